@@ -1,0 +1,121 @@
+"""Events: small immutable records of what happened. Console, metrics, logs and cluster see these and nothing else.
+
+There is one event stream; each view is a projection of it. `time` is epoch seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from operators.delivery import Delivery
+from operators.outcome import Outcome
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened."""
+
+    time: float
+
+
+class Taken(Event):
+    """A message came into memory: from the outbox, or called in from a lane's parked queue (`lease.recalled`)."""
+
+    delivery: Delivery
+
+
+class Assigned(Event):
+    """A delivery got its MTA IP and its lane."""
+
+    delivery: Delivery
+
+
+class Redirected(Event):
+    """A redirect rule replaced the MTA IP."""
+
+    delivery: Delivery
+    from_ip: str
+
+
+class Settled(Event):
+    """The queue has confirmed a delivery's end. `outcome.next` tells which; `retry_at` (epoch) where it comes back."""
+
+    delivery: Delivery
+    outcome: Outcome
+    retry_at: float | None = None
+
+
+class Parked(Event):
+    """`count` messages were found in a lane's parked queue at start."""
+
+    lane: str
+    count: int
+
+
+class Received(Event):
+    """Intake took a message: the queue has confirmed it."""
+
+    message_id: str
+    envelope: str
+    recipient: str
+    size: int
+    source: str  # smtp, spool, cli, http
+    remote_ip: str = ""
+    user: str = ""
+
+
+class Rejected(Event):
+    """Intake turned a message or a client away."""
+
+    reason: str
+    code: int
+    envelope: str = ""
+    recipient: str = ""
+    remote_ip: str = ""
+    user: str = ""
+
+
+class Connecting(Event):
+    """An outgoing connection is begun."""
+
+    lane: str
+    ip: str
+    remote_ip: str
+    host: str
+
+
+class Connected(Event):
+    """An outgoing connection is ready for mail."""
+
+    lane: str
+    ip: str
+    remote_ip: str
+    host: str
+    tls: bool
+
+
+class Disconnected(Event):
+    """An outgoing connection is gone. `reason`: quit, idle, limit, lost, refused, timeout, or a receiver's answer."""
+
+    lane: str
+    ip: str
+    remote_ip: str
+    host: str
+    reason: str
+    messages: int
+
+
+class Fault(Event):
+    """Something of ours failed: an operator's exception, the disk, the broker. `detail` has no secrets."""
+
+    where: str
+    detail: str
+
+
+class Notice(Event):
+    """Something an operator of the machine should know; `kind` is a short name, `fields` its facts."""
+
+    kind: str
+    text: str
+    fields: dict[str, Any] = {}

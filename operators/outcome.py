@@ -1,0 +1,96 @@
+"""What one attempt came to, and what happens to the message next.
+
+Outcomes are values. `Outcome` is what the results, the delivery log and the console show; `Next` is the one
+decision that `settle` carries out.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+# How far an attempt got (spec: results, `state`), in order.
+STATES = (
+    "process", "suppression", "storage", "rewrite", "dns", "bind", "connect", "intro", "ehlo", "helo",
+    "starttls", "auth", "mailfrom", "rcptto", "data", "message",
+)  # fmt: skip
+
+# What it came to there (spec: results, `result`).
+RESULTS = ("accepted", "timeout", "lost", "invalid", "error")
+
+
+class Next(enum.StrEnum):
+    """What becomes of the message."""
+
+    DELIVERED = "delivered"  # accepted by the receiver: done
+    RETRY = "retry"  # transient: back to the queue, by the message's own retry rule
+    POSTPONE = "postpone"  # not an attempt: back to the queue until its time has come
+    FAIL = "fail"  # permanent: given up
+    REFUSE = "refuse"  # the body is no message
+    PARK = "park"  # its lane has no room: to the lane's parked queue
+    RETURN = "return"  # given back to the queue unsettled, as if never taken
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt's end.
+
+    Attributes:
+        state: how far it got, one of STATES.
+        result: what came of it there, one of RESULTS.
+        next: what happens to the message.
+        code: SMTP reply code (RFC 5321 4.2), None without an answer.
+        status: enhanced status code (RFC 3463), as received.
+        description: the answer's text, or what went wrong.
+        mta: the name in the receiver's greeting.
+        local_ip, remote_ip, host: the connection's two addresses and the MX host's name.
+        messages: messages this connection has carried, this one included.
+        sent_connection, sent_data: bytes sent over the connection so far, and for this message.
+        attempted: MAIL FROM was sent.
+        wire: seconds from the start of the attempt on a connection to its end.
+        tls: cipher and certificate where TLS was used (results: `cipher`, `certificate`).
+        dsn: the receiver offers DSN (RFC 3461).
+        until: with POSTPONE and PARK: not before (epoch seconds), where known.
+        lane: with PARK: the parked queue.
+    """
+
+    state: str
+    result: str
+    next: Next
+    code: int | None = None
+    status: str | None = None
+    description: str = ""
+    mta: str | None = None
+    local_ip: str | None = None
+    remote_ip: str | None = None
+    host: str | None = None
+    messages: int = 0
+    sent_connection: int = 0
+    sent_data: int = 0
+    attempted: bool = False
+    wire: float = 0.0
+    tls: dict[str, Any] | None = None
+    dsn: bool | None = None
+    until: float | None = None
+    lane: str | None = None
+
+
+def failed(state: str, result: str, description: str, **more: Any) -> Outcome:
+    """A permanent end: the message is given up."""
+    return Outcome(state=state, result=result, next=Next.FAIL, description=description, **more)
+
+
+def deferred(state: str, result: str, description: str, **more: Any) -> Outcome:
+    """A transient end: the message is retried by its retry rule."""
+    return Outcome(state=state, result=result, next=Next.RETRY, description=description, **more)
+
+
+def parked(lane: str, why: str) -> Outcome:
+    """No room in its lane: out of memory until the lane calls it in again."""
+    return Outcome(state="process", result="error", next=Next.PARK, description=why, lane=lane)
+
+
+def postponed(until: float, why: str) -> Outcome:
+    """Not yet: back to the queue until `until` (epoch seconds). Not an attempt."""
+    return Outcome(state="process", result="error", next=Next.POSTPONE, description=why, until=until)

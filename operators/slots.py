@@ -1,0 +1,298 @@
+"""Slots: who may hold which outgoing connection. The one place where connections are counted.
+
+A `Slot` is the right to one connection, and carries the connection while it is open. `Slots` hands them out
+within the limits of the lane, of the remote IP (for each MTA IP) and of the whole process; it opens nothing
+itself: the transport fills a slot, and says `closed` when its connection is gone.
+
+Bound: `maximum` slots in all. When it is reached, the connection that has been idle longest is asked to quit, and
+the taker waits. Health of addresses is kept for at most REMEMBER addresses; the oldest is forgotten.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from operators.delivery import Target
+from operators.limits import Limits, Pacer
+
+REMEMBER = 10_000
+
+
+class Connection(Protocol):
+    """What a slot needs to know of the connection in it."""
+
+    @property
+    def usable(self) -> bool:
+        """Open, and ready for another message."""
+
+    def quit(self, reason: str) -> None:
+        """Start to close it; its transport reports `Slots.closed` when it is gone."""
+
+
+class Slot:
+    """The right to one connection from an MTA IP to a target, and the connection while it is open."""
+
+    __slots__ = ("busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "target")
+
+    def __init__(self, lane: str, ip: str, target: Target, limits: Limits) -> None:
+        self.lane = lane
+        self.ip = ip
+        self.target = target
+        self.limits = limits
+        self.connection: Connection | None = None
+        self.messages = 0  # that it has carried
+        self.busy = True  # lent to a delivery that is not settled yet
+        self.idle_since = 0.0
+        self.idle_until = 0.0
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Not now. `until` is monotonic seconds; None: when a connection is released (`Slots.released`)."""
+
+    why: str
+    until: float | None = None
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """Every address of the route is being skipped, since it failed a moment ago."""
+
+    why: str
+    until: float
+
+
+class _Remote:
+    """What is counted for one (MTA IP, remote IP)."""
+
+    __slots__ = ("connects", "messages", "open")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.messages = Pacer()
+        self.connects = Pacer()
+
+
+class _Lane:
+    """What is counted for one lane."""
+
+    __slots__ = ("connects", "idle", "open")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.idle: list[Slot] = []  # most recently used last
+        self.connects = Pacer()
+
+
+class Slots:
+    """The ledger of outgoing connections."""
+
+    def __init__(self, maximum: int = 1000) -> None:
+        self.maximum = maximum
+        self.released: Callable[[str], None] = lambda lane: None  # called after a connection came free, with its lane
+        self.open = 0
+        self.attempting = 0
+        self._lanes: dict[str, _Lane] = {}
+        self._remotes: dict[tuple[str, str], _Remote] = {}
+        self._idle: collections.OrderedDict[Slot, None] = collections.OrderedDict()  # longest idle first
+        self._skipped: collections.OrderedDict[str, tuple[float, str]] = collections.OrderedDict()
+
+    # -- taking ---------------------------------------------------------------------------------------------
+
+    def take(self, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float) -> Slot | Wait | Skipped:
+        """A slot for one message of this lane, or why there is none now."""
+        mine = self._lanes.get(lane)
+        if mine is None:
+            mine = self._lanes[lane] = _Lane()
+        return self._reuse(mine, limits, now) or self._begin(mine, lane, ip, targets, limits, now)
+
+    def _reuse(self, mine: _Lane, limits: Limits, now: float) -> Slot | None:
+        while mine.idle:
+            slot = mine.idle[-1]
+            remote = self._remotes[slot.ip, slot.target.address]
+            if remote.messages.ready(limits.ip_messages) > now:
+                return None
+            mine.idle.pop()
+            self._idle.pop(slot, None)
+            if slot.connection is None or not slot.connection.usable:
+                continue  # it is being closed; `closed` frees it
+            remote.messages.take(now)
+            slot.busy, slot.limits = True, limits
+            return slot
+        return None
+
+    def _begin(
+        self, mine: _Lane, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float
+    ) -> Slot | Wait | Skipped:
+        if limits.domain_connections and mine.open >= limits.domain_connections:
+            return Wait(f"{limits.domain_connections} connections at once to the domain")
+        if (ready := mine.connects.ready(limits.domain_connects)) > now:
+            return Wait(f"{limits.domain_connects} new connections a minute to the domain", ready)
+        if self.open >= self.maximum:
+            self._evict()
+            return Wait(f"{self.maximum} connections in all")
+        target = self._choose(ip, targets, limits, now)
+        if not isinstance(target, Target):
+            return target
+        slot = Slot(lane, ip, target, limits)
+        mine.open += 1
+        mine.connects.take(now)
+        self.open += 1
+        self.attempting += 1
+        self._count(slot, now)
+        return slot
+
+    def _choose(self, ip: str, targets: Sequence[Target], limits: Limits, now: float) -> Target | Wait | Skipped:
+        """The first target that may be used now."""
+        skipped: Skipped | None = None
+        wait: Wait | None = None
+        for target in targets:
+            if bad := self.skipped(target.address, now):
+                if skipped is None or bad.until < skipped.until:
+                    skipped = bad
+                continue
+            held = self._held(ip, target, limits, now)
+            if held is None:
+                return target
+            if wait is None or (held.until is not None and (wait.until is None or held.until < wait.until)):
+                wait = held
+        return wait or skipped or Skipped("no address", now)
+
+    def _held(self, ip: str, target: Target, limits: Limits, now: float) -> Wait | None:
+        """What the limits for each remote IP say against this target now."""
+        remote = self._remotes.get((ip, target.address))
+        if remote is None:
+            return None
+        if limits.ip_connections and remote.open >= limits.ip_connections:
+            return Wait(f"{limits.ip_connections} connections at once to {target.address}")
+        if (ready := remote.connects.ready(limits.ip_connects)) > now:
+            return Wait(f"{limits.ip_connects} new connections a minute to {target.address}", ready)
+        if (ready := remote.messages.ready(limits.ip_messages)) > now:
+            return Wait(f"{limits.ip_messages} messages a minute to {target.address}", ready)
+        return None
+
+    def _count(self, slot: Slot, now: float) -> None:
+        remote = self._remotes.get((slot.ip, slot.target.address))
+        if remote is None:
+            remote = self._remotes[slot.ip, slot.target.address] = _Remote()
+        remote.open += 1
+        remote.connects.ready(slot.limits.ip_connects)
+        remote.connects.take(now)
+        remote.messages.ready(slot.limits.ip_messages)
+        remote.messages.take(now)
+
+    def _evict(self) -> None:
+        if self._idle:
+            slot, _ = self._idle.popitem(last=False)
+            self._lanes[slot.lane].idle.remove(slot)
+            if slot.connection is not None:
+                slot.connection.quit("limit")
+
+    # -- while it is used -------------------------------------------------------------------------------------
+
+    def move(self, slot: Slot, target: Target, now: float) -> bool:
+        """Use the slot for another target, after the connection to its own failed. False: that one's limits forbid."""
+        if self.skipped(target.address, now) or self._held(slot.ip, target, slot.limits, now):
+            return False
+        self._uncount(slot)
+        slot.target = target
+        self._count(slot, now)
+        return True
+
+    def connected(self, slot: Slot, connection: Connection) -> None:
+        """The transport has filled the slot: `connection` is ready for mail."""
+        slot.connection = connection
+        self.attempting -= 1
+
+    def closed(self, slot: Slot) -> None:
+        """The transport says that the slot's connection is gone."""
+        slot.connection = None
+        if not slot.busy:
+            self._idle.pop(slot, None)
+            if slot in (idle := self._lanes[slot.lane].idle):
+                idle.remove(slot)
+            self._free(slot)
+
+    def release(self, slot: Slot, now: float) -> None:
+        """The delivery that had the slot is settled: its connection idles, or, where it is gone, the slot is free."""
+        slot.busy = False
+        if slot.connection is None:
+            self._free(slot)
+            return
+        if slot.connection.usable:
+            slot.idle_since, slot.idle_until = now, now + slot.limits.connection_idle
+            self._lanes[slot.lane].idle.append(slot)
+            self._idle[slot] = None
+        self.released(slot.lane)
+
+    def sweep(self, now: float) -> None:
+        """Quit the connections that have idled long enough, and forget what is at rest; call it about once a second."""
+        for slot in [slot for slot in self._idle if slot.idle_until <= now]:
+            del self._idle[slot]
+            self._lanes[slot.lane].idle.remove(slot)
+            if slot.connection is not None:
+                slot.connection.quit("idle")
+        for lane in [n for n, kept in self._lanes.items() if not kept.open and kept.connects.ready(kept.connects.limit) <= now]:
+            del self._lanes[lane]
+        for key in [k for k, kept in self._remotes.items() if not kept.open and self._rested(kept, now)]:
+            del self._remotes[key]
+
+    def abandon(self, slot: Slot) -> None:
+        """The transport could not fill the slot: it ends as attempting. `release` frees it when the message is settled."""
+        self.attempting -= 1
+
+    @staticmethod
+    def _rested(remote: _Remote, now: float) -> bool:
+        pacers = (remote.messages, remote.connects)
+        return all(pacer.ready(pacer.limit) <= now for pacer in pacers)
+
+    def _uncount(self, slot: Slot) -> None:
+        self._remotes[slot.ip, slot.target.address].open -= 1
+
+    def _free(self, slot: Slot) -> None:
+        self.open -= 1
+        self._lanes[slot.lane].open -= 1
+        self._uncount(slot)
+        self.released(slot.lane)
+
+    # -- addresses that failed ----------------------------------------------------------------------------------
+
+    def skip(self, address: str, why: str, until: float) -> None:
+        """This address refused or timed out: pass it over until then (monotonic seconds)."""
+        self._skipped[address] = (until, why)
+        self._skipped.move_to_end(address)
+        if len(self._skipped) > REMEMBER:
+            self._skipped.popitem(last=False)
+
+    def healthy(self, address: str) -> None:
+        """This address answers again."""
+        self._skipped.pop(address, None)
+
+    def skipped(self, address: str, now: float) -> Skipped | None:
+        """Why this address is passed over now, or None."""
+        found = self._skipped.get(address)
+        if found is None:
+            return None
+        if found[0] <= now:
+            del self._skipped[address]
+            return None
+        return Skipped(found[1], found[0])
+
+    # -- what the console shows -----------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> int:
+        """Connections open and without a message."""
+        return len(self._idle)
+
+    @property
+    def active(self) -> int:
+        """Connections with a message on them."""
+        return self.open - self.idle - self.attempting
+
+    def of(self, lane: str) -> tuple[int, int]:
+        """(open, idle) connections of a lane."""
+        mine = self._lanes.get(lane)
+        return (mine.open, len(mine.idle)) if mine else (0, 0)

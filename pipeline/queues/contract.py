@@ -1,0 +1,91 @@
+"""The queue contract: what the machine needs of a queue, whoever keeps it.
+
+Two implementations: `embedded` (SQLite in `data-dir`, the default) and RabbitMQ. One contract test suite holds for
+both. All calls are made on the event loop; answers come on the event loop.
+
+Credit: the queue lends at most `credit` messages; settling one gives its credit back. So whatever the receivers
+do, memory is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from reactivex import Observable
+
+from operators.delivery import Lease
+
+Confirmed = Callable[[Exception | None], None]
+
+
+class QueueUnavailable(Exception):
+    """The queue cannot take or confirm anything now; intake answers 451."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """The message comes back with this body, not before `at` (epoch seconds)."""
+
+    body: bytes
+    at: float
+
+
+class Park(msgspec.Struct, frozen=True):
+    """The message waits in this lane's parked queue, and comes back by `recall`; at the latest at `expires` (epoch)."""
+
+    lane: str
+    expires: float | None = None
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What replaces a lent message, all or nothing: copies to other queues, and itself where it is not done.
+
+    With `then` None and no copies the message is simply done. RETURN gives it back unchanged, to be lent again.
+    """
+
+    publish: Sequence[tuple[str, bytes]] = ()
+    then: Retry | Park | None = None
+    give_back: bool = False
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the queue holds. For the console, `mailrace queue` and the AMQP monitor."""
+
+    ready: int = 0  # can be lent now
+    waiting: int = 0  # for their retry time
+    unsettled: int = 0  # lent
+    parked: Mapping[str, int] = {}  # by lane
+    other: Mapping[str, int] = {}  # messages in each other queue, by its name
+
+
+class Queue(Protocol):
+    """A durable queue of JSON messages."""
+
+    def consume(self, credit: int) -> Observable[Lease]:
+        """The messages of the outbox, each lent until it is settled; at most `credit` at once. One subscriber."""
+
+    def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
+        """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once."""
+
+    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+        """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
+
+    def recall(self, lane: str, most: int) -> None:
+        """Lend up to `most` messages of a lane's parked queue, oldest first, in the stream of `consume`, within credit."""
+
+    @property
+    def free(self) -> int:
+        """Credit that is not used now."""
+
+    def parked(self) -> Mapping[str, int]:
+        """Messages in the parked queues, by lane; those lent are not counted."""
+
+    async def figures(self) -> Figures:
+        """What the queue holds now; cheap enough for once a second, also with a million messages."""
+
+    async def start(self) -> None:
+        """Open it. Raises `QueueUnavailable` with one clear line where it cannot be."""
+
+    async def close(self) -> None:
+        """Confirm what is under way, and close. What is still lent is lent again at the next start."""
