@@ -16,37 +16,15 @@ import msgspec
 from reactivex import Observable
 
 from operators.delivery import Lease
+from operators.settlement import Park, Retry, Settlement
+
+__all__ = ["Confirmed", "Figures", "Park", "Queue", "QueueUnavailable", "Retry", "Settlement"]
 
 Confirmed = Callable[[Exception | None], None]
 
 
 class QueueUnavailable(Exception):
     """The queue cannot take or confirm anything now; intake answers 451."""
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """The message comes back with this body, not before `at` (epoch seconds)."""
-
-    body: bytes
-    at: float
-
-
-class Park(msgspec.Struct, frozen=True):
-    """The message waits in this lane's parked queue, and comes back by `recall`; at the latest at `expires` (epoch)."""
-
-    lane: str
-    expires: float | None = None
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """What replaces a lent message, all or nothing: copies to other queues, and itself where it is not done.
-
-    With `then` None and no copies the message is simply done. RETURN gives it back unchanged, to be lent again.
-    """
-
-    publish: Sequence[tuple[str, bytes]] = ()
-    then: Retry | Park | None = None
-    give_back: bool = False
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,57 @@
+"""conclude: the decision what becomes of a message whose attempt has ended: its retry time, or that it is given up.
+
+Runs for every delivery, after deliver and before the log and the queue, so that both are told the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from operators.delivery import Delivery
+from operators.message import Invalid
+from operators.outcome import Next, deferred
+from operators.retry import deadline, retry_at
+from operators.stage import Report, Stage, handover, unreported
+
+
+def conclude(
+    lifetime: float,
+    delays: Sequence[int],
+    most: int,
+    clock: Callable[[], float],
+    chance: Callable[[], float],
+    report: Report = unreported,
+) -> Stage:
+    """A transient outcome gets the time of its retry in `until`, or becomes a failure where there is none left.
+
+    Args:
+        lifetime: seconds in the queue after which a message without `maxdelivertime` is given up.
+        delays: seconds between attempts, for messages without `retries`.
+        most: attempts, for messages without `maxattempts`; 0 is unlimited.
+        clock: epoch seconds.
+        chance: a number from 0 to 1, for the jitter.
+        report: told of exceptions.
+    """
+
+    def start(delivery: Delivery, done: Callable[[Delivery], None]) -> None:
+        if delivery.outcome is None:
+            delivery = delivery.ended(deferred("process", "error", "no stage has delivered it"))
+        assert delivery.outcome is not None
+        if delivery.outcome.next is Next.RETRY:
+            delivery = put_off(delivery)
+        done(delivery)
+
+    def put_off(delivery: Delivery) -> Delivery:
+        message, outcome, now = delivery.message, delivery.outcome, clock()
+        try:
+            last = deadline(message, delivery.lease, lifetime, now)
+        except Invalid:
+            last = now
+        allowed = most if message.maxattempts is None else message.maxattempts
+        at = retry_at(message.attempts + 1, message.retries or delays, now, last, allowed, chance())
+        changes = {"next": Next.FAIL} if at is None else {"until": at}
+        return delivery.ended(msgspec.structs.replace(outcome, **changes))
+
+    return handover("conclude", start, report, ended=True)

@@ -1,0 +1,70 @@
+"""decode: a lent body becomes a delivery. First stage; runs once for each lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import reactivex as rx
+from reactivex import Observable, abc
+
+from operators.addresses import valid_path
+from operators.delivery import Delivery, Lease
+from operators.message import Invalid, Message, Unreadable, decode_object, from_properties
+from operators.outcome import Next, Outcome, failed
+
+
+def decode(
+    maxsize: int, clock: Callable[[], float]
+) -> Callable[[Observable[Lease]], Observable[Delivery]]:
+    """From leases to deliveries.
+
+    A body over `maxsize` bytes, or that is no JSON object, ends as refused; a property that cannot be used, or a
+    recipient that is no address (RFC 5321 4.1.2), ends as `process/invalid`. Nothing is raised, nothing is dropped.
+
+    Args:
+        maxsize: largest body, in bytes.
+        clock: monotonic seconds.
+    """
+
+    def read(lease: Lease) -> Delivery:
+        now = clock()
+        if len(lease.body) > maxsize:
+            return _refused(lease, now, f"body of {len(lease.body)} bytes: at most {maxsize} are taken")
+        properties = None
+        try:
+            properties = decode_object(lease.body)
+            message = from_properties(properties)
+        except Unreadable as error:
+            return _refused(lease, now, f"body: {error}")
+        except Invalid as error:
+            return _invalid(lease, Message(properties=properties or {}), now, str(error))
+        if not valid_path(message.recipient):
+            return _invalid(lease, message, now, f"recipient: {message.recipient[:200]!r} is no address")
+        if message.envelope and not valid_path(message.envelope):
+            return _invalid(lease, message, now, f"envelope: {message.envelope[:200]!r} is no address")
+        return Delivery(lease=lease, message=message, taken=now, domain=message.domain)
+
+    def operator(source: Observable[Lease]) -> Observable[Delivery]:
+        def subscribe(
+            observer: abc.ObserverBase[Delivery], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return source.subscribe(
+                lambda lease: observer.on_next(read(lease)),
+                observer.on_error,
+                observer.on_completed,
+                scheduler=scheduler,
+            )
+
+        return rx.create(subscribe)
+
+    return operator
+
+
+def _refused(lease: Lease, now: float, why: str) -> Delivery:
+    outcome = Outcome(state="process", result="invalid", next=Next.REFUSE, description=why)
+    return Delivery(lease=lease, message=Message(), taken=now, outcome=outcome)
+
+
+def _invalid(lease: Lease, message: Message, now: float, why: str) -> Delivery:
+    outcome = failed("process", "invalid", why)
+    return Delivery(lease=lease, message=message, taken=now, domain=message.domain, outcome=outcome)

@@ -1,0 +1,77 @@
+"""settle: carries out on the queue what was decided, durably, before anything else counts it.
+
+Bound: the credit; what the queue cannot confirm is tried again every `again` seconds, and holds its credit till then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from reactivex import abc
+
+from operators.delivery import Delivery, Lease
+from operators.message import timestamp
+from operators.outcome import Next
+from operators.results import copies, tried
+from operators.retry import deadline
+from operators.settlement import Park, Retry, Settlement
+from operators.stage import Done, Report, Stage, handover, unreported
+
+Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
+_encode = msgspec.json.Encoder().encode
+
+
+def settle(
+    queue: Settler,
+    queues: dict[str, str],
+    lifetime: float,
+    clock: Callable[[], float],
+    scheduler: abc.SchedulerBase,
+    report: Report = unreported,
+    again: float = 1.0,
+) -> Stage:
+    """Ends each lease, and hands on the delivery when the queue has confirmed that.
+
+    Args:
+        queue: ends a lease, and calls back with None, or with why it could not.
+        queues: configured names of the result queues; absent is off.
+        lifetime: seconds in the queue after which a message without `maxdelivertime` is given up.
+        clock: epoch seconds.
+        scheduler: times the tries against a queue that fails.
+        report: told when the queue fails.
+        again: seconds between those tries.
+    """
+
+    def start(delivery: Delivery, done: Done) -> None:
+        settlement = plan(delivery, queues, lifetime, clock())
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None:
+                done(delivery)
+                return
+            report("settle", delivery, error)
+            scheduler.schedule_relative(again, lambda *_: queue(delivery.lease, settlement, confirmed))
+
+        queue(delivery.lease, settlement, confirmed)
+
+    return handover("settle", start, report, ended=True)
+
+
+def plan(delivery: Delivery, queues: dict[str, str], lifetime: float, now: float) -> Settlement:
+    """What replaces the message on the queue, by its outcome. `now` is epoch seconds."""
+    outcome, message = delivery.outcome, delivery.message
+    assert outcome is not None
+    if outcome.next is Next.RETURN:
+        return Settlement(give_back=True)
+    if outcome.next is Next.PARK:
+        return Settlement(then=Park(outcome.lane or "", deadline(message, delivery.lease, lifetime, now)))
+    if outcome.next is Next.POSTPONE:
+        return Settlement(then=Retry(delivery.lease.body, outcome.until or now))
+    publish = copies(delivery, queues, now)
+    if outcome.next is not Next.RETRY:
+        return Settlement(publish)
+    at = outcome.until or now
+    until = timestamp(deadline(message, delivery.lease, lifetime, now))
+    body = tried(message, outcome, now) | {"nextattempt": {"time": timestamp(at)}, "maxdelivertime": until}
+    return Settlement(publish, Retry(_encode(body), at))
