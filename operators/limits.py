@@ -1,37 +1,12 @@
-"""Limits: what a lane may do, and the pacer that spreads a rate evenly."""
+"""Limits: what a lane may do (from `settings.limits`), and the pacer that spreads a rate evenly."""
 
 from __future__ import annotations
 
 import math
 
-import msgspec
+from settings.limits import Limits
 
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits in force for one lane; 0 is unlimited.
-
-    Attributes:
-        domain_messages: messages a minute to the destination.
-        domain_connects: new connections a minute to the destination.
-        domain_connections: connections at once to the destination.
-        ip_messages, ip_connects, ip_connections: the same for each remote IP of the destination.
-        connection_messages: messages over one connection, then QUIT.
-        connection_idle: seconds a connection is kept open between messages.
-        connection_security: off, opportunistic, required or verified.
-        queue: deliveries in memory for the lane; more are parked.
-    """
-
-    domain_messages: int = 0
-    domain_connects: int = 0
-    domain_connections: int = 0
-    ip_messages: int = 0
-    ip_connects: int = 0
-    ip_connections: int = 20
-    connection_messages: int = 0
-    connection_idle: float = 5.0
-    connection_security: str = "opportunistic"
-    queue: int = 500
-
+__all__ = ["GRACE", "WINDOW", "Limits", "Pacer"]
 
 WINDOW = 60.0  # seconds a rate is given for
 GRACE = 0.05  # seconds a late permit may be late without losing its place on the grid
@@ -62,7 +37,7 @@ class Pacer:
     def take(self, now: float) -> None:
         """Use a permit at `now`, which is not before `ready()`."""
         self._last = now
-        self._ready = max(self._ready, now - GRACE) + self.interval
+        self._ready = (self._ready if now - self._ready <= GRACE else now) + self.interval
 
     @property
     def interval(self) -> float:
