@@ -1,0 +1,102 @@
+"""Rotated log files: into Parquet, and away when there are too many.
+
+Owns what lies beside a log under the names of `names`. Bound: `history` files. `tidy` may be killed anywhere and
+called again: a Parquet file gets its name only when it is whole and on disk, its JSON Lines file goes only after
+that, and is not read any more from that moment. Where it fails the JSON Lines file stays, and is read as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from pipeline.log.names import JSON_LINES, PART, parquet_name, rotated
+from pipeline.log.schema import Record, columns
+
+ROW_GROUP = 65_536  # rows: the step in which a reader skips by time, and about 10 MB in memory
+MEMORY = "200MB"
+
+
+class Archive:
+    """The rotated files of one log.
+
+    Args:
+        log: the active file.
+        record: what its lines hold.
+        history: the most rotated files that are kept.
+    """
+
+    def __init__(self, log: Path, record: type[Record], history: int) -> None:
+        self._log = log
+        self._record = record
+        self._history = history
+
+    def tidy(self) -> list[str]:
+        """Delete what is too old and convert what is rotated. Says what an operator should know, and raises nothing."""
+        said = []
+        try:
+            self._sweep()
+            self._prune()
+        except OSError as error:
+            said.append(f"{self._log.parent}: {error.strerror}")
+        for path in rotated(self._log):
+            if path.suffix == JSON_LINES:
+                said += self._convert(path)
+        return said
+
+    def _sweep(self) -> None:
+        """What a crash has left: half a Parquet file, or a JSON Lines file whose Parquet file is there."""
+        for path in self._log.parent.iterdir():
+            if path.name.startswith(f"{self._log.name}.") and (
+                path.suffix == PART or (path.suffix == JSON_LINES and parquet_name(path).exists())
+            ):
+                path.unlink()
+
+    def _prune(self) -> None:
+        files = rotated(self._log)
+        for path in files[: max(0, len(files) - self._history)]:
+            path.unlink()
+
+    def _convert(self, path: Path) -> list[str]:
+        target = parquet_name(path)
+        part = target.with_name(target.name + PART)
+        try:
+            rows = to_parquet(path, part, self._record)
+            part.replace(target)
+            torn = _lines(path) - rows
+            path.unlink()
+        except (OSError, duckdb.Error) as error:
+            part.unlink(missing_ok=True)
+            return [f"{path} stays as it is, until the next rotation: {error}"]
+        return [f"{path}: {torn} torn or foreign lines were left out of {target.name}"] if torn > 0 else []
+
+
+def to_parquet(path: Path, target: Path, record: type[Record]) -> int:
+    """Write a JSON Lines file's records as Parquet, and see that they are on disk; returns how many.
+
+    They stay in the order they were written in, which is that of time but for milliseconds, so row groups are
+    narrow in time without a sort. Raises OSError and `duckdb.Error`.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": MEMORY, "temp_directory": ""}
+    with duckdb.connect(":memory:", config=config) as database:
+        found = database.execute(
+            _COPY, {"path": str(path), "columns": columns(record), "target": str(target)}
+        ).fetchone()
+    with target.open("rb") as written:
+        os.fsync(written.fileno())
+    return int(found[0]) if found else 0
+
+
+_COPY = f"""
+    COPY (
+        FROM read_json($path, format = 'newline_delimited', columns = $columns, ignore_errors = true)
+        WHERE v IS NOT NULL
+    ) TO $target (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})
+"""
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as source:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: source.read(1 << 20), b""))

@@ -1,0 +1,76 @@
+"""One log file on disk, the side that writes.
+
+Owns the active file. All calls come from one thread, the journal's. A line is whole or not there: a write that
+fails half way is taken back, and a last line that a crash has torn is ended with a newline, so that what follows
+is readable. Nothing here calls fsync: what write(2) has taken survives the death of the process, and the
+log is not what a power failure must spare; the queue is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.log.names import free_name
+
+
+class LogFile:
+    """A file that lines are appended to, renamed once it has `maxsize` bytes.
+
+    Args:
+        path: the active file.
+        maxsize: bytes; 0 never rotates.
+        clock: epoch seconds, for the name of a rotated file.
+    """
+
+    def __init__(self, path: Path, maxsize: int, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._maxsize = maxsize
+        self._clock = clock
+        self._fd: int | None = None
+
+    def open(self) -> None:
+        """Open or create the file, and end a torn last line. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                os.write(fd, b"\n")
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def append(self, lines: bytes) -> None:
+        """Hand whole lines to the kernel. Raises OSError; then none of them is in the file."""
+        if self._fd is None:
+            self.open()
+        fd = self._fd
+        assert fd is not None
+        start = os.fstat(fd).st_size
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, start)
+            self.close()
+            raise
+
+    def rotate(self) -> bool:
+        """Rename the file where it is full; the next append begins a new one. True where it did. Raises OSError."""
+        if self._fd is None or not self._maxsize or os.fstat(self._fd).st_size < self._maxsize:
+            return False
+        self.path.rename(free_name(self.path, self._clock()))
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Close it; the next append opens what is then at the path (SIGHUP, after a rotation by others)."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
