@@ -1,0 +1,19 @@
+"""What the operator of the machine decides: the configuration (here), and the rules as a live stream."""
+
+from settings.errors import ConfigurationErrors, StartError
+from settings.keys import Settings
+from settings.loading import SYSTEM_FILE, load
+from settings.sources import nearest, split
+from settings.table import effective, reference
+
+__all__ = [
+    "SYSTEM_FILE",
+    "ConfigurationErrors",
+    "Settings",
+    "StartError",
+    "effective",
+    "load",
+    "nearest",
+    "reference",
+    "split",
+]

@@ -1,0 +1,29 @@
+"""What goes wrong before the machine runs, as lines for the person who starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ConfigurationErrors(Exception):
+    """The configuration or the command line cannot be used. Exit code 2.
+
+    Attributes:
+        lines: one for each mistake: the key, the value, where it came from, what is allowed. No secrets.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
+
+
+class StartError(Exception):
+    """The machine cannot start: a port is taken, a file cannot be opened, a broker refuses. Exit code 1.
+
+    Attributes:
+        line: what, where, and what would help; one line, no secrets.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self.line = line

@@ -1,0 +1,165 @@
+"""Where values come from: a file, the environment, the command line. Each gives `Given` texts and notes its mistakes.
+
+Owns nothing. A file is read up to a megabyte; what cannot be read is one line among the mistakes, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from settings import mailerq
+from settings.keys import FIELDS, Settings, more
+
+LARGEST = 1_000_000  # bytes of a configuration file
+PREFIX = "MAILRACE_"
+OWN_FILE = "config-file"
+# Kubernetes sets these in every container for a service that is named mailrace.
+_KUBERNETES = re.compile(r"MAILRACE_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+
+NAMES = {name.replace("_", "-"): name for name in FIELDS}
+ALSO = {other: name for name in FIELDS for other in more(name)["also"]}
+
+
+class Given(NamedTuple):
+    """A key's text, and where it was given."""
+
+    key: str
+    text: str
+    origin: str
+
+
+@dataclasses.dataclass
+class Notes:
+    """What reading the configuration came upon: mistakes end it, warnings do not."""
+
+    mistakes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+class Source(PydanticBaseSettingsSource):
+    """One source for pydantic-settings: the known keys among what was given."""
+
+    def __init__(self, given: Iterable[Given], notes: Notes) -> None:
+        super().__init__(Settings)
+        self.found: dict[str, Given] = {}
+        for one in given:
+            if (name := _known(one, notes)) and (one.text or nullable(name)):
+                self.found[name] = one
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The text for a field; an empty one turns it off."""
+        return self.found[field_name].text or None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: self.get_field_value(FIELDS[name], name)[0] for name in self.found}
+
+
+def nullable(name: str) -> bool:
+    """Can this key be empty? Elsewhere an empty text is as good as none."""
+    return type(None) in getattr(FIELDS[name].annotation, "__args__", ())
+
+
+def _known(given: Given, notes: Notes) -> str | None:
+    name = NAMES.get(given.key) or ALSO.get(given.key)
+    if name is None and given.key in mailerq.KEYS:
+        _warn(
+            notes,
+            f"{given.key} ({given.origin}): is a key of MailerQ for what Mailrace does not have; it has no effect",
+        )
+    elif name is None:
+        notes.mistakes.append(f"{given.key[:60]} ({given.origin}): no such key; the nearest is {nearest(given.key)}")
+    elif given.text and (why := more(name)["later"]):
+        _warn(notes, f"{given.key} ({given.origin}): has no effect: {why}")
+    return name
+
+
+def _warn(notes: Notes, line: str) -> None:
+    if not any(line.split(" ")[0] == other.split(" ")[0] for other in notes.warnings):
+        notes.warnings.append(line)
+
+
+def nearest(key: str, words: Iterable[str] = NAMES) -> str:
+    """The word that looks most like this one."""
+    return difflib.get_close_matches(key[:60], list(words), n=1, cutoff=0.0)[0]
+
+
+def read_file(path: Path, notes: Notes, origin: str | None = None) -> Iterator[Given]:
+    """The `key: value` lines of a file. `origin`: who named the file; None where it need not exist."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"is larger than {LARGEST} bytes")
+        yield from _lines(content.decode("utf-8-sig"), path, notes)
+    except FileNotFoundError:
+        if origin:
+            notes.mistakes.append(f"{OWN_FILE}: {str(path)!r} ({origin}): there is no such file")
+    except UnicodeDecodeError as error:
+        notes.mistakes.append(f"{path}: must be UTF-8 text; byte {error.start + 1} is not")
+    except (OSError, ValueError) as error:
+        notes.mistakes.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _lines(text: str, path: Path, notes: Notes) -> Iterator[Given]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if colon:
+            yield Given(key, value, f"{path}:{number}")
+        else:
+            notes.mistakes.append(f"{path}:{number}: {line.split()[0][:60]!r}: must be `key: value`; there is no colon")
+
+
+def read_environment(environ: Mapping[str, str]) -> Iterator[Given]:
+    """The variables whose names begin with MAILRACE_."""
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and not _KUBERNETES.fullmatch(variable):
+            key = variable.removeprefix(PREFIX).lower().replace("_", "-")
+            yield Given(key, value.strip(), f"environment {variable}")
+
+
+def read_arguments(arguments: Sequence[str], notes: Notes) -> Iterator[Given]:
+    """`--key value` and `--key=value`."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--") or argument == "--":
+            notes.mistakes.append(f"{argument[:60]!r} (command line): must be --key value")
+            continue
+        key, equals, value = argument[2:].partition("=")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                notes.mistakes.append(f"{key[:60]} (command line): needs a value: --{key[:60]} VALUE")
+                rest = iter([value, *rest] if value != "--" else rest)
+                continue
+        yield Given(key, value.strip(), "command line")
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of the configuration among these arguments, and the others; after `--` all are others."""
+    options: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        key = argument[2:].partition("=")[0] if argument.startswith("--") else ""
+        if argument == "--":
+            return options, [*others, argument, *rest]
+        if key in NAMES or key in ALSO or key == OWN_FILE:
+            options += (
+                [argument]
+                if "=" in argument
+                else [argument, *([value] if (value := next(rest, None)) is not None else [])]
+            )
+        else:
+            others.append(argument)
+    return options, others
