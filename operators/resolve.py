@@ -1,0 +1,98 @@
+"""resolve: finds out where a delivery goes. Runs before the MTA IP is chosen.
+
+A delivery that waits for DNS holds credit. So only so many wait at once; more of them are parked, in the lane
+`?/<name>`, until `Pending` says that there is room again. A name that is known costs no waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from operators.delivery import Delivery, Route
+from operators.outcome import parked
+from operators.routes import Found
+from operators.stage import Done, Report, Stage, handover, unreported
+
+MOST_PER_NAME = 50  # deliveries that wait for one look-up
+
+
+class Names(Protocol):
+    """Who knows, or finds out, where mail goes. With a `port` the name is a host itself, else a mail domain."""
+
+    def peek(self, name: str, port: int | None = None) -> Found | None:
+        """The route, or the outcome of those who want to go there; None where that takes a look-up."""
+
+    def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
+        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
+
+
+class Pending:
+    """Counts the deliveries that wait for look-ups. Bound: `most()` in all, MOST_PER_NAME for one name."""
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        self.released: Callable[[str], None] = lambda lane: None  # called with `?/<name>` when its look-up is over
+        self.total = 0
+        self._most = most
+        self._names: dict[str, int] = {}
+
+    def waiting(self, name: str) -> bool:
+        """No room yet for those parked in `?/<name>`: its look-up is under way, or too many wait for others."""
+        return name in self._names or self.total >= self._most()
+
+    def enter(self, name: str) -> bool:
+        """Let one delivery wait for this name; False where there is no room."""
+        here = self._names.get(name, 0)
+        if here >= MOST_PER_NAME or self.total >= self._most():
+            return False
+        self._names[name] = here + 1
+        self.total += 1
+        return True
+
+    def leave(self, name: str) -> None:
+        """One delivery waits no longer."""
+        self.total -= 1
+        self._names[name] -= 1
+        if not self._names[name]:
+            del self._names[name]
+            self.released(unresolved(name))
+
+
+def unresolved(name: str) -> str:
+    """The lane of deliveries parked before their destination group is known."""
+    return f"?/{name}"
+
+
+def resolve(names: Names, pending: Pending, report: Report = unreported) -> Stage:
+    """Sets `route`: to the message's smarthost, else to the mail servers of its domain.
+
+    Ends the delivery where the domain takes no mail (`dns/error`), where DNS does not answer (retried), and, parked,
+    where no more may wait.
+    """
+
+    def start(delivery: Delivery, done: Done) -> None:
+        name, port = delivery.domain, None
+        if (smarthost := delivery.message.smarthost) is not None:
+            name, port = smarthost.hostname, smarthost.port
+        found = names.peek(name, port)
+        if found is not None:
+            done(_resolved(delivery, found))
+            return
+        key = name if port is None else f"{name}:{port}"
+        if not pending.enter(key):
+            done(delivery.ended(parked(unresolved(key), f"too many wait for the look-up of {name}")))
+            return
+
+        def arrived(answer: Found) -> None:
+            try:
+                done(_resolved(delivery, answer))
+            finally:
+                pending.leave(key)
+
+        names.lookup(name, arrived, port)
+
+    return handover("resolve", start, report)
+
+
+def _resolved(delivery: Delivery, found: Found) -> Delivery:
+    return delivery.but(route=found) if isinstance(found, Route) else delivery.ended(found)

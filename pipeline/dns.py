@@ -1,0 +1,382 @@
+"""DNS: finds out where mail goes, and remembers it.
+
+Owns what is known of mail domains and of hosts: each at most `NAMES`, the least recently used is forgotten; and the
+look-ups under way: one for each name, whoever asks, with at most `QUESTIONS` questions to the servers at once. What
+was asked for lately is asked again shortly before it expires, so a busy domain never waits for DNS.
+A look-up that fails is an outcome like any other answer: transient where asking again may help, and kept for
+`FAILURE_TTL` seconds, so that a dead name server is not asked for every message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
+
+import dns.asyncresolver
+import dns.exception
+import dns.message
+import dns.name
+import dns.nameserver
+import dns.rcode
+import dns.rdatatype
+import dns.resolver
+import msgspec
+import structlog
+
+from operators.delivery import Route
+from operators.outcome import Next, Outcome, deferred
+from operators.routes import (
+    Answer,
+    Exchangers,
+    Found,
+    Ours,
+    Status,
+    address,
+    address_literal,
+    ascii_name,
+    both_families,
+    exchangers,
+    fixed,
+    no_name,
+    route,
+)
+
+NAMES = 50_000  # domains, and as many hosts, that are remembered
+QUESTIONS = 200  # to the name servers at once
+FAILURE_TTL = 30.0  # seconds; RFC 2308 7.1 and 7.2 allow 5 minutes
+NEGATIVE_TTL = 3600.0  # seconds at most; RFC 2308 5: "one to three hours have been found to work well"
+LONGEST_TTL = 86400.0  # seconds
+AHEAD = 0.1  # of its TTL before it expires, an answer that is still used is asked for again
+PAYLOAD = 1232  # bytes of UDP answer (DNS flag day 2020); longer ones come over TCP
+
+Key = str | tuple[str, int]  # a mail domain, or a host and port
+Value = TypeVar("Value")
+
+log = structlog.get_logger(__name__)
+
+
+class _Entry(msgspec.Struct, Generic[Value], frozen=True):
+    value: Value
+    ahead: float  # monotonic seconds from which it is asked for again
+    expires: float
+
+
+class _Memory(Generic[Value]):
+    """What is known, by name, until it expires. The least recently used goes when there are `most`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: collections.OrderedDict[Hashable, _Entry[Value]] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable, now: float) -> _Entry[Value] | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.expires <= now:
+            del self._entries[key]
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: Hashable, value: Value, ahead: float, expires: float) -> None:
+        self._entries[key] = _Entry(value, ahead, expires)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+
+class Resolver:
+    """Where mail goes, by name: an `operators.resolve.Names`."""
+
+    def __init__(
+        self,
+        *,
+        dns_server: str = "",
+        dns_timeout: float = 5.0,
+        dns_attempts: int = 4,
+        dns_min_ttl: float = 0.0,
+        delivery_port: int = 25,
+        delivery_sink: str = "",
+        overrides: Callable[[str], Sequence[str] | None] = lambda domain: None,
+        ours: Ours = lambda ip, port: False,
+        clock: Callable[[], float] = time.monotonic,
+        names: int = NAMES,
+    ) -> None:
+        """Starts nothing; look-ups run on the event loop that is running when they begin.
+
+        Args:
+            dns_server: `address` or `address:port`, several with commas; empty: the system's.
+            dns_timeout: seconds to wait for one answer.
+            dns_attempts: questions before giving up, over all servers.
+            dns_min_ttl: seconds that an answer is kept at least.
+            delivery_port: of the receiving servers.
+            delivery_sink: `host:port` where everything goes instead; empty: nowhere special.
+            overrides: the operator's addresses for a domain or host (A-labels), or None; consulted for every message.
+            ours: is this address and port one that this machine listens on?
+            clock: monotonic seconds.
+            names: domains, and as many hosts, that are remembered.
+
+        Raises:
+            ValueError: `dns_server` or `delivery_sink` cannot be used; says what is allowed.
+        """
+        self._dns = _stub(dns_server, dns_timeout, dns_attempts)
+        self._min_ttl = dns_min_ttl
+        self._port = delivery_port
+        self._sink = host_and_port("delivery-sink", delivery_sink) if delivery_sink else None
+        self._overrides = overrides
+        self._ours = ours
+        self._clock = clock
+        self._limit = asyncio.Semaphore(QUESTIONS)
+        self._routes: _Memory[Found] = _Memory(names)
+        self._hosts: _Memory[Answer] = _Memory(names)
+        self._flights: dict[Key, list[Callable[[Found], None]]] = {}
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- what the resolve stage calls, for every message ----------------------------------------------------------
+
+    def peek(self, name: str, port: int | None = None) -> Found | None:
+        """What is known without a look-up, or None. With a `port` the name is a host, else a mail domain."""
+        if self._sink is not None:
+            found = self._known(*self._sink)
+            return found and _regrouped(found, name)
+        return self._known(name, port)
+
+    def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
+        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
+        if (found := self.peek(name, port)) is not None:
+            done(found)
+        elif self._sink is not None:
+            self._join(self._sink, lambda found: done(_regrouped(found, name)))
+        else:
+            self._join(_key(name, port), done)
+
+    def _known(self, name: str, port: int | None) -> Found | None:
+        plain = name if name.isascii() else ascii_name(name) or name
+        if addresses := self._overrides(plain):  # before what is remembered: a changed rule works on the next message
+            return fixed(plain, _group(plain, port), addresses, port or self._port, self._ours)
+        key = _key(name, port)
+        now = self._clock()
+        entry = self._routes.get(key, now)
+        if entry is None:
+            return self._plain(name, port)
+        if now >= entry.ahead and key not in self._flights:
+            self._fly(key)
+        return entry.value
+
+    def _plain(self, name: str, port: int | None) -> Found | None:
+        """The answer where no DNS is needed."""
+        ip = address_literal(name) if port is None else address(name)
+        if ip is not None:
+            return fixed(ip, ip if port is None else _group(ip, port), [ip], port or self._port, self._ours)
+        return None if ascii_name(name) else no_name(name)
+
+    # -- look-ups under way -----------------------------------------------------------------------------------------
+
+    def _join(self, key: Key, done: Callable[[Found], None]) -> None:
+        if key not in self._flights:
+            self._fly(key)
+        self._flights[key].append(done)
+
+    def _fly(self, key: Key) -> None:
+        self._flights[key] = []
+        task = asyncio.get_running_loop().create_task(self._find(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _find(self, key: Key) -> None:
+        try:
+            found, expires = await (self._domain(key) if isinstance(key, str) else self._host(*key))
+        except Exception as error:
+            log.exception("dns_lookup", name=key)
+            found = deferred("dns", "error", f"DNS look-up: {type(error).__name__}")
+            expires = self._clock() + FAILURE_TTL
+        self._keep(key, found, expires)
+        self._land(key, found)
+
+    def _keep(self, key: Key, found: Found, expires: float) -> None:
+        now = self._clock()
+        before = self._routes.get(key, now)
+        if before is not None and isinstance(found, Outcome) and found.next is Next.RETRY:
+            self._routes.put(key, before.value, now + FAILURE_TTL, before.expires)  # what was known still holds
+        else:
+            self._routes.put(key, found, _ahead(now, expires), expires)
+
+    def _land(self, key: Key, found: Found) -> None:
+        for done in self._flights.pop(key, ()):
+            try:
+                done(found)
+            except Exception:
+                log.exception("dns_lookup_done", name=key)
+
+    async def close(self) -> None:
+        """Stop all look-ups; what waits for them is returned."""
+        tasks = [*self._tasks, *self._asking.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        stopped = Outcome(state="dns", result="error", next=Next.RETURN, description="shutdown")
+        for key in list(self._flights):
+            self._land(key, stopped)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def _domain(self, domain: str) -> tuple[Found, float]:
+        name = ascii_name(domain) or domain
+        mx = await self.ask(name, "MX")
+        where = exchangers(name, mx)
+        if isinstance(where, Outcome):
+            return where, mx.expires
+        return await self._route(name, where, self._port, mx.expires)
+
+    async def _host(self, host: str, port: int) -> tuple[Found, float]:
+        name = ascii_name(host) or host
+        return await self._route(name, Exchangers(f"{name}:{port}", ((0, name),)), port, self._clock() + LONGEST_TTL)
+
+    async def _route(self, name: str, where: Exchangers, port: int, expires: float) -> tuple[Found, float]:
+        hosts = sorted({host for _, host in where.hosts})
+        found = dict(zip(hosts, await asyncio.gather(*map(self.addresses, hosts)), strict=True))
+        expires = min(expires, *(answer.expires for answer in found.values()))
+        answer = route(name, where, found, port, self._ours)
+        return (msgspec.structs.replace(answer, expires=expires) if isinstance(answer, Route) else answer), expires
+
+    async def addresses(self, host: str) -> Answer:
+        """The A and AAAA records of a host, families in turn; remembered, and asked for once by many at once."""
+        now = self._clock()
+        if (entry := self._hosts.get(host, now)) is not None and now < entry.ahead:
+            return entry.value
+        task = self._asking.get(host)
+        if task is None:
+            task = self._asking[host] = asyncio.get_running_loop().create_task(self._ask_addresses(host))
+            task.add_done_callback(lambda _: self._asking.pop(host, None))
+        return await asyncio.shield(task)
+
+    async def _ask_addresses(self, host: str) -> Answer:
+        if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
+            return Answer(Status.FOUND, ("127.0.0.1", "::1"), self._clock() + LONGEST_TTL)
+        answer = both_families(*await asyncio.gather(self.ask(host, "A"), self.ask(host, "AAAA")))
+        self._hosts.put(host, answer, _ahead(self._clock(), answer.expires), answer.expires)
+        return answer
+
+    async def ask(self, name: str, kind: str) -> Answer:
+        """One question to DNS (A, AAAA, MX, TXT, PTR), not remembered here; raises nothing.
+
+        Args:
+            name: A-labels; for PTR as `dns.reversename` makes it.
+            kind: the record type.
+        """
+        if not ascii_name(name):  # an MX record may hold any bytes
+            return Answer(Status.MISSING, (), self._clock() + NEGATIVE_TTL)
+        try:
+            async with self._limit:
+                answer = await self._dns.resolve(f"{name}.", kind, raise_on_no_answer=False)
+        except dns.resolver.NXDOMAIN as error:
+            ttl = min(_negative_ttl(error), NEGATIVE_TTL)
+            return self._answer(Status.MISSING, (), ttl)
+        except dns.resolver.LifetimeTimeout:
+            return Answer(Status.TIMEOUT, (), self._clock() + FAILURE_TTL, "no answer in time")
+        except dns.resolver.NoNameservers as error:
+            return self._failure(error)
+        except (dns.exception.DNSException, OSError, ValueError) as error:
+            return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, type(error).__name__)
+        ttl = answer.chaining_result.minimum_ttl
+        if answer.rrset is None:
+            return self._answer(Status.EMPTY, (), min(ttl, NEGATIVE_TTL))
+        return self._answer(Status.FOUND, tuple(map(_READ[kind], answer.rrset)), ttl)
+
+    def _answer(self, status: Status, records: tuple[Any, ...], ttl: float) -> Answer:
+        return Answer(status, records, self._clock() + min(max(ttl, self._min_ttl), LONGEST_TTL))
+
+    def _failure(self, error: dns.resolver.NoNameservers) -> Answer:
+        """No server gave a usable answer: the last one's reason tells whether asking again may help."""
+        reasons = [reason for *_, reason, _ in error.kwargs.get("errors", ())]
+        reason = reasons[-1] if reasons else "no name server"
+        if isinstance(reason, dns.message.ChainTooLong):
+            return self._answer(Status.BROKEN, (), FAILURE_TTL)
+        why = reason if isinstance(reason, str) else type(reason).__name__
+        return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, why)
+
+
+def host_and_port(key: str, text: str, default: int | None = None) -> tuple[str, int]:
+    """`host:port` or `[IPv6]:port`, and without the port where there is a default.
+
+    Raises:
+        ValueError: names the key, the value and what is allowed.
+    """
+    if default is not None and (ip := address(text.strip("[]"))):
+        return ip, default
+    host, colon, port = text.rpartition(":")
+    if not colon and default is not None:
+        host, port = text, str(default)
+    host = host.removeprefix("[").removesuffix("]").lower()
+    if not (address(host) or ascii_name(host)) or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{key}: {text!r} is not host:port")
+    return host, int(port)
+
+
+def _stub(servers: str, timeout: float, attempts: int) -> dns.asyncresolver.Resolver:
+    """dnspython's resolver, set as asked. Without a resolv.conf it asks 127.0.0.1, as the C library does."""
+    if servers:
+        stub = dns.asyncresolver.Resolver(configure=False)
+        stub.nameservers = [_server(text.strip()) for text in servers.split(",")]
+    else:
+        try:
+            stub = dns.asyncresolver.Resolver()
+        except dns.resolver.NoResolverConfiguration:
+            stub = dns.asyncresolver.Resolver(configure=False)
+            stub.nameservers = ["127.0.0.1"]
+    stub.timeout = timeout
+    stub.lifetime = timeout * attempts
+    stub.use_edns(0, 0, PAYLOAD)
+    return stub
+
+
+def _server(text: str) -> dns.nameserver.Nameserver:
+    host, port = host_and_port("dns-server", text, 53)
+    if address(host) is None:
+        raise ValueError(f"dns-server: {text!r} is not an address or address:port")
+    return dns.nameserver.Do53Nameserver(host, port)
+
+
+def _ahead(now: float, expires: float) -> float:
+    return expires - AHEAD * (expires - now)
+
+
+def _key(name: str, port: int | None) -> Key:
+    return name if port is None else (name, port)
+
+
+def _group(name: str, port: int | None) -> str:
+    return name if port is None else f"{name}:{port}"
+
+
+def _regrouped(found: Found, group: str) -> Found:
+    return Route(group, found.targets, found.expires) if isinstance(found, Route) else found
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
+    """Seconds an NXDOMAIN holds, by the SOA record that comes with it (RFC 2308 5)."""
+    try:
+        replies: dict[Any, dns.message.QueryMessage] = error.kwargs["responses"]
+        return float(min(reply.resolve_chaining().minimum_ttl for reply in replies.values()))
+    except (dns.exception.DNSException, ValueError):
+        return FAILURE_TTL
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "A": lambda record: record.address,
+    "AAAA": lambda record: record.address,
+    "MX": lambda record: (record.preference, _text(record.exchange)),
+    "PTR": lambda record: _text(record.target),
+    "TXT": lambda record: b"".join(record.strings),
+}

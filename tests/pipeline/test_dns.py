@@ -1,0 +1,440 @@
+"""The resolver against a real name server on loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from operators.delivery import Route
+from operators.outcome import Next, Outcome
+from operators.routes import Found, Status
+from pipeline.demo.nameserver import NameServer, Trouble
+from pipeline.dns import FAILURE_TTL, QUESTIONS, Resolver, host_and_port
+
+
+class Clock:
+    """Monotonic seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def zone() -> AsyncIterator[NameServer]:
+    server = NameServer()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def resolver(zone: NameServer, clock: Clock) -> AsyncIterator[Resolver]:
+    resolver = Resolver(dns_server=zone.server, dns_timeout=0.2, dns_attempts=2, clock=clock)
+    yield resolver
+    await resolver.close()
+
+
+async def find(resolver: Resolver, name: str, port: int | None = None) -> Found:
+    future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+    resolver.lookup(name, future.set_result, port)
+    return await future
+
+
+async def targets(resolver: Resolver, name: str, port: int | None = None) -> list[tuple[str, str]]:
+    found = await find(resolver, name, port)
+    assert isinstance(found, Route), found
+    return [(target.host, target.address) for target in found.targets]
+
+
+async def outcome(resolver: Resolver, name: str, port: int | None = None) -> tuple[str, str, Next]:
+    found = await find(resolver, name, port)
+    assert isinstance(found, Outcome), found
+    return found.state, found.result, found.next
+
+
+# -- the cases of RFC 5321 5.1 and RFC 7505 ---------------------------------------------------------------------------
+
+
+async def test_the_hosts_of_a_domain_are_its_mx(zone: NameServer, resolver: Resolver):
+    """By preference, with all their addresses, families in turn."""
+    zone.add("a.test", "MX", "20 mx2.test.", "10 MX1.test.")
+    zone.add("mx1.test", "A", "127.0.1.1", "127.0.1.2")
+    zone.add("mx1.test", "AAAA", "::1")
+    zone.add("mx2.test", "A", "127.0.2.1")
+    assert await targets(resolver, "a.test") == [
+        ("mx1.test", "127.0.1.1"),
+        ("mx1.test", "::1"),
+        ("mx1.test", "127.0.1.2"),
+        ("mx2.test", "127.0.2.1"),
+    ]
+
+
+async def test_domains_with_the_same_mx_are_one_group(zone: NameServer, resolver: Resolver):
+    """Their shared host is looked up once."""
+    zone.add("mx.test", "A", "127.0.1.1")
+    for domain in ("a.test", "b.test"):
+        zone.add(domain, "MX", "10 mx.test.")
+    routes = [await find(resolver, domain) for domain in ("a.test", "b.test")]
+    assert [route.group for route in routes if isinstance(route, Route)] == ["mx.test", "mx.test"]
+    assert zone.queries["mx.test", "A"] == 1
+
+
+async def test_null_mx(zone: NameServer, resolver: Resolver):
+    """RFC 7505: `MX 0 .` fails at once."""
+    zone.add("a.test", "MX", "0 .")
+    assert await outcome(resolver, "a.test") == ("dns", "error", Next.FAIL)
+
+
+async def test_no_mx(zone: NameServer, resolver: Resolver):
+    """RFC 5321 5.1: the domain's own address."""
+    zone.add("a.test", "A", "127.0.1.1")
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+
+
+async def test_neither_mx_nor_address(zone: NameServer, resolver: Resolver):
+    """The name exists, and takes no mail."""
+    zone.add("a.test", "TXT", '"nothing here"')
+    assert await outcome(resolver, "a.test") == ("dns", "error", Next.FAIL)
+
+
+async def test_the_domain_is_an_alias(zone: NameServer, resolver: Resolver):
+    """RFC 5321 5.1: the alias is followed, to its MX or else its address."""
+    zone.add("a.test", "CNAME", "real.test.")
+    zone.add("real.test", "MX", "10 mx.test.")
+    zone.add("mx.test", "A", "127.0.1.1")
+    zone.add("b.test", "CNAME", "mx.test.")
+    assert await targets(resolver, "a.test") == [("mx.test", "127.0.1.1")]
+    assert await targets(resolver, "b.test") == [("b.test", "127.0.1.1")]
+
+
+async def test_an_mx_that_is_an_alias(zone: NameServer, resolver: Resolver):
+    """Forbidden by RFC 2181 10.3, common, and works."""
+    zone.add("a.test", "MX", "10 mail.test.")
+    zone.add("mail.test", "CNAME", "mx.test.")
+    zone.add("mx.test", "A", "127.0.1.1")
+    assert await targets(resolver, "a.test") == [("mail.test", "127.0.1.1")]
+
+
+async def test_aliases_in_a_circle(zone: NameServer, resolver: Resolver):
+    """Permanent: asking again does not help."""
+    zone.add("a.test", "CNAME", "b.test.")
+    zone.add("b.test", "CNAME", "a.test.")
+    assert await outcome(resolver, "a.test") == ("dns", "error", Next.FAIL)
+
+
+async def test_nxdomain(resolver: Resolver):
+    """Fails at once."""
+    assert await outcome(resolver, "nowhere.test") == ("dns", "error", Next.FAIL)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.SERVFAIL, Trouble.REFUSED, Trouble.GARBAGE])
+async def test_a_failing_name_server(zone: NameServer, resolver: Resolver, trouble: Trouble):
+    """Retried: it may answer later."""
+    zone.trouble("a.test", trouble)
+    state, _, then = await outcome(resolver, "a.test")
+    assert (state, then) == ("dns", Next.RETRY)
+
+
+async def test_a_silent_name_server(zone: NameServer, resolver: Resolver):
+    """Asked `dns-attempts` times, then a time-out that is retried."""
+    zone.trouble("a.test", Trouble.SILENCE)
+    assert await outcome(resolver, "a.test") == ("dns", "timeout", Next.RETRY)
+    assert zone.queries["a.test", "MX"] == 2
+
+
+async def test_no_name_server():
+    """Nobody listens there: retried."""
+    server = NameServer()
+    await server.start()
+    await server.stop()
+    resolver = Resolver(dns_server=server.server, dns_timeout=0.2, dns_attempts=1)
+    state, _, then = await outcome(resolver, "a.test")
+    assert (state, then) == ("dns", Next.RETRY)
+
+
+async def test_a_truncated_answer_comes_over_tcp(zone: NameServer, resolver: Resolver):
+    """RFC 7766: nothing of a long answer is lost."""
+    zone.add("a.test", "MX", *(f"{n} a-long-name-of-a-mail-exchanger-{n}.test." for n in range(40)))
+    zone.add("a-long-name-of-a-mail-exchanger-0.test", "A", "127.0.1.1")
+    assert await targets(resolver, "a.test") == [("a-long-name-of-a-mail-exchanger-0.test", "127.0.1.1")]
+    assert zone.over_tcp == 1
+
+
+async def test_aaaa_only(zone: NameServer, resolver: Resolver):
+    """An IPv6 host is a host."""
+    zone.add("a.test", "MX", "10 mx.test.")
+    zone.add("mx.test", "AAAA", "::1")
+    assert await targets(resolver, "a.test") == [("mx.test", "::1")]
+
+
+async def test_a_dead_first_mx(zone: NameServer, resolver: Resolver):
+    """A first MX whose name does not exist, or cannot be looked up, does not hold up the others."""
+    zone.add("a.test", "MX", "10 gone.test.", "20 broken.test.", "30 mx.test.")
+    zone.trouble("broken.test", Trouble.SERVFAIL)
+    zone.add("mx.test", "A", "127.0.1.1")
+    assert await targets(resolver, "a.test") == [("mx.test", "127.0.1.1")]
+
+
+async def test_an_mx_that_no_name_can_be(zone: NameServer, resolver: Resolver):
+    """An MX record holds any bytes; those that are no host name are no host."""
+    zone.add("a.test", "MX", r"10 a\032b\000\010.test.", "20 mx.test.")
+    zone.add("mx.test", "A", "127.0.1.1")
+    assert await targets(resolver, "a.test") == [("mx.test", "127.0.1.1")]
+
+
+async def test_an_mx_to_ourselves(zone: NameServer):
+    """RFC 5321 5.1: mail loops back to myself, permanent; a better host is still tried."""
+    zone.add("a.test", "MX", "10 us.test.", "20 mx.test.")
+    zone.add("b.test", "MX", "10 mx.test.", "20 us.test.")
+    zone.add("us.test", "A", "127.0.0.1")
+    zone.add("mx.test", "A", "127.0.1.1")
+    resolver = Resolver(dns_server=zone.server, ours=lambda ip, port: (ip, port) == ("127.0.0.1", 25))
+    assert await outcome(resolver, "a.test") == ("dns", "error", Next.FAIL)
+    assert await targets(resolver, "b.test") == [("mx.test", "127.0.1.1")]
+
+
+async def test_an_international_domain(zone: NameServer, resolver: Resolver):
+    """Looked up by its A-labels."""
+    zone.add("xn--bcher-kva.test", "A", "127.0.1.1")
+    assert await targets(resolver, "bücher.test") == [("xn--bcher-kva.test", "127.0.1.1")]
+
+
+async def test_what_needs_no_look_up(zone: NameServer, resolver: Resolver):
+    """An address literal is its own host; what can be no name is unusable."""
+    assert await targets(resolver, "[127.0.1.1]") == [("127.0.1.1", "127.0.1.1")]
+    assert await targets(resolver, "[ipv6:::1]") == [("::1", "::1")]
+    assert await targets(resolver, "127.0.1.1", 25) == [("127.0.1.1", "127.0.1.1")]
+    assert await outcome(resolver, "a..test") == ("process", "invalid", Next.FAIL)
+    assert zone.queries.total() == 0
+
+
+async def test_localhost_is_this_machine(zone: NameServer, resolver: Resolver):
+    """RFC 6761 6.3: without asking anybody."""
+    assert await targets(resolver, "localhost", 2525) == [("localhost", "127.0.0.1"), ("localhost", "::1")]
+    assert zone.queries.total() == 0
+
+
+async def test_other_records(zone: NameServer, resolver: Resolver):
+    """PTR for the EHLO name, TXT for DKIM keys, strings joined (RFC 6376 3.6.2.2)."""
+    zone.add("1.0.0.127.in-addr.arpa", "PTR", "MTA.test.")
+    zone.add("s._domainkey.a.test", "TXT", '"v=DKIM1; " "p=abc"')
+    assert (await resolver.ask("1.0.0.127.in-addr.arpa", "PTR")).records == ("mta.test",)
+    assert (await resolver.ask("s._domainkey.a.test", "TXT")).records == (b"v=DKIM1; p=abc",)
+    assert (await resolver.ask("none._domainkey.a.test", "TXT")).status is Status.MISSING
+
+
+# -- smarthosts, overrides, the sink ----------------------------------------------------------------------------------
+
+
+async def test_a_smarthost_has_no_mx(zone: NameServer, resolver: Resolver):
+    """Its own address and port, and a group of its own."""
+    zone.add("relay.test", "MX", "10 elsewhere.test.")
+    zone.add("relay.test", "A", "127.0.1.1")
+    found = await find(resolver, "relay.test", 587)
+    assert isinstance(found, Route)
+    assert (found.group, found.targets[0].address, found.targets[0].port) == ("relay.test:587", "127.0.1.1", 587)
+
+
+async def test_an_override_works_on_the_next_message(zone: NameServer):
+    """It comes before DNS and before what is remembered, and its group is the domain."""
+    zone.add("a.test", "A", "127.0.1.1")
+    rules: dict[str, list[str]] = {}
+    resolver = Resolver(dns_server=zone.server, overrides=rules.get)
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+    rules["a.test"] = ["127.0.9.1", "127.0.9.2"]
+    found = await find(resolver, "a.test")
+    assert isinstance(found, Route)
+    assert found.group == "a.test"
+    assert [target.address for target in found.targets] == ["127.0.9.1", "127.0.9.2"]
+    del rules["a.test"]
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+
+
+async def test_with_a_sink_everything_goes_there(zone: NameServer):
+    """Domains, smarthosts and overridden ones; each domain keeps its own group."""
+    zone.add("sink.test", "A", "127.0.7.7")
+    resolver = Resolver(dns_server=zone.server, delivery_sink="sink.test:2626", overrides={"b.test": ["127.0.9.1"]}.get)
+    for name, port in (("a.test", None), ("b.test", None), ("relay.test", 587), ("[192.0.2.1]", None)):
+        found = await find(resolver, name, port)
+        assert isinstance(found, Route)
+        assert (found.group, found.targets[0].address, found.targets[0].port) == (name, "127.0.7.7", 2626)
+    assert {name for name, _ in zone.queries} == {"sink.test"}
+
+
+async def test_a_sink_by_address_needs_no_dns(zone: NameServer):
+    """Known at once."""
+    resolver = Resolver(dns_server=zone.server, delivery_sink="127.0.7.7:2626")
+    assert isinstance(resolver.peek("a.test"), Route)
+    assert zone.queries.total() == 0
+
+
+# -- remembering, and asking once --------------------------------------------------------------------------------------
+
+
+async def test_many_ask_once(zone: NameServer, resolver: Resolver):
+    """Concurrent look-ups of one name are one look-up; so are those of domains that share a host."""
+    for domain in ("a.test", "b.test"):
+        zone.add(domain, "MX", "10 mx.test.")
+    zone.add("mx.test", "A", "127.0.1.1")
+    found = await asyncio.gather(*(find(resolver, domain) for domain in ("a.test", "b.test") for _ in range(100)))
+    assert len(found) == 200
+    assert zone.queries == {("a.test", "MX"): 1, ("b.test", "MX"): 1, ("mx.test", "A"): 1, ("mx.test", "AAAA"): 1}
+
+
+async def test_an_answer_is_kept_for_its_ttl(zone: NameServer, resolver: Resolver, clock: Clock):
+    """The shortest of all that were needed, and known without asking until then."""
+    zone.add("a.test", "MX", "10 mx.test.", ttl=300)
+    zone.add("mx.test", "A", "127.0.1.1", ttl=60)
+    await find(resolver, "a.test")
+    clock.now += 50
+    assert isinstance(resolver.peek("a.test"), Route)
+    clock.now += 10
+    assert resolver.peek("a.test") is None
+
+
+async def test_a_busy_domain_never_waits(zone: NameServer, resolver: Resolver, clock: Clock):
+    """In the last tenth of its TTL an answer that is used is asked for again, and used meanwhile."""
+    zone.add("a.test", "A", "127.0.1.1", ttl=100)
+    await find(resolver, "a.test")
+    clock.now += 95
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+    await asyncio.gather(*resolver._tasks)
+    assert zone.queries["a.test", "MX"] == 2
+    clock.now += 50
+    assert isinstance(resolver.peek("a.test"), Route)
+
+
+async def test_what_is_known_outlives_a_failure(zone: NameServer, resolver: Resolver, clock: Clock):
+    """When asking again ahead of time fails, the answer holds until its own end."""
+    zone.add("a.test", "A", "127.0.1.1", ttl=100)
+    await find(resolver, "a.test")
+    zone.trouble("a.test", Trouble.SERVFAIL)
+    clock.now += 95
+    resolver.peek("a.test")
+    await asyncio.gather(*resolver._tasks)
+    assert isinstance(resolver.peek("a.test"), Route)
+    clock.now += 5
+    assert await outcome(resolver, "a.test") == ("dns", "error", Next.RETRY)
+
+
+async def test_an_answer_is_kept_for_the_least_ttl(zone: NameServer, clock: Clock):
+    """`dns-min-ttl` makes short TTLs longer."""
+    zone.add("a.test", "A", "127.0.1.1", ttl=1)
+    resolver = Resolver(dns_server=zone.server, dns_min_ttl=600, clock=clock)
+    await find(resolver, "a.test")
+    clock.now += 500
+    assert isinstance(resolver.peek("a.test"), Route)
+
+
+async def test_an_answer_without_ttl_still_serves_those_who_asked(zone: NameServer, resolver: Resolver):
+    """TTL 0: used for the look-up it came with, and not remembered."""
+    zone.add("a.test", "A", "127.0.1.1", ttl=0)
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+    assert resolver.peek("a.test") is None
+
+
+async def test_a_name_that_does_not_exist_is_remembered(zone: NameServer, resolver: Resolver, clock: Clock):
+    """RFC 2308 5: for the negative TTL of its zone."""
+    await find(resolver, "nowhere.test")
+    clock.now += 299
+    assert isinstance(resolver.peek("nowhere.test"), Outcome)
+    clock.now += 1
+    assert resolver.peek("nowhere.test") is None
+
+
+async def test_a_failure_is_remembered_for_a_moment(zone: NameServer, resolver: Resolver, clock: Clock):
+    """A dead name server is not asked for every message, and soon asked again."""
+    zone.trouble("a.test", Trouble.SERVFAIL)
+    await find(resolver, "a.test")
+    await find(resolver, "a.test")
+    assert zone.queries["a.test", "MX"] == 1
+    zone.trouble("a.test", None)
+    zone.add("a.test", "A", "127.0.1.1")
+    clock.now += FAILURE_TTL
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+
+
+async def test_memory_is_bounded(zone: NameServer):
+    """The name that was not used for longest is forgotten."""
+    resolver = Resolver(dns_server=zone.server, names=3)
+    for name in ("a", "b", "c", "a", "d"):
+        zone.add(f"{name}.test", "A", "127.0.1.1")
+        await find(resolver, f"{name}.test")
+    assert [name for name in "abcd" if resolver.peek(f"{name}.test")] == ["a", "c", "d"]
+    assert len(resolver._routes) == len(resolver._hosts) == 3
+
+
+async def test_questions_at_once_are_bounded(zone: NameServer):
+    """More look-ups than QUESTIONS take turns; all are answered."""
+    asked: list[bytes] = []
+    reached = asyncio.Event()
+    answer = zone.answer
+
+    def late(wire: bytes, over_tcp: bool = False) -> bytes | None:
+        asked.append(wire)
+        if len(asked) >= QUESTIONS:
+            reached.set()
+        return None if len(asked) <= QUESTIONS else answer(wire, over_tcp)
+
+    zone.answer = late  # type: ignore[method-assign]
+    resolver = Resolver(dns_server=zone.server, dns_timeout=1.0, dns_attempts=2)
+    found = asyncio.gather(*(find(resolver, f"{n}.test") for n in range(QUESTIONS + 100)))
+    await reached.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(asked) == QUESTIONS
+    assert len(await found) == QUESTIONS + 100
+
+
+async def test_one_that_fails_does_not_take_the_others_along(zone: NameServer, resolver: Resolver):
+    """An exception in one caller's callback stays there."""
+    zone.add("a.test", "A", "127.0.1.1")
+
+    def fails(found: Found) -> None:
+        raise RuntimeError
+
+    resolver.lookup("a.test", fails)
+    assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+
+
+async def test_close_returns_those_who_wait(zone: NameServer, resolver: Resolver):
+    """Shutdown does not wait for a silent name server."""
+    zone.trouble("a.test", Trouble.SILENCE)
+    found: list[Found] = []
+    resolver.lookup("a.test", found.append)
+    await asyncio.sleep(0)
+    await resolver.close()
+    assert [isinstance(f, Outcome) and f.next for f in found] == [Next.RETURN]
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["nowhere", "a.test:53", "1.2.3.4:x", "1.2.3.4:0", "1.2.3.4:70000", ","])
+def test_a_name_server_is_an_address(text: str):
+    """Anything else is one line that names the key and the value."""
+    with pytest.raises(ValueError, match=r"dns-server: '.*' is not"):
+        Resolver(dns_server=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("127.0.0.1", ("127.0.0.1", 53)),
+        ("::1", ("::1", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+        ("Sink.test:2525", ("sink.test", 2525)),
+    ],
+)
+def test_a_host_and_its_port(text: str, expected: tuple[str, int]):
+    """IPv6 addresses with a port are in brackets."""
+    assert host_and_port("key", text, 53) == expected
