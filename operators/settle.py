@@ -19,6 +19,7 @@ from operators.settlement import Park, Retry, Settlement
 from operators.stage import Done, Report, Stage, handover, unreported
 
 Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
+PUT_OFF = 60.0  # seconds until a message comes back whose end could not be worked out
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,7 +45,11 @@ def settle(
     """
 
     def start(delivery: Delivery, done: Done) -> None:
-        settlement = plan(delivery, queues, lifetime, clock())
+        try:
+            settlement = plan(delivery, queues, lifetime, clock())
+        except Exception as error:  # a lease is always settled: unchanged, later
+            report("settle", delivery, error)
+            settlement = Settlement(then=Retry(delivery.lease.body, clock() + PUT_OFF))
 
         def confirmed(error: Exception | None) -> None:
             if error is None:

@@ -1,0 +1,50 @@
+# Mailrace: what a developer or an operator of a fresh machine runs. Needs Python 3.11+, git and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+TESTED := $(VENV)/.installed-test
+
+.PHONY: run demo check test bench notebooks screenshots clean
+
+run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
+	@$(BIN)/mailrace serve
+
+demo: $(READY)           ## the same, with a simulated internet and traffic
+	@$(BIN)/mailrace demo
+
+check: $(TESTED)         ## lint, types, unit tests: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not system and not browser" -n 2
+
+test: $(TESTED) .ci/packages.ok  ## everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: $(TESTED) .ci/packages.ok ## the benchmarks, with a table
+	$(BIN)/python -m tests.bench
+
+.PHONY: .ci/packages.ok
+.ci/packages.ok:
+	@.ci/packages
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Mailrace needs Python 3.11 or later; set PYTHON"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): $(VENV)/bin/python requirements.lock pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(TESTED): $(READY) requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
+	@touch $@
+
+clean:                   ## remove what was installed and built; keeps var/
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,321 @@
+"""Lanes: where deliveries of one route wait for a permit and a slot. A lane is (MTA IP, destination group).
+
+Owner of: the waiting deliveries, their pacers and the window of each lane. Connections are counted in `Slots`.
+
+Bounds: a lane holds at most its `queue` limit in memory, and never more than the credit that is still free
+(so one stalled lane leaves half of the credit to the others, two a third, and so on); what finds no room is parked.
+A lane whose next permits lie beyond HORIZON holds only what can go within it. A lane that made no progress for
+HORIZON parks what waits. Idle lanes are forgotten after REST.
+
+The window is how many deliveries of a lane may be under way at once: it starts at START, grows by one with each
+answer, and is halved when a connection fails, so that a receiver that hangs holds few slots (after Postfix's
+initial_destination_concurrency).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping
+
+import reactivex as rx
+from reactivex import Observable, abc
+
+from operators.delivery import Delivery
+from operators.limits import Limits, Pacer
+from operators.outcome import Next, Outcome, deferred, parked
+from operators.slots import Skipped, Slot, Slots, Wait
+
+START = 5  # deliveries under way at once in a new lane
+MOST = 1000  # the largest window
+HORIZON = 30.0  # seconds that a delivery may wait in memory
+REST = 60.0  # seconds without work after which a lane is forgotten
+NAMES = 100  # domains of a group that a lane remembers, for the console and the rules
+RECALL_AGAIN = 5.0  # seconds after which a recall that brought nothing is given up
+TICK = 0.001  # seconds: the finest wake-up; clocks round, and a wake-up before its time would spin
+STARVED = 8  # lanes tried when a connection comes free
+
+
+class Lane:
+    """One lane's state. Read it for the console; only `Lanes` changes it."""
+
+    __slots__ = (
+        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "progress_at", "recalled_at",
+        "recalling", "waiting", "waits_for", "waits_until", "wake", "window",
+    )  # fmt: skip
+
+    def __init__(self, name: str, ip: str, group: str, now: float) -> None:
+        self.name = name
+        self.ip = ip
+        self.group = group
+        self.domains: dict[str, None] = {}
+        self.waiting: collections.deque[Delivery] = collections.deque()
+        self.in_flight = 0
+        self.window = START
+        self.pacer = Pacer()
+        self.wake: abc.DisposableBase | None = None
+        self.waits_for = ""  # why the head of the lane does not go now
+        self.waits_until: float | None = None  # monotonic seconds, where known
+        self.recalling = 0  # called in from the parked queue, not here yet
+        self.recalled_at = 0.0
+        self.active_at = now
+        self.progress_at = now
+
+    @property
+    def memory(self) -> int:
+        """Deliveries that it holds in memory."""
+        return len(self.waiting) + self.in_flight
+
+
+class Lanes:
+    """All lanes, and the throttle stage that deliveries pass through them.
+
+    Args:
+        slots: the ledger of connections.
+        limits: the limits in force for a lane, asked before each delivery, so that a change holds at once.
+        free: credit of the queue that is not used now.
+        recall: calls in up to so many of a lane's parked messages, oldest first.
+        parked: messages in the parked queues, by lane; live.
+        scheduler: the clock; its `now` must be monotonic.
+        clock: monotonic seconds on that scheduler.
+        blocked: says of a lane that is not known here whether calling its messages in is of no use now.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        limits: Callable[[Lane], Limits],
+        free: Callable[[], int],
+        recall: Callable[[str, int], None],
+        parked: Callable[[], Mapping[str, int]],
+        scheduler: abc.SchedulerBase,
+        clock: Callable[[], float],
+        blocked: Callable[[str], bool] = lambda lane: False,
+    ) -> None:
+        self._slots, self._limits, self._free = slots, limits, free
+        self._recall, self._parked, self._blocked = recall, parked, blocked
+        self._scheduler, self._clock = scheduler, clock
+        self._lanes: dict[str, Lane] = {}
+        self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
+        self._emit: Callable[[Delivery], None] = lambda delivery: None
+        self._closing = False
+        slots.released = self._released
+
+    # -- the stage --------------------------------------------------------------------------------------------
+
+    def throttle(self) -> Callable[[Observable[Delivery]], Observable[Delivery]]:
+        """The stage: holds each delivery until its lane has a permit and a slot for it; `slot` is set then."""
+
+        def operator(source: Observable[Delivery]) -> Observable[Delivery]:
+            def subscribe(
+                observer: abc.ObserverBase[Delivery], scheduler: abc.SchedulerBase | None = None
+            ) -> abc.DisposableBase:
+                self._emit = observer.on_next
+                return source.subscribe(self._put, observer.on_error, observer.on_completed, scheduler=scheduler)
+
+            return rx.create(subscribe)
+
+        return operator
+
+    def _put(self, delivery: Delivery) -> None:
+        recalled = delivery.lease.recalled
+        if recalled is not None and (origin := self._lanes.get(recalled)) is not None and origin.recalling:
+            origin.recalling -= 1
+        if delivery.outcome is not None:
+            self._emit(delivery)
+            return
+        if self._closing:
+            self._emit(delivery.ended(_returned()))
+            return
+        lane = self._lane(delivery)
+        if why := self._full(lane, recalled=recalled is not None):
+            self._emit(delivery.ended(parked(lane.name, why)))
+            return
+        lane.waiting.append(delivery)
+        self._pump(lane)
+
+    def _lane(self, delivery: Delivery) -> Lane:
+        now = self._clock()
+        lane = self._lanes.get(delivery.lane)
+        if lane is None:
+            group = delivery.lane.partition("/")[2]
+            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now)
+        if not lane.memory:
+            lane.progress_at = now
+        lane.active_at = now
+        if delivery.domain not in lane.domains and len(lane.domains) < NAMES:
+            lane.domains[delivery.domain] = None
+        return lane
+
+    def _full(self, lane: Lane, *, recalled: bool) -> str | None:
+        """Why another delivery cannot be held in memory, or None."""
+        if not recalled and self._parked().get(lane.name):
+            return "behind those that are parked already"
+        if lane.memory >= (room := self._room(lane)):
+            return f"the lane's memory is full: {room} at once"
+        return None
+
+    def _room(self, lane: Lane) -> int:
+        """How many deliveries the lane may hold in memory now."""
+        limits = self._limits(lane)
+        room = max(1, self._free())
+        if limits.queue:
+            room = min(room, limits.queue)
+        if limits.domain_messages:
+            room = min(room, max(1, round(HORIZON * limits.domain_messages / 60)))
+        return room
+
+    # -- permits ------------------------------------------------------------------------------------------------
+
+    def _pump(self, lane: Lane) -> None:
+        """Let go what may go now; leave behind why the rest waits."""
+        while lane.waiting:
+            if lane.in_flight >= lane.window:
+                self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers"), starved=False)
+                return
+            limits, now = self._limits(lane), self._clock()
+            if (ready := lane.pacer.ready(limits.domain_messages)) > now:
+                self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
+                return
+            head = lane.waiting[0]
+            assert head.route is not None
+            got = self._slots.take(lane.name, lane.ip, head.route.targets, limits, now)
+            if isinstance(got, Wait):
+                self._hold(lane, got)
+                return
+            lane.waiting.popleft()
+            self._go(lane, head, got, now)
+        lane.waits_for, lane.waits_until = "", None
+
+    def _go(self, lane: Lane, head: Delivery, got: Slot | Skipped, now: float) -> None:
+        lane.progress_at = now
+        if isinstance(got, Skipped):
+            self._emit(head.ended(deferred("connect", "error", f"all hosts are skipped for a while: {got.why}")))
+            return
+        lane.in_flight += 1
+        lane.pacer.take(now)
+        self._emit(head.but(slot=got))
+
+    def _hold(self, lane: Lane, wait: Wait, *, starved: bool = True) -> None:
+        lane.waits_for, lane.waits_until = wait.why, wait.until
+        if wait.until is not None:
+            self._wake_at(lane, wait.until)
+        elif starved:
+            self._starved[lane.name] = None
+
+    def _wake_at(self, lane: Lane, at: float) -> None:
+        if lane.wake is not None:
+            lane.wake.dispose()
+
+        def awake(*_: object) -> None:
+            lane.wake = None
+            self._pump(lane)
+
+        lane.wake = self._scheduler.schedule_relative(max(TICK, at - self._clock()), awake)
+
+    # -- what comes back --------------------------------------------------------------------------------------------
+
+    def settled(self, delivery: Delivery) -> None:
+        """The queue has confirmed a delivery's end: its slot is free again, and its lane may go on."""
+        lane = self._lanes.get(delivery.lane)
+        if delivery.slot is not None:
+            if lane is not None:
+                lane.in_flight -= 1
+                lane.active_at = self._clock()
+                self._adapt(lane, delivery.outcome)
+            self._slots.release(delivery.slot, self._clock())
+        if lane is not None:
+            self._call_in(lane)
+
+    @staticmethod
+    def _adapt(lane: Lane, outcome: Outcome | None) -> None:
+        """Grow the window with each answer; halve it when the connection failed."""
+        if outcome is None:
+            return
+        if outcome.code is not None and outcome.code != 421:
+            lane.window = min(lane.window + 1, MOST)
+        elif outcome.result in ("timeout", "lost", "error", "invalid"):
+            lane.window = max(1, lane.window // 2)
+
+    def _released(self, name: str) -> None:
+        """A connection came free: its own lane first, then those that wait for one, in turn."""
+        if (lane := self._lanes.get(name)) is not None:
+            self._pump(lane)
+        for _ in range(min(STARVED, len(self._starved))):
+            name, _ = self._starved.popitem(last=False)
+            if (lane := self._lanes.get(name)) is not None:
+                self._pump(lane)
+
+    def _call_in(self, lane: Lane) -> None:
+        """Call parked messages in, once the lane holds less than half of what it may."""
+        waiting = self._parked().get(lane.name, 0)
+        if not waiting or self._closing or self._stalled(lane):
+            return
+        room = self._room(lane)
+        held = lane.memory + lane.recalling
+        if held <= room // 2:
+            count = min(waiting, room - held)
+            lane.recalling += count
+            lane.recalled_at = self._clock()
+            self._recall(lane.name, count)
+
+    # -- housekeeping -------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """About once a second: close idle connections, call in what is parked, park what stalls, forget idle lanes."""
+        now = self._clock()
+        self._slots.sweep(now)
+        for lane in list(self._lanes.values()):
+            if lane.waiting and self._stalled(lane) and (lane.waits_until or now) <= now:
+                self._park_all(lane, "the lane made no progress")
+            if lane.recalling and now - lane.recalled_at > RECALL_AGAIN:
+                lane.recalling = 0
+            if not lane.memory and now - lane.active_at > REST and lane.pacer.ready(lane.pacer.limit) <= now:
+                del self._lanes[lane.name]
+        self._call_in_all()
+
+    def _stalled(self, lane: Lane) -> bool:
+        """It holds deliveries, and has let none go for HORIZON."""
+        return lane.memory > 0 and self._clock() - lane.progress_at > HORIZON
+
+    def _call_in_all(self) -> None:
+        for name, count in list(self._parked().items()):
+            lane = self._lanes.get(name)
+            if lane is None:
+                if count and not self._blocked(name):
+                    self._recall(name, min(count, max(1, self._free() // 4)))
+            else:
+                self._call_in(lane)
+
+    def _park_all(self, lane: Lane, why: str) -> None:
+        while lane.waiting:
+            self._emit(lane.waiting.pop().ended(parked(lane.name, why)))
+
+    def close(self) -> None:
+        """Give back what waits; what is under way ends by itself."""
+        self._closing = True
+        for lane in list(self._lanes.values()):
+            while lane.waiting:
+                self._emit(lane.waiting.popleft().ended(_returned()))
+
+    # -- what others ask ----------------------------------------------------------------------------------------------
+
+    def outlook(self, name: str) -> tuple[float, int]:
+        """(seconds until the lane can send, deliveries in memory), for `assign`."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            return 0.0, 0
+        now = self._clock()
+        ready = lane.pacer.ready(lane.pacer.limit) + len(lane.waiting) * lane.pacer.interval
+        return max(0.0, ready - now, (lane.waits_until or now) - now), lane.memory
+
+    def get(self, name: str) -> Lane | None:
+        """A lane by its name, or None where nothing of it is in memory."""
+        return self._lanes.get(name)
+
+    def all(self) -> list[Lane]:
+        """The lanes in memory."""
+        return list(self._lanes.values())
+
+
+def _returned() -> Outcome:
+    return Outcome(state="process", result="error", next=Next.RETURN, description="given back: shutting down")

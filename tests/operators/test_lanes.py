@@ -1,0 +1,215 @@
+"""Lanes: even rates, connection limits, bounded memory, parking and calling in, on virtual time."""
+
+import bisect
+
+from operators.lanes import HORIZON, REST
+from operators.limits import Limits
+from operators.outcome import Next, deferred
+from tests.support.virtual import World
+
+
+def most_in_a_minute(moments: list[float]) -> int:
+    return max(bisect.bisect_left(moments, begin + 60) - index for index, begin in enumerate(moments))
+
+
+def test_a_lane_without_limits_sends_at_once() -> None:
+    """What has a slot does not wait."""
+    world = World()
+    world.send(3)
+    assert world.moments == [0.0, 0.0, 0.0]
+
+
+def test_messages_leave_evenly_at_the_lane_s_rate() -> None:
+    """60 a minute: at most 60 in every window of 60 s, one a second, no burst at the minute."""
+    world = World(domain_messages=60)
+    world.send(25)
+    world.run(200)
+    moments = world.moments
+    assert len(moments) == 25
+    assert most_in_a_minute(moments) <= 60
+    assert min(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)) > 0.99
+
+
+def test_a_changed_rate_holds_from_the_next_message() -> None:
+    """From 60 to 600 a minute the next message already comes faster."""
+    world = World(domain_messages=60)
+    world.send(5)
+    world.limits = Limits(domain_messages=600)
+    world.run(0.5)
+    world.send(1)
+    assert len(world.moments) >= 2
+    world.run(1.0)
+    assert len(world.moments) == 6
+
+
+def test_a_domain_never_has_more_connections_than_allowed() -> None:
+    """Three at once, also while connections fail and new ones begin."""
+    world = World(domain_connections=3, ip_connections=0)
+    world.keep_open = False
+    world.send(60)
+    world.run(200)
+    assert len(world.gone) == 60
+    assert world.most_open["127.1.0.1"] == 3
+
+
+def test_a_remote_ip_never_has_more_connections_than_allowed() -> None:
+    """Two groups on one address share what the address allows."""
+    world = World(ip_connections=4)
+    for _ in range(20):
+        world.send(1, "a.example")
+        world.send(1, "b.example")
+    world.run(100)
+    assert len(world.gone) == 40
+    assert world.most_open["127.1.0.1"] == 4
+
+
+def test_all_connections_together_are_bounded_and_idle_ones_give_way() -> None:
+    """With `max-connections` 5, twenty domains still all get their mail."""
+    world = World(maximum=5)
+    for index in range(20):
+        world.send(1, f"d{index}.example", address=f"127.1.0.{index + 1}")
+    world.run(60)
+    assert len(world.gone) == 20
+    assert world.most_total <= 5
+
+
+def test_new_connections_keep_to_their_rate() -> None:
+    """12 new connections a minute are one in five seconds, however many messages wait."""
+    world = World(domain_connects=12)
+    world.keep_open = False
+    world.send(10)
+    world.run(100)
+    gaps = [later - earlier for earlier, later in zip(world.moments, world.moments[1:], strict=False)]
+    assert len(world.gone) == 10
+    assert min(gaps) > 4.99
+
+
+def test_idle_connections_are_used_again_then_closed() -> None:
+    """A second message takes the open connection; after `connection-maxidle` nothing is left open."""
+    world = World(connection_idle=5.0)
+    world.send(1)
+    world.run(2)
+    world.send(1)
+    assert world.most_open["127.1.0.1"] == 1
+    world.run(10)
+    assert world.slots.open == 0
+
+
+def test_a_lane_leaves_half_of_the_credit_to_others() -> None:
+    """One stalled lane holds at most half of the credit; the rest of its messages are parked."""
+    world = World(credit=100, queue=0)
+    world.answer = lambda delivery: None
+    world.send(90)
+    world.run(1)
+    lane = world.lanes.get("127.0.0.1/a.example")
+    assert lane is not None
+    assert lane.memory <= 50
+    assert world.credit >= 45
+    assert sum(map(len, world.parked.values())) == 90 - lane.memory
+
+
+def test_a_stalled_lane_does_not_slow_another() -> None:
+    """Messages behind the stalled domain's leave as if it were not there."""
+    world = World(credit=100)
+    world.answer = lambda item: None if item.domain == "stalled.example" else 1.0
+    for _ in range(200):
+        world.send(3, "stalled.example", address="127.1.0.9")
+        world.send(1, "a.example")
+        world.run(1)
+    assert len(world.numbers("a.example")) == 200
+
+
+def test_a_stalled_receiver_holds_few_slots() -> None:
+    """A new lane begins with a small window, and grows it only with answers."""
+    world = World(ip_connections=0)
+    world.answer = lambda delivery: None
+    world.send(100)
+    assert len(world.gone) == 5
+
+
+def test_what_is_parked_comes_back_in_order() -> None:
+    """A lane with more than its memory parks, and calls in what it parked, oldest first, before anything newer."""
+    world = World(queue=10, domain_connections=1)
+    world.answer = lambda delivery: 0.1
+    for _ in range(10):
+        world.send(10)
+        world.run(0.2)
+    world.run(60)
+    assert world.numbers() == list(range(1, 101))
+
+
+def test_a_slow_rate_holds_only_what_can_go_soon() -> None:
+    """One a second: no more than the next half minute's messages wait in memory."""
+    world = World(domain_messages=60)
+    world.send(200)
+    world.run(0.5)
+    lane = world.lanes.get("127.0.0.1/a.example")
+    assert lane is not None
+    assert lane.memory <= HORIZON
+    world.run(230)
+    assert len(world.gone) == 200
+
+
+def test_a_lane_without_progress_parks_what_waits() -> None:
+    """After half a minute the waiting messages give their credit back; those under way stay."""
+    world = World(credit=100)
+    world.answer = lambda delivery: None
+    world.send(20)
+    world.run(HORIZON + 3)
+    assert world.credit == 95
+    assert sum(map(len, world.parked.values())) == 15
+
+
+def test_when_all_hosts_are_skipped_the_message_is_put_off_at_once() -> None:
+    """No attempt is made on an address that failed a moment ago."""
+    world = World()
+    world.slots.skip("127.1.0.1", "connection refused", 60.0)
+    world.send(1)
+    assert not world.gone
+    outcome = world.ended[0].outcome
+    assert outcome is not None
+    assert (outcome.state, outcome.result, outcome.next) == ("connect", "error", Next.RETRY)
+    assert "connection refused" in outcome.description
+
+
+def test_failures_narrow_the_window_and_answers_widen_it() -> None:
+    """Halved when a connection fails, one more with each answer."""
+    world = World(ip_connections=0)
+    world.send(4)
+    world.run(2)
+    lane = world.lanes.get("127.0.0.1/a.example")
+    assert lane is not None
+    assert lane.window == 9
+    world.outcome = lambda item: deferred("connect", "timeout", "no answer")
+    world.send(1)
+    world.run(2)
+    assert lane.window == 4
+
+
+def test_idle_lanes_are_forgotten() -> None:
+    """100,000 domains leave nothing behind once they are at rest."""
+    world = World(credit=200_000, connection_idle=1.0)
+    for index in range(1000):
+        world.send(1, f"d{index}.example", address=f"127.{index // 250}.{index % 250}.1")
+    world.run(REST + 10)
+    assert world.lanes.all() == []
+    assert world.slots.open == 0
+    assert not world.slots._lanes
+    assert not world.slots._remotes
+
+
+def test_closing_gives_back_what_waits() -> None:
+    """Waiting deliveries return to the queue as if never taken; later ones too."""
+    world = World(domain_connections=1)
+    world.send(5)
+    world.lanes.close()
+    world.send(1)
+    returned = [item.lease.id for item in world.ended if item.outcome and item.outcome.next is Next.RETURN]
+    assert returned == [2, 3, 4, 5, 6]
+
+
+def test_the_outlook_of_a_busy_lane_is_later_than_that_of_an_idle_one() -> None:
+    """`assign` picks the lane that can send soonest."""
+    world = World(domain_messages=60)
+    world.send(10)
+    assert world.lanes.outlook("127.0.0.1/a.example") > world.lanes.outlook("127.0.0.2/a.example")
