@@ -1,0 +1,430 @@
+"""Telemetry: the counters, as a projection of the one event stream.
+
+Owner of: every figure that the console, `/metrics` and the API show; for all, for each MTA IP, domain and tag.
+
+Bounds: a series for at most `keys` keys in each dimension (the least recently active is forgotten), parked counts for
+at most PARKED keys, an answer for at most `keys` domains, ANSWERS last answers, and one small record for each message
+in memory, which credit bounds. Measured: 100,000 domains in turn 7 MB, 1,000 domains that are busy all day 35 MB.
+Cost: 1.5 microseconds an event with one tag, in all dimensions together (7 where every message of a second is for
+another domain): a second's counts are added up in plain lists, and folded into the series when the second is over.
+
+What fails: an event that cannot be counted is logged and dropped; the stream and the other figures go on.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+import reactivex as rx
+import structlog
+from reactivex import Observable, abc
+from reactivex import operators as ops
+
+from operators.delivery import Delivery
+from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken
+from operators.outcome import Next, Outcome
+from pipeline.series import SLOTS, STEPS, Place, Series, places
+
+Dimension = Literal["ip", "domain", "tag"]
+Range = Literal["1m", "1h", "24h"]
+DIMENSIONS: tuple[Dimension, ...] = ("ip", "domain", "tag")
+RANGES: dict[Range, int] = {"1m": 0, "1h": 1, "24h": 2}
+
+PARKED = 10_000  # keys in each dimension with a parked count
+ANSWERS = 500  # last negative answers kept
+TAGS = 10  # of a message that are counted
+LONGEST = 255  # characters of a key; a domain has no more (RFC 1035 2.3.4)
+RECENT = 30  # slots of 10 s that the top errors look at: 5 minutes
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A figure's name, what it is called, and what it means. The one place where definitions are."""
+
+    name: str
+    label: str
+    definition: str
+
+
+COUNTERS = (
+    Figure("processed", "Processed", "Messages taken from the outbox. Calling a parked one in again does not count."),
+    Figure("attempts", "Attempts", "Messages whose MAIL FROM was sent to a receiving server."),
+    Figure("delivered", "Delivered", "Messages that the receiving server accepted."),
+    Figure("errors", "Errors", "Negative answers (4xx and 5xx) of receiving servers."),
+    Figure("strange", "Strange", "Attempts without a usable answer: timeout, connection lost, invalid reply."),
+    Figure("retried", "Retried", "Messages put back in the queue, to be tried again later."),
+    Figure("failed", "Failed", "Messages given up for good."),
+    Figure("not_tried", "Not tried", "Messages given up before any connection: expired, no DNS, no MTA IP, unusable."),
+    Figure("returned", "Returned", "Messages given back to the queue unsettled: shutdown, or the broker was lost."),
+    Figure("refused", "Refused", "Bodies in the outbox that could not be read as a message."),
+    Figure("redirected", "Redirected", "Messages whose MTA IP was replaced by a redirect rule."),
+    Figure("connects", "Connects", "New connections begun to receiving servers."),
+    Figure("reuses", "Reuses", "Messages sent over a connection that had carried another one before."),
+)  # fmt: skip
+GAUGES = (
+    Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
+    Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),
+    Figure("waiting", "Waiting", "Messages waiting now for their retry time."),
+    Figure("attempting", "Attempting", "Connections that are being made now."),
+    Figure("active", "Active", "Connections with a message on them now."),
+    Figure("idle", "Idle", "Connections that are open now, and wait for another message."),
+)
+FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*COUNTERS, *GAUGES)}
+INDEX: dict[str, int] = {figure.name: index for index, figure in enumerate(COUNTERS)}
+
+_PROCESSED = (INDEX["processed"],)
+_REDIRECTED = (INDEX["redirected"],)
+_CONNECTS = (INDEX["connects"],)
+_ENDS: dict[Next, str | None] = {
+    Next.DELIVERED: "delivered",
+    Next.RETRY: "retried",
+    Next.POSTPONE: "retried",
+    Next.FAIL: "failed",
+    Next.REFUSE: "refused",
+    Next.RETURN: "returned",
+    Next.PARK: None,
+}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A negative or strange end of an attempt, as the console shows it. `time` is epoch seconds."""
+
+    time: float
+    domain: str
+    ip: str
+    outcome: Outcome
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination with errors in the last 5 minutes, and the last of them."""
+
+    domain: str
+    errors: int  # negative answers and strange ends
+    attempts: int
+    delivered: int
+    last: Answer
+
+
+class _Held(msgspec.Struct):
+    """Where a message in memory is counted, from taken to settled."""
+
+    domain: str
+    tags: tuple[str, ...]
+    ip: str = ""
+
+
+_Keys = collections.OrderedDict[str, Series]
+
+
+class Telemetry:
+    """Counters, gauges and series of what the machine does.
+
+    Args:
+        clock: epoch seconds.
+        gauges: figures that others own, by name, read when they are shown: attempting, active, idle, waiting.
+        keys: series kept in each dimension.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        gauges: Mapping[str, Callable[[], int]] | None = None,
+        keys: int = 1000,
+    ) -> None:
+        self._clock = clock
+        self._gauges = dict(gauges or {})
+        self._most = keys
+        self._all = Series(len(COUNTERS))
+        self._whole: _Keys = collections.OrderedDict({"": self._all})
+        self._totals = [0] * len(COUNTERS)
+        self._dimensions: dict[str, _Keys] = {name: collections.OrderedDict() for name in DIMENSIONS}
+        self._ips, self._domains, self._tags = self._dimensions.values()
+        self._touched: list[tuple[Series, _Keys, str]] = []
+        self._second = int(clock())
+        self._where: tuple[Place, ...] = places(self._second)
+        self._held: dict[int, _Held] = {}
+        self._parked = 0
+        self._parked_by: dict[str, collections.OrderedDict[str, int]] = {
+            n: collections.OrderedDict() for n in DIMENSIONS
+        }
+        self._last: collections.OrderedDict[str, Answer] = collections.OrderedDict()
+        self._answers: collections.deque[Answer] = collections.deque(maxlen=ANSWERS)
+        self._troubles: list[Trouble] | None = None  # as worked out in this second
+        self._log = structlog.get_logger("telemetry")
+        self._count_of: dict[type[Event], Callable[[Any], None]] = {
+            Taken: self._on_taken,
+            Assigned: self._on_assigned,
+            Settled: self._on_settled,
+            Redirected: self._on_redirected,
+            Connecting: self._on_connecting,
+            Parked: self._on_parked,
+        }
+
+    # -- counting: called for every event ---------------------------------------------------------------------
+
+    def watch(self, events: Observable[Event]) -> abc.DisposableBase:
+        """Count the events of a stream until disposed."""
+        return events.subscribe(self.count)
+
+    def count(self, event: Event) -> None:
+        """Count one event; never raises."""
+        handler = self._count_of.get(type(event))
+        if handler is None:
+            return
+        try:
+            second = int(event.time)
+            if second != self._second:
+                self._roll(second)
+            handler(event)
+        except Exception:
+            self._log.exception("an event could not be counted", kind=type(event).__name__)
+
+    def _on_taken(self, event: Taken) -> None:
+        self._take(event.delivery)
+
+    def _take(self, delivery: Delivery) -> _Held:
+        lease, message = delivery.lease, delivery.message
+        tags = message.tags
+        domain = (delivery.domain or message.domain)[:LONGEST]
+        held = _Held(domain, tuple(dict.fromkeys([tag[:LONGEST] for tag in tags[:TAGS]])) if tags else ())
+        # The lease is one object from taken to settled, and lives as long: its identity is a key that costs 30 ns,
+        # a hash of its fields 400 ns.
+        self._held[id(lease)] = held
+        if lease.recalled is None:
+            self._add_all(held.domain, held.tags, "", _PROCESSED)
+        else:
+            held.ip = lease.recalled.partition("/")[0]
+            self._unpark(held)
+        return held
+
+    def _on_assigned(self, event: Assigned) -> None:
+        held = self._held.get(id(event.delivery.lease)) or self._take(event.delivery)
+        if held.ip != event.delivery.ip:
+            held.ip = event.delivery.ip
+            self._add(self._ips, held.ip, _PROCESSED)
+
+    def _on_redirected(self, event: Redirected) -> None:
+        held = self._held.get(id(event.delivery.lease)) or self._take(event.delivery)
+        self._add_all(held.domain, held.tags, event.from_ip, _REDIRECTED)
+
+    def _on_settled(self, event: Settled) -> None:
+        delivery, outcome = event.delivery, event.outcome
+        held = self._held.get(id(delivery.lease)) or self._take(delivery)
+        del self._held[id(delivery.lease)]
+        counts = _counts(
+            outcome.next,
+            outcome.result,
+            outcome.code is not None,
+            outcome.attempted,
+            outcome.messages > 1,
+            outcome.remote_ip is not None,
+        )
+        self._add_all(held.domain, held.tags, held.ip, counts)
+        if outcome.next is Next.PARK:
+            self._park(held)
+        elif _ERRORS in counts or _STRANGE in counts:
+            self._remember(Answer(time=event.time, domain=held.domain, ip=held.ip, outcome=outcome))
+
+    def _on_connecting(self, event: Connecting) -> None:
+        group = event.lane.partition("/")[2]
+        self._add_all(group if group in self._domains else "", (), event.ip, _CONNECTS)
+
+    def _on_parked(self, event: Parked) -> None:
+        ip = event.lane.partition("/")[0]
+        self._parked += event.count
+        self._parked_by["ip"][ip] = self._parked_by["ip"].get(ip, 0) + event.count
+        for keys, key in ((self._whole, ""), (self._ips, ip)):
+            self._add(keys, key, _PROCESSED, event.count)
+
+    def _add_all(self, domain: str, tags: Iterable[str], ip: str, counts: tuple[int, ...]) -> None:
+        """Count for all, and for each key; an empty one is unknown, and has no series."""
+        self._add(self._whole, "", counts)
+        if domain:
+            self._add(self._domains, domain, counts)
+        if ip:
+            self._add(self._ips, ip, counts)
+        for tag in tags:
+            self._add(self._tags, tag, counts)
+
+    def _add(self, keys: _Keys, key: str, counts: tuple[int, ...], by: int = 1) -> None:
+        series = keys.get(key)
+        if series is None:
+            if len(keys) >= self._most:
+                keys.popitem(last=False)
+            series = keys[key] = Series(len(COUNTERS))
+        if not series.touched:
+            series.touched = True
+            self._touched.append((series, keys, key))
+        current = series.current
+        for index in counts:
+            current[index] += by
+
+    def _roll(self, second: int) -> None:
+        """The second is over: fold its counts, and note which keys were active."""
+        for index, count in enumerate(self._all.current):
+            self._totals[index] += count
+        for series, keys, key in self._touched:
+            if keys.get(key) is series:  # else it has been forgotten meanwhile
+                series.fold(self._where)
+                keys.move_to_end(key)
+        self._touched.clear()
+        self._troubles = None
+        self._second, self._where = second, places(second)
+
+    # -- parked -------------------------------------------------------------------------------------------------
+
+    def _park(self, held: _Held) -> None:
+        self._parked += 1
+        for name, key in _keys_of(held):
+            parked = self._parked_by[name]
+            parked[key] = parked.get(key, 0) + 1
+            if len(parked) > PARKED:
+                parked.popitem(last=False)
+
+    def _unpark(self, held: _Held) -> None:
+        """It was counted when it was parked; where that is not known, it is counted as processed now."""
+        if self._parked:
+            self._parked -= 1
+        else:
+            self._add(self._whole, "", _PROCESSED)
+        for name, key in _keys_of(held):
+            parked, keys = self._parked_by[name], self._dimensions[name]
+            left = parked.get(key, 0) - 1
+            if left < 0:
+                self._add(keys, key, _PROCESSED)
+            elif left:
+                parked[key] = left
+            else:
+                del parked[key]
+
+    def _remember(self, answer: Answer) -> None:
+        self._answers.append(answer)
+        self._last[answer.domain] = answer
+        self._last.move_to_end(answer.domain)
+        if len(self._last) > self._most:
+            self._last.popitem(last=False)
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def snapshot(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
+        """Every counter's sum over the last 60 s, and every gauge now; for all, or for one key of a dimension.
+
+        The connection gauges and `waiting` are the whole machine's.
+        """
+        self._catch_up()
+        if dimension is None:
+            return self._figures(self._all, len(self._held), self._parked)
+        return self.snapshots(dimension, [key or ""])[key or ""]
+
+    def snapshots(self, dimension: Dimension, keys: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The snapshots of many keys at once, which is cheaper: 40 microseconds a key."""
+        self._catch_up()
+        # Counted when asked, so that the hot path need not: 0.2 ms for 1,000 messages in memory.
+        held = collections.Counter(
+            key for its in self._held.values() for name, key in _keys_of(its) if name == dimension
+        )
+        series, parked = self._dimensions[dimension], self._parked_by[dimension]
+        return {key: self._figures(series.get(key), held[key], parked.get(key, 0)) for key in keys}
+
+    def totals(self) -> dict[str, int]:
+        """Every counter since start, and the gauges `in_memory` and `parked`; exact at this moment."""
+        counts = (total + now for total, now in zip(self._totals, self._all.current, strict=True))
+        return dict(zip(INDEX, counts, strict=True)) | {"in_memory": len(self._held), "parked": self._parked}
+
+    def series(
+        self, counters: Iterable[str], span: Range, dimension: Dimension | None = None, key: str | None = None
+    ) -> tuple[list[int], dict[str, list[int]]]:
+        """The slots of a range that are over: their starts (epoch seconds), and each counter's count in them."""
+        tier = RANGES[span]
+        self._catch_up()
+        first = self._second // STEPS[tier] - SLOTS[tier]
+        times = [(first + slot) * STEPS[tier] for slot in range(SLOTS[tier])]
+        found = self._find(dimension, key)
+        empty = [0] * SLOTS[tier]
+        return times, {
+            name: found.values(INDEX[name], tier, first, SLOTS[tier]) if found else list(empty) for name in counters
+        }
+
+    def keys(self, dimension: Dimension) -> list[str]:
+        """The keys of a dimension that are remembered, the most recently active first."""
+        return list(reversed(self._dimensions[dimension]))
+
+    def top_errors(self, most: int = 10) -> list[Trouble]:
+        """The destinations with the most errors in the last 5 minutes, the worst first.
+
+        Worked out once a second, whoever asks.
+        """
+        self._catch_up()
+        if self._troubles is None:
+            self._troubles = sorted(self._find_troubles(), key=lambda trouble: (-trouble.errors, trouble.domain))
+        return self._troubles[:most]
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The last negative answers and strange ends, the newest first."""
+        return list(reversed(self._answers))
+
+    def samples(self, scheduler: abc.SchedulerBase) -> Observable[dict[str, int]]:
+        """A snapshot of all once a second; one timer, however many watch."""
+        return rx.interval(1.0, scheduler=scheduler).pipe(ops.map(lambda _: self.snapshot()), ops.share())
+
+    def _catch_up(self) -> None:
+        second = int(self._clock())
+        if second != self._second:
+            self._roll(second)
+
+    def _find(self, dimension: Dimension | None, key: str | None) -> Series | None:
+        return self._all if dimension is None else self._dimensions[dimension].get(key or "")
+
+    def _figures(self, series: Series | None, in_memory: int, parked: int) -> dict[str, int]:
+        counts = series.sums(0, self._second - 59, 59) if series else [0] * len(COUNTERS)
+        if series:
+            counts = [past + now for past, now in zip(counts, series.current, strict=True)]
+        gauges = {figure.name: 0 for figure in GAUGES} | {name: read() for name, read in self._gauges.items()}
+        return dict(zip(INDEX, counts, strict=True)) | gauges | {"in_memory": in_memory, "parked": parked}
+
+    def _find_troubles(self) -> Iterator[Trouble]:
+        first = self._second // 10 - RECENT + 1
+        for domain, last in self._last.items():
+            series = self._domains.get(domain)
+            if series is None or last.time < first * 10:
+                continue
+            counts = [past + now for past, now in zip(series.sums(1, first, RECENT), series.current, strict=True)]
+            yield Trouble(
+                domain=domain,
+                errors=counts[_ERRORS] + counts[_STRANGE],
+                attempts=counts[INDEX["attempts"]],
+                delivered=counts[INDEX["delivered"]],
+                last=last,
+            )
+
+
+_ERRORS, _STRANGE = INDEX["errors"], INDEX["strange"]
+
+
+@functools.cache
+def _counts(next_: Next, result: str, code: bool, attempted: bool, reused: bool, connected: bool) -> tuple[int, ...]:
+    """The counters that an outcome of this kind counts in. Few kinds exist: a look-up in place of eight tests."""
+    tried = next_ in (Next.DELIVERED, Next.RETRY, Next.FAIL)
+    names = [
+        _ENDS[next_],
+        "attempts" if attempted else None,
+        "errors" if tried and result == "error" and code else None,
+        "strange" if tried and result in ("timeout", "lost", "invalid") else None,
+        "not_tried" if next_ is Next.FAIL and not connected else None,
+        "reuses" if reused and attempted else None,
+    ]
+    return tuple(INDEX[name] for name in names if name)
+
+
+def _keys_of(held: _Held) -> Iterator[tuple[str, str]]:
+    if held.ip:
+        yield "ip", held.ip
+    if held.domain:
+        yield "domain", held.domain
+    for tag in held.tags:
+        yield "tag", tag
