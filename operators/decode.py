@@ -13,9 +13,7 @@ from operators.message import Invalid, Message, Unreadable, decode_object, from_
 from operators.outcome import Next, Outcome, failed
 
 
-def decode(
-    maxsize: int, clock: Callable[[], float]
-) -> Callable[[Observable[Lease]], Observable[Delivery]]:
+def decode(maxsize: int, clock: Callable[[], float]) -> Callable[[Observable[Lease]], Observable[Delivery]]:
     """From leases to deliveries.
 
     A body over `maxsize` bytes, or that is no JSON object, ends as refused; a property that cannot be used, or a

@@ -24,6 +24,7 @@ from operators.delivery import Delivery
 from operators.limits import Limits, Pacer
 from operators.outcome import Next, Outcome, deferred, parked
 from operators.slots import Skipped, Slot, Slots, Wait
+from operators.stage import Report, Stage, unreported
 
 START = 5  # deliveries under way at once in a new lane
 MOST = 1000  # the largest window
@@ -102,15 +103,24 @@ class Lanes:
 
     # -- the stage --------------------------------------------------------------------------------------------
 
-    def throttle(self) -> Callable[[Observable[Delivery]], Observable[Delivery]]:
+    def throttle(self, report: Report = unreported) -> Stage:
         """The stage: holds each delivery until its lane has a permit and a slot for it; `slot` is set then."""
+
+        def put(delivery: Delivery) -> None:
+            try:
+                self._put(delivery)
+            except Exception as error:
+                report("throttle", delivery, error)
+                lane = self._lanes.get(delivery.lane)
+                if lane is None or delivery not in lane.waiting:
+                    self._emit(delivery.ended(deferred("process", "error", f"throttle: {type(error).__name__}")))
 
         def operator(source: Observable[Delivery]) -> Observable[Delivery]:
             def subscribe(
                 observer: abc.ObserverBase[Delivery], scheduler: abc.SchedulerBase | None = None
             ) -> abc.DisposableBase:
                 self._emit = observer.on_next
-                return source.subscribe(self._put, observer.on_error, observer.on_completed, scheduler=scheduler)
+                return source.subscribe(put, observer.on_error, observer.on_completed, scheduler=scheduler)
 
             return rx.create(subscribe)
 

@@ -20,9 +20,7 @@ def deadline(message: Message, lease: Lease, lifetime: float, now: float) -> flo
     return (lease.queued or now) + lifetime
 
 
-def retry_at(
-    attempts: int, delays: Sequence[int], now: float, last: float, most: int, chance: float
-) -> float | None:
+def retry_at(attempts: int, delays: Sequence[int], now: float, last: float, most: int, chance: float) -> float | None:
     """Epoch seconds of the next attempt, or None to give up.
 
     Args:

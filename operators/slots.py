@@ -234,7 +234,9 @@ class Slots:
             self._lanes[slot.lane].idle.remove(slot)
             if slot.connection is not None:
                 slot.connection.quit("idle")
-        for lane in [n for n, kept in self._lanes.items() if not kept.open and kept.connects.ready(kept.connects.limit) <= now]:
+        for lane in [
+            n for n, kept in self._lanes.items() if not kept.open and kept.connects.ready(kept.connects.limit) <= now
+        ]:
             del self._lanes[lane]
         for key in [k for k, kept in self._remotes.items() if not kept.open and self._rested(kept, now)]:
             del self._remotes[key]

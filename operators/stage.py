@@ -56,16 +56,54 @@ def handover(
         ended: also for deliveries that have come to their end.
     """
 
-    def forward(delivery: Delivery, observer: abc.ObserverBase[Delivery]) -> None:
-        if delivery.outcome is not None and not ended:
-            observer.on_next(delivery)
-            return
-        try:
-            start(delivery, observer.on_next)
-        except Exception as error:
-            observer.on_next(_defer(name, delivery, error, report))
+    def operator(source: Observable[Delivery]) -> Observable[Delivery]:
+        def subscribe(
+            observer: abc.ObserverBase[Delivery], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            work = _Work(name, start, report, observer, ended)
+            return source.subscribe(work.begin, observer.on_error, work.complete, scheduler=scheduler)
 
-    return _operator(forward)
+        return rx.create(subscribe)
+
+    return operator
+
+
+class _Work:
+    """One subscription of a handover: what is under way is waited for before the stream completes."""
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[Delivery, Done], None],
+        report: Report,
+        observer: abc.ObserverBase[Delivery],
+        ended: bool,
+    ) -> None:
+        self._name, self._start, self._report = name, start, report
+        self._observer, self._ended = observer, ended
+        self._pending = 0
+        self._completed = False
+
+    def begin(self, delivery: Delivery) -> None:
+        if delivery.outcome is not None and not self._ended:
+            self._observer.on_next(delivery)
+            return
+        self._pending += 1
+        try:
+            self._start(delivery, self.done)
+        except Exception as error:
+            self.done(_defer(self._name, delivery, error, self._report))
+
+    def done(self, delivery: Delivery) -> None:
+        self._pending -= 1
+        self._observer.on_next(delivery)
+        if self._completed:
+            self.complete()
+
+    def complete(self) -> None:
+        self._completed = True
+        if not self._pending:
+            self._observer.on_completed()
 
 
 def _operator(forward: Callable[[Delivery, abc.ObserverBase[Delivery]], None]) -> Stage:
@@ -74,7 +112,10 @@ def _operator(forward: Callable[[Delivery, abc.ObserverBase[Delivery]], None]) -
             observer: abc.ObserverBase[Delivery], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return source.subscribe(
-                lambda delivery: forward(delivery, observer), observer.on_error, observer.on_completed, scheduler=scheduler
+                lambda delivery: forward(delivery, observer),
+                observer.on_error,
+                observer.on_completed,
+                scheduler=scheduler,
             )
 
         return rx.create(subscribe)

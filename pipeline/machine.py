@@ -89,18 +89,18 @@ class Machine:
         s, failed = self.settings, self._failed
         return self.queue.consume(s.rabbitmq_qos).pipe(
             decode(s.smtp_maxsize * 2, time.monotonic),
-            tap("taken", self._taken),
+            tap("taken", self._taken, failed),
             expire(s.max_delivertime, time.time, failed),
             resolve(self.resolving, failed),
             assign(self.ips.allowed, self.lanes.outlook, failed),
-            tap("assigned", self._assigned, ended=False),
-            self.lanes.throttle(),
+            tap("assigned", self._assigned, failed, ended=False),
+            self.lanes.throttle(failed),
             deliver(self.transport.deliver, failed),
             conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, random.random, failed),
             self.log.record(failed),
             settle(self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed),
-            tap("settled", self._settled),
-            ops.do_action(self.lanes.settled),
+            tap("settled", self._settled, failed),
+            tap("freed", self.lanes.settled, failed),
         )
 
     def _lanes(self) -> Lanes:
