@@ -36,7 +36,9 @@ class Connection(Protocol):
 class Slot:
     """The right to one connection from an MTA IP to a target, and the connection while it is open."""
 
-    __slots__ = ("busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "target")
+    __slots__ = (
+        "attempting", "busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "target",
+    )  # fmt: skip
 
     def __init__(self, lane: str, ip: str, target: Target, limits: Limits) -> None:
         self.lane = lane
@@ -46,6 +48,7 @@ class Slot:
         self.connection: Connection | None = None
         self.messages = 0  # that it has carried
         self.busy = True  # lent to a delivery that is not settled yet
+        self.attempting = True  # its connection is being made
         self.idle_since = 0.0
         self.idle_until = 0.0
 
@@ -193,18 +196,38 @@ class Slots:
     # -- while it is used -------------------------------------------------------------------------------------
 
     def move(self, slot: Slot, target: Target, now: float) -> bool:
-        """Use the slot for another target, after the connection to its own failed. False: that one's limits forbid."""
+        """Use the slot for another target, after the connection to its own failed. False: that one's limits forbid.
+
+        The lane's rate of new connections does not forbid it, but has the next connection wait the longer.
+        """
         if self.skipped(target.address, now) or self._held(slot.ip, target, slot.limits, now):
             return False
         self._uncount(slot)
         slot.target = target
         self._count(slot, now)
+        self._lanes[slot.lane].connects.take(now)
         return True
+
+    def reopen(self, slot: Slot, now: float) -> None:
+        """Another connection is made in this slot, after the one before was lost or given up.
+
+        It is never forbidden, since the message has had its permit; but the next connection waits the longer.
+        """
+        if not slot.attempting:
+            slot.attempting = True
+            self.attempting += 1
+        self._lanes[slot.lane].connects.take(now)
+        self._remotes[slot.ip, slot.target.address].connects.take(now)
 
     def connected(self, slot: Slot, connection: Connection) -> None:
         """The transport has filled the slot: `connection` is ready for mail."""
         slot.connection = connection
-        self.attempting -= 1
+        self._attempted(slot)
+
+    def _attempted(self, slot: Slot) -> None:
+        if slot.attempting:
+            slot.attempting = False
+            self.attempting -= 1
 
     def closed(self, slot: Slot) -> None:
         """The transport says that the slot's connection is gone."""
@@ -242,8 +265,8 @@ class Slots:
             del self._remotes[key]
 
     def abandon(self, slot: Slot) -> None:
-        """The transport could not fill the slot: it ends as attempting. `release` frees it when the message is settled."""
-        self.attempting -= 1
+        """The transport does not fill the slot. `release` frees it when the message is settled."""
+        self._attempted(slot)
 
     @staticmethod
     def _rested(remote: _Remote, now: float) -> bool:

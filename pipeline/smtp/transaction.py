@@ -1,0 +1,191 @@
+"""One mail transaction, without I/O: which commands are sent, and what to do after each answer (RFC 5321 3.3).
+
+With PIPELINING (RFC 2920) RSET, MAIL, RCPT and DATA go in one write, else one by one:
+
+    [rset] --> mailfrom --> rcptto --> data --354--> message --> END
+                   |           |         |
+                   +- refused -+---------+--> with PIPELINING the rest is still answered; where DATA then gets 354,
+                                              a lone dot ends it, and the outcome stays the refusal
+
+RSET comes first where the last transaction on the connection broke off, so cleaning up costs no round trip.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from operators.addresses import path
+from operators.message import Message
+from operators.outcome import Next, Outcome, failed
+from operators.replies import CLOSING, Reply, classify
+
+VERBS = {"rset": "RSET", "mailfrom": "MAIL FROM", "rcptto": "RCPT TO", "data": "DATA", "message": "the message"}
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What the receiver offered in answer to EHLO. `size`: the most bytes it takes (RFC 1870); 0 is not said."""
+
+    pipelining: bool = False
+    size: int = 0
+    sizes: bool = False
+    eightbit: bool = False
+    smtputf8: bool = False
+    dsn: bool = False
+
+
+def capabilities(extensions: Mapping[str, str]) -> Capabilities:
+    """From the EHLO keywords, lower case, and their parameters."""
+    size = extensions.get("size", "").strip()
+    return Capabilities(
+        pipelining="pipelining" in extensions,
+        size=int(size) if size.isdecimal() and size.isascii() and len(size) < 20 else 0,
+        sizes="size" in extensions,
+        eightbit="8bitmime" in extensions,
+        smtputf8="smtputf8" in extensions,
+        dsn="dsn" in extensions,
+    )
+
+
+class Unsendable(Exception):
+    """This receiver cannot take the message; decided before MAIL. Carries the outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.description)
+        self.outcome = outcome
+
+
+def commands(message: Message, source: bytes, offered: Capabilities) -> tuple[bytes, bytes]:
+    """MAIL and RCPT for this message, with CRLF; the addresses must be valid.
+
+    8-bit content goes as it is also to a receiver without 8BITMIME: recoding would break its signature.
+
+    Raises:
+        Unsendable: it is larger than the receiver takes (RFC 1870 6.3), or needs SMTPUTF8 (RFC 6531 3.2).
+    """
+    sender, sender_utf8 = path(message.envelope or "")
+    recipient, recipient_utf8 = path(message.recipient)
+    utf8 = sender_utf8 or recipient_utf8
+    if utf8 and not offered.smtputf8:
+        text = "the receiver has no SMTPUTF8, which the address needs"
+        raise Unsendable(failed("mailfrom", "error", text, code=553, status="5.6.7"))
+    if 0 < offered.size < len(source):
+        text = f"the message has {len(source)} bytes, the receiver takes {offered.size}"
+        raise Unsendable(failed("mailfrom", "error", text, code=552, status="5.3.4"))
+    mail, rcpt = f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"
+    if offered.sizes:
+        mail += f" SIZE={len(source)}"
+    if offered.eightbit and not source.isascii():
+        mail += " BODY=8BITMIME"
+    if utf8:
+        mail += " SMTPUTF8"
+    if message.dsn is not None and offered.dsn:
+        mail_wishes, rcpt_wishes = _dsn(message)
+        mail, rcpt = mail + mail_wishes, rcpt + rcpt_wishes
+    return mail.encode() + b"\r\n", rcpt.encode() + b"\r\n"
+
+
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*").fullmatch
+_NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*").fullmatch
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+").fullmatch
+
+
+def _dsn(message: Message) -> tuple[str, str]:
+    """The parameters of MAIL and of RCPT (RFC 3461 4); a wish that cannot be written is left out."""
+    assert message.dsn is not None
+    wishes, mail, rcpt = message.dsn, "", ""
+    if wishes.ret and wishes.ret.upper() in ("FULL", "HDRS"):
+        mail += f" RET={wishes.ret.upper()}"
+    if wishes.envid and len(envid := _xtext(wishes.envid)) <= 100:
+        mail += f" ENVID={envid}"
+    if wishes.notify and _NOTIFY(notify := wishes.notify.upper().replace(" ", "")):
+        rcpt += f" NOTIFY={notify}"
+    if wishes.orcpt:
+        kind, semicolon, address = wishes.orcpt.partition(";")
+        if not semicolon:
+            kind, address = "rfc822", wishes.orcpt
+        if _ADDRESS_TYPE(kind) and len(original := f"{kind};{_xtext(address)}") <= 500:
+            rcpt += f" ORCPT={original}"
+    return mail, rcpt
+
+
+def _xtext(text: str) -> str:
+    """RFC 3461 section 4; what is xtext already stays as it is."""
+    if _XTEXT(text):
+        return text
+    octets = text.encode("utf-8", "replace")
+    return "".join(chr(o) if 33 <= o <= 126 and o not in b"+=" else f"+{o:02X}" for o in octets)
+
+
+class Do(enum.IntEnum):
+    """What follows an answer."""
+
+    WAIT = 0  # for the next one
+    SEND = 1  # `command`
+    BODY = 2  # the message and its final dot
+    DOT = 3  # only the final dot: there is no recipient
+    END = 4  # the transaction is over
+    BREAK = 5  # it is over, and the connection with it
+    STALE = 6  # the connection is of no use, and the message untouched
+
+
+class Transaction:
+    """The dialogue for one message. Feed it each answer; `refusal` or `final` is what it came to."""
+
+    __slots__ = ("_commands", "_pipelining", "answered", "at", "final", "refusal", "stage", "stages")
+
+    def __init__(self, mail: bytes, rcpt: bytes, pipelining: bool, reset: bool) -> None:
+        self.stages = _RESET if reset else _CLEAN
+        self._commands = (b"RSET\r\n", mail, rcpt, b"DATA\r\n") if reset else (mail, rcpt, b"DATA\r\n")
+        self._pipelining = pipelining
+        self.at = 0
+        self.stage = self.stages[0]
+        self.answered = False  # at least once
+        self.refusal: tuple[str, Reply] | None = None
+        self.final: Reply | None = None
+
+    @property
+    def command(self) -> bytes:
+        """What to send now."""
+        return b"".join(self._commands) if self._pipelining else self._commands[self.at]
+
+    @property
+    def awaited(self) -> int:
+        """How many answers are to come to what has been sent."""
+        return 1 if not self._pipelining or self.stage == "message" else len(self._commands) - self.at
+
+    def answer(self, reply: Reply) -> Do:
+        """Take the next answer."""
+        self.answered = True
+        stage = self.stage
+        result, _ = classify(stage, reply.code)
+        if stage == "rset" and result != "accepted":
+            return Do.STALE
+        if stage == "message" and self.refusal is None:
+            self.final = reply
+        elif result != "accepted" and self.refusal is None:
+            self.refusal = (stage, reply)
+        if reply.code == CLOSING or result == "invalid":
+            return Do.BREAK
+        if stage == "message":
+            return Do.END
+        if result != "accepted" and (stage == "data" or not self._pipelining):
+            return Do.END
+        self.at += 1
+        self.stage = self.stages[self.at]
+        if stage == "data":
+            return Do.DOT if self.refusal else Do.BODY
+        return Do.WAIT if self._pipelining else Do.SEND
+
+    def outcome(self) -> tuple[str, Reply, str, Next]:
+        """(state, decisive answer, result, next), once it has ended by an answer."""
+        stage, reply = self.refusal or ("message", self.final)
+        assert reply is not None
+        return stage, reply, *classify(stage, reply.code)
+
+
+_CLEAN = ("mailfrom", "rcptto", "data", "message")
+_RESET = ("rset", *_CLEAN)

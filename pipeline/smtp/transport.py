@@ -1,0 +1,285 @@
+"""The transport: gives each delivery a connection, and tells the slots and the event stream what became of it.
+
+Owner of: the open connections, and the tasks that make new ones. Bound: the slots, one connection or task each.
+A delivery whose connection failed tries the other targets of its route, within the limits; when none is left, it
+ends with an outcome. Whatever happens, its `done` is called once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from operators.addresses import valid_path
+from operators.delivery import Delivery, Target
+from operators.events import Connected, Connecting, Disconnected, Event, Fault, Notice
+from operators.message import Message
+from operators.outcome import Next, Outcome, deferred, failed
+from operators.slots import Slot, Slots
+from operators.stage import Done
+from pipeline.smtp.connect import Dialogue, Failed, Wish
+from pipeline.smtp.connection import Connection
+from pipeline.smtp.tls import NEEDED, PLAIN
+
+TICK = 1.0  # seconds between two looks at the deadlines, before the factor
+
+
+class TransportSettings(Protocol):
+    """What the transport reads of the configuration."""
+
+    @property
+    def delivery_timeout_factor(self) -> float:
+        """Multiplies the time-outs of RFC 5321 4.5.3.2."""
+
+
+class Transport:
+    """Sends deliveries over SMTP connections.
+
+    Args:
+        slots: the ledger of connections.
+        settings: `delivery_timeout_factor`.
+        ehlo_name: the EHLO name for an MTA IP.
+        report: told of each connection's begin and end.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        settings: TransportSettings,
+        ehlo_name: Callable[[str], str],
+        report: Callable[[Event], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.factor = settings.delivery_timeout_factor
+        self.clock = clock
+        self._slots, self._ehlo_name, self._report = slots, ehlo_name, report
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed = asyncio.Event()  # the last connection is gone
+
+    # -- a delivery -------------------------------------------------------------------------------------------------
+
+    def deliver(self, delivery: Delivery, done: Done) -> None:
+        """Make one attempt over the slot that the delivery has; `done` gets it back with its outcome."""
+        slot: Slot = delivery.slot
+        if (why := unusable(delivery)) is not None:
+            self._slots.abandon(slot)
+            done(delivery.ended(failed("process", "invalid", why)))
+            return
+        connection = slot.connection
+        if isinstance(connection, Connection) and connection.usable:
+            if fits(connection, delivery):
+                connection.begin(delivery, done, self.clock())
+                return
+            connection.drop("quit")
+        self.again(delivery, done, self.clock())
+
+    def again(self, delivery: Delivery, done: Done, started: float) -> None:
+        """Make a connection for this delivery, and send it there."""
+        if not delivery.slot.attempting:
+            self._slots.reopen(delivery.slot, self.clock())
+        task = asyncio.get_running_loop().create_task(self._fill(delivery, done, started))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fill(self, delivery: Delivery, done: Done, started: float) -> None:
+        try:
+            connection = await self._connect(delivery)
+        except Failed as error:
+            slot = delivery.slot
+            self._slots.abandon(slot)
+            facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
+            done(delivery.ended(msgspec.structs.replace(error.outcome, wire=self.clock() - started, **facts)))
+        except asyncio.CancelledError:
+            self._slots.abandon(delivery.slot)
+            stopped = Outcome(state="connect", result="lost", next=Next.RETURN, description="stopped by shutdown")
+            done(delivery.ended(stopped))
+        except Exception as error:
+            self._slots.abandon(delivery.slot)
+            self._report(Fault(time=time.time(), where="deliver", detail=type(error).__name__))
+            done(delivery.ended(deferred("process", "error", f"deliver: {type(error).__name__}")))
+        else:
+            connection.begin(delivery, done, started)
+
+    # -- making a connection ----------------------------------------------------------------------------------------
+
+    async def _connect(self, delivery: Delivery) -> Connection:
+        """Try the slot's target, and the route's others after it.
+
+        Raises:
+            Failed: none of them did; a transient failure wins, since a host that was not heard may yet take it.
+        """
+        slot: Slot = delivery.slot
+        failures: list[Failed] = []
+        heard = True  # every target was tried
+        for target in _targets(delivery):
+            if target is not slot.target and not self._move(slot, target):
+                heard = False
+                continue
+            try:
+                return await self._open(delivery)
+            except Failed as error:
+                failures.append(error)
+                if error.skip:
+                    self._slots.skip(target.address, str(error.outcome.description), self.clock() + error.skip)
+                if not error.other_host:
+                    break
+        raise _decisive(failures, heard)
+
+    def _move(self, slot: Slot, target: Target) -> bool:
+        if slot.ip and (":" in slot.ip) != (":" in target.address):
+            return False
+        return self._slots.move(slot, target, self.clock())
+
+    async def _open(self, delivery: Delivery) -> Connection:
+        """Connect to the slot's target; opportunistic TLS that fails gets a second, plain connection."""
+        slot: Slot = delivery.slot
+        wish = self._wish(delivery)
+        try:
+            return await self._dial(slot, wish)
+        except Failed as error:
+            if not error.handshake or NEEDED[wish.security] > PLAIN or wish.login is not None:
+                raise
+            why, host = error.outcome.description, slot.target.host
+            text = f"TLS with {host} failed, its mail goes in plain text: {why}"
+            fields = {"lane": slot.lane, "host": host, "remote-ip": slot.target.address, "why": why}
+            self._report(Notice(time=time.time(), kind="tls", text=text, fields=fields))
+        self._slots.reopen(slot, self.clock())
+        return await self._dial(slot, msgspec.structs.replace(wish, security="off"))
+
+    async def _dial(self, slot: Slot, wish: Wish) -> Connection:
+        target = slot.target
+        self._report(Connecting(time=time.time(), **_where(slot)))
+        try:
+            transport, peer = await Dialogue(target, slot.ip, wish).open()
+        except Failed as error:
+            self._report(Disconnected(time=time.time(), reason=_why(error.outcome), messages=0, **_where(slot)))
+            raise
+        connection = Connection(self, slot, transport, peer)
+        self._connections.add(connection)
+        self._tick_on()
+        self._slots.healthy(target.address)
+        self._slots.connected(slot, connection)
+        self._report(Connected(time=time.time(), tls=peer.level > PLAIN, **_where(slot)))
+        return connection
+
+    def _wish(self, delivery: Delivery) -> Wish:
+        slot: Slot = delivery.slot
+        security = security_of(delivery)
+        return Wish(self._ehlo_name(slot.ip), security, login_of(delivery.message), self.factor)
+
+    def gone(self, connection: Connection, reason: str) -> None:
+        """A connection is closed."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._closed.set()
+        self._slots.closed(connection.slot)
+        where = _where(connection.slot, connection.target)
+        self._report(Disconnected(time=time.time(), reason=reason, messages=connection.messages, **where))
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def _tick_on(self) -> None:
+        if self._ticker is None and self._connections:
+            delay = max(0.01, min(TICK, TICK * self.factor))
+            self._ticker = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        """One look at every deadline: cheaper than a timer for each command (a timer costs 1 microsecond, twice)."""
+        self._ticker = None
+        now = self.clock()
+        for connection in [connection for connection in self._connections if connection.deadline <= now]:
+            connection.expire()
+        self._tick_on()
+
+    def start(self) -> None:
+        """Nothing is open until the first delivery."""
+
+    async def close(self, grace: float = 2.0) -> None:
+        """Close every connection with QUIT, within `grace` seconds; deliveries that are still under way return."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.quit("quit")
+        if self._connections:
+            self._closed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), grace)
+        for connection in list(self._connections):
+            connection.abort(Next.RETURN)
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+
+def unusable(delivery: Delivery) -> str | None:
+    """Why this can be sent nowhere, or None. The last guard: nothing of a message may become a command."""
+    message = delivery.message
+    if not valid_path(message.recipient):
+        return f"recipient: {message.recipient!r} is no address"
+    if message.envelope and not valid_path(message.envelope):
+        return f"envelope: {message.envelope!r} is no address"
+    if b"\0" in delivery.source:
+        return "mime: has a NUL byte, which mail cannot carry (RFC 5321 4.5.2)"
+    if message.security is not None and message.security not in NEEDED:
+        return f"security: {message.security!r} is none of {', '.join(NEEDED)}"
+    return None
+
+
+def security_of(delivery: Delivery) -> str:
+    """The security in force: the message's own, else the lane's."""
+    security: str = delivery.message.security or delivery.slot.limits.connection_security
+    return security
+
+
+def login_of(message: Message) -> tuple[str, str] | None:
+    """User name and password for the smarthost, where it has them."""
+    smarthost = message.smarthost
+    if smarthost is None or not smarthost.username:
+        return None
+    return smarthost.username, smarthost.password or ""
+
+
+def fits(connection: Connection, delivery: Delivery) -> bool:
+    """Whether an open connection is secured, and logged in, as this delivery asks."""
+    peer = connection.peer
+    return peer.level >= NEEDED[security_of(delivery)] and peer.login == login_of(delivery.message)
+
+
+def _targets(delivery: Delivery) -> list[Target]:
+    """The slot's target, then those that come after it in the route, then those before it."""
+    slot: Slot = delivery.slot
+    route = list(delivery.route.targets) if delivery.route is not None else []
+    if slot.target not in route:
+        return [slot.target, *route]
+    at = route.index(slot.target)
+    return [slot.target, *route[at + 1 :], *route[:at]]
+
+
+def _decisive(failures: list[Failed], heard: bool) -> Failed:
+    """Of all failures the one that says what becomes of the message."""
+    last = failures[-1]
+    for error in reversed(failures):
+        if error.outcome.next is not Next.FAIL:
+            return error
+    if not heard and last.other_host:
+        last.outcome = msgspec.structs.replace(last.outcome, next=Next.RETRY)
+    return last
+
+
+def _where(slot: Slot, target: Target | None = None) -> dict[str, str]:
+    target = target or slot.target
+    return {"lane": slot.lane, "ip": slot.ip, "remote_ip": target.address, "host": target.host}
+
+
+def _why(outcome: Outcome) -> str:
+    if outcome.code is not None:
+        return f"{outcome.code} {outcome.description}"
+    return "refused" if outcome.state == "connect" and outcome.result == "error" else outcome.result
