@@ -1,7 +1,7 @@
 """resolve: finds out where a delivery goes. Runs before the MTA IP is chosen.
 
 A delivery that waits for DNS holds credit. So only so many wait at once; more of them are parked, in the lane
-`?/<name>`, until `Pending` says that there is room again. A name that is known costs no waiting.
+`?/<name>`, until `Resolving` says that there is room again. A name that is known costs no waiting.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ class Names(Protocol):
         """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
 
 
-class Pending:
-    """Counts the deliveries that wait for look-ups. Bound: `most()` in all, MOST_PER_NAME for one name."""
+class Resolving:
+    """The deliveries that wait for look-ups, counted. Bound: `most()` in all, MOST_PER_NAME for one name."""
 
-    def __init__(self, most: Callable[[], int]) -> None:
-        self.released: Callable[[str], None] = lambda lane: None  # called with `?/<name>` when its look-up is over
+    def __init__(self, names: Names, most: Callable[[], int]) -> None:
+        """`most`: how many may wait now, over all names; asked each time, since it follows the free credit."""
+        self.names = names
         self.total = 0
         self._most = most
-        self._names: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
 
-    def waiting(self, name: str) -> bool:
-        """No room yet for those parked in `?/<name>`: its look-up is under way, or too many wait for others."""
-        return name in self._names or self.total >= self._most()
+    def waits(self, lane: str) -> bool:
+        """Calling in those parked in `?/<name>` is of no use now: the look-up is under way, or too many wait."""
+        mine, _, name = lane.partition("/")
+        return mine == "?" and (name in self._waiting or self.total >= self._most())
 
     def enter(self, name: str) -> bool:
         """Let one delivery wait for this name; False where there is no room."""
-        here = self._names.get(name, 0)
+        here = self._waiting.get(name, 0)
         if here >= MOST_PER_NAME or self.total >= self._most():
             return False
-        self._names[name] = here + 1
+        self._waiting[name] = here + 1
         self.total += 1
         return True
 
     def leave(self, name: str) -> None:
         """One delivery waits no longer."""
         self.total -= 1
-        self._names[name] -= 1
-        if not self._names[name]:
-            del self._names[name]
-            self.released(unresolved(name))
+        self._waiting[name] -= 1
+        if not self._waiting[name]:
+            del self._waiting[name]
 
 
 def unresolved(name: str) -> str:
@@ -63,7 +64,7 @@ def unresolved(name: str) -> str:
     return f"?/{name}"
 
 
-def resolve(names: Names, pending: Pending, report: Report = unreported) -> Stage:
+def resolve(resolving: Resolving, report: Report = unreported) -> Stage:
     """Sets `route`: to the message's smarthost, else to the mail servers of its domain.
 
     Ends the delivery where the domain takes no mail (`dns/error`), where DNS does not answer (retried), and, parked,
@@ -74,12 +75,12 @@ def resolve(names: Names, pending: Pending, report: Report = unreported) -> Stag
         name, port = delivery.domain, None
         if (smarthost := delivery.message.smarthost) is not None:
             name, port = smarthost.hostname, smarthost.port
-        found = names.peek(name, port)
+        found = resolving.names.peek(name, port)
         if found is not None:
             done(_resolved(delivery, found))
             return
         key = name if port is None else f"{name}:{port}"
-        if not pending.enter(key):
+        if not resolving.enter(key):
             done(delivery.ended(parked(unresolved(key), f"too many wait for the look-up of {name}")))
             return
 
@@ -87,9 +88,9 @@ def resolve(names: Names, pending: Pending, report: Report = unreported) -> Stag
             try:
                 done(_resolved(delivery, answer))
             finally:
-                pending.leave(key)
+                resolving.leave(key)
 
-        names.lookup(name, arrived, port)
+        resolving.names.lookup(name, arrived, port)
 
     return handover("resolve", start, report)
 

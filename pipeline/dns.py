@@ -97,12 +97,12 @@ class Resolver:
     def __init__(
         self,
         *,
-        dns_server: str = "",
+        dns_server: Sequence[tuple[str, int]] = (),
         dns_timeout: float = 5.0,
         dns_attempts: int = 4,
         dns_min_ttl: float = 0.0,
         delivery_port: int = 25,
-        delivery_sink: str = "",
+        delivery_sink: tuple[str, int] | None = None,
         overrides: Callable[[str], Sequence[str] | None] = lambda domain: None,
         ours: Ours = lambda ip, port: False,
         clock: Callable[[], float] = time.monotonic,
@@ -111,24 +111,21 @@ class Resolver:
         """Starts nothing; look-ups run on the event loop that is running when they begin.
 
         Args:
-            dns_server: `address` or `address:port`, several with commas; empty: the system's.
+            dns_server: (address, port) of the name servers; empty: the system's.
             dns_timeout: seconds to wait for one answer.
             dns_attempts: questions before giving up, over all servers.
             dns_min_ttl: seconds that an answer is kept at least.
             delivery_port: of the receiving servers.
-            delivery_sink: `host:port` where everything goes instead; empty: nowhere special.
+            delivery_sink: (host, port) where everything goes instead.
             overrides: the operator's addresses for a domain or host (A-labels), or None; consulted for every message.
             ours: is this address and port one that this machine listens on?
             clock: monotonic seconds.
             names: domains, and as many hosts, that are remembered.
-
-        Raises:
-            ValueError: `dns_server` or `delivery_sink` cannot be used; says what is allowed.
         """
         self._dns = _stub(dns_server, dns_timeout, dns_attempts)
         self._min_ttl = dns_min_ttl
         self._port = delivery_port
-        self._sink = host_and_port("delivery-sink", delivery_sink) if delivery_sink else None
+        self._sink = delivery_sink
         self._overrides = overrides
         self._ours = ours
         self._clock = clock
@@ -303,28 +300,11 @@ class Resolver:
         return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, why)
 
 
-def host_and_port(key: str, text: str, default: int | None = None) -> tuple[str, int]:
-    """`host:port` or `[IPv6]:port`, and without the port where there is a default.
-
-    Raises:
-        ValueError: names the key, the value and what is allowed.
-    """
-    if default is not None and (ip := address(text.strip("[]"))):
-        return ip, default
-    host, colon, port = text.rpartition(":")
-    if not colon and default is not None:
-        host, port = text, str(default)
-    host = host.removeprefix("[").removesuffix("]").lower()
-    if not (address(host) or ascii_name(host)) or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{key}: {text!r} is not host:port")
-    return host, int(port)
-
-
-def _stub(servers: str, timeout: float, attempts: int) -> dns.asyncresolver.Resolver:
+def _stub(servers: Sequence[tuple[str, int]], timeout: float, attempts: int) -> dns.asyncresolver.Resolver:
     """dnspython's resolver, set as asked. Without a resolv.conf it asks 127.0.0.1, as the C library does."""
     if servers:
         stub = dns.asyncresolver.Resolver(configure=False)
-        stub.nameservers = [_server(text.strip()) for text in servers.split(",")]
+        stub.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
     else:
         try:
             stub = dns.asyncresolver.Resolver()
@@ -335,13 +315,6 @@ def _stub(servers: str, timeout: float, attempts: int) -> dns.asyncresolver.Reso
     stub.lifetime = timeout * attempts
     stub.use_edns(0, 0, PAYLOAD)
     return stub
-
-
-def _server(text: str) -> dns.nameserver.Nameserver:
-    host, port = host_and_port("dns-server", text, 53)
-    if address(host) is None:
-        raise ValueError(f"dns-server: {text!r} is not an address or address:port")
-    return dns.nameserver.Do53Nameserver(host, port)
 
 
 def _ahead(now: float, expires: float) -> float:

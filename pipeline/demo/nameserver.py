@@ -138,11 +138,6 @@ class NameServer:
             self._tcp.close()
             await self._tcp.wait_closed()
 
-    @property
-    def server(self) -> str:
-        """`address:port`, as `dns-server` takes it."""
-        return f"{self.address}:{self.port}"
-
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:

@@ -9,7 +9,7 @@ from operators.delivery import Route
 from operators.outcome import Next, Outcome
 from operators.routes import Found, Status
 from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.dns import FAILURE_TTL, QUESTIONS, Resolver, host_and_port
+from pipeline.dns import FAILURE_TTL, QUESTIONS, Resolver
 
 
 class Clock:
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def resolver(zone: NameServer, clock: Clock) -> AsyncIterator[Resolver]:
-    resolver = Resolver(dns_server=zone.server, dns_timeout=0.2, dns_attempts=2, clock=clock)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=0.2, dns_attempts=2, clock=clock)
     yield resolver
     await resolver.close()
 
@@ -155,7 +155,7 @@ async def test_no_name_server():
     server = NameServer()
     await server.start()
     await server.stop()
-    resolver = Resolver(dns_server=server.server, dns_timeout=0.2, dns_attempts=1)
+    resolver = Resolver(dns_server=[(server.address, server.port)], dns_timeout=0.2, dns_attempts=1)
     state, _, then = await outcome(resolver, "a.test")
     assert (state, then) == ("dns", Next.RETRY)
 
@@ -196,7 +196,7 @@ async def test_an_mx_to_ourselves(zone: NameServer):
     zone.add("b.test", "MX", "10 mx.test.", "20 us.test.")
     zone.add("us.test", "A", "127.0.0.1")
     zone.add("mx.test", "A", "127.0.1.1")
-    resolver = Resolver(dns_server=zone.server, ours=lambda ip, port: (ip, port) == ("127.0.0.1", 25))
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], ours=lambda ip, port: (ip, port) == ("127.0.0.1", 25))
     assert await outcome(resolver, "a.test") == ("dns", "error", Next.FAIL)
     assert await targets(resolver, "b.test") == [("mx.test", "127.0.1.1")]
 
@@ -247,7 +247,7 @@ async def test_an_override_works_on_the_next_message(zone: NameServer):
     """It comes before DNS and before what is remembered, and its group is the domain."""
     zone.add("a.test", "A", "127.0.1.1")
     rules: dict[str, list[str]] = {}
-    resolver = Resolver(dns_server=zone.server, overrides=rules.get)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], overrides=rules.get)
     assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
     rules["a.test"] = ["127.0.9.1", "127.0.9.2"]
     found = await find(resolver, "a.test")
@@ -261,7 +261,11 @@ async def test_an_override_works_on_the_next_message(zone: NameServer):
 async def test_with_a_sink_everything_goes_there(zone: NameServer):
     """Domains, smarthosts and overridden ones; each domain keeps its own group."""
     zone.add("sink.test", "A", "127.0.7.7")
-    resolver = Resolver(dns_server=zone.server, delivery_sink="sink.test:2626", overrides={"b.test": ["127.0.9.1"]}.get)
+    resolver = Resolver(
+        dns_server=[(zone.address, zone.port)],
+        delivery_sink=("sink.test", 2626),
+        overrides={"b.test": ["127.0.9.1"]}.get,
+    )
     for name, port in (("a.test", None), ("b.test", None), ("relay.test", 587), ("[192.0.2.1]", None)):
         found = await find(resolver, name, port)
         assert isinstance(found, Route)
@@ -271,7 +275,7 @@ async def test_with_a_sink_everything_goes_there(zone: NameServer):
 
 async def test_a_sink_by_address_needs_no_dns(zone: NameServer):
     """Known at once."""
-    resolver = Resolver(dns_server=zone.server, delivery_sink="127.0.7.7:2626")
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], delivery_sink=("127.0.7.7", 2626))
     assert isinstance(resolver.peek("a.test"), Route)
     assert zone.queries.total() == 0
 
@@ -328,7 +332,7 @@ async def test_what_is_known_outlives_a_failure(zone: NameServer, resolver: Reso
 async def test_an_answer_is_kept_for_the_least_ttl(zone: NameServer, clock: Clock):
     """`dns-min-ttl` makes short TTLs longer."""
     zone.add("a.test", "A", "127.0.1.1", ttl=1)
-    resolver = Resolver(dns_server=zone.server, dns_min_ttl=600, clock=clock)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_min_ttl=600, clock=clock)
     await find(resolver, "a.test")
     clock.now += 500
     assert isinstance(resolver.peek("a.test"), Route)
@@ -364,7 +368,7 @@ async def test_a_failure_is_remembered_for_a_moment(zone: NameServer, resolver: 
 
 async def test_memory_is_bounded(zone: NameServer):
     """The name that was not used for longest is forgotten."""
-    resolver = Resolver(dns_server=zone.server, names=3)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], names=3)
     for name in ("a", "b", "c", "a", "d"):
         zone.add(f"{name}.test", "A", "127.0.1.1")
         await find(resolver, f"{name}.test")
@@ -385,7 +389,7 @@ async def test_questions_at_once_are_bounded(zone: NameServer):
         return None if len(asked) <= QUESTIONS else answer(wire, over_tcp)
 
     zone.answer = late  # type: ignore[method-assign]
-    resolver = Resolver(dns_server=zone.server, dns_timeout=1.0, dns_attempts=2)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=1.0, dns_attempts=2)
     found = asyncio.gather(*(find(resolver, f"{n}.test") for n in range(QUESTIONS + 100)))
     await reached.wait()
     for _ in range(100):
@@ -413,28 +417,3 @@ async def test_close_returns_those_who_wait(zone: NameServer, resolver: Resolver
     await asyncio.sleep(0)
     await resolver.close()
     assert [isinstance(f, Outcome) and f.next for f in found] == [Next.RETURN]
-
-
-# -- configuration -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["nowhere", "a.test:53", "1.2.3.4:x", "1.2.3.4:0", "1.2.3.4:70000", ","])
-def test_a_name_server_is_an_address(text: str):
-    """Anything else is one line that names the key and the value."""
-    with pytest.raises(ValueError, match=r"dns-server: '.*' is not"):
-        Resolver(dns_server=text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
-        ("127.0.0.1", ("127.0.0.1", 53)),
-        ("::1", ("::1", 53)),
-        ("[::1]:5353", ("::1", 5353)),
-        ("Sink.test:2525", ("sink.test", 2525)),
-    ],
-)
-def test_a_host_and_its_port(text: str, expected: tuple[str, int]):
-    """IPv6 addresses with a port are in brackets."""
-    assert host_and_port("key", text, 53) == expected
