@@ -50,7 +50,10 @@ class Queue(Protocol):
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
 
     def recall(self, lane: str, most: int) -> None:
-        """Lend up to `most` messages of a lane's parked queue, oldest first, in the stream of `consume`, within credit."""
+        """Lend up to `most` messages of a lane's parked queue, oldest first, in the stream of `consume`, within credit.
+
+        Calls add up. Where the lane has fewer, the rest lapses.
+        """
 
     @property
     def free(self) -> int:

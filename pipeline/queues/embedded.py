@@ -1,0 +1,296 @@
+"""The embedded queue: one SQLite file, durable, with group commit.
+
+Owns the file and three threads: one writes, one reads what is lent next, one answers the console. All callers'
+publishing and settling that comes together is one transaction (WAL, synchronous=FULL), confirmed after its commit.
+Leases live in memory only: after a kill everything unsettled is lent again.
+
+Bounds: leases by credit and by bytes (`lending`); operations under way by those who wait for them: credit, and the
+sessions of intake. The page caches are a few MB, whatever the file holds. When the disk is full or fails, each
+operation is confirmed with `QueueUnavailable`, nothing of it is stored, and the writer goes on.
+
+Other processes may publish to the same file, flush and purge it; that is noticed within `poll` seconds. Only one
+process may consume it at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from operators.delivery import Lease
+from pipeline.queues.browse import Browsed, Filter, Place, browse
+from pipeline.queues.contract import Confirmed, Figures, Park, QueueUnavailable, Retry, Settlement
+from pipeline.queues.fetch import Answer, Request, fetch
+from pipeline.queues.lending import Lending
+from pipeline.queues.store import Store
+from pipeline.queues.worker import Operation, Worker, Writer, due_time
+
+POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
+RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
+
+Counts = list[tuple[str, str, bool, int]]
+EVERYTHING = Filter()
+
+
+class EmbeddedQueue:
+    """The queue contract on one SQLite file.
+
+    Args:
+        path: the file; it and its folder are made where they are missing.
+        outbox: the name of the queue that `consume` reads.
+        clock: epoch seconds, for due times.
+        poll: seconds between looks at the clock and for other processes' changes.
+    """
+
+    def __init__(
+        self, path: Path, outbox: str = "outbox", clock: Callable[[], float] = time.time, poll: float = POLL
+    ) -> None:
+        self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
+        self._open = False
+        self._sole: sqlite3.Connection | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._looking = False
+
+    async def start(self) -> None:
+        """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(self._loop, self._report)
+        self._reader, self._views = Worker("queue-reader", self._loop), Worker("queue-views", self._loop)
+        self._lending = Lending(self._loop, self._clock, self._read)
+        try:
+            await self._writer.start(self._path, writes=True)
+            await self._reader.start(self._path, writes=False)
+            await self._views.start(self._path, writes=False)
+            self._lending.counted(self._parked_in(await self._writer.run(Store.counts)))
+        except BaseException:
+            await self._end()
+            raise
+        self._open = True
+        self._tick = self._loop.call_later(self._poll, self._look)
+
+    async def close(self) -> None:
+        """Confirm what is under way, and close. What is still lent is lent again at the next start."""
+        if not self._open:
+            return
+        self._open = False
+        if self._tick is not None:
+            self._tick.cancel()
+        observer = self._lending.shut()
+        await self._end()
+        self._release()
+        if observer is not None:
+            observer.on_completed()
+
+    async def _end(self) -> None:
+        for worker in (self._writer, self._reader, self._views):
+            await worker.close()
+
+    # Lending
+
+    def consume(self, credit: int) -> Observable[Lease]:
+        """The messages of the outbox, each lent until it is settled; at most `credit` at once. One subscriber.
+
+        Ends with `QueueUnavailable` where another process consumes the file already.
+        """
+
+        def subscribe(
+            observer: abc.ObserverBase[Lease], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            try:
+                self._reserve()
+            except QueueUnavailable as error:
+                observer.on_error(error)
+                return Disposable()
+            self._lending.open(observer, credit)
+            return Disposable(self._stop_consuming)
+
+        return rx.create(subscribe)
+
+    def _stop_consuming(self) -> None:
+        if self._lending.shut() is not None:
+            self._release()
+
+    def _reserve(self) -> None:
+        """Two consumers would send everything twice. A lock of SQLite's own falls with the process that holds it."""
+        if not self._open:
+            raise QueueUnavailable(f"{self._path}: the queue is not open")
+        if self._sole is not None:
+            raise QueueUnavailable(f"{self._path}: is consumed already")
+        lock = sqlite3.connect(f"{self._path}.lock", timeout=0, isolation_level=None)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            lock.close()
+            raise QueueUnavailable(f"{self._path}: another process consumes this queue ({error})") from None
+        self._sole = lock
+
+    def _release(self) -> None:
+        if self._sole is not None:
+            self._sole.close()
+            self._sole = None
+
+    def recall(self, lane: str, most: int) -> None:
+        """Lend up to `most` messages of a lane's parked queue, oldest first, in the stream of `consume`, within credit.
+
+        Calls add up. Where the lane has fewer, the rest lapses.
+        """
+        self._lending.recall(lane, most)
+
+    @property
+    def free(self) -> int:
+        """Credit that is not used now."""
+        return self._lending.free
+
+    def parked(self) -> Mapping[str, int]:
+        """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
+        return self._lending.parked
+
+    def _read(self, request: Request, done: Callable[[Answer | None], None]) -> None:
+        self._reader.post(lambda store: fetch(store, self._outbox, request), lambda answer, error: done(answer))
+
+    # Changing
+
+    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+        """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
+        now = self._clock()
+        self._submit(Operation(messages, due_time(now + delay) if delay > 0 else 0.0, now, confirmed))
+
+    def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
+        """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once.
+
+        Where that fails, the message is still lent, and can be settled again.
+        """
+        if not self._lending.settling(lease.id):
+            self._loop.call_soon(confirmed, ValueError(f"message {lease.id} is not lent, or is being settled already"))
+            return
+        back = lease if settlement.give_back else None
+        operation = Operation(settlement.publish, 0.0, self._clock(), confirmed, lease.id, settlement.then, back)
+        if back is not None and not settlement.publish:
+            self._loop.call_soon(self._report, [operation])
+        else:
+            self._submit(operation)
+
+    def _submit(self, operation: Operation) -> None:
+        if self._open:
+            self._writer.submit(operation)
+        else:
+            operation.error = QueueUnavailable(f"{self._path}: the queue is not open")
+            self._loop.call_soon(self._report, [operation])
+
+    def _report(self, group: list[Operation]) -> None:
+        """A group has been committed, or has failed."""
+        for operation in group:
+            if operation.error is None:
+                self._done(operation)
+            elif operation.ends is not None:
+                self._lending.unsettled(operation.ends)
+            self._confirm(operation)
+        self._lending.fill()
+
+    def _done(self, operation: Operation) -> None:
+        lending = self._lending
+        if operation.back is not None:
+            lending.given_back(operation.back)
+        elif operation.ends is not None:
+            lending.settled(operation.ends)
+            match operation.then:
+                case Park(lane=lane, expires=expires):
+                    lending.was_parked(lane, expires)
+                case Retry(at=at):
+                    lending.waits(due_time(at))
+        for id, (name, body) in enumerate(operation.publish, operation.first):
+            if name == self._outbox and operation.due:
+                lending.waits(operation.due)
+            elif name == self._outbox:
+                lending.arrived(id, body, operation.queued)
+
+    def _confirm(self, operation: Operation) -> None:
+        try:
+            operation.confirmed(operation.error)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "a caller of the queue failed", "exception": error})
+
+    # Looking
+
+    def _look(self) -> None:
+        """Look at the clock, and for other processes' changes; now and then count anew whatever happened."""
+        self._tick = self._loop.call_later(self._poll, self._look)
+        self._ticks += 1
+        anew = self._ticks * self._poll >= RECOUNT
+        if not self._looking:
+            self._looking, self._ticks = True, 0 if anew else self._ticks
+            self._writer.post(lambda store: store.counts() if store.changed() or anew else None, self._looked)
+        self._lending.fill()
+
+    def _looked(self, counts: Counts | None, error: Exception | None) -> None:
+        self._looking = False
+        if counts is not None:
+            self._lending.counted(self._parked_in(counts))
+
+    def _parked_in(self, counts: Counts) -> Counter[str]:
+        return Counter({lane: n for queue, lane, _, n in counts if queue == self._outbox and lane})
+
+    # For people
+
+    async def figures(self) -> Figures:
+        """What the queue holds now. Raises `QueueUnavailable`."""
+
+        def count(store: Store) -> tuple[Counts, int]:
+            return store.counts(), store.due(self._outbox, self._clock())
+
+        counts, due = await self._ask(self._views, count)
+        ready = waiting = 0
+        other: Counter[str] = Counter()
+        for queue, lane, waits, n in counts:
+            if queue != self._outbox:
+                other[queue] += n
+            elif not lane:
+                ready, waiting = (ready, waiting + n) if waits else (ready + n, waiting)
+        lent = self._lending.lent
+        return Figures(
+            ready=max(0, ready + due - (lent - self._lending.lent_parked)),
+            waiting=max(0, waiting - due),
+            unsettled=lent,
+            parked=dict(self._lending.parked),
+            other=other,
+        )
+
+    async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
+        """A page of messages, from `after` on; see `browse`. Raises `QueueUnavailable`."""
+        found: Browsed = await self._ask(self._views, partial(browse, filter=filter, after=after, limit=limit))
+        return found
+
+    async def flush(self) -> int:
+        """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
+        return await self._repeat(lambda store: store.flush(self._outbox))
+
+    async def purge(self, queue: str | None = None, lane: str | None = None) -> int:
+        """Remove the messages of a queue (the outbox, unless named), or of one lane's parked queue; returns how many.
+
+        What is being sent at this moment is sent. Raises `QueueUnavailable`.
+        """
+        return await self._repeat(lambda store: store.purge(queue or self._outbox, lane))
+
+    async def _repeat(self, step: Callable[[Store], int]) -> int:
+        """In steps, so that publishers get their turn between them."""
+        total = 0
+        while changed := await self._ask(self._writer, step):
+            total += changed
+        self._lending.counted(self._parked_in(await self._ask(self._writer, Store.counts)))
+        return total
+
+    async def _ask(self, worker: Worker, task: Callable[[Store], Any]) -> Any:
+        if not self._open:
+            raise QueueUnavailable(f"{self._path}: the queue is not open")
+        return await worker.run(task)

@@ -1,0 +1,218 @@
+"""The threads of the embedded queue: one that writes, and ones that read.
+
+A thread owns its connection to the file. What it is asked to do waits in its inbox, which its callers bound: intake
+sessions and credit for the writer, one request at a time for a reader. Answers go back to the event loop, one
+`call_soon_threadsafe` a group. An error fails what it belongs to, and the thread goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from operators.delivery import Lease
+from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry
+from pipeline.queues.store import LATEST, Store, Work
+
+GROUP = 256  # operations in a transaction
+GROUP_BYTES = 8 * 2**20  # of bodies in a transaction, and one more message
+
+# What fails for one operation of a group fails for all.
+_COMMON = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY,
+}
+
+Task = Callable[[Store], Any]
+
+
+class Operation(msgspec.Struct):
+    """What one caller wants changed, all or nothing.
+
+    Attributes:
+        publish: (queue, body) to add.
+        due, queued: of those, epoch seconds.
+        ends: the id of the message that it settles, or None.
+        then: what becomes of that message; None: it goes.
+        confirmed: the caller's.
+        back: the lease, where that message is given back: it stays as it is.
+        first: the answer: the id of the first message added.
+        error: the answer: why nothing was done.
+    """
+
+    publish: Sequence[tuple[str, bytes]]
+    due: float
+    queued: float
+    confirmed: Confirmed
+    ends: int | None = None
+    then: Retry | Park | None = None
+    back: Lease | None = None
+    first: int = 0
+    error: Exception | None = None
+
+    def describe(self, work: Work) -> None:
+        """Put it into a group."""
+        for name, body in self.publish:
+            work.add(name, body, self.due, self.queued)
+        if self.ends is None or self.back is not None:
+            return
+        match self.then:
+            case None:
+                work.done(self.ends)
+            case Park(lane=lane, expires=expires):
+                work.park(self.ends, lane, expires)
+            case Retry(body=body, at=at):
+                work.retry(self.ends, body, due_time(at))
+
+
+def due_time(at: float) -> float:
+    """A time as the file keeps it: never 0, which means ready."""
+    return min(max(at, 1.0), LATEST)
+
+
+class Worker:
+    """A thread with its own connection."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._store: Store | None = None
+
+    async def start(self, path: Path, *, writes: bool) -> None:
+        """Open the file in the thread. Raises `QueueUnavailable`."""
+        self._store = await asyncio.to_thread(Store, path, writes=writes)
+        self._thread.start()
+
+    def post(self, task: Task, done: Callable[[Any, Exception | None], None]) -> None:
+        """Run `task` in the thread, and `done` with its result or its error on the loop."""
+        self._inbox.put((task, done))
+
+    async def run(self, task: Task) -> Any:
+        """Run `task` in the thread. Raises `QueueUnavailable` where SQLite fails."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any, error: Exception | None) -> None:
+            if answer.cancelled():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result)
+
+        self.post(task, done)
+        return await answer
+
+    async def close(self) -> None:
+        """Do what is asked already, then end the thread and close the file."""
+        if self._store is None:
+            return
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._store.close)
+        self._store = None
+
+    def _run(self) -> None:
+        while (item := self._inbox.get()) is not None:
+            self._do(*item)
+
+    def _do(self, task: Task, done: Callable[[Any, Exception | None], None]) -> None:
+        assert self._store is not None
+        try:
+            result, failure = task(self._store), None
+        except Exception as error:
+            result, failure = None, _unavailable(self._store, error)
+        self._loop.call_soon_threadsafe(done, result, failure)
+
+
+class Writer(Worker):
+    """The thread that changes the file: everything that waits goes into one transaction."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, report: Callable[[list[Operation]], None]) -> None:
+        super().__init__("queue-writer", loop)
+        self._report = report
+
+    def submit(self, operation: Operation) -> None:
+        """Have it done, durably; `report` gets it back, answered, on the loop."""
+        self._inbox.put(operation)
+
+    def _run(self) -> None:
+        item = self._inbox.get()
+        while item is not None:
+            if isinstance(item, Operation):
+                group, item = self._gather(item)
+                self._commit(group)
+                self._loop.call_soon_threadsafe(self._report, group)
+                if item is _NOTHING:
+                    item = self._inbox.get()
+            else:
+                self._do(*item)
+                item = self._inbox.get()
+
+    def _gather(self, operation: Operation) -> tuple[list[Operation], Any]:
+        """What waits, up to the group's bounds, and what came after it."""
+        group: list[Operation] = []
+        size = 0
+        following: Any = operation
+        while isinstance(following, Operation):
+            group.append(following)
+            size += _size(following)
+            if len(group) >= GROUP or size >= GROUP_BYTES:
+                return group, _NOTHING
+            try:
+                following = self._inbox.get_nowait()
+            except queue.Empty:
+                return group, _NOTHING
+        return group, following
+
+    def _commit(self, group: list[Operation]) -> None:
+        assert self._store is not None
+        work = Work()
+        try:
+            for operation in group:
+                operation.first = work.added
+                operation.describe(work)
+            first = self._store.write(work)
+        except Exception as error:
+            self._fail(group, error)
+        else:
+            for operation in group:
+                operation.first += first
+
+    def _fail(self, group: list[Operation], error: Exception) -> None:
+        """Nothing of the group is done. Where it may be the fault of one operation, the others get another try."""
+        assert self._store is not None
+        common = isinstance(error, sqlite3.Error) and _primary(error) in _COMMON
+        if common or len(group) == 1:
+            for operation in group:
+                operation.error = _unavailable(self._store, error)
+            return
+        for operation in group:
+            self._commit([operation])
+
+
+_NOTHING = object()
+
+
+def _size(operation: Operation) -> int:
+    size = sum(len(body) for _, body in operation.publish)
+    return size + len(operation.then.body) if isinstance(operation.then, Retry) else size
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """The primary result code (sqlite.org/rescode.html); sqlite3 gives the extended one."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _unavailable(store: Store, error: Exception) -> QueueUnavailable:
+    return QueueUnavailable(f"{store.path}: {error}")
