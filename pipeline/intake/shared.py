@@ -6,9 +6,11 @@ another one did.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +19,7 @@ import structlog
 from operators.events import Event, Fault
 from operators.message import mime_properties
 from pipeline.intake.auth import Credentials, Guard
+from pipeline.intake.client import Client
 from pipeline.intake.content import Room
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Dates, Ids
@@ -24,7 +27,7 @@ from pipeline.queues.contract import Queue
 from settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.intake.session import Session
+    from pipeline.intake.dialogue import Dialogue
 
 _LEAST_ROOM = 256_000_000
 _LOG = structlog.get_logger("intake")
@@ -62,7 +65,7 @@ class Shared:
         self.tls: ssl.SSLContext | None = None
         self.watch: Watch | None = None
         self.closing = False
-        self.sessions: set[Session] = set()
+        self.sessions: set[Dialogue] = set()
         self.local_queue = settings.rabbitmq_local or ""
         self.ids = Ids(settings.server_id)
         self.dates = Dates()
@@ -70,6 +73,7 @@ class Shared:
         self.room = Room(max(_LEAST_ROOM, 4 * settings.smtp_maxsize))
         self.most_copied = self.room.size // 2
         self._is_local = is_local
+        self._empty: asyncio.Event | None = None
 
     def is_local(self, recipient: str) -> bool:
         """A local address, where there is a queue for such."""
@@ -84,22 +88,41 @@ class Shared:
         if len(self.sessions) > self.settings.smtp_connections:
             raise Refusal("421 4.7.0 Too many connections, try again later", close=True)
 
-    def mapped(self, ip: str) -> list[str]:
-        """The MTA IP that mail submitted to this address leaves from, if it is a mappable one."""
-        settings = self.settings
-        mappable = _within(ip, settings.smtp_mappable_ips) and not _within(ip, settings.smtp_unmappable_ips)
-        return [ip] if mappable else []
+    def leave(self, session: Dialogue) -> None:
+        """A session has ended. May be told twice."""
+        self.sessions.discard(session)
+        if not self.sessions and self._empty is not None:
+            self._empty.set()
 
-    def record(
-        self, sender: str, recipients: list[str], reason: str, properties: dict[str, Any], raw: bytes | None
-    ) -> None:
+    async def emptied(self, patience: float) -> None:
+        """Wait until no session is left, or `patience` seconds."""
+        self._empty = asyncio.Event()
+        if self.sessions:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), patience)
+
+    def properties(self, client: Client, received: str) -> dict[str, Any]:
+        """What every message from this client says: where it came in, and the MTA IP that goes with that."""
+        properties = {"received": received, "hostname": self.hostname, "connection": client.connection()}
+        ip, settings = client.local[0], self.settings
+        if _within(ip, settings.smtp_mappable_ips) and not _within(ip, settings.smtp_unmappable_ips):
+            properties["ips"] = [ip]
+        return properties
+
+    def record(self, client: Client, sender: str, recipients: list[str], reason: str, raw: bytes | None) -> None:
         """Put what was turned away on the refused queue, if there is one; nobody waits for it."""
         queue = self.settings.rabbitmq_refused
         if not queue:
             return
-        message = {"envelope": sender, "reason": reason, **properties, **(mime_properties(raw) if raw else {})}
+        message = {"envelope": sender, "reason": reason, **self.properties(client, self.dates.at(self.clock())[1])}
+        if raw and len(recipients) * len(raw) <= self.most_copied:
+            message |= mime_properties(raw)
         bodies = [(queue, msgspec.json.encode({"recipient": recipient, **message})) for recipient in recipients]
-        self.queue.publish(bodies, lambda error: error and self.fault("refused queue", error))
+        self.queue.publish(bodies, self._recorded)
+
+    def _recorded(self, error: Exception | None) -> None:
+        if error is not None:
+            self.fault("refused queue", error)
 
     def fault(self, where: str, error: Exception) -> None:
         """Something of ours failed: told to the operator by name, to the log in full."""
@@ -107,5 +130,5 @@ class Shared:
         self.report(Fault(time=self.clock(), where=where, detail=type(error).__name__))
 
 
-def _within(ip: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    return bool(ip) and any(ipaddress.ip_address(ip) in network for network in networks)
+def _within(ip: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    return bool(networks and ip) and any(ipaddress.ip_address(ip) in network for network in networks)

@@ -1,6 +1,7 @@
 """The SMTP server: its ports, its certificate, its start and its end.
 
-Bounds are `Shared`'s. What cannot be opened is a `StartError` with one line; afterwards nothing that a client does ends it.
+Bounds are `Shared`'s. What cannot be opened is a `StartError` with one line; afterwards nothing that a
+client does ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import errno
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from operators.events import Event
 from pipeline.intake import auth
@@ -18,9 +18,6 @@ from pipeline.intake.session import Session
 from pipeline.intake.shared import Shared, Watch
 from pipeline.queues.contract import Queue
 from settings import Settings, StartError
-
-if TYPE_CHECKING:
-    from asyncio import AbstractServer
 
 _REASONS = {
     errno.EADDRINUSE: "is taken by another program",
@@ -57,7 +54,7 @@ class SmtpIntake:
         self._shared = Shared(
             settings, queue, report, is_local, None, guard or auth.Guard(), hostname or settings.server_id, clock
         )
-        self._servers: list[AbstractServer] = []
+        self._servers: list[asyncio.Server] = []
 
     @property
     def connections(self) -> int:
@@ -98,7 +95,7 @@ class SmtpIntake:
             await self.close()
             raise
 
-    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> AbstractServer:
+    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         ip = self._settings.smtp_ip
         try:
@@ -115,9 +112,7 @@ class SmtpIntake:
             server.close()
         for session in [session for session in shared.sessions if session.idle]:
             session.leave("421 4.3.2 Shutting down")
-        end = time.monotonic() + grace
-        while shared.sessions and time.monotonic() < end:
-            await asyncio.sleep(0.02)
+        await shared.emptied(grace)
         for session in list(shared.sessions):
             session.leave("421 4.3.2 Shutting down")
         self._servers.clear()
@@ -125,6 +120,8 @@ class SmtpIntake:
 
 def _credentials(settings: Settings) -> auth.Credentials | None:
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else ""
+    if settings.smtp_username and not password:
+        raise StartError("smtp-username: needs smtp-password")
     source = settings.smtp_auth.get_secret_value() if settings.smtp_auth else ""
     try:
         return auth.parse(source, settings.smtp_username or "", password)

@@ -1,6 +1,6 @@
 """One mail transaction: what MAIL and RCPT said, and the queue messages that come of it.
 
-Encoded is the common part once, however many recipients there are: each message is a few bytes of its own in front of it.
+The common part is encoded once, however many recipients there are: each message puts a few bytes of its own before it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pipeline.intake.commands import Mail, Rcpt
 _encode = msgspec.json.Encoder().encode
 
 
+MOST_RECIPIENTS = 1000
+
+
 class Transaction:
     """From MAIL to the end of DATA (RFC 5321 3.3). Bounded by `MOST_RECIPIENTS`."""
 
-    MOST_RECIPIENTS = 1000
-
-    def __init__(self) -> None:
-        self.mail: Mail | None = None
+    def __init__(self, mail: Mail | None = None) -> None:
+        self.mail = mail
         self.recipients: list[tuple[Rcpt, str]] = []  # with the queue that each goes to
 
     @property
