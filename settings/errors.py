@@ -18,7 +18,7 @@ class ConfigurationErrors(Exception):
 
 
 class StartError(Exception):
-    """The machine cannot start: a port is taken, a file cannot be opened, a broker refuses. Exit code 1.
+    """A command cannot do its work: a port is taken, a file cannot be opened, a broker refuses. Exit code 1.
 
     Attributes:
         line: what, where, and what would help; one line, no secrets.

@@ -1,0 +1,175 @@
+"""Mailrace's front door: the command line. It builds settings -> pipeline -> console, and nothing else.
+
+Exit codes: 0 fine; 1 failed while running; 2 wrong usage or configuration. Each mistake is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+HELP = """\
+Mailrace, an outbound mail transfer agent with a live web console.
+
+  mailrace serve                  the server: console on www-port, SMTP on smtp-port
+  mailrace demo                   the same with a simulated internet and traffic
+  mailrace send [-f SENDER] [-t] [-i] [RECIPIENT ...]
+                                  queue one message from standard input, as sendmail does
+  mailrace queue [show|flush|purge] [--yes]
+                                  what waits; retry it now; throw it away
+  mailrace logs [filters] [--follow] [--format table|json|csv|parquet]
+                                  ask the delivery log; `mailrace logs --help` has the filters
+  mailrace cluster                the other instances
+  mailrace config                 the configuration in force, and where each value came from
+  mailrace --version | --help
+
+Each key of the configuration is an option, too: --www-port 8485 or --www-port=8485. Other places, the weakest first:
+/etc/mailrace/config.txt, the file given with --config-file, the environment (MAILRACE_WWW_PORT).
+"""
+_OWN_HELP = ("queue", "logs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and Path(sys.argv[0]).name == "sendmail":  # linked there, to stand in for it
+        arguments.insert(0, "send")
+    if arguments[:1] in (["--help"], ["-h"], ["help"]) or ("--help" in arguments and arguments[0] not in _OWN_HELP):
+        print(HELP, end="")
+        return 0
+    if arguments[:1] == ["--version"]:
+        print(f"mailrace {_version()}")
+        return 0
+    return _guarded(arguments)
+
+
+def _version() -> str:
+    import importlib.metadata  # 20 of the 80 ms that --help would take
+
+    try:
+        return importlib.metadata.version("mailrace")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from its folder, not installed)"
+
+
+def _guarded(arguments: list[str]) -> int:
+    from settings import ConfigurationErrors, StartError
+
+    try:
+        return _run(arguments)
+    except ConfigurationErrors as error:
+        return _complain(error.lines, 2)
+    except StartError as error:
+        return _complain([error.line], 1)
+    except BrokenPipeError:  # `mailrace logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    from settings import ConfigurationErrors, load, nearest, split
+
+    options, others = split(arguments)
+    command = others.pop(0) if others else ""
+    if command not in COMMANDS:
+        mistake = (
+            f"{command[:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
+            if command
+            else "no command"
+        )
+        raise ConfigurationErrors([f"{mistake}. There are {', '.join(COMMANDS)}; see mailrace --help"])
+    act, own_arguments = COMMANDS[command]
+    if not own_arguments:
+        options, others = [*options, *others], []
+    code = act(load(options, os.environ), others)
+    sys.stdout.flush()
+    return code
+
+
+def _serve(settings: Settings, _: list[str]) -> int:
+    from gui.serve import run
+
+    return _loop(run(_warned(settings)))
+
+
+def _demo(settings: Settings, _: list[str]) -> int:
+    from gui.serve import run
+
+    return _loop(run(_warned(settings), demo=True))
+
+
+def _send(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.command import send
+
+    return send(settings, arguments, sys.stdin.buffer)
+
+
+def _queue(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.command import queue
+
+    return queue(settings, arguments)
+
+
+def _logs(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.command import logs
+
+    return logs(settings, arguments)
+
+
+def _cluster(settings: Settings, _: list[str]) -> int:
+    from settings import StartError
+
+    raise StartError("cluster: this instance is alone: clusters come with a later version")
+
+
+def _config(settings: Settings, _: list[str]) -> int:
+    from settings import effective
+
+    for key, value, origin in effective(_warned(settings)):
+        print(f"{key + ':':<26} {value:<40}  # {origin}")
+    return 0
+
+
+def _warned(settings: Settings) -> Settings:
+    for warning in settings.warnings:
+        print(f"mailrace: warning: {warning}", file=sys.stderr)
+    return settings
+
+
+def _loop(work: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _complain(lines: Sequence[str], code: int) -> int:
+    for line in lines:
+        print(f"mailrace: {line}", file=sys.stderr)
+    return code
+
+
+# What each does, and whether it has arguments of its own besides the keys of the configuration.
+COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], bool]] = {
+    "serve": (_serve, False),
+    "demo": (_demo, False),
+    "send": (_send, True),
+    "queue": (_queue, True),
+    "logs": (_logs, True),
+    "cluster": (_cluster, False),
+    "config": (_config, False),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The commands that work on the queue without the server: `mailrace send` and `mailrace queue`; and `mailrace logs`.
+
+They open the queue's file beside the server, running or not, which notices within half a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import BinaryIO, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.intake.refusal import Refusal
+from pipeline.intake.transaction import Ids
+from pipeline.queues.contract import Figures, QueueUnavailable
+from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
+from settings import ConfigurationErrors, Settings, StartError
+
+
+def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
+    """Queue one message from standard input, a queue message a recipient; says nothing, as sendmail does.
+
+    Raises:
+        ConfigurationErrors: the command line cannot be used.
+        StartError: the message cannot be queued; nothing of it is.
+    """
+    request = parse(arguments)
+    if settings.origin("data-dir") == "default":
+        _must_exist(settings)  # a message in a queue that was made here and now would wait for a server for ever
+    try:
+        messages = _messages(settings, request, stdin)
+        asyncio.run(_publish(settings, messages))
+    except (Unsendable, QueueUnavailable) as error:
+        raise StartError(f"send: {error}") from None
+    except Refusal as refusal:
+        raise StartError(f"send: {refusal.reply.split(' ', 2)[2]}") from None
+    return 0
+
+
+def _messages(settings: Settings, request: Request, stdin: BinaryIO) -> list[tuple[str, bytes]]:
+    source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
+    origin = Origin(_user(), socket.gethostname(), time.time())
+    id = Ids(f"{settings.server_id}-{os.getpid()}").next()
+    bodies = compose(source, request, origin, id, settings.smtp_extract)
+    return [(settings.rabbitmq_inbox, body) for body in bodies]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+async def _publish(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> None:
+    async with _opened(settings) as queue:
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.publish(messages, lambda error: safe.set_exception(error) if error else safe.set_result(None))
+        await safe
+
+
+def queue(settings: Settings, arguments: Sequence[str]) -> int:
+    """Show what waits, retry it now, or throw it away.
+
+    Raises:
+        ConfigurationErrors: the command line cannot be used.
+        StartError: there is no queue, or it cannot be opened.
+    """
+    wanted = _queue_arguments(arguments)
+    _must_exist(settings)
+    try:
+        return asyncio.run(_ACTIONS[wanted.action](settings, wanted))
+    except QueueUnavailable as error:
+        raise StartError(f"queue: {error}") from None
+
+
+def logs(settings: Settings, arguments: Sequence[str]) -> int:
+    """Ask the delivery log."""
+    from pipeline.log_command import main
+
+    return main(settings, arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationErrors([f"queue: {message}"])
+
+
+def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, or throw it away.")
+    parser.add_argument("action", nargs="?", default="show", choices=sorted(_ACTIONS))
+    parser.add_argument("name", nargs="?", help="the queue to purge; the outbox, unless named")
+    parser.add_argument("--lane", help="purge only what is parked in this lane")
+    parser.add_argument("--yes", action="store_true", help="purge without asking")
+    return parser.parse_args(arguments)
+
+
+async def _show(settings: Settings, _: argparse.Namespace) -> int:
+    async with _opened(settings) as queue:
+        Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
+    return 0
+
+
+def _table(outbox: str, figures: Figures) -> Table:
+    table = Table("queue", "lane", box=None, pad_edge=False)
+    for heading in ("ready", "waiting", "parked"):
+        table.add_column(heading, justify="right")
+    table.add_row(outbox, "", str(figures.ready), str(figures.waiting), str(sum(figures.parked.values())))
+    for lane, count in sorted(figures.parked.items()):
+        table.add_row("", lane, "", "", str(count))
+    for name, count in sorted(figures.other.items()):
+        table.add_row(name, "", str(count), "", "")
+    return table
+
+
+async def _flush(settings: Settings, _: argparse.Namespace) -> int:
+    async with _opened(settings) as queue:
+        print(f"{await queue.flush()} messages that waited for their time are ready now")
+    return 0
+
+
+async def _purge(settings: Settings, wanted: argparse.Namespace) -> int:
+    name = wanted.name or settings.rabbitmq_outbox
+    what = f"{name}, lane {wanted.lane}" if wanted.lane else name
+    async with _opened(settings) as queue:
+        if not wanted.yes and not _agreed(f"Throw away every message in {what}? [y/N] "):
+            return 1
+        print(f"{await queue.purge(name, wanted.lane)} messages of {what} are gone")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigurationErrors(["queue: purge: needs --yes where nobody can be asked"])
+    return input(question).strip().lower() in ("y", "yes")
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue]:
+    queue = EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox)
+    await queue.start()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+def _must_exist(settings: Settings) -> None:
+    if not (file := settings.data_dir / "queue.db").exists():
+        raise StartError(f"{file}: there is no queue; start `mailrace serve`, or name its folder with --data-dir")
+
+
+_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge}

@@ -1,0 +1,251 @@
+"""What `/usr/sbin/sendmail` is called with, and what becomes of its message: the pure half of `mailrace send`.
+
+The message is completed as a submission server does (RFC 6409 8), and is otherwise kept octet for octet, but for its
+line ends, which become CRLF. Nothing is queued that is not whole: one bad recipient refuses all.
+"""
+
+from __future__ import annotations
+
+import email.message
+import email.parser
+import email.utils
+import getopt
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import msgspec
+
+from operators.addresses import valid_path
+from operators.message import mime_properties, timestamp
+from pipeline.intake.content import refuse_loop
+from pipeline.intake.headers import extract, has_fields
+from pipeline.intake.transaction import ids_of
+from settings import ConfigurationErrors
+
+# Options of sendmail, postfix and exim; with a colon they take a value. Those not in `_REFUSED` and not read below
+# tune what Mailrace does its own way, and are passed over.
+_SHORT = "A:B:C:F:GIL:N:O:R:UV:X:b:d:e:f:h:imno:p:q:r:tv"
+_LONG = ["envelope=", "extract-recipients", "ignore-dot"]
+_REFUSED = {
+    "-bs": "speaking SMTP on standard input is not offered; connect to smtp-port",
+    "-bd": "the server is `mailrace serve`",
+    "-bp": "the queue is shown by `mailrace queue`",
+    "-bi": "there is no alias database",
+    "-bv": "addresses are not verified",
+    "-bt": "addresses are not tested",
+    "-q": "the queue is run by `mailrace serve`; `mailrace queue flush` retries now",
+}
+_NOTIFY = re.compile(r"(?i)never|(?:success|failure|delay)(?:,(?:success|failure|delay)){0,2}")
+_CHUNK = 65536
+
+# A header: fields with their folded lines (RFC 5322 2.2); each line ends in CRLF here.
+_HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*)*")
+_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", re.IGNORECASE | re.MULTILINE)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What `mailrace send` was called with.
+
+    Attributes:
+        arguments: as they were.
+        recipients: those of the command line.
+        envelope: MAIL FROM; "" is the null sender, None: to be found in the message.
+        extract: take recipients from the header, too.
+        ignore_dot: a dot on its own line does not end the message.
+        name: full name for a missing From.
+        dsn: wishes for delivery status notifications (RFC 3461).
+    """
+
+    arguments: Sequence[str] = ()
+    recipients: Sequence[str] = ()
+    envelope: str | None = None
+    extract: bool = False
+    ignore_dot: bool = False
+    name: str = ""
+    dsn: dict[str, str] = {}
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Who hands the message in: a user of this machine, at a moment (epoch seconds)."""
+
+    user: str
+    hostname: str
+    now: float
+
+
+class Unsendable(Exception):
+    """The message cannot be queued; one line says why."""
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """Read the command line.
+
+    Raises:
+        ConfigurationErrors: with one line.
+    """
+    try:
+        options, recipients = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
+    except getopt.GetoptError as error:
+        raise ConfigurationErrors([f"send: {error.msg}"]) from None
+    values: dict[str, Any] = {"dsn": {}}
+    for option, value in options:
+        _read(option, value, values)
+    if not recipients and not values.get("extract"):
+        raise ConfigurationErrors(
+            ["send: needs a recipient, or --extract-recipients (-t) to take them from the header"]
+        )
+    return Request(arguments=arguments, recipients=recipients, **values)
+
+
+def _read(option: str, value: str, values: dict[str, Any]) -> None:
+    whole = option + value[:1] if option == "-b" else option
+    if whole in _REFUSED:
+        raise ConfigurationErrors([f"send: {whole}: {_REFUSED[whole]}"])
+    match option, value:
+        case (("--envelope" | "-f" | "-r"), _):
+            values["envelope"] = value.strip().removeprefix("<").removesuffix(">")
+        case (("--extract-recipients" | "-t"), _):
+            values["extract"] = True
+        case (("--ignore-dot" | "-i"), _) | ("-o", "i"):
+            values["ignore_dot"] = True
+        case "-F", _:
+            values["name"] = value
+        case (("-N" | "-R" | "-V"), _):
+            values["dsn"] |= _dsn(option, value)
+
+
+def _dsn(option: str, value: str) -> dict[str, str]:
+    key, allowed, form = {
+        "-N": ("notify", "never, or some of success, failure, delay with commas", _NOTIFY),
+        "-R": ("ret", "full or hdrs", re.compile("(?i)full|hdrs")),
+        "-V": ("envid", "1 to 100 printable ASCII characters", re.compile("[!-~]{1,100}")),
+    }[option]
+    if not form.fullmatch(value):
+        raise ConfigurationErrors([f"send: {option}: {value[:60]!r}: must be {allowed}"])
+    return {key: value if key == "envid" else value.upper()}
+
+
+def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
+    """The message from standard input, its line ends made CRLF; at most `most` bytes.
+
+    Raises:
+        Unsendable: it is larger, or holds NUL (RFC 5322 4).
+    """
+    pieces: list[bytes] = []
+    size = 0
+    fresh = True  # at the beginning of a line
+    while piece := stdin.readline(_CHUNK):
+        if fresh and not ignore_dot and piece.rstrip(b"\r\n") == b".":
+            break
+        fresh = piece.endswith(b"\n")
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise Unsendable(f"the message is larger than smtp-maxsize, {most} bytes")
+    source = b"".join(pieces)
+    if not fresh:
+        source += b"\n"
+    if b"\0" in source:
+        raise Unsendable("the message holds a NUL octet, which mail may not (RFC 5322)")
+    return source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool) -> list[bytes]:
+    """The queue's messages, one for each recipient.
+
+    Args:
+        source: the message with CRLF.
+        request: what was asked.
+        origin: who asks.
+        id: of the submission; unique.
+        x_mq: turn `x-mq-*` fields into properties.
+
+    Raises:
+        Unsendable: an address is none, or nobody is to get it.
+        Refusal: what the SMTP server would refuse, too.
+    """
+    head, body = _parted(source)
+    refuse_loop(head)
+    head, properties = extract(head, origin.now) if x_mq and has_fields(head) else (head, {})
+    fields = email.parser.HeaderParser().parsestr(head.decode(errors="surrogateescape"))
+    recipients = [_address(text, "recipient", origin) for text in _recipients(fields, request)]
+    if not recipients:
+        raise Unsendable("the header names no recipient in To, Cc or Bcc")
+    envelope = _envelope(fields, request, properties, origin)
+    if request.extract:
+        head = _BCC.sub(b"", head)
+    head += _missing(fields, request, envelope, origin)
+    common = {
+        **properties,
+        "envelope": envelope,
+        "received": timestamp(origin.now),
+        "hostname": origin.hostname,
+        "cli": {"command": "send", "arguments": list(request.arguments), "user": origin.user},
+        **({"dsn": properties.get("dsn", {}) | request.dsn} if request.dsn else {}),
+        **mime_properties(head + b"\r\n" + body),
+    }
+    unique = list(dict.fromkeys(recipients))
+    return [
+        msgspec.json.encode({"recipient": recipient, "message-id": own} | common)
+        for recipient, own in zip(unique, ids_of(id, len(unique)), strict=True)
+    ]
+
+
+def _parted(source: bytes) -> tuple[bytes, bytes]:
+    """Header and body; text that does not begin with header fields is all body. A mailbox's `From ` line goes."""
+    if source.startswith(b"From "):
+        source = source.partition(b"\r\n")[2]
+    found = _HEADER.match(source)
+    head = found[0] if found else b""
+    return head, source[len(head) :].removeprefix(b"\r\n")
+
+
+def _recipients(fields: email.message.Message, request: Request) -> Iterator[str]:
+    yield from request.recipients
+    if request.extract:
+        resent = any(f"resent-{name}" in fields for name in ("to", "cc", "bcc"))  # RFC 5322 3.6.6
+        for name in ("to", "cc", "bcc"):
+            yield from _addresses(fields, f"resent-{name}" if resent else name)
+
+
+def _addresses(fields: email.message.Message, name: str) -> Iterator[str]:
+    for value in fields.get_all(name, []):
+        found = [address for _, address in email.utils.getaddresses([str(value)]) if address]
+        if not found and "@" in str(value):
+            raise Unsendable(f"{name.title()}: {str(value)[:60]!r} is no list of addresses")
+        yield from found
+
+
+def _address(text: str, what: str, origin: Origin) -> str:
+    """The address; a bare user name is one of this machine (RFC 6409 4.2)."""
+    bare = text.strip().removeprefix("<").removesuffix(">")
+    address = bare if "@" in bare else f"{bare}@{origin.hostname}"
+    if not valid_path(address):
+        raise Unsendable(f"{what} {text[:60]!r} is no address")
+    return address
+
+
+def _envelope(fields: email.message.Message, request: Request, properties: dict[str, Any], origin: Origin) -> str:
+    if request.envelope is not None:
+        return _address(request.envelope, "envelope", origin) if request.envelope else ""
+    if "envelope" in properties:
+        return str(properties["envelope"])
+    for name in ("return-path", "sender", "from"):
+        if found := next(_addresses(fields, name), None):
+            return _address(found, name.title(), origin)
+    return _address(origin.user, "user", origin)
+
+
+def _missing(fields: email.message.Message, request: Request, envelope: str, origin: Origin) -> bytes:
+    """The fields that a message must have, as far as it has not (RFC 6409 8, RFC 5322 3.6)."""
+    added = []
+    if "from" not in fields:
+        author = envelope or _address(origin.user, "user", origin)
+        name = " ".join(request.name.split()) if author.isascii() else ""
+        added.append(f"From: {email.utils.formataddr((name, author)) if name else author}")
+    if "date" not in fields:
+        added.append(f"Date: {email.utils.formatdate(origin.now, localtime=True)}")
+    if "message-id" not in fields:
+        added.append(f"Message-ID: {email.utils.make_msgid(domain=origin.hostname)}")
+    return "".join(f"{field}\r\n" for field in added).encode()
