@@ -11,7 +11,7 @@ import msgspec
 
 from operators.delivery import Delivery
 from operators.message import Invalid
-from operators.outcome import Next, deferred
+from operators.outcome import Next, Outcome, deferred
 from operators.retry import deadline, retry_at
 from operators.stage import Report, Stage, handover, unreported
 
@@ -40,18 +40,19 @@ def conclude(
             delivery = delivery.ended(deferred("process", "error", "no stage has delivered it"))
         assert delivery.outcome is not None
         if delivery.outcome.next is Next.RETRY:
-            delivery = put_off(delivery)
+            delivery = put_off(delivery, delivery.outcome)
         done(delivery)
 
-    def put_off(delivery: Delivery) -> Delivery:
-        message, outcome, now = delivery.message, delivery.outcome, clock()
+    def put_off(delivery: Delivery, outcome: Outcome) -> Delivery:
+        message, now = delivery.message, clock()
         try:
             last = deadline(message, delivery.lease, lifetime, now)
         except Invalid:
             last = now
         allowed = most if message.maxattempts is None else message.maxattempts
         at = retry_at(message.attempts + 1, message.retries or delays, now, last, allowed, chance())
-        changes = {"next": Next.FAIL} if at is None else {"until": at}
-        return delivery.ended(msgspec.structs.replace(outcome, **changes))
+        if at is None:
+            return delivery.ended(msgspec.structs.replace(outcome, next=Next.FAIL))
+        return delivery.ended(msgspec.structs.replace(outcome, until=at))
 
     return handover("conclude", start, report, ended=True)

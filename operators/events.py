@@ -19,26 +19,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     time: float
 
 
-class Taken(Event):
+class Taken(Event, frozen=True, kw_only=True):
     """A message came into memory: from the outbox, or called in from a lane's parked queue (`lease.recalled`)."""
 
     delivery: Delivery
 
 
-class Assigned(Event):
+class Assigned(Event, frozen=True, kw_only=True):
     """A delivery got its MTA IP and its lane."""
 
     delivery: Delivery
 
 
-class Redirected(Event):
+class Redirected(Event, frozen=True, kw_only=True):
     """A redirect rule replaced the MTA IP."""
 
     delivery: Delivery
     from_ip: str
 
 
-class Settled(Event):
+class Settled(Event, frozen=True, kw_only=True):
     """The queue has confirmed a delivery's end. `outcome.next` tells which; `retry_at` (epoch) where it comes back."""
 
     delivery: Delivery
@@ -46,14 +46,14 @@ class Settled(Event):
     retry_at: float | None = None
 
 
-class Parked(Event):
+class Parked(Event, frozen=True, kw_only=True):
     """`count` messages were found in a lane's parked queue at start."""
 
     lane: str
     count: int
 
 
-class Received(Event):
+class Received(Event, frozen=True, kw_only=True):
     """Intake took a message: the queue has confirmed it."""
 
     message_id: str
@@ -65,7 +65,7 @@ class Received(Event):
     user: str = ""
 
 
-class Rejected(Event):
+class Rejected(Event, frozen=True, kw_only=True):
     """Intake turned a message or a client away."""
 
     reason: str
@@ -76,7 +76,7 @@ class Rejected(Event):
     user: str = ""
 
 
-class Connecting(Event):
+class Connecting(Event, frozen=True, kw_only=True):
     """An outgoing connection is begun."""
 
     lane: str
@@ -85,7 +85,7 @@ class Connecting(Event):
     host: str
 
 
-class Connected(Event):
+class Connected(Event, frozen=True, kw_only=True):
     """An outgoing connection is ready for mail."""
 
     lane: str
@@ -95,7 +95,7 @@ class Connected(Event):
     tls: bool
 
 
-class Disconnected(Event):
+class Disconnected(Event, frozen=True, kw_only=True):
     """An outgoing connection is gone. `reason`: quit, idle, limit, lost, refused, timeout, or a receiver's answer."""
 
     lane: str
@@ -106,14 +106,14 @@ class Disconnected(Event):
     messages: int
 
 
-class Fault(Event):
+class Fault(Event, frozen=True, kw_only=True):
     """Something of ours failed: an operator's exception, the disk, the broker. `detail` has no secrets."""
 
     where: str
     detail: str
 
 
-class Notice(Event):
+class Notice(Event, frozen=True, kw_only=True):
     """Something an operator of the machine should know; `kind` is a short name, `fields` its facts."""
 
     kind: str

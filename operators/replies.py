@@ -18,29 +18,28 @@ GARBLED = 0
 
 # The first digit -> (result, what becomes of the message). One row for what a stage waits for, one for each rest.
 _REFUSED = {
-    "4": ("error", Next.RETRY),
-    "5": ("error", Next.FAIL),
+    4: ("error", Next.RETRY),
+    5: ("error", Next.FAIL),
 }
 _STRANGE = ("invalid", Next.RETRY)  # no answer at all, or one that makes no sense there
 _ACCEPTED = ("accepted", Next.DELIVERED)  # short of the stage `message`: the dialogue goes on
 
 # What each stage waits for (RFC 5321 4.3.2). Whatever is not listed here or above is strange.
 _AWAITED = {
-    "intro": "2",
-    "ehlo": "2",
-    "helo": "2",
-    "starttls": "2",
-    "auth": "2",
-    "rset": "2",
-    "mailfrom": "2",
-    "rcptto": "2",
-    "data": "3",
-    "message": "2",
+    "intro": 2,
+    "ehlo": 2,
+    "helo": 2,
+    "starttls": 2,
+    "auth": 2,
+    "rset": 2,
+    "mailfrom": 2,
+    "rcptto": 2,
+    "data": 3,
+    "message": 2,
 }
 _TABLE = {
-    (stage, digit): _ACCEPTED if digit == awaited else _REFUSED.get(digit, _STRANGE)
+    stage: tuple(_ACCEPTED if digit == awaited else _REFUSED.get(digit, _STRANGE) for digit in range(10))
     for stage, awaited in _AWAITED.items()
-    for digit in "0123456789"
 }
 CLOSING = 421  # at any stage: the receiver closes the connection (RFC 5321 3.8)
 
@@ -52,7 +51,7 @@ def classify(stage: str, code: int) -> tuple[str, Next]:
         stage: what it answers; one of the outcome's states, or `rset`.
         code: the SMTP code; GARBLED for what is no answer.
     """
-    return _TABLE[stage, str(code)[0]]
+    return _TABLE[stage][code // 100]
 
 
 class Reply:
@@ -105,23 +104,29 @@ class ReplyParser:
         replies: list[Reply] = []
         for line in lines:
             found = _LINE(line)
-            if found is None or not self._takes(found, len(line)):
+            if found is None:
                 return [*replies, self._garbled(line)]
-            if found[2] == b"-":
-                continue
-            replies.append(Reply(int(self._code), self._lines))
-            self._lines, self._size = [], 0
+            code, more, text = found.groups(b"")
+            if more == b"-" or self._lines:
+                if not self._takes(code, text):
+                    return [*replies, self._garbled(line)]
+                if more == b"-":
+                    continue
+                replies.append(Reply(int(code), self._lines))
+                self._lines, self._size = [], 0
+            else:
+                replies.append(Reply(int(code), [text]))
         if len(self._rest) > MAX_LINE:
             replies.append(self._garbled(self._rest))
         return replies
 
-    def _takes(self, found: re.Match[bytes], size: int) -> bool:
+    def _takes(self, code: bytes, text: bytes) -> bool:
         """Add a line to the answer under way; False where they do not belong together, or it grows too long."""
         if not self._lines:
-            self._code = found[1]
-        self._lines.append(found[3])
-        self._size += size
-        return self._code == found[1] and len(self._lines) <= MAX_LINES and self._size <= MAX_REPLY
+            self._code = code
+        self._lines.append(text)
+        self._size += len(text)
+        return self._code == code and len(self._lines) <= MAX_LINES and self._size <= MAX_REPLY
 
     def _garbled(self, line: bytes) -> Reply:
         lines, self._lines, self._rest, self._size = self._lines, [], b"", 0

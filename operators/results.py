@@ -52,8 +52,8 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     assert outcome is not None
     if outcome.next is Next.REFUSE:
         name = queues.get("refused") or queues.get("failure")
-        body = {"error": outcome.description, "body": base64.b64encode(delivery.lease.body).decode()}
-        return [(name, _encode(body))] if name else []
+        refused = {"error": outcome.description, "body": base64.b64encode(delivery.lease.body).decode()}
+        return [(name, _encode(refused))] if name else []
     kinds = {Next.DELIVERED: ("results", "success"), Next.FAIL: ("results", "failure"), Next.RETRY: ("retry",)}
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
@@ -81,7 +81,7 @@ def extracted(message: Message) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for name, value in parsed.items():
         headers.setdefault(name.lower(), []).append(str(value))
-    first = {name: headers[name][0] for name in ("from", "to", "subject") if name in headers}
+    first: dict[str, Any] = {name: headers[name][0] for name in ("from", "to", "subject") if name in headers}
     return {
         **first,
         "headers": headers,

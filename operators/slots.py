@@ -152,6 +152,8 @@ class Slots:
         skipped: Skipped | None = None
         wait: Wait | None = None
         for target in targets:
+            if ip and (":" in ip) != (":" in target.address):
+                continue
             if bad := self.skipped(target.address, now):
                 if skipped is None or bad.until < skipped.until:
                     skipped = bad
@@ -161,7 +163,7 @@ class Slots:
                 return target
             if wait is None or (held.until is not None and (wait.until is None or held.until < wait.until)):
                 wait = held
-        return wait or skipped or Skipped("no address", now)
+        return wait or skipped or Skipped(f"no address that {ip} can reach", now)
 
     def _held(self, ip: str, target: Target, limits: Limits, now: float) -> Wait | None:
         """What the limits for each remote IP say against this target now."""
@@ -242,6 +244,7 @@ class Slots:
         """The delivery that had the slot is settled: its connection idles, or, where it is gone, the slot is free."""
         slot.busy = False
         if slot.connection is None:
+            self._attempted(slot)
             self._free(slot)
             return
         if slot.connection.usable:

@@ -31,10 +31,8 @@ class MtaIps:
     def __init__(self, settings: Settings) -> None:
         mine = addresses()
         outward = [ip for ip in mine if not ipaddress.ip_address(ip).is_loopback]
-        self.mappable = tuple(settings.smtp_mappable_ips)
         self.default = tuple(settings.smtp_default_ips or _ipv4_first(outward) or ["127.0.0.1"])
-        listed = (*self.default, *settings.smtp_mappable_ips, *settings.smtp_unmappable_ips)
-        self.all = tuple(dict.fromkeys((*listed, *mine)))
+        self.all = tuple(dict.fromkeys((*self.default, *mine)))
 
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""
@@ -42,9 +40,9 @@ class MtaIps:
 
     def allowed(self, message: Message) -> Sequence[str]:
         """The MTA IPs a message may leave from: its `ips` that are ours, or the default ones."""
-        if message.ips:
-            return [ip for ip in message.ips if self.is_ours(ip)]
-        return () if message.ips is not None else self.default
+        if message.ips is None:
+            return self.default
+        return [ip for ip in message.ips if self.is_ours(ip)]
 
 
 def _ipv4_first(ips: list[str]) -> list[str]:

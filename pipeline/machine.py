@@ -7,8 +7,8 @@ When a part fails to start, those started before are stopped, and the error says
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-import socket
 import time
 from collections.abc import Callable
 
@@ -21,6 +21,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
 from operators.assign import assign
+from operators.compose import compose
 from operators.conclude import conclude
 from operators.decode import decode
 from operators.deliver import deliver
@@ -29,6 +30,7 @@ from operators.events import Assigned, Event, Fault, Parked, Received, Settled, 
 from operators.expire import expire
 from operators.lanes import Lane, Lanes
 from operators.limits import Limits
+from operators.record import record
 from operators.resolve import Resolving, resolve
 from operators.settle import settle
 from operators.slots import Slots
@@ -36,11 +38,15 @@ from operators.tap import tap
 from pipeline.dns import Resolver
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
-from pipeline.log import DeliveryLog
+from pipeline.log.writer import DeliveryLog, LogUnavailable
 from pipeline.queues import open_queue, result_queues
+from pipeline.queues.contract import QueueUnavailable
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
-from settings import Settings
+from settings import Settings, StartError
+
+JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
+CHANCE = random.SystemRandom()
 
 log = structlog.get_logger("mailrace")
 
@@ -59,19 +65,22 @@ class Machine:
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
         self._events: Subject[Event] = Subject()
-        self.ips = MtaIps(settings)
-        self.names = Names(settings.server_id or socket.gethostname())
-        self.slots = Slots(settings.max_connections)
-        self.telemetry = Telemetry(self.events, self.slots, self.scheduler)
-        self.queue = open_queue(settings)
-        self.log = DeliveryLog(settings, self.report)
-        self.resolver = Resolver(settings, self.ips.all)
-        self.resolving = Resolving(self.resolver.lookup, lambda: max(1, self.queue.free // 2))
-        self.transport = Transport(self.slots, settings, self.names.ehlo, self.report)
-        self.lanes = self._lanes()
-        self.intake = SmtpIntake(settings, self.queue.publish, self.report, self.ips.mappable)
         self._running: list[DisposableBase] = []
         self._underway = 0
+        self._at_rest = asyncio.Event()  # nothing is under way
+        self._at_rest.set()
+        self._defaults = default_limits(settings)
+        self.ips = MtaIps(settings)
+        self.names = Names(settings.server_id)
+        self.queue = open_queue(settings)
+        self.log = open_log(settings, self.report)
+        self.intake = SmtpIntake(settings, self.queue, self.report)
+        self.resolver = open_resolver(settings, self._listens)
+        self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
+        self.slots = Slots(settings.max_connections)
+        self.transport = Transport(self.slots, settings, self.names.ehlo, self.report)
+        self.lanes = self._lanes()
+        self.telemetry = Telemetry(gauges=self._gauges())
 
     @property
     def events(self) -> Observable[Event]:
@@ -87,17 +96,18 @@ class Machine:
     def _chain(self) -> Observable[Delivery]:
         """A message's way, a stage a line."""
         s, failed = self.settings, self._failed
-        return self.queue.consume(s.rabbitmq_qos).pipe(
-            decode(s.smtp_maxsize * 2, time.monotonic),
+        return self.queue.consume(s.rabbitmq_qos).pipe(  # type: ignore[call-overload, no-any-return]  # typed up to ten
+            decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic),
             tap("taken", self._taken, failed),
             expire(s.max_delivertime, time.time, failed),
             resolve(self.resolving, failed),
             assign(self.ips.allowed, self.lanes.outlook, failed),
             tap("assigned", self._assigned, failed, ended=False),
             self.lanes.throttle(failed),
+            compose(failed),
             deliver(self.transport.deliver, failed),
-            conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, random.random, failed),
-            self.log.record(failed),
+            conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            record(self.log.attempt, time.time, failed),
             settle(self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed),
             tap("settled", self._settled, failed),
             tap("freed", self.lanes.settled, failed),
@@ -115,11 +125,23 @@ class Machine:
             blocked=self.resolving.waits,
         )
 
+    def _gauges(self) -> dict[str, Callable[[], int]]:
+        return {
+            "attempting": lambda: self.slots.attempting,
+            "active": lambda: self.slots.active,
+            "idle": lambda: self.slots.idle,
+        }
+
+    def _listens(self, ip: str, port: int) -> bool:
+        """Mail sent there would come back to us."""
+        return (ip, port) in self.intake.addresses
+
     def _limits(self, lane: Lane) -> Limits:
         return self._defaults
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
+        self._at_rest.clear()
         self.report(Taken(time=time.time(), delivery=delivery))
 
     def _assigned(self, delivery: Delivery) -> None:
@@ -127,6 +149,8 @@ class Machine:
 
     def _settled(self, delivery: Delivery) -> None:
         self._underway -= 1
+        if not self._underway:
+            self._at_rest.set()
         outcome = delivery.outcome
         assert outcome is not None
         self.report(Settled(time=time.time(), delivery=delivery, outcome=outcome, retry_at=outcome.until))
@@ -144,7 +168,6 @@ class Machine:
         Raises:
             StartError: a part cannot start; what had started is stopped.
         """
-        self._defaults = default_limits(self.settings)
         try:
             await self._start()
         except BaseException:
@@ -152,16 +175,19 @@ class Machine:
             raise
 
     async def _start(self) -> None:
-        self.log.start()
-        await self.queue.start()
+        try:
+            self.log.start()
+            await self.queue.start()
+        except (LogUnavailable, QueueUnavailable) as error:
+            raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
+        self._running.append(self.telemetry.watch(self.events))
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
         self._listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
         self._listen(rx.interval(1.0), lambda _: self.lanes.sweep())
-        self.transport.start()
-        self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
         await self.intake.start()
+        self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
 
     def _listen(self, source: Observable[object], act: Callable[..., None]) -> None:
         self._running.append(source.subscribe(act, scheduler=self.scheduler))
@@ -174,21 +200,44 @@ class Machine:
     async def stop(self) -> None:
         """Stop taking messages, let what is in flight finish within `shutdown-timeout`, return the rest."""
         await self.intake.close()
-        self.queue.pause()
+        self.queue.cease()
         self.lanes.close()
-        deadline = self.loop.time() + self.settings.shutdown_timeout
-        while self._underway and self.loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
         await self.transport.close()
+        await self.queue.close()
         for part in self._running:
             part.dispose()
-        await self.queue.close()
-        await self.resolver.close()
-        self.log.close()
+        await self.log.close()
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away."""
         self.log.reopen()
+
+
+def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog:
+    """The delivery log that the configuration asks for; not started yet."""
+    return DeliveryLog(
+        settings.send_log,
+        settings.received_log,
+        maxsize=settings.send_log_maxsize,
+        history=settings.send_log_history,
+        instance=settings.server_id,
+        report=report,
+    )
+
+
+def open_resolver(settings: Settings, ours: Callable[[str, int], bool]) -> Resolver:
+    """The resolver that the configuration asks for."""
+    return Resolver(
+        dns_server=settings.dns_server,
+        dns_timeout=settings.dns_timeout,
+        dns_attempts=settings.dns_attempts,
+        dns_min_ttl=settings.dns_min_ttl,
+        delivery_port=settings.delivery_port,
+        delivery_sink=settings.delivery_sink,
+        ours=ours,
+    )
 
 
 def default_limits(settings: Settings) -> Limits:

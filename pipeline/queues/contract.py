@@ -68,5 +68,8 @@ class Queue(Protocol):
     async def start(self) -> None:
         """Open it. Raises `QueueUnavailable` with one clear line where it cannot be."""
 
+    def cease(self) -> None:
+        """Lend no more. What is lent can still be settled; what is given back is in the queue again."""
+
     async def close(self) -> None:
         """Confirm what is under way, and close. What is still lent is lent again at the next start."""

@@ -117,6 +117,10 @@ class EmbeddedQueue:
 
         return rx.create(subscribe)
 
+    def cease(self) -> None:
+        """Lend no more. What is lent can still be settled; what is given back is in the queue again."""
+        self._lending.shut()
+
     def _stop_consuming(self) -> None:
         if self._lending.shut() is not None:
             self._release()

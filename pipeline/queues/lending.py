@@ -203,15 +203,12 @@ class Lending:
         return len(self._loans) if self._cursor == 0 else 0
 
     def _recalls(self, room: int) -> list[Search]:
-        lanes = list(islice(self._wanted, READ_LANES))
-        shares = [min(self._wanted[lane], room) for lane in lanes]
-        for lane, share in zip(lanes, shares, strict=True):
-            left = self._wanted.pop(lane) - share
-            if left:
-                self._wanted[lane] = left
-        return [
-            Search("parked", lane, share + self._out[lane], share) for lane, share in zip(lanes, shares, strict=True)
-        ]
+        searches = []
+        for lane in islice(self._wanted, READ_LANES):
+            share = min(self._wanted[lane], room)
+            self._wanted[lane] -= share
+            searches.append(Search("parked", lane, share + self._out[lane], share))
+        return searches
 
     def _filled(self, answer: Answer | None) -> None:
         """The read has come back; None: it failed, and the next tick looks again."""
@@ -220,7 +217,7 @@ class Lending:
         if answer is None:
             self._behind, self._due, self._expires = True, 0.0, 0.0
             for search in request.recalls:
-                self._want(search, search.share)
+                self._wanted[str(search.after)] += search.share
             return
         for found in answer.found:
             self._note(found, answer)
@@ -240,16 +237,20 @@ class Lending:
                 self._due = min(self._due, answer.due if found.all else 0.0)
             case "expiring":
                 self._expires = min(self._expires, answer.expires if found.all else 0.0)
-            case _ if not found.all:
-                self._want(search, search.share - len(found.rows))
+            case _:
+                self._recalled(found)
         if self._observer is not None:
             for row in found.rows:
                 self._lend(row, search.source)
 
-    def _want(self, search: Search, left: int) -> None:
-        lane = str(search.after)
-        if left > 0:
-            self._wanted[lane] = self._wanted.get(lane, 0) + left
+    def _recalled(self, found: Found) -> None:
+        """Those that have had their turn go behind the others; a lane that has no more is done."""
+        lane, more = str(found.search.after), 0 if found.all else found.search.share - len(found.rows)
+        self._wanted[lane] += more
+        if found.rows or not self._wanted[lane]:
+            left = self._wanted.pop(lane)
+            if left:
+                self._wanted[lane] = left
 
     # Loans
 
