@@ -13,8 +13,13 @@ class ConfigurationErrors(Exception):
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = tuple(lines)
+        self.lines = tuple(_printable(line) for line in lines)
+        super().__init__("\n".join(self.lines))
+
+
+def _printable(line: str) -> str:
+    """What a terminal would obey is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class StartError(Exception):

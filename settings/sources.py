@@ -5,6 +5,7 @@ Owns nothing. A file is read up to a megabyte; what cannot be read is one line a
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import re
@@ -130,19 +131,16 @@ def read_environment(environ: Mapping[str, str]) -> Iterator[Given]:
 
 def read_arguments(arguments: Sequence[str], notes: Notes) -> Iterator[Given]:
     """`--key value` and `--key=value`."""
-    rest = iter(arguments)
-    for argument in rest:
-        if not argument.startswith("--") or argument == "--":
+    rest = collections.deque(arguments)
+    while rest:
+        argument = rest.popleft()
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not key:
             notes.mistakes.append(f"{argument[:60]!r} (command line): must be --key value")
-            continue
-        key, equals, value = argument[2:].partition("=")
-        if not equals:
-            value = next(rest, "--")
-            if value.startswith("--"):
-                notes.mistakes.append(f"{key[:60]} (command line): needs a value: --{key[:60]} VALUE")
-                rest = iter([value, *rest] if value != "--" else rest)
-                continue
-        yield Given(key, value.strip(), "command line")
+        elif equals or (rest and not rest[0].startswith("--")):
+            yield Given(key, (value if equals else rest.popleft()).strip(), "command line")
+        else:
+            notes.mistakes.append(f"{key[:60]} (command line): needs a value: --{key[:60]} VALUE")
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

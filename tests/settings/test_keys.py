@@ -1,0 +1,169 @@
+"""Every key: what its text becomes."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+import settings
+from settings.keys import FIELDS
+from settings.values import HostPort
+
+VALUES: list[tuple[str, str, Any]] = [
+    ("data-dir", "/srv/mail", Path("/srv/mail")),
+    ("server-id", "mta-1", "mta-1"),
+    ("user", "mail", "mail"),
+    ("lock", "/run/mailrace.lock", Path("/run/mailrace.lock")),
+    ("shutdown-timeout", "1m", 60.0),
+    ("operators", "shop.rules:skip@hold,shop.rules:mark@sign", ["shop.rules:skip@hold", "shop.rules:mark@sign"]),
+    ("www-port", "0", 0),
+    ("www-ip", "::1", "::1"),
+    ("www-password", "a # b: c", "a # b: c"),
+    ("www-dir", "/srv/www", Path("/srv/www")),
+    ("www-secure-port", "8443", 8443),
+    ("www-certificate", "/c.pem", Path("/c.pem")),
+    ("www-privatekey", "/k.pem", Path("/k.pem")),
+    ("www-ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
+    ("www-url", "https://mta.example.org:8443/", "https://mta.example.org:8443/"),
+    ("api-token", "t0ken", "t0ken"),
+    ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
+    ("rabbitmq-outbox", "out", "out"),
+    ("rabbitmq-inbox", "in", "in"),
+    ("rabbitmq-local", "local", "local"),
+    ("rabbitmq-reports", "reports", "reports"),
+    ("rabbitmq-refused", "refused", "refused"),
+    ("rabbitmq-dsn", "dsn", "dsn"),
+    ("rabbitmq-results", "", None),
+    ("rabbitmq-success", "won", "won"),
+    ("rabbitmq-failure", "lost", "lost"),
+    ("rabbitmq-retry", "", None),
+    ("rabbitmq-exchange", "mail", "mail"),
+    ("rabbitmq-durable", "no", False),
+    ("rabbitmq-persistent", "False", False),
+    ("rabbitmq-declare", "0", False),
+    ("rabbitmq-verify", "off", False),
+    ("rabbitmq-queue-type", "quorum", "quorum"),
+    ("rabbitmq-maxpriority", "5", 5),
+    ("rabbitmq-encoding", "gzip", "gzip"),
+    ("rabbitmq-qos", "5000", 5000),
+    ("database-address", "postgresql://u:p@h/db", "postgresql://u:p@h/db"),
+    ("database-ttl", "10m", 600.0),
+    ("smtp-ip", "0.0.0.0", "0.0.0.0"),
+    ("smtp-port", "25,2525,1024-1026", [25, 2525, 1024, 1025, 1026]),
+    ("smtp-secure-port", "465", [465]),
+    ("smtp-username", "relay", "relay"),
+    ("smtp-password", "s3cret", "s3cret"),
+    ("smtp-auth", "hardcoded://a:b,c:d", "hardcoded://a:b,c:d"),
+    ("smtp-range", "10.0.0.0/8; ::1/128", [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128")]),
+    ("smtp-certificate", "/c.pem", Path("/c.pem")),
+    ("smtp-privatekey", "/k.pem", Path("/k.pem")),
+    ("smtp-ciphers", "HIGH:!aNULL", "HIGH:!aNULL"),
+    ("smtp-maxsize", "25MB", 25_000_000),
+    ("smtp-connections", "50", 50),
+    ("smtp-timeout", "90", 90.0),
+    ("smtp-extract", "false", False),
+    ("spool-directory", "/spool", Path("/spool")),
+    ("spool-delay", "2.5", 2.5),
+    ("spool-remove", "true", True),
+    ("spool-fail-directory", "/bad", Path("/bad")),
+    ("smtp-default-ips", "192.0.2.1;192.0.2.2,2001:DB8::1", ["192.0.2.1", "192.0.2.2", "2001:db8::1"]),
+    ("smtp-mappable-ips", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
+    ("smtp-unmappable-ips", "192.0.2.9", [ipaddress.ip_network("192.0.2.9/32")]),
+    ("delivery-port", "2525", 2525),
+    ("delivery-sink", "[::1]:1025", HostPort("::1", 1025)),
+    ("delivery-timeout-factor", "0.5", 0.5),
+    ("domain-maxmessages", "600", 600),
+    ("domain-maxconnects", "60", 60),
+    ("domain-maxconnections", "6", 6),
+    ("domain-maxqueue", "100", 100),
+    ("ip-maxmessages", "300", 300),
+    ("ip-maxconnects", "30", 30),
+    ("ip-maxconnections", "3", 3),
+    ("connection-maxmessages", "100", 100),
+    ("connection-maxidle", "5 s", 5.0),
+    ("connection-secure", "verified", "verified"),
+    ("max-connections", "200", 200),
+    ("max-delivertime", "1d", 86400.0),
+    ("max-attempts", "7", 7),
+    ("retry-interval", "60, 120,240", [60, 120, 240]),
+    ("dns-server", "127.0.0.1:5353;2001:db8::53", [HostPort("127.0.0.1", 5353), HostPort("2001:db8::53", 53)]),
+    ("dns-timeout", "500ms", 0.5),
+    ("dns-attempts", "2", 2),
+    ("dns-min-ttl", "120", 120.0),
+    ("dkim-check-dns", "yes", True),
+    ("send-log", "/log/send", Path("/log/send")),
+    ("received-log", "/log/received", Path("/log/received")),
+    ("send-log-maxsize", "1GiB", 2**30),
+    ("send-log-history", "0", 0),
+    ("application-log", "syslog,/var/log/mailrace.log", ["syslog", "/var/log/mailrace.log"]),
+    ("application-log-format", "json", "json"),
+    ("cluster-address", "amqp://u:p@h", "amqp://u:p@h"),
+    ("cluster-exchange", "fleet", "fleet"),
+    ("cluster-timeout", "3", 3.0),
+]
+WITH = {  # keys that cannot stand alone
+    "www-secure-port": ["--www-certificate=/c", "--www-privatekey=/k"],
+    "www-certificate": ["--www-privatekey=/k"],
+    "www-privatekey": ["--www-certificate=/c"],
+    "smtp-secure-port": ["--smtp-certificate=/c", "--smtp-privatekey=/k"],
+    "smtp-certificate": ["--smtp-privatekey=/k"],
+    "smtp-privatekey": ["--smtp-certificate=/c"],
+    "smtp-username": ["--smtp-password=p"],
+    "smtp-password": ["--smtp-username=u"],
+}
+
+
+@pytest.mark.parametrize(("key", "text", "value"), VALUES, ids=[key for key, _, _ in VALUES])
+def test_a_keys_text_becomes_its_value(key: str, text: str, value: Any) -> None:
+    """Each key has its kind; a secret's value is behind `get_secret_value`."""
+    found = getattr(settings.load([f"--{key}={text}", *WITH.get(key, [])], {}, None), key.replace("-", "_"))
+    assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == value
+
+
+def test_the_table_above_has_every_key() -> None:
+    """A key without a test is found here."""
+    assert [key for key, _, _ in VALUES] == [name.replace("_", "-") for name in FIELDS]
+
+
+def test_values_cannot_be_changed_after_loading() -> None:
+    """The configuration is read once; what changes at run time are rules."""
+    with pytest.raises(ValueError, match="frozen"):
+        settings.load().www_port = 1
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("amqp://u:p@h/v", "amqp://u:******@h/v"),
+        ("amqp://u:p@ss@h/v,amqps://u2:q@h2", "amqp://u:******@h/v,amqps://u2:******@h2"),
+        ("amqp://h/v", "amqp://h/v"),
+        ("postgresql://u:p,/:@h:5432/db", "postgresql://u:******@h:5432/db"),
+        ("postgresql://h/db?user=u&password=p&a=b", "postgresql://h/db?user=u&password=******&a=b"),
+        ("hardcoded://u:p/1,u2:q,r", "hardcoded://u:******,u2:******,******"),
+    ],
+)
+def test_an_address_shows_all_but_its_passwords(address: str, shown: str) -> None:
+    """Of an address only the password is secret."""
+    from settings.values import SecretAddress
+
+    assert str(SecretAddress(address)) == shown
+    assert re.search(r"'(.*)'", repr(SecretAddress(address)))[1] == shown  # type: ignore[index]
+
+
+def test_an_sqlite_file_is_absolute_with_three_slashes_as_with_four() -> None:
+    """MailerQ's addresses have three, SQLAlchemy wants four."""
+    for address in ("sqlite:///srv/rules.db", "sqlite:////srv/rules.db"):
+        loaded = settings.load([f"--database-address={address}"])
+        assert loaded.database_address.get_secret_value() == "sqlite:////srv/rules.db"
+
+
+def test_what_lies_in_the_data_dir_follows_it() -> None:
+    """Defaults that stand on another key take its value."""
+    loaded = settings.load(["--data-dir=/srv/mail"])
+    assert (loaded.lock, loaded.send_log) == (Path("/srv/mail/mailrace.lock"), Path("/srv/mail/logs/send.jsonl"))
+    assert loaded.database_address.get_secret_value() == "sqlite:////srv/mail/rules.db"

@@ -1,0 +1,177 @@
+"""Where values come from, and which one wins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import settings
+from settings.keys import FIELDS, more
+from settings.loading import SERVICE_DIR, default_data_dir
+
+
+def test_later_places_win(tmp_path: Path) -> None:
+    """Defaults, the system's file, --config-file, environment, command line: the last that has the key counts."""
+    system, own = tmp_path / "system.txt", tmp_path / "own.txt"
+    keys = ["max-connections", "max-attempts", "www-port", "smtp-connections"]
+    system.write_text("".join(f"{key}: 1\n" for key in keys))
+    own.write_text("".join(f"{key}: 2\n" for key in keys[1:]))
+    environ = {"MAILRACE_WWW_PORT": "3", "MAILRACE_SMTP_CONNECTIONS": "3"}
+    loaded = settings.load(["--config-file", str(own), "--smtp-connections", "4"], environ, system)
+    assert [getattr(loaded, key.replace("-", "_")) for key in keys] == [1, 2, 3, 4]
+    assert [loaded.origin(key) for key in [*keys, "www-ip"]] == [
+        f"{system}:1",
+        f"{own}:1",
+        "environment MAILRACE_WWW_PORT",
+        "command line",
+        "default",
+    ]
+
+
+def test_the_environment_can_name_the_config_file(tmp_path: Path) -> None:
+    """MAILRACE_CONFIG_FILE, as for every other option."""
+    (tmp_path / "c.txt").write_text("www-port: 7")
+    assert settings.load([], {"MAILRACE_CONFIG_FILE": str(tmp_path / "c.txt")}, None).www_port == 7
+
+
+def test_a_value_is_given_as_one_argument_or_two() -> None:
+    """`--key value` and `--key=value`; the last one counts."""
+    assert settings.load(["--www-port=1", "--www-ip", "::1", "--www-port", "2"]).www_port == 2
+
+
+def test_comments_blank_lines_and_windows_line_ends_are_no_keys(tmp_path: Path) -> None:
+    """`#` starts a comment line; within a value it is part of it."""
+    file = tmp_path / "c.txt"
+    file.write_bytes(b"\xef\xbb\xbf# comment\r\n\r\n  www-port :  80  \r\nwww-password: a#b\r\n")
+    loaded = settings.load(["--config-file", str(file)])
+    assert loaded.www_port == 80
+    assert loaded.www_password is not None and loaded.www_password.get_secret_value() == "a#b"
+
+
+def test_an_empty_text_turns_off_what_can_be_off_and_is_no_text_elsewhere() -> None:
+    """`rabbitmq-results:` turns results off; `www-port:` is as good as no line."""
+    loaded = settings.load([], {"MAILRACE_RABBITMQ_RESULTS": "", "MAILRACE_WWW_PORT": ""}, None)
+    assert (loaded.rabbitmq_results, loaded.www_port) == (None, 8485)
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_ours() -> None:
+    """MAILRACE_PORT and its kin are no keys."""
+    environ = {
+        "MAILRACE_PORT": "tcp://10.0.0.1:25",
+        "MAILRACE_PORT_25_TCP_ADDR": "10.0.0.1",
+        "MAILRACE_SERVICE_HOST": "x",
+    }
+    assert settings.load([], environ, None).warnings == []
+
+
+MAILERQ = """
+# as in MailerQ's documentation
+www-port:               8485
+www-ip:                 0.0.0.0
+www-password:           admin
+www-secure-port:
+www-certificate:
+www-dir:                /usr/share/mailerq/www
+www-host:               mta001.example.com
+rabbitmq-address:       amqp://guest:guest@host1/vhost,amqp://guest:guest@host2/vhost
+rabbitmq-outbox:        outbox
+rabbitmq-inbox:         inbox
+rabbitmq-durable:       true
+rabbitmq-consumers:     1
+rabbitmq-encoding:      gzip
+database-address:       mysql://user:password@hostname/databasename
+smtp-ip:                1.2.3.4
+smtp-port:              25,2525,1024-1026
+smtp-default-ips:       1.2.3.4;4.5.6.7
+smtp-mappable-ips:      1.2.3.0/24;4.5.6.0/24
+smtp-unmappable-ips:    1.2.3.28/32;1.2.3.5/32
+smtp-certificate:       /etc/mailerq/your.domain.com.crt
+smtp-key:               /etc/mailerq/your.domain.com.key
+smtp-ciphers:           !aNULL:!eNULL:!LOW:!SSLv2:!EXPORT:!EXPORT56:FIPS:MEDIUM:HIGH:@STRENGTH
+smtp-range:             192.168.0.0/16
+smtp-auth:              file:///users.txt
+smtp-maxsize:           100MB
+smtp-threads:           1
+spool-directory:        /var/spool/mailerq
+spool-delay:            0
+dns-min-ttl:            120
+dns-timeout:            60.0
+cluster-address:        amqp://login:passwd@host/vhost
+application-log:        syslog,/var/log/mailerq/mailerq.log
+send-log-format:        [{$date}] {$result.state}:{$result.result}
+max-delivertime:        86400
+max-attempts:           0
+retry-interval:         600,600,1800,1800,3600,3600,7200
+server-id:              1
+license:                /path/to/license.txt
+user:                   username
+lock:                   /path/to/lock.txt
+"""
+
+
+def test_a_config_file_written_for_mailerq_loads_as_it_is(tmp_path: Path) -> None:
+    """Keys of what Mailrace does not have, or not yet, give a warning each, and no mistake."""
+    file = tmp_path / "config.txt"
+    file.write_text(MAILERQ)
+    loaded = settings.load([], {}, file)
+    assert loaded.smtp_privatekey == Path("/etc/mailerq/your.domain.com.key")
+    without_effect = ["www-host", "rabbitmq-consumers", "smtp-threads", "send-log-format", "license"]
+    later = [
+        "rabbitmq-address",
+        "rabbitmq-durable",
+        "rabbitmq-encoding",
+        "spool-directory",
+        "spool-delay",
+        "cluster-address",
+    ]
+    assert sorted(line.split(" ")[0] for line in loaded.warnings) == sorted(without_effect + later)
+
+
+def test_a_key_without_effect_gives_one_warning_however_often_it_is_given(tmp_path: Path) -> None:
+    """The warning names the key and where it was."""
+    (tmp_path / "c.txt").write_text("smtp-threads: 1\nsmtp-threads: 2\n")
+    loaded = settings.load([], {"MAILRACE_SMTP_THREADS": "3"}, tmp_path / "c.txt")
+    assert loaded.warnings == [
+        "smtp-threads (environment MAILRACE_SMTP_THREADS): is a key of MailerQ for what Mailrace does not have; "
+        "it has no effect"
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if more(name)["later"]])
+def test_a_key_whose_feature_comes_later_warns(name: str) -> None:
+    """It is accepted, so that configurations can be written ahead."""
+    texts = {"rabbitmq_queue_type": "quorum", "rabbitmq_encoding": "gzip", "operators": "a:b@hold"}
+    text = texts.get(name, "amqp://h" if name.endswith("address") else "1")
+    key = name.replace("_", "-")
+    assert [line.split(" ")[0] for line in settings.load([f"--{key}={text}"]).warnings] == [key]
+
+
+def test_the_data_dir_is_here_where_that_is_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./var`, made absolute, so that changing the folder later changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert settings.load().data_dir == tmp_path / "var"
+
+
+def test_the_data_dir_of_a_service_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd sets INVOCATION_ID; so do some desktops, for users who cannot write there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("settings.loading.SERVICE_DIR", tmp_path / "lib" / "mailrace")
+    assert default_data_dir({"INVOCATION_ID": "1"}) == tmp_path / "lib" / "mailrace"
+    assert default_data_dir({}) == Path("var")
+
+
+@pytest.mark.parametrize("environ", [{}, {"INVOCATION_ID": "1"}])
+def test_the_data_dir_is_the_systems_where_nothing_can_be_written(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of root's, for one, started from."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert default_data_dir(environ) == SERVICE_DIR or environ
+
+
+def test_options_are_told_from_other_arguments() -> None:
+    """So that `send` and `logs` can have both; after `--` nothing is an option."""
+    arguments = ["-t", "--data-dir", "/x", "--www-port=1", "a@b", "--", "--data-dir", "y"]
+    assert settings.split(arguments) == (["--data-dir", "/x", "--www-port=1"], ["-t", "a@b", "--", "--data-dir", "y"])
