@@ -1,0 +1,174 @@
+"""The program, as people and other programs call it: each command in a process of its own, on a real queue."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mailrace
+from operators.message import decode
+from pipeline.queues.contract import Park, Settlement
+from pipeline.queues.embedded import EmbeddedQueue
+
+PROGRAM = Path(mailrace.__file__)
+MESSAGE = b"Subject: trial\nTo: a@example.org\nBcc: b@example.org\n\nbody\n"
+
+
+def run(*arguments: str, stdin: bytes = b"", program: Path = PROGRAM) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, program, *arguments], input=stdin, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["serve", "--help"], ["send", "--help"]])
+def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, exit code 0."""
+    assert mailrace.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(f"mailrace {command}" in text for command in mailrace.COMMANDS)
+
+
+def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """`mailrace 1.2.3`."""
+    assert mailrace.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mailrace ")
+
+
+def test_config_shows_each_value_with_its_origin_and_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed can be shown to anybody."""
+    file = tmp_path / "c.txt"
+    file.write_text("smtp-username: relay\nsmtp-password: hunter2\nsmtp-threads: 4\n")
+    monkeypatch.setenv("MAILRACE_DATABASE_ADDRESS", "mysql://u:hunter2@h/db")
+    assert (
+        mailrace.main(["config", "--config-file", str(file), "--www-password=hunter2", "--api-token", "hunter2"]) == 0
+    )
+    shown, warned = capsys.readouterr()
+    lines = {line.split(":")[0]: line.split(":", 1)[1].split() for line in shown.splitlines()}
+    assert lines["smtp-username"] == ["relay", "#", f"{file}:1"]
+    assert lines["database-address"] == ["mysql://u:******@h/db", "#", "environment", "MAILRACE_DATABASE_ADDRESS"]
+    assert lines["www-password"] == ["**********", "#", "command", "line"]
+    assert lines["www-port"] == ["8485", "#", "default"]
+    assert "hunter2" not in shown + warned
+    assert warned.startswith(f"mailrace: warning: smtp-threads ({file}:3): ")
+
+
+async def leases(folder: Path, count: int, started: asyncio.Event | None = None, deadline: float = 30.0) -> list[str]:
+    """The recipients of the first messages that a consumer of the queue is lent."""
+    queue = EmbeddedQueue(folder / "queue.db")
+    await queue.start()
+    lent: asyncio.Queue[str] = asyncio.Queue()
+    subscription = queue.consume(100).subscribe(lambda lease: lent.put_nowait(decode(lease.body).recipient))
+    if started:
+        started.set()
+    try:
+        async with asyncio.timeout(deadline):
+            return [await lent.get() for _ in range(count)]
+    finally:
+        subscription.dispose()
+        await queue.close()
+
+
+@pytest.mark.system
+async def test_send_queues_a_message_for_each_recipient(tmp_path: Path) -> None:
+    """It says nothing, as sendmail does; the server finds them when it starts."""
+    done = await asyncio.to_thread(run, "send", "--data-dir", str(tmp_path), "-t", "-oi", stdin=MESSAGE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert await leases(tmp_path, 2) == ["a@example.org", "b@example.org"]
+
+
+@pytest.mark.system
+async def test_send_reaches_a_server_that_is_running(tmp_path: Path) -> None:
+    """The one that consumes the queue notices, in its own time."""
+    started = asyncio.Event()
+    waiting = asyncio.create_task(leases(tmp_path, 1, started))
+    await started.wait()
+    done = await asyncio.to_thread(run, "send", "--data-dir", str(tmp_path), "c@example.org", stdin=MESSAGE)
+    assert done.returncode == 0, done.stderr
+    assert await waiting == ["c@example.org"]
+
+
+@pytest.mark.system
+def test_linked_as_sendmail_it_is_send(tmp_path: Path) -> None:
+    """`/usr/sbin/sendmail` can be a link to it."""
+    link = tmp_path / "sendmail"
+    link.symlink_to(PROGRAM)
+    assert run("-i", "a@example.org", f"--data-dir={tmp_path}", stdin=MESSAGE, program=link).returncode == 0
+    shown = run("queue", "--data-dir", str(tmp_path)).stdout.decode().split()
+    assert shown[:9] == ["queue", "lane", "ready", "waiting", "parked", "outbox", "1", "0", "0"]
+
+
+@pytest.mark.system
+def test_send_makes_no_queue_where_no_server_would_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in any folder without --data-dir, a new queue there would be a hole that mail falls into."""
+    monkeypatch.chdir(tmp_path)
+    done = run("send", "a@example.org", stdin=MESSAGE)
+    assert done.returncode == 1
+    assert done.stderr.decode().count("\n") == 1
+    assert "there is no queue" in done.stderr.decode()
+    assert not (tmp_path / "var").exists()
+
+
+async def fill(folder: Path) -> None:
+    """One message ready, one waiting, one parked, one among the results."""
+    queue = EmbeddedQueue(folder / "queue.db")
+    await queue.start()
+
+    async def publish(name: str, delay: float = 0.0) -> None:
+        safe = asyncio.get_running_loop().create_future()
+        queue.publish([(name, b"{}")], safe.set_result, delay)
+        assert await safe is None
+
+    await publish("outbox")
+    settled = asyncio.get_running_loop().create_future()
+    park = Settlement(then=Park("192.0.2.1/example.org"))
+    subscription = queue.consume(1).subscribe(lambda lease: queue.settle(lease, park, settled.set_result))
+    assert await settled is None
+    subscription.dispose()
+    await publish("outbox")
+    await publish("outbox", delay=3600)
+    await publish("results")
+    await queue.close()
+
+
+def rows(*arguments: str) -> list[list[str]]:
+    done = run("queue", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.decode().splitlines()]
+
+
+@pytest.mark.system
+async def test_queue_shows_flushes_and_purges(tmp_path: Path) -> None:
+    """What waits, for each queue and lane; flush makes what waits ready; purge throws away what it names."""
+    await fill(tmp_path)
+    where = f"--data-dir={tmp_path}"
+    lane = ["192.0.2.1/example.org", "1"]
+    assert rows(where)[1:] == [["outbox", "1", "1", "1"], lane, ["results", "1"]]
+    assert rows("flush", where) == [["1", "messages", "that", "waited", "for", "their", "time", "are", "ready", "now"]]
+    assert rows("show", where)[1:] == [["outbox", "2", "0", "1"], lane, ["results", "1"]]
+    assert rows("purge", "--lane=192.0.2.1/example.org", "--yes", where)[0][0] == "1"
+    assert rows("purge", "results", "--yes", where)[0][:4] == ["1", "messages", "of", "results"]
+    assert rows(where)[1:] == [["outbox", "2", "0", "0"]]
+    assert rows("purge", "--yes", where)[0][0] == "2"
+
+
+@pytest.mark.system
+async def test_purge_asks_first(tmp_path: Path) -> None:
+    """Where nobody can answer, nothing is thrown away."""
+    await fill(tmp_path)
+    done = run("queue", "purge", f"--data-dir={tmp_path}")
+    assert (done.returncode, done.stderr) == (2, b"mailrace: queue: purge: needs --yes where nobody can be asked\n")
+    assert rows(f"--data-dir={tmp_path}")[1] == ["outbox", "1", "1", "1"]
+
+
+@pytest.mark.system
+def test_a_queue_that_is_none_is_one_line(tmp_path: Path) -> None:
+    """A file of something else is left alone."""
+    (tmp_path / "queue.db").write_bytes(b"something else entirely, longer than a header of SQLite" * 4)
+    done = run("send", "a@example.org", f"--data-dir={tmp_path}", stdin=MESSAGE)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"mailrace: send: {tmp_path / 'queue.db'}: ")
+    assert done.stderr.decode().count("\n") == 1
