@@ -1,0 +1,81 @@
+"""The audit: who changed which rule, when, from where, before and after. Never with a private key.
+
+Bound: the newest KEPT records stay.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from settings.rules import tables
+from settings.rules.models import NAMES, Rule
+
+KEPT = 100_000
+Action = Literal["create", "update", "delete", "end"]
+
+
+class Who(msgspec.Struct, frozen=True):
+    """Who changes something: a user, token or part of the machine, and from where (IP address; empty: from inside)."""
+
+    name: str
+    origin: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One change. `before` and `after` are the rule as the API shows it; None where there was none."""
+
+    id: int
+    time: datetime.datetime
+    who: str
+    origin: str
+    action: Action
+    kind: str
+    rule: int
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def write(
+    connection: sa.Connection, who: Who, now: float, action: Action, before: Rule | None, after: Rule | None
+) -> None:
+    """Record one change, in the transaction that makes it."""
+    rule = after or before
+    if rule is None:
+        raise ValueError("neither before nor after")
+    values = {
+        "time": datetime.datetime.fromtimestamp(int(now), datetime.UTC),
+        "who": who.name[:200],
+        "origin": who.origin[:200],
+        "action": action,
+        "kind": NAMES[type(rule)],
+        "rule": rule.id,
+        "before": _json(before),
+        "after": _json(after),
+    }
+    connection.execute(tables.audit.insert().values(values))
+
+
+def read(connection: sa.Connection, limit: int) -> list[Record]:
+    """The newest changes, newest first."""
+    rows = connection.execute(tables.audit.select().order_by(tables.audit.c.id.desc()).limit(limit)).mappings()
+    return [Record(**{**row, "before": _parsed(row["before"]), "after": _parsed(row["after"])}) for row in rows]
+
+
+def trim(connection: sa.Connection) -> None:
+    """Forget all but the newest KEPT records."""
+    column = tables.audit.c.id
+    newest = connection.execute(sa.select(sa.func.max(column))).scalar() or 0
+    connection.execute(tables.audit.delete().where(column <= newest - KEPT))
+
+
+def _json(rule: Rule | None) -> str | None:
+    return json.dumps(rule.shown(), ensure_ascii=False) if rule is not None else None
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    return json.loads(text) if text else None

@@ -1,0 +1,395 @@
+"""The rules: one model for each kind. Forms, tables, the API, import and the database's rows all come from these.
+
+A field's title is its label, its description the help, `unit` its unit; bounds are in its type. `read_only` fields
+are ours to write and ignored where they are sent; `write_only` ones never come back. `live` are figures that the
+console and the API add from the running machine. Rules are immutable.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
+from pydantic.config import JsonDict
+
+from settings.limits import Limits
+from settings.rules import keys
+from settings.rules.fields import (
+    Count,
+    Domain,
+    EhloName,
+    HeaderName,
+    Ip,
+    Line,
+    Maybe,
+    Seconds,
+    Security,
+    Selector,
+    Several,
+    Time,
+)
+from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
+
+Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
+READ_ONLY: JsonDict = {"read_only": True}
+
+
+def _unit(unit: str, group: str = "") -> JsonDict:
+    return {"unit": unit, "group": group}
+
+
+class Rule(BaseModel):
+    """What every rule has. `id` is 0 until it is stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    live: ClassVar[Mapping[str, str]] = {}
+    identity: ClassVar[tuple[str, ...]] = ()  # fields that no two rules of the kind have alike; empty: no such thing
+
+    id: int = Field(0, title="Id", json_schema_extra=READ_ONLY)
+
+    def shown(self) -> dict[str, Any]:
+        """The rule as JSON values, whole but for what is write-only."""
+        return self.model_dump(mode="json")
+
+    def natural_key(self) -> tuple[Any, ...]:
+        """The values of `identity`."""
+        return tuple(getattr(self, name) for name in self.identity)
+
+    def ended(self, now: float) -> bool:
+        """Whether its end (`until`) is past at `now`, epoch seconds."""
+        until: datetime.datetime | None = getattr(self, "until", None)
+        return until is not None and until.timestamp() <= now
+
+
+class Limiting(Rule):
+    """A rule with limits. An empty one falls through to the next less specific rule; 0 is unlimited."""
+
+    domain_messages: Maybe[Count] = Field(
+        None,
+        title="Attempts",
+        description="Messages a minute to the destination. 0: unlimited. Empty: the less specific rule decides.",
+        json_schema_extra=_unit("messages a minute", "Domain"),
+    )
+    domain_connects: Maybe[Count] = Field(
+        None,
+        title="New connections",
+        description="Connections begun a minute to the destination. 0: unlimited.",
+        json_schema_extra=_unit("a minute", "Domain"),
+    )
+    domain_connections: Maybe[Count] = Field(
+        None,
+        title="Connections",
+        description="Connections open at once to the destination. 0: unlimited.",
+        json_schema_extra=_unit("at once", "Domain"),
+    )
+    ip_messages: Maybe[Count] = Field(
+        None,
+        title="Attempts",
+        description="Messages a minute to each remote IP of the destination. 0: unlimited.",
+        json_schema_extra=_unit("messages a minute", "Remote IP"),
+    )
+    ip_connects: Maybe[Count] = Field(
+        None,
+        title="New connections",
+        description="Connections begun a minute to each remote IP. 0: unlimited.",
+        json_schema_extra=_unit("a minute", "Remote IP"),
+    )
+    ip_connections: Maybe[Count] = Field(
+        None,
+        title="Connections",
+        description="Connections open at once to each remote IP. 0: unlimited.",
+        json_schema_extra=_unit("at once", "Remote IP"),
+    )
+    connection_messages: Maybe[Count] = Field(
+        None,
+        title="Messages",
+        description="Messages over one connection; then it is closed with QUIT. 0: unlimited.",
+        json_schema_extra=_unit("messages", "Connection"),
+    )
+    connection_idle: Maybe[Seconds] = Field(
+        None,
+        title="Idle",
+        description="How long a connection is kept open between messages.",
+        json_schema_extra=_unit("seconds", "Connection"),
+    )
+    connection_security: Maybe[Security] = Field(
+        None,
+        title="Security",
+        description="TLS. opportunistic: where offered. required: always. verified: with a valid certificate.",
+        json_schema_extra=_unit("", "Connection"),
+    )
+    queue: Maybe[Count] = Field(
+        None,
+        title="Queue",
+        description="Deliveries in memory for the destination; more are parked. 0: unlimited.",
+        json_schema_extra=_unit("deliveries", "Memory"),
+    )
+
+    def over(self, base: Limits) -> Limits:
+        """`base` with the limits that this rule sets."""
+        mine = {name: value for name in Limits.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(base, **mine) if mine else base
+
+
+class _Scope(Rule):
+    """What a throttle is for; a class of its own so that these fields come before the limits."""
+
+    ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all.")
+    domain: Maybe[Domain] = Field(None, title="Domain", description="The destination. Empty: all.")
+
+
+class Throttle(Limiting, _Scope):
+    """Limits for a MTA IP, a domain, both, or, with neither, all mail."""
+
+    identity: ClassVar[tuple[str, ...]] = ("ip", "domain")
+
+
+class _Answer(Rule):
+    """What a flood pattern matches and does; a class of its own so that these fields come before the limits."""
+
+    name: Line = Field(
+        title="Name", min_length=1, max_length=100, description="Shown where the pattern has paused a lane."
+    )
+    type: Type = Field("substring", title="Type", description="How the text is matched. Case never matters.")
+    pattern: Line = Field(
+        title="Pattern",
+        min_length=1,
+        max_length=500,
+        description="Matched against code, status and description of negative answers: 421 4.7.0 Try again later.",
+    )
+    pause: Count = Field(
+        60,
+        title="Pause",
+        le=31_536_000,
+        description="How long the lane is paused after a match.",
+        json_schema_extra=_unit("seconds"),
+    )
+    reduced: Count = Field(
+        3600,
+        title="Reduced",
+        le=31_536_000,
+        description="How long the limits below hold after the pause.",
+        json_schema_extra=_unit("seconds"),
+    )
+    order: Maybe[Count] = Field(None, title="Order", description="The first match in this order wins. Empty: last.")
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        _check("pattern", compile_pattern, self.type, self.pattern)
+        return self
+
+
+class Flood(Limiting, _Answer):
+    """A flood pattern: what a receiver answers when it has had enough, and how its lane is slowed down then."""
+
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+    live: ClassVar[Mapping[str, str]] = {
+        "hits": "Matches in the last hour",
+        "reduced_lanes": "Lanes paused or reduced by it",
+    }
+
+
+class Pause(Rule):
+    """Holds mail: from a MTA IP or all, to a target or all, with a tag or any."""
+
+    live: ClassVar[Mapping[str, str]] = {"held": "Messages that wait because of it"}
+
+    ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail would leave from. Empty: all.")
+    domain: Maybe[Domain] = Field(None, title="Domain", description="The destination. Empty: all, or the remote IP.")
+    remote_ip: Maybe[Ip] = Field(None, title="Remote IP", description="The receiver. Empty: all, or the domain.")
+    tag: Maybe[Line] = Field(None, title="Tag", max_length=200, description="Only messages with this tag. Empty: all.")
+    until: Maybe[Time] = Field(None, title="Until", description="When it ends, UTC. Empty: when somebody ends it.")
+    cluster: bool = Field(False, title="Cluster", description="For all instances, not this one alone.")
+    reason: Maybe[Line] = Field(None, title="Reason", max_length=500, json_schema_extra=READ_ONLY)
+    instance: Maybe[Line] = Field(None, title="Instance", max_length=200, json_schema_extra=READ_ONLY)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        _check("remote_ip", _target, self.domain, self.remote_ip, self.ip)
+        return self
+
+
+class Redirect(Rule):
+    """Replaces the MTA IP for a target, or for all mail from it."""
+
+    identity: ClassVar[tuple[str, ...]] = ("from_ip", "domain", "remote_ip")
+    live: ClassVar[Mapping[str, str]] = {"redirected": "Messages redirected by it since the start"}
+
+    from_ip: Ip = Field(title="From IP", description="The MTA IP that is replaced.")
+    domain: Maybe[Domain] = Field(None, title="Domain", description="The destination. Empty: all, or the remote IP.")
+    remote_ip: Maybe[Ip] = Field(None, title="Remote IP", description="The receiver. Empty: all, or the domain.")
+    to_ip: Ip = Field(title="To IP", description="The MTA IP that mail leaves from instead.")
+    until: Maybe[Time] = Field(None, title="Until", description="When it ends, UTC. Empty: when somebody ends it.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        _check("remote_ip", _target, self.domain, self.remote_ip, self.from_ip, self.to_ip)
+        return self
+
+
+class DkimPattern(BaseModel):
+    """Which From domains a key signs for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    type: TypeOrGlobal = Field("exact", title="Type", description="How the From domain is matched; global: all.")
+    pattern: Annotated[Line, Field(max_length=500)] = Field(
+        "", title="Pattern", description="Empty where the type is global."
+    )
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        _check("pattern", compile_pattern, self.type, self.pattern)
+        return self
+
+
+def _private_key(value: SecretStr) -> SecretStr:
+    """The key as PKCS 8 PEM, whatever form it came in."""
+    return SecretStr(keys.pem_of(keys.load(value.get_secret_value())))
+
+
+class DkimKey(Rule):
+    """A DKIM key (RFC 6376). Signs mail whose From domain matches a pattern; without patterns, that of its domain."""
+
+    identity: ClassVar[tuple[str, ...]] = ("domain", "selector")
+    live: ClassVar[Mapping[str, str]] = {
+        "dns": "Whether the public key is in DNS: valid, missing, different or unreachable"
+    }
+
+    domain: Domain = Field(title="Domain", description="The signing domain (d=).")
+    selector: Selector = Field(title="Selector", description="The public key is at <selector>._domainkey.<domain>.")
+    key: Maybe[Annotated[SecretStr, AfterValidator(_private_key)]] = Field(
+        None,
+        title="Private key",
+        description="PEM, RSA of 1024 to 4096 bits or Ed25519. Never shown again. Empty on a change: stays.",
+        exclude=True,
+        repr=False,
+        json_schema_extra={"write_only": True},
+    )
+    generate: bool = Field(
+        False,
+        title="Generate",
+        description="Make a new key instead of giving one.",
+        exclude=True,
+        json_schema_extra={"write_only": True},
+    )
+    algorithm: Maybe[keys.Algorithm] = Field(
+        None, title="Algorithm", description="Of the key; one that is made has 2048 bits as RSA."
+    )
+    expire: Maybe[Time] = Field(None, title="Expires", description="The key signs until then, UTC. Empty: always.")
+    headers: Several[HeaderName] = Field(
+        (), title="Headers", max_length=100, description="Headers to sign besides the usual ones."
+    )
+    canonicalization: Canonicalization = Field(
+        "relaxed/simple", title="Canonicalization", description="header/body, RFC 6376 3.4"
+    )
+    patterns: tuple[DkimPattern, ...] = Field(
+        (), title="Patterns", max_length=100, description="From domains it signs for. None: its own domain."
+    )
+
+    @model_validator(mode="after")
+    def _same_algorithm(self) -> Self:
+        if self.key is None:
+            return self
+        if self.generate:
+            raise ValueError("generate: a key is given too; allowed is one of both")
+        actual = keys.algorithm_of(keys.load(self.key.get_secret_value()))
+        if self.algorithm not in (None, actual):
+            raise ValueError(f"algorithm: the key is {actual}; allowed is that, or empty")
+        return self.model_copy(update={"algorithm": actual})
+
+    @computed_field(title="DNS record", json_schema_extra=READ_ONLY)  # type: ignore[prop-decorator]
+    @functools.cached_property
+    def record(self) -> str:
+        """The TXT record to publish at `<selector>._domainkey.<domain>`."""
+        return keys.record_of(keys.load(self.key.get_secret_value())) if self.key is not None else ""
+
+    @property
+    def record_name(self) -> str:
+        """Where the record is published."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+class Local(Rule):
+    """A local address: recipients that match go to the local queue."""
+
+    identity: ClassVar[tuple[str, ...]] = ("type", "pattern")
+
+    type: Type = Field("exact", title="Type", description="How the recipient is matched. Case never matters.")
+    pattern: Line = Field(
+        title="Pattern", min_length=1, max_length=500, description="Matched against the whole address."
+    )
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        _check("pattern", compile_pattern, self.type, self.pattern)
+        return self
+
+
+class MtaName(Rule):
+    """What a MTA IP is called: in the console, and after EHLO."""
+
+    identity: ClassVar[tuple[str, ...]] = ("ip",)
+
+    ip: Ip = Field(title="MTA IP", description="One of this machine's addresses.")
+    name: Maybe[Line] = Field(
+        None, title="Console name", max_length=100, description="Shown here only, never to receivers."
+    )
+    ehlo: Maybe[EhloName] = Field(
+        None, title="EHLO name", description="Empty: its reverse DNS name, else the host name."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.ehlo is None:
+            raise ValueError("name: is empty, and so is ehlo; at least one of both is needed")
+        return self
+
+
+class Dns(Rule):
+    """A DNS override: a domain's receiving servers, instead of what DNS says."""
+
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: Domain = Field(title="Domain", description="The domain whose mail goes to these addresses.")
+    addresses: Several[Ip] = Field(
+        title="Addresses", min_length=1, max_length=50, description="IP addresses, in the order to try."
+    )
+
+
+def _check(field: str, check: Any, *arguments: Any) -> None:
+    """Run a check of several fields; what it says is said of `field`."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def _target(domain: str | None, remote_ip: str | None, *ips: str | None) -> None:
+    if remote_ip is None:
+        return
+    if domain is not None:
+        raise ValueError("is given, and so is domain; allowed is one of both, or neither for all")
+    if any(ip is not None and (":" in ip) != (":" in remote_ip) for ip in ips):
+        raise ValueError(
+            f"{remote_ip} is out of reach from the other family; allowed is IPv4 with IPv4, IPv6 with IPv6"
+        )
+
+
+KINDS: Mapping[str, type[Rule]] = {
+    "throttles": Throttle,
+    "floods": Flood,
+    "pauses": Pause,
+    "redirects": Redirect,
+    "dkim-keys": DkimKey,
+    "locals": Local,
+    "mta-names": MtaName,
+    "dns": Dns,
+}
+"""The model of each kind, under the name that the API has for it."""
+
+NAMES: Mapping[type[Rule], str] = {model: kind for kind, model in KINDS.items()}

@@ -1,0 +1,92 @@
+"""Patterns: one kind of text matching for flood patterns, local addresses and DKIM patterns.
+
+Case never matters. Regular expressions and wildcards run on RE2, whose time grows with the text and not with what
+the expression asks for: none can be made to hang the machine. Bounds: MAXIMUM characters of pattern, MEMORY bytes
+for its program (a larger one is refused when it is entered), TEXT characters of what it is matched against.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import re2
+
+Matcher = Callable[[str], bool]
+Type = Literal["exact", "substring", "wildcard", "regex"]
+TypeOrGlobal = Literal["exact", "substring", "wildcard", "regex", "global"]
+
+MAXIMUM = 500
+MEMORY = 1 << 20
+TEXT = 4096
+
+
+@functools.lru_cache(maxsize=10_000)
+def compile_pattern(type_: TypeOrGlobal, pattern: str) -> Matcher:
+    """A function that tells whether a text matches.
+
+    `exact`: the whole text. `substring`: anywhere in it. `wildcard`: the whole text, with `*`, `?`, `[abc]` and
+    `[!abc]` as in shells. `regex`: RE2 syntax, anywhere in it unless anchored; a dot matches line ends too.
+    `global`: everything.
+
+    Raises:
+        ValueError: not a pattern of that type; the text says why, and what is allowed.
+    """
+    if len(pattern) > MAXIMUM:
+        raise ValueError(f"has {len(pattern)} characters; allowed are {MAXIMUM}")
+    if type_ == "global":
+        return _everything
+    if not pattern:
+        raise ValueError(f"is empty; allowed is text for a pattern of type {type_}")
+    folded = pattern.casefold()
+    if type_ == "exact":
+        return lambda text: text[:TEXT].casefold() == folded
+    if type_ == "substring":
+        return lambda text: folded in text[:TEXT].casefold()
+    return _expression(pattern) if type_ == "regex" else _expression(_translate(pattern))
+
+
+def _everything(text: str) -> bool:
+    return True
+
+
+def _expression(source: str) -> Matcher:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.dot_nl = True
+    options.log_errors = False
+    options.max_mem = MEMORY
+    try:
+        search = re2.compile(source, options).search
+    except re2.error as error:
+        raise ValueError(f"does not compile: {_reason(error)}; allowed is RE2 syntax, without look-around") from None
+    # Answers are kept as received: bytes that are no UTF-8 are surrogates in them, which RE2 does not take.
+    return lambda text: search(text[:TEXT].encode("utf-8", "replace").decode()) is not None
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+def _translate(wildcard: str) -> str:
+    """A shell wildcard as RE2. (`fnmatch.translate` writes look-aheads, which RE2 has not.)"""
+    parts = [r"\A"]
+    at = 0
+    while at < len(wildcard):
+        character = wildcard[at]
+        end = wildcard.find("]", at + 2 + (wildcard[at + 1 : at + 2] == "!")) if character == "[" else -1
+        if end > 0:
+            parts.append(_class(wildcard[at + 1 : end]))
+            at = end
+        else:
+            parts.append({"*": ".*", "?": "."}.get(character) or re2.escape(character))
+        at += 1
+    return "".join(parts) + r"\z"
+
+
+def _class(inside: str) -> str:
+    negated = "^" if inside.startswith("!") else ""
+    inside = inside[len(negated) :].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]").replace("^", r"\^")
+    return f"[{negated}{inside}]"

@@ -1,0 +1,245 @@
+"""The snapshot: all rules at one moment, immutable, with the indexes that the hot path looks them up by.
+
+Every look-up is a pure function of the snapshot and its arguments; `now` is epoch seconds. What has ended by `now`
+is ignored. Cached are resolved limits and keys, at most CACHED each; when a cache is full it starts empty.
+
+The names of look-ups that find nothing, or in a kind without rules, cost about 0.1 us: they run for each message.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from settings.limits import Limits
+from settings.rules.fields import lookup_name
+from settings.rules.models import (
+    KINDS,
+    NAMES,
+    DkimKey,
+    Dns,
+    Flood,
+    Limiting,
+    Local,
+    MtaName,
+    Pause,
+    Redirect,
+    Rule,
+    Throttle,
+)
+from settings.rules.patterns import Matcher, compile_pattern
+
+CACHED = 10_000
+ALL = ""  # in an index: any MTA IP, any target
+
+
+class Snapshot:
+    """All rules at one moment.
+
+    Attributes:
+        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns: the rules.
+        faults: a line for each stored rule that cannot be used, and is left out.
+    """
+
+    def __init__(self, rules: Mapping[str, Iterable[Rule]] | None = None, faults: Sequence[str] = ()) -> None:
+        self._rules = {kind: tuple((rules or {}).get(kind, ())) for kind in KINDS}
+        self._rules["floods"] = tuple(sorted(self._rules["floods"], key=_in_order))
+        self.faults = tuple(faults)
+        self.throttles = cast(tuple[Throttle, ...], self._rules["throttles"])
+        self.floods = cast(tuple[Flood, ...], self._rules["floods"])
+        self.pauses = cast(tuple[Pause, ...], self._rules["pauses"])
+        self.redirects = cast(tuple[Redirect, ...], self._rules["redirects"])
+        self.dkim_keys = cast(tuple[DkimKey, ...], self._rules["dkim-keys"])
+        self.locals = cast(tuple[Local, ...], self._rules["locals"])
+        self.mta_names = cast(tuple[MtaName, ...], self._rules["mta-names"])
+        self.dns = cast(tuple[Dns, ...], self._rules["dns"])
+        self._index()
+
+    def _index(self) -> None:
+        self._throttles = {(rule.ip or ALL, rule.domain or ALL): rule for rule in self.throttles}
+        self._defaults: Limits | None = None
+        self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
+        self._floods = [(compile_pattern(rule.type, rule.pattern), rule) for rule in self.floods]
+        self._pauses = _by_target((rule.ip or ALL, rule) for rule in self.pauses)
+        self._redirects = _by_target((rule.from_ip, rule) for rule in self.redirects)
+        self._names = {rule.ip: rule for rule in self.mta_names}
+        self._dns = {rule.name: rule.addresses for rule in self.dns}
+        self._exact_locals = {rule.pattern.casefold() for rule in self.locals if rule.type == "exact"}
+        self._locals = [compile_pattern(rule.type, rule.pattern) for rule in self.locals if rule.type != "exact"]
+        self._signing = [(_signs_for(rule), rule) for rule in self.dkim_keys]
+        self._keys: dict[str, tuple[DkimKey, ...]] = {}
+
+    # -- as a whole -------------------------------------------------------------------------------------------
+
+    def rules(self, kind: str) -> tuple[Rule, ...]:
+        """All rules of a kind; raises `KeyError` where there is no such kind."""
+        return self._rules[kind]
+
+    def rule(self, kind: str, id_: int) -> Rule | None:
+        """One rule."""
+        return next((rule for rule in self._rules[kind] if rule.id == id_), None)
+
+    def same(self, other: Snapshot) -> bool:
+        """Whether both have the same rules and faults."""
+        return self._rules == other._rules and self.faults == other.faults
+
+    def having(self, rule: Rule) -> Snapshot:
+        """This snapshot with one rule added, or in place of the one with its id."""
+        kind = NAMES[type(rule)]
+        others = tuple(other for other in self._rules[kind] if other.id != rule.id or not rule.id)
+        return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
+
+    def next_end(self) -> float | None:
+        """When the first pause or redirect ends, epoch seconds."""
+        untils = [*(rule.until for rule in self.pauses), *(rule.until for rule in self.redirects)]
+        ends = [until.timestamp() for until in untils if until is not None]
+        return min(ends, default=None)
+
+    # -- limits -----------------------------------------------------------------------------------------------
+
+    def limits(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
+        """The limits of a lane: (IP, domain), (domain), (IP), general, configuration; field by field.
+
+        Args:
+            ip: the MTA IP.
+            domains: the destination, or all domains of a destination group: among rules of one rank the strictest.
+            defaults: the configuration's limits.
+        """
+        if not self._throttles:
+            return defaults
+        if defaults is not self._defaults:
+            self._defaults, self._limits = defaults, {}
+        found = self._limits.get((ip, domains))
+        if found is None:
+            if len(self._limits) >= CACHED:
+                self._limits.clear()
+            found = self._limits[ip, domains] = self._resolve(ip, domains, defaults)
+        return found
+
+    def explain_limits(self, ip: str, domains: str | tuple[str, ...]) -> dict[str, Throttle | None]:
+        """For each field of `Limits` the rule that decides it; None is the configuration."""
+        names = [lookup_name(name) for name in ((domains,) if isinstance(domains, str) else domains)]
+        ranks = [self._ranked(ip, names), self._ranked(ALL, names), self._ranked(ip, [ALL]), self._ranked(ALL, [ALL])]
+        return {field: _deciding(field, ranks) for field in Limits.__struct_fields__}
+
+    def _resolve(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
+        deciding = self.explain_limits(ip, domains)
+        return Limits(**{name: getattr(rule or defaults, name) for name, rule in deciding.items()})
+
+    def _ranked(self, ip: str, names: Sequence[str]) -> list[Throttle]:
+        return [rule for name in names if (rule := self._throttles.get((ip, name))) is not None]
+
+    # -- what stands in a message's way -------------------------------------------------------------------------
+
+    def pauses_for(self, ip: str, domain: str, remote_ip: str, tags: Sequence[str], now: float) -> tuple[Pause, ...]:
+        """All pauses that hold a message of these tags from `ip` to `domain` at `remote_ip`; unknown ones are empty."""
+        if not self._pauses:
+            return ()
+        name = lookup_name(domain)
+        return tuple(
+            rule
+            for source in dict.fromkeys((ip, ALL))
+            if (targets := self._pauses.get(source)) is not None
+            for target in dict.fromkeys((name, remote_ip, ALL))
+            for until, rule in targets.get(target, ())
+            if until > now and (rule.tag is None or rule.tag in tags)
+        )
+
+    def redirect(self, ip: str, domain: str, remote_ips: Sequence[str], now: float) -> Redirect | None:
+        """The rule that replaces this MTA IP: for the domain, else a remote IP, else all. One step of a chain."""
+        if not self._redirects or (targets := self._redirects.get(ip)) is None:
+            return None
+        for target in (lookup_name(domain), *remote_ips, ALL):
+            for until, rule in targets.get(target, ()):
+                if until > now:
+                    return cast(Redirect, rule)
+        return None
+
+    def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
+        """The first flood pattern, in the operator's order, that a negative answer matches."""
+        if not self._floods:
+            return None
+        text = answer_text(code, status, description)
+        return next((rule for matches, rule in self._floods if matches(text)), None)
+
+    # -- names, addresses, keys ---------------------------------------------------------------------------------
+
+    def dns_override(self, name: str) -> tuple[str, ...] | None:
+        """The addresses that a domain's mail goes to instead of what DNS says."""
+        return self._dns.get(lookup_name(name)) if self._dns else None
+
+    def mta_name(self, ip: str) -> str | None:
+        """The console's name of a MTA IP."""
+        rule = self._names.get(ip)
+        return rule.name if rule else None
+
+    def ehlo_name(self, ip: str) -> str | None:
+        """The name that a MTA IP gives itself after EHLO."""
+        rule = self._names.get(ip)
+        return rule.ehlo if rule else None
+
+    def is_local(self, address: str) -> bool:
+        """Whether a recipient is one of the local addresses."""
+        if address.casefold() in self._exact_locals:
+            return True
+        return any(matches(address) for matches in self._locals)
+
+    def dkim_keys_for(self, from_domain: str, now: float) -> tuple[DkimKey, ...]:
+        """The keys that sign mail from this From domain; expired ones do not."""
+        if not self._signing:
+            return ()
+        name = lookup_name(from_domain)
+        keys = self._keys.get(name)
+        if keys is None:
+            if len(self._keys) >= CACHED:
+                self._keys.clear()
+            keys = self._keys[name] = tuple(key for signs, key in self._signing if any(match(name) for match in signs))
+        if any(key.expire is not None and key.expire.timestamp() <= now for key in keys):
+            return tuple(key for key in keys if key.expire is None or key.expire.timestamp() > now)
+        return keys
+
+
+def answer_text(code: int | None, status: str | None, description: str) -> str:
+    """A receiver's answer as flood patterns see it: `421 4.7.0 Try again later`."""
+    return " ".join(str(part) for part in (code, status, description) if part)
+
+
+def _in_order(rule: Rule) -> tuple[int, int]:
+    return getattr(rule, "order", None) or 0, rule.id
+
+
+def _by_target(rules: Iterable[tuple[str, Any]]) -> dict[str, dict[str, list[tuple[float, Any]]]]:
+    """MTA IP -> target -> [(end in epoch seconds, rule)]. Domains and addresses never look alike: one dict has both."""
+    index: dict[str, dict[str, list[tuple[float, Any]]]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
+    for ip, rule in rules:
+        until = rule.until.timestamp() if rule.until is not None else float("inf")
+        index[ip][rule.domain or rule.remote_ip or ALL].append((until, rule))
+    return {ip: dict(targets) for ip, targets in index.items()}
+
+
+def _signs_for(rule: DkimKey) -> list[Matcher]:
+    if not rule.patterns:
+        return [compile_pattern("exact", rule.domain)]
+    return [compile_pattern(pattern.type, pattern.pattern) for pattern in rule.patterns]
+
+
+SECURITY = {"off": 0, "opportunistic": 1, "required": 2, "verified": 3}
+
+
+def _deciding(field: str, ranks: Sequence[Sequence[Throttle]]) -> Throttle | None:
+    for rules in ranks:
+        setting = [rule for rule in rules if getattr(rule, field) is not None]
+        if setting:
+            return min(setting, key=lambda rule: _laxity(field, rule))
+    return None
+
+
+def _laxity(field: str, rule: Limiting) -> float:
+    """The strictest of several has the least. 0 is unlimited, but for the idle time."""
+    value = getattr(rule, field)
+    if field == "connection_security":
+        return -SECURITY[value]
+    return float("inf") if value == 0 and field != "connection_idle" else float(value)
