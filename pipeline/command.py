@@ -21,6 +21,7 @@ from rich.table import Table
 
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
+from pipeline.queues import open_queue
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
@@ -147,7 +148,7 @@ def _agreed(question: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue]:
-    queue = EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox)
+    queue = open_queue(settings)
     await queue.start()
     try:
         yield queue

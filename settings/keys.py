@@ -124,10 +124,18 @@ class Settings(BaseSettings):
     rabbitmq_reports: QueueName | None = key(None, "where reports sent to local addresses go")
     rabbitmq_refused: QueueName | None = key(None, "where what was turned away is recorded")
     rabbitmq_dsn: QueueName | None = key(None, "where delivery status notifications go; empty: to the outbox")
-    rabbitmq_results: QueueName | None = key("results", "every final result; empty turns it off")
-    rabbitmq_success: QueueName | None = key("success", "results of accepted messages; empty turns it off")
-    rabbitmq_failure: QueueName | None = key("failure", "results of messages given up; empty turns it off")
-    rabbitmq_retry: QueueName | None = key("retry", "copies of messages to be retried; empty turns it off")
+    rabbitmq_results: QueueName | None = key(
+        "results", "every final result; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_success: QueueName | None = key(
+        "success", "results of accepted messages; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_failure: QueueName | None = key(
+        "failure", "results of messages given up; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_retry: QueueName | None = key(
+        "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
+    )
     rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to", later=BROKER)
     rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker", later=BROKER)
     rabbitmq_persistent: Flag = key(True, "messages survive a restart of the broker", later=BROKER)

@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from settings.errors import ConfigurationErrors
 from settings.keys import FIELDS, Settings
 from settings.sources import (
+    MOST,
     OWN_FILE,
     Given,
     Notes,
@@ -69,7 +70,8 @@ def _build(sources: Sequence[Source], notes: Notes) -> Settings:
         settings._warnings.extend(notes.warnings)
         notes.mistakes += check(settings)
     if notes.mistakes:
-        raise ConfigurationErrors(notes.mistakes)
+        more = [f"and {len(notes.mistakes) - MOST} more mistakes"] if len(notes.mistakes) > MOST else []
+        raise ConfigurationErrors(notes.mistakes[:MOST] + more)
     return settings
 
 

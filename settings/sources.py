@@ -20,6 +20,7 @@ from settings import mailerq
 from settings.keys import FIELDS, Settings, more
 
 LARGEST = 1_000_000  # bytes of a configuration file
+MOST = 50  # mistakes that are told one by one: a file of something else has one a line
 PREFIX = "MAILRACE_"
 OWN_FILE = "config-file"
 # Kubernetes sets these in every container for a service that is named mailrace.
@@ -76,7 +77,8 @@ def _known(given: Given, notes: Notes) -> str | None:
             f"{given.key} ({given.origin}): is a key of MailerQ for what Mailrace does not have; it has no effect",
         )
     elif name is None:
-        notes.mistakes.append(f"{given.key[:60]} ({given.origin}): no such key; the nearest is {nearest(given.key)}")
+        near = nearest(given.key) if len(notes.mistakes) < MOST else "not looked for"  # a millisecond each
+        notes.mistakes.append(f"{given.key[:60]} ({given.origin}): no such key; the nearest is {near}")
     elif given.text and (why := more(name)["later"]):
         _warn(notes, f"{given.key} ({given.origin}): has no effect: {why}")
     return name
@@ -147,17 +149,14 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The options of the configuration among these arguments, and the others; after `--` all are others."""
     options: list[str] = []
     others: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        key = argument[2:].partition("=")[0] if argument.startswith("--") else ""
-        if argument == "--":
-            return options, [*others, argument, *rest]
-        if key in NAMES or key in ALSO or key == OWN_FILE:
-            options += (
-                [argument]
-                if "=" in argument
-                else [argument, *([value] if (value := next(rest, None)) is not None else [])]
-            )
-        else:
+    rest = collections.deque(arguments)
+    while rest and rest[0] != "--":
+        argument = rest.popleft()
+        key, equals, _ = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or key not in {*NAMES, *ALSO, OWN_FILE}:
             others.append(argument)
-    return options, others
+            continue
+        options.append(argument)
+        if rest and not equals:
+            options.append(rest.popleft())
+    return options, [*others, *rest]

@@ -147,6 +147,13 @@ FROM_FILE: list[tuple[bytes, list[str]]] = [
     ),
 ]
 
+FROM_FILE.append(
+    (
+        b"wwwport: 1\n" * 1000,
+        [*(f"wwwport (FILE:{n}): no such key; the nearest is www-port" for n in range(1, 51)), "and 950 more mistakes"],
+    )
+)
+
 FROM_ENVIRONMENT: list[tuple[dict[str, str], list[str]]] = [
     (
         {"MAILRACE_MAX_ATTEMPTS": "-3"},
