@@ -1,4 +1,5 @@
-"""The names of log files: `<log>` is written, `<log>.<UTC time>.<counter>.jsonl` is rotated, `.parquet` converted.
+"""The names of log files: beside `send.jsonl`, which is written, lie `send.<UTC time>.<counter>.jsonl`, rotated, and
+`send.<UTC time>.<counter>.parquet`, converted.
 
 Names sort by age. Whoever lists them gets each line once, whatever moment of a rotation it is.
 """
@@ -6,6 +7,7 @@ Names sort by age. Whoever lists them gets each line once, whatever moment of a 
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 
 JSON_LINES, PARQUET, PART = ".jsonl", ".parquet", ".part"
@@ -16,7 +18,7 @@ def free_name(log: Path, now: float) -> Path:
     stamp = datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     counter = 0
     while True:
-        candidate = log.with_name(f"{log.name}.{stamp}.{counter:03d}{JSON_LINES}")
+        candidate = log.with_name(f"{_base(log)}.{stamp}.{counter:03d}{JSON_LINES}")
         if not candidate.exists() and not parquet_name(candidate).exists():
             return candidate
         counter += 1
@@ -29,14 +31,25 @@ def parquet_name(rotated: Path) -> Path:
 
 def rotated(log: Path) -> list[Path]:
     """The rotated files that count, oldest first. A JSON Lines file that has its Parquet file does not."""
-    found = {path.name: path for path in log.parent.glob(f"{_escape(log.name)}.*.[0-9][0-9][0-9]*.*")}
-    kept = [
-        path
-        for path in found.values()
-        if path.suffix == PARQUET or (path.suffix == JSON_LINES and parquet_name(path).name not in found)
-    ]
-    return sorted(kept)
+    names = _ours(log)
+    kept = [name for name in names if name.endswith(PARQUET) or _json_alone(name, names)]
+    return [log.with_name(name) for name in sorted(kept)]
 
 
-def _escape(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def leftovers(log: Path) -> list[Path]:
+    """What a crash has left: half a Parquet file, or a JSON Lines file that has its Parquet file."""
+    names = _ours(log)
+    return [log.with_name(name) for name in names if not name.endswith(PARQUET) and not _json_alone(name, names)]
+
+
+def _ours(log: Path) -> set[str]:
+    pattern = re.compile(re.escape(_base(log)) + r"\.\d{8}T\d{6}Z\.\d{3,}(\.jsonl|\.parquet|\.parquet\.part)")
+    return {path.name for path in log.parent.iterdir() if pattern.fullmatch(path.name)}
+
+
+def _json_alone(name: str, names: set[str]) -> bool:
+    return name.endswith(JSON_LINES) and name.removesuffix(JSON_LINES) + PARQUET not in names
+
+
+def _base(log: Path) -> str:
+    return log.name.removesuffix(JSON_LINES)

@@ -36,7 +36,7 @@ class DeliveryLog:
     Args:
         send_log, received_log: the active files; None writes none.
         maxsize: bytes after which a file is rotated; 0 is never.
-        history: rotated files kept of each log.
+        history: rotated files kept of each log; 0 is all.
         instance: `server-id`.
         report: takes `Fault` where lines are lost and `Notice` where an operator should know; called on the loop.
         clock: epoch seconds.

@@ -1,0 +1,263 @@
+"""The log query: the only reader of the delivery log, for the console, the command line, REST and notebooks.
+
+DuckDB reads JSON Lines and Parquet as one table (`source`). Every method blocks: call it in a thread
+(`asyncio.to_thread`); DuckDB lets go of the GIL while it works, and each call has a cursor of its own. Bounds: MEMORY
+for everything that runs at once, THREADS, MOST records a page, SERIES values a count. What does not fit ends in
+`LogQueryFailed`, and never in a file of spilled rows.
+"""
+
+# ruff: noqa: S608 - SQL is put together from the schema's names and fixed clauses; every value is a parameter.
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import msgspec
+
+from pipeline.log.filters import EVERYTHING, Filters, utc, where
+from pipeline.log.schema import Attempt, Reception, Record
+from pipeline.log.source import Files, Source
+from pipeline.log.tail import Tail
+
+MEMORY = "300MB"
+THREADS = 2
+MOST = 10_000
+SERIES = 20
+FORMATS = {"json": "FORMAT json", "csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet, COMPRESSION zstd"}
+COUNT_BY = ("result", "state", "next", "code", "domain", "mta_ip", "lane", "host", "instance", "tls", "tag")
+
+Result = TypeVar("Result")
+
+
+class LogQueryFailed(Exception):
+    """The query could not be answered; one line."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a page ended: after the record of this time, `seen` of which were shown."""
+
+    time: datetime.datetime
+    seen: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Records, newest first. `after` gives the next page, None is the end."""
+
+    records: list[Record]
+    after: Position | None
+    warnings: list[str]
+
+
+class Count(msgspec.Struct, frozen=True):
+    """`count` attempts with this value in the bucket that begins at `time`; None is without, `other` the rest."""
+
+    time: datetime.datetime
+    value: str | None
+    count: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Counts, oldest first."""
+
+    rows: list[Count]
+    warnings: list[str]
+
+
+class LogQuery:
+    """Questions about a send-log and a received-log.
+
+    Args:
+        send_log, received_log: the active files; rotated ones lie beside them. None: there is none.
+    """
+
+    def __init__(self, send_log: Path | None, received_log: Path | None = None) -> None:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": THREADS,
+            "memory_limit": MEMORY,
+            "temp_directory": "",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._database = duckdb.connect(":memory:", config=config)
+        self._sent = Source(send_log, Attempt)
+        self._received = Source(received_log, Reception)
+
+    def attempts(self, filters: Filters = EVERYTHING, limit: int = 100, after: Position | None = None) -> Page:
+        """The newest attempts that pass. Raises `LogQueryFailed`, `UnknownFilter`."""
+        return self._page(self._sent, filters, limit, after)
+
+    def received(self, filters: Filters = EVERYTHING, limit: int = 100, after: Position | None = None) -> Page:
+        """The newest received messages that pass. Raises `LogQueryFailed`, `UnknownFilter`."""
+        return self._page(self._received, filters, limit, after)
+
+    def counts(self, filters: Filters = EVERYTHING, bucket: int = 3600, by: str = "result") -> Counts:
+        """Attempts that pass, by the values of `by` (one of COUNT_BY) and by buckets of so many seconds.
+
+        Raises `LogQueryFailed`, `UnknownFilter`, and ValueError for another `by` or a bucket under a second.
+        """
+        if by not in COUNT_BY or bucket < 1:
+            raise ValueError(f"counts by {by!r} every {bucket} s: by is one of {', '.join(COUNT_BY)}, 1 s or more")
+        value = "unnest(tags)" if by == "tag" else f"{by}::VARCHAR"
+        condition, parameters = where(filters, Attempt)
+
+        def run(cursor: duckdb.DuckDBPyConnection, files: Files) -> list[Count]:
+            table, given = self._sent.table(files)
+            sql = _COUNTS.format(value=value, table=table, condition=condition, series=SERIES)
+            rows = cursor.execute(sql, {**parameters, **given, "bucket": bucket}).fetchall()
+            return [Count(_aware(time), value, count) for time, value, count in rows]
+
+        return Counts(*self._ask(self._sent, run))
+
+    def story(self, message_id: str) -> Page:
+        """All that is known of one message, oldest first. Raises `LogQueryFailed`."""
+        filters = Filters(message_id=message_id)
+        pages = [self.received(filters, MOST), self.attempts(filters, MOST)]
+        records = sorted((record for page in pages for record in page.records), key=lambda record: record.time)
+        return Page(records, None, [warning for page in pages for warning in page.warnings])
+
+    def follow(self, filters: Filters = EVERYTHING, received: bool = False) -> Follower:
+        """What comes from now on. Raises `LogQueryFailed` where there is no such log, and `UnknownFilter`."""
+        source = self._received if received else self._sent
+        if source.log is None:
+            raise LogQueryFailed("this log is not written")
+        return Follower(source, Tail(source.log), self._database, filters)
+
+    def export(self, path: Path, kind: str, filters: Filters = EVERYTHING, received: bool = False) -> list[str]:
+        """Write all records that pass, oldest file first, as json (JSON Lines), csv or parquet; returns warnings.
+
+        The file is whole or not there. Raises `LogQueryFailed`, `UnknownFilter`, OSError, ValueError (another kind).
+        """
+        if kind not in FORMATS:
+            raise ValueError(f"{kind!r} is no format: {', '.join(FORMATS)}")
+        source = self._received if received else self._sent
+        condition, parameters = where(filters, source.record)
+
+        def run(cursor: duckdb.DuckDBPyConnection, files: Files) -> None:
+            ordered = msgspec.structs.replace(files, parquet=files.parquet[::-1])
+            table, given = source.table(ordered)
+            shown = "*" if kind == "parquet" else _written_times(source.record)
+            sql = f"COPY (SELECT {shown} FROM {table} WHERE {condition}) TO $target ({FORMATS[kind]})"
+            cursor.execute(sql, {**parameters, **given, "target": part})
+
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            _, warnings = self._ask(source, run)
+            Path(part).replace(path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+        return warnings
+
+    def sql(self, text: str, **parameters: Any) -> duckdb.DuckDBPyRelation:
+        """Any SELECT over `attempts` and `received`, for notebooks. Never give it text from outside."""
+        cursor = self._database.cursor()
+        given: dict[str, Any] = {}
+        tables = []
+        for name, source in (("attempts", self._sent), ("received", self._received)):
+            table, own = source.table(source.files())
+            for key in sorted(own, key=len, reverse=True):
+                table = table.replace(f"${key}", f"${name}_{key}")
+            tables.append(f"{name} AS {table}")
+            given |= {f"{name}_{key}": value for key, value in own.items()}
+        return cursor.sql(f"WITH {', '.join(tables)} {text}", params={**given, **parameters})
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._database.close()
+
+    def _page(self, source: Source, filters: Filters, limit: int, after: Position | None) -> Page:
+        limit = max(1, min(limit, MOST))
+        condition, parameters = where(filters, source.record)
+        seen = 0
+        if after is not None:
+            condition, seen = f"{condition} AND time <= $after", after.seen
+            parameters["after"] = utc(after.time)
+
+        def run(cursor: duckdb.DuckDBPyConnection, files: Files) -> list[Record]:
+            table, given = source.table(files)
+            sql = f"SELECT * FROM {table} WHERE {condition} {_NEWEST} LIMIT {limit + seen + 1}"
+            return records(cursor.execute(sql, {**parameters, **given}), source.record)
+
+        found, warnings = self._ask(source, run)
+        page = found[seen : seen + limit]
+        return Page(page, _position(found[: seen + limit]) if len(found) > seen + limit else None, warnings)
+
+    def _ask(
+        self, source: Source, run: Callable[[duckdb.DuckDBPyConnection, Files], Result]
+    ) -> tuple[Result, list[str]]:
+        with self._database.cursor() as cursor:
+            try:
+                return source.steady(cursor, lambda files: run(cursor, files))
+            except (duckdb.Error, OSError) as error:
+                raise LogQueryFailed(f"{source.log}: {str(error).splitlines()[0]}") from None
+
+
+class Follower:
+    """New records as they come; see `LogQuery.follow`. A poll blocks for a few milliseconds."""
+
+    def __init__(self, source: Source, tail: Tail, database: duckdb.DuckDBPyConnection, filters: Filters) -> None:
+        self._source, self._tail, self._database = source, tail, database
+        self._condition, self._parameters = where(filters, source.record)
+
+    def poll(self) -> list[Record]:
+        """The records that came since the last poll and pass, oldest first; torn lines are left out."""
+        if not (lines := self._tail.lines()):
+            return []
+        table, given = self._source.lines(lines)
+        with self._database.cursor() as cursor:
+            answer = cursor.execute(
+                f"SELECT * FROM {table} WHERE {self._condition} ORDER BY time", {**self._parameters, **given}
+            )
+            return records(answer, self._source.record)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._tail.close()
+
+
+def records(answer: duckdb.DuckDBPyConnection, record: type[Record]) -> list[Record]:
+    """A query's rows as records."""
+    names = [column[0] for column in answer.description or ()]
+    return [record(**_fields(dict(zip(names, row, strict=True)))) for row in answer.fetchall()]
+
+
+def _fields(row: dict[str, Any]) -> dict[str, Any]:
+    if "tags" in row and row["tags"] is None:
+        row["tags"] = []
+    return {name: _aware(value) if isinstance(value, datetime.datetime) else value for name, value in row.items()}
+
+
+def _aware(time: datetime.datetime) -> datetime.datetime:
+    return time.replace(tzinfo=datetime.UTC)
+
+
+def _position(shown: list[Record]) -> Position:
+    last = shown[-1].time
+    return Position(last, sum(record.time == last for record in shown))
+
+
+def _written_times(record: type[Record]) -> str:
+    times = [name for name in ("time", "retry_at") if name in record.__struct_fields__]
+    written = ", ".join(f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}" for name in times)
+    return f"* REPLACE ({written})"
+
+
+# Records of one time have an order too, so that pages do not overlap.
+_NEWEST = "ORDER BY time DESC, message_id, recipient"
+
+_COUNTS = """
+    WITH found AS NOT MATERIALIZED (
+        SELECT time_bucket(to_microseconds($bucket::BIGINT * 1000000), time, TIMESTAMP '1970-01-01') AS bucket,
+            {value} AS value
+        FROM {table} WHERE {condition}
+    ), shown AS (
+        SELECT value FROM found WHERE value IS NOT NULL GROUP BY value ORDER BY count(*) DESC, value LIMIT {series}
+    )
+    SELECT bucket, CASE WHEN value IS NULL OR value IN (FROM shown) THEN value ELSE 'other' END AS value, count(*)
+    FROM found GROUP BY ALL ORDER BY ALL
+"""
