@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from pipeline.queues import open_queue
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
-from settings import ConfigurationErrors, Settings, StartError
+from settings import SERVICE_DIR, ConfigurationErrors, Settings, StartError
 
 
 def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
@@ -37,7 +38,7 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
     """
     request = parse(arguments)
     if settings.origin("data-dir") == "default":
-        _must_exist(settings)  # a message in a queue that was made here and now would wait for a server for ever
+        settings = _at_the_queue(settings)  # in a queue that was made here and now it would wait for a server for ever
     try:
         messages = _messages(settings, request, stdin)
         asyncio.run(_publish(settings, messages))
@@ -78,7 +79,7 @@ def queue(settings: Settings, arguments: Sequence[str]) -> int:
         StartError: there is no queue, or it cannot be opened.
     """
     wanted = _queue_arguments(arguments)
-    _must_exist(settings)
+    settings = _at_the_queue(settings)
     try:
         return asyncio.run(_ACTIONS[wanted.action](settings, wanted))
     except QueueUnavailable as error:
@@ -156,9 +157,21 @@ async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue]:
         await queue.close()
 
 
-def _must_exist(settings: Settings) -> None:
-    if not (file := settings.data_dir / "queue.db").exists():
-        raise StartError(f"{file}: there is no queue; start `mailrace serve`, or name its folder with --data-dir")
+def _at_the_queue(settings: Settings) -> Settings:
+    """With the folder in which there is a queue: the one that was named; else that of here, or of the service."""
+    folders = [settings.data_dir] if settings.origin("data-dir") != "default" else [settings.data_dir, SERVICE_DIR]
+    for folder in folders:
+        if _is_there(folder / "queue.db"):
+            return settings.model_copy(update={"data_dir": folder})
+    what = f"{folders[0] / 'queue.db'}: there is no queue"
+    raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError:  # opening it will say so
+        return True
 
 
 _ACTIONS = {"show": _show, "flush": _flush, "purge": _purge}

@@ -2,11 +2,12 @@
 
 from settings.errors import ConfigurationErrors, StartError
 from settings.keys import Settings
-from settings.loading import SYSTEM_FILE, load
+from settings.loading import SERVICE_DIR, SYSTEM_FILE, load
 from settings.sources import nearest, split
 from settings.table import effective, reference
 
 __all__ = [
+    "SERVICE_DIR",
     "SYSTEM_FILE",
     "ConfigurationErrors",
     "Settings",

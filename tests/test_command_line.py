@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -101,15 +102,28 @@ def test_linked_as_sendmail_it_is_send(tmp_path: Path) -> None:
     assert shown[:9] == ["queue", "lane", "ready", "waiting", "parked", "outbox", "1", "0", "0"]
 
 
-@pytest.mark.system
-def test_send_makes_no_queue_where_no_server_would_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def sent_from(folder: Path, service: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Send without --data-dir, in this folder, on a machine whose service has that one."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("pipeline.command.SERVICE_DIR", service)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(MESSAGE)))
+    return mailrace.main(["send", "a@example.org"])
+
+
+def test_send_makes_no_queue_where_no_server_would_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Started in any folder without --data-dir, a new queue there would be a hole that mail falls into."""
-    monkeypatch.chdir(tmp_path)
-    done = run("send", "a@example.org", stdin=MESSAGE)
-    assert done.returncode == 1
-    assert done.stderr.decode().count("\n") == 1
-    assert "there is no queue" in done.stderr.decode()
-    assert not (tmp_path / "var").exists()
+    assert sent_from(tmp_path, tmp_path / "service", monkeypatch) == 1
+    assert "there is no queue" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_send_finds_the_queue_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stands in for sendmail is called from anywhere."""
+    await fill(tmp_path / "service")
+    assert await asyncio.to_thread(sent_from, tmp_path, tmp_path / "service", monkeypatch) == 0
+    assert "a@example.org" in await leases(tmp_path / "service", 2)
 
 
 async def fill(folder: Path) -> None:
