@@ -54,7 +54,12 @@ class Dialogue(SMTP):
         self.answer: asyncio.Future[Exception | None] | None = None  # of the queue, while it is waited for
         self._errors = 0
         self._over = False
+        self._held = b""
         self._heard = 0.0
+
+    def __dir__(self) -> list[str]:
+        """Nothing: aiosmtpd looks through it for handlers at each connection, 0.13 ms for tables that are not used."""
+        return []
 
     # -- life cycle ------------------------------------------------------------------------------------------------
 
@@ -166,10 +171,20 @@ class Dialogue(SMTP):
     async def push(self, status: str | bytes) -> None:
         """Send a reply."""
         line = status.encode() if isinstance(status, str) else status
-        self._writer.write(line + b"\r\n")
+        self._writer.write(b"%b%b\r\n" % (self._held, line))
+        self._held = b""
         if self.shared.watch is not None:
             self.shared.watch(self.client.ip, "out", line.decode(errors="replace"))
         await self._writer.drain()
+
+    async def push_soon(self, status: str) -> None:
+        """Send a reply, with the next one if the next command is there already (RFC 2920 3.2): a write takes 15 us."""
+        if b"\n" in self._reader._buffer:  # type: ignore[attr-defined]
+            self._held += status.encode() + b"\r\n"
+            if self.shared.watch is not None:
+                self.shared.watch(self.client.ip, "out", status)
+        else:
+            await self.push(status)
 
     async def refuse(self, refusal: Refusal, sender: str = "", recipient: str = "") -> None:
         """Answer with a refusal and report it; too many of them end the session."""

@@ -41,7 +41,7 @@ class Session(Dialogue):
         if command.size > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
         self.transaction = Transaction(command)
-        await self.push("250 2.1.0 Sender ok")
+        await self.push_soon("250 2.1.0 Sender ok")
 
     async def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 4.1.1.3."""
@@ -56,7 +56,7 @@ class Session(Dialogue):
             await self.refuse(refusal, transaction.sender, command.recipient)
             return
         transaction.recipients.append((command, queue))
-        await self.push("250 2.1.5 Recipient ok")
+        await self.push_soon("250 2.1.5 Recipient ok")
 
     def _queue_for(self, recipient: str) -> str:
         """Where mail to the recipient goes, or `Refusal`: nobody relays here who may not."""

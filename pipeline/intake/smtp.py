@@ -84,8 +84,6 @@ class SmtpIntake:
         settings, shared = self._settings, self._shared
         shared.credentials = _credentials(settings)
         shared.tls = _tls(settings)
-        if settings.smtp_secure_port and shared.tls is None:
-            raise StartError("smtp-secure-port: needs smtp-certificate")
         try:
             for port in settings.smtp_port:
                 self._servers.append(await self._open("smtp-port", port, None))
@@ -120,8 +118,6 @@ class SmtpIntake:
 
 def _credentials(settings: Settings) -> auth.Credentials | None:
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else ""
-    if settings.smtp_username and not password:
-        raise StartError("smtp-username: needs smtp-password")
     source = settings.smtp_auth.get_secret_value() if settings.smtp_auth else ""
     try:
         return auth.parse(source, settings.smtp_username or "", password)

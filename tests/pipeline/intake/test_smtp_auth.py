@@ -1,0 +1,271 @@
+"""Logging in: where credentials come from, and what guessing brings."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import argon2
+import pytest
+
+from operators.events import Fault, Rejected
+from pipeline.intake.auth import Guard, Hardcoded, Http, PasswordFile, Program, Unavailable, parse
+from tests.pipeline.intake.harness import Caller, House
+
+MAIL = b"Subject: hello\r\n\r\nworld\r\n.\r\n"
+
+
+def plain(user: str, password: str) -> str:
+    return "AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+async def secured(house: House, certificate: Path, trusted: ssl.SSLContext, **keys: object) -> Caller:
+    """A client of an intake with credentials, over TLS."""
+    await house.open(smtp_certificate=certificate, smtp_secure_port=0, smtp_auth="hardcoded://joe:secret,ann:x", **keys)
+    return await house.call(port=1, tls=trusted)
+
+
+async def test_auth_is_offered_over_tls_only(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
+    """RFC 4954 4: never in the clear."""
+    caller = await secured(house, certificate, trusted)
+    assert "AUTH PLAIN LOGIN" in await caller.say("EHLO client.example")
+    clear = await house.call()
+    assert "AUTH" not in await clear.say("EHLO client.example")
+    assert await clear.say(plain("joe", "secret")) == "538 5.7.11 AUTH needs TLS"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [plain("joe", "secret")],
+        ["AUTH PLAIN", plain("joe", "secret").split()[2]],
+        ["auth login", "am9l", "c2VjcmV0"],
+        ["AUTH LOGIN am9l", "c2VjcmV0"],
+    ],
+)
+async def test_plain_and_login_let_in(
+    house: House, certificate: Path, trusted: ssl.SSLContext, lines: list[str]
+) -> None:
+    """With and without an initial response; the message tells who it was."""
+    caller = await secured(house, certificate, trusted)
+    replies = await caller.says(*lines)
+    assert [reply[:3] for reply in replies] == ["334"] * (len(lines) - 1) + ["235"]
+    assert (await caller.mail(MAIL)).startswith("250")
+    (message,) = house.queued()
+    assert message["connection"]["user"] == "joe"
+    assert "with ESMTPSA id" in message["mime"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reply"),
+    [
+        ([plain("joe", "wrong")], "535 5.7.8 User or password is wrong"),
+        ([plain("nobody", "secret")], "535 5.7.8 User or password is wrong"),
+        ([plain("joe", "")], "535 5.7.8 User or password is wrong"),
+        (["AUTH CRAM-MD5"], "504 5.5.4 AUTH takes PLAIN or LOGIN, and at most one word more"),
+        (["AUTH PLAIN a b"], "504 5.5.4 AUTH takes PLAIN or LOGIN, and at most one word more"),
+        (["AUTH PLAIN !"], "501 5.5.2 Can't decode base64"),
+        (["AUTH PLAIN", "*"], "501 5.7.0 Auth aborted"),
+        ([plain("joe\r\nx", "y")], "501 5.5.2 User and password are printable text"),
+        (["AUTH PLAIN AP8A/w=="], "501 5.5.2 User and password are UTF-8"),
+        (["AUTH LOGIN", "x" * 100_000], "500 5.5.6 The line is too long"),
+    ],
+)
+async def test_who_does_not_log_in_gets_one_clear_line(
+    house: House, certificate: Path, trusted: ssl.SSLContext, lines: list[str], reply: str
+) -> None:
+    """And may not send."""
+    caller = await secured(house, certificate, trusted)
+    assert (await caller.says(*lines))[-1] == reply
+    assert not house.told(Fault)
+
+
+async def test_a_second_login_is_refused(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
+    """RFC 4954 4."""
+    caller = await secured(house, certificate, trusted)
+    replies = await caller.says(plain("joe", "secret"), plain("ann", "x"))
+    assert replies[1] == "503 5.5.1 AUTH is not possible now"
+
+
+async def test_wrong_passwords_block_the_client(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
+    """Then even the right one is not looked at."""
+    caller = await secured(house, certificate, trusted)
+    await caller.says(*[plain("joe", "wrong")] * 10)
+    assert await caller.say(plain("joe", "secret")) == "421 4.7.0 Too many failed logins, try again later"
+    assert await caller.rest() == b""
+    assert [event.code for event in house.told(Rejected)] == [535] * 10 + [421]
+    assert all("wrong" not in event.reason.replace("is wrong", "") for event in house.told(Rejected))
+
+
+async def test_passwords_are_masked_for_who_watches(
+    house: House, certificate: Path, trusted: ssl.SSLContext
+) -> None:
+    """The dialogue has each line, and no secret."""
+    caller = await secured(house, certificate, trusted)
+    lines: list[tuple[str, str, str]] = []
+    house.intake.watch = lambda *line: lines.append(line)
+    await caller.says(plain("joe", "secret"), "NOOP")
+    await caller.says("AUTH LOGIN", "am9l")
+    house.intake.watch = None
+    await caller.say("NOOP")
+    assert lines[:3] == [
+        ("127.0.0.1", "in", "AUTH PLAIN ********"),
+        ("127.0.0.1", "out", "235 2.7.0 Welcome"),
+        ("127.0.0.1", "in", "NOOP"),
+    ]
+    assert plain("joe", "secret").split()[2] not in str(lines)
+
+
+# -- where credentials come from
+
+
+async def test_a_password_file_takes_hashes_of_openssl_and_argon2(tmp_path: Path) -> None:
+    """spec: lines user:hash; a change counts at once."""
+    path = tmp_path / "passwords"
+    command = ["openssl", "passwd", "-6", "secret"]
+    sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    argon = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("geheim")
+    path.write_text(f"# users\njoe:{sha}\n\nann:{argon}\n")
+    source = PasswordFile(path)
+    assert [await source.check("joe", "secret"), await source.check("ann", "geheim")] == [True, True]
+    assert [await source.check("joe", "geheim"), await source.check("ann", "secret")] == [False, False]
+    assert not await source.check("nobody", "secret")
+    path.write_text(f"ann:{argon}\n")
+    assert not await source.check("joe", "secret")
+    path.unlink()
+    with pytest.raises(Unavailable, match="No such file"):
+        await source.check("ann", "geheim")
+
+
+def test_a_bad_line_of_a_password_file_is_named_without_its_content(tmp_path: Path) -> None:
+    """File, line and what is allowed."""
+    path = tmp_path / "passwords"
+    path.write_text("joe:plaintext\n")
+    with pytest.raises(ValueError, match="passwords line 1: allowed is user:hash") as raised:
+        PasswordFile(path)
+    assert "plaintext" not in str(raised.value)
+
+
+async def test_a_program_gets_the_password_on_its_standard_input(tmp_path: Path) -> None:
+    """Never as an argument, where every user of the machine could read it."""
+    script = tmp_path / "check"
+    script.write_text('#!/bin/sh\nread user\nread password\n[ "$#$user$password" = "0joesecret" ]\n')
+    script.chmod(0o755)
+    source = Program(script)
+    assert await source.check("joe", "secret")
+    assert not await source.check("joe", "wrong")
+    with pytest.raises(Unavailable, match="No such file"):
+        await Program(tmp_path / "missing").check("joe", "secret")
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[str]:
+    """An HTTP server that lets joe in with `secret`, and fails for the user `break`."""
+    right = base64.b64encode(b"joe:secret").decode()
+    broken = base64.b64encode(b"break:x").decode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        status = "200 OK" if right in request else "500 Broken" if broken in request else "401 No"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield "http://127.0.0.1:{}/auth".format(server.sockets[0].getsockname()[1])
+    server.close()
+
+
+async def test_a_web_server_is_asked_with_basic_authentication(web: str) -> None:
+    """2xx lets in, 4xx does not, anything else is no answer."""
+    source = Http(web)
+    assert await source.check("joe", "secret")
+    assert not await source.check("joe", "wrong")
+    with pytest.raises(Unavailable, match="answered 500"):
+        await source.check("break", "x")
+    with pytest.raises(Unavailable, match="ConnectError"):
+        await Http("http://127.0.0.1:1/").check("joe", "secret")
+
+
+async def test_where_passwords_cannot_be_checked_the_client_comes_back(
+    house: House, certificate: Path, trusted: ssl.SSLContext
+) -> None:
+    """454 and a fault for the operator; it does not count as a failed login."""
+    await house.open(smtp_certificate=certificate, smtp_secure_port=0, smtp_auth="exec:///nowhere/check")
+    caller = await house.call(port=1, tls=trusted)
+    replies = await caller.says(*[plain("joe", "secret")] * 12)
+    assert set(replies) == {"454 4.7.0 Passwords cannot be checked now, try again later"}
+    assert house.told(Fault)[0].detail == "smtp-auth: /nowhere/check: No such file or directory"
+
+
+def test_the_forms_of_smtp_auth() -> None:
+    """spec: intake."""
+    assert parse("") is None
+    assert isinstance(parse("", "joe", "secret"), Hardcoded)
+    assert isinstance(parse("https://host/path"), Http)
+    for bad in ("hardcoded://joe", "hardcoded://joe:", "ftp://x", "file://relative", "joe:secret"):
+        with pytest.raises(ValueError, match="^smtp-auth: ") as raised:
+            parse(bad)
+        assert "secret" not in str(raised.value)
+
+
+# -- the guard
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_failure_slows_the_next_answer_until_the_client_is_blocked() -> None:
+    """Twice as slow each time, up to a bound."""
+    guard = Guard(most=7, step=0.5, clock=Clock())
+    delays = []
+    for _ in range(7):
+        assert guard.begin("192.0.2.1")
+        delays.append(guard.delay("192.0.2.1"))
+    assert delays == [0.5, 1, 2, 4, 8, 8, 8]
+    assert not guard.begin("192.0.2.1")
+    assert guard.begin("192.0.2.2")
+
+
+def test_a_block_ends() -> None:
+    """After `block` seconds, which trying in between does not prolong."""
+    clock = Clock()
+    guard = Guard(most=1, block=60, clock=clock)
+    guard.begin("192.0.2.1")
+    clock.now += 59
+    assert not guard.begin("192.0.2.1")
+    clock.now += 1
+    assert guard.begin("192.0.2.1")
+
+
+def test_a_success_forgets_the_failures() -> None:
+    """A user who mistyped is not slow for ever."""
+    guard = Guard(most=2, clock=Clock())
+    guard.begin("192.0.2.1")
+    guard.succeeded("192.0.2.1")
+    assert guard.delay("192.0.2.1") == 0
+    assert [guard.begin("192.0.2.1") for _ in range(3)] == [True, True, False]
+
+
+def test_ipv6_clients_count_by_64() -> None:
+    """One customer has at least that many addresses."""
+    guard = Guard(most=1, clock=Clock())
+    assert guard.begin("2001:db8::1")
+    assert not guard.begin("2001:db8::2")
+    assert guard.begin("2001:db8:0:1::1")
+
+
+def test_the_table_is_bounded() -> None:
+    """The longest quiet address is forgotten."""
+    guard = Guard(most=1, size=100, clock=Clock())
+    for number in range(1000):
+        guard.begin(f"192.0.{number // 250}.{number % 250}")
+    assert len(guard) == 100
+    assert not guard.begin("192.0.3.249")

@@ -1,0 +1,106 @@
+"""SMTP smuggling: only CRLF.CRLF ends a message, and no bare CR or LF gets through (smtpsmuggling.com)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.intake.content import clean, put_back, read
+from pipeline.intake.refusal import Refusal
+from tests.pipeline.intake.harness import House
+
+FALSE_ENDS = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\n.\r", b"\r\n\r.\r\n", b"\r\r\n.\r\r\n"]
+
+
+@pytest.mark.parametrize("end", FALSE_ENDS)
+async def test_a_bare_cr_or_lf_is_no_end_of_data(house: House, end: bytes) -> None:
+    """One message; what was to be smuggled is part of it, with every line end CRLF."""
+    await house.open()
+    caller = await house.call()
+    smuggled = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nx\r\n"
+    answer = await caller.mail(b"Subject: x\r\n\r\nfirst" + end + smuggled + b".\r\n")
+    assert answer.startswith("250")
+    assert await caller.say("NOOP") == "250 2.0.0 Still here"
+    (message,) = house.queued()
+    assert message["recipient"] == "b@example.net"
+    assert "MAIL FROM:<evil@example.org>" in message["mime"]
+    assert message["mime"].replace("\r\n", "").count("\n") == 0
+    assert message["mime"].replace("\r\n", "").count("\r") == 0
+
+
+async def test_nul_before_the_dot_is_refused_not_repaired(house: House) -> None:
+    """CR LF NUL . CR LF: the whole message is refused."""
+    await house.open()
+    caller = await house.call()
+    assert (await caller.mail(b"x\r\n\0.\r\nMAIL FROM:<c@example.org>\r\n.\r\n")).startswith("554 5.6.0")
+    assert not house.queued()
+
+
+def test_dots_are_unstuffed_only_at_real_line_starts() -> None:
+    """RFC 5321 4.5.2: after a bare LF a dot is content."""
+    assert clean(b"..a\r\n..\r\n...\r\nb..c\r\n") == b".a\r\n.\r\n..\r\nb..c\r\n"
+    assert clean(b"a\n..b\r\n") == b"a\r\n..b\r\n"
+    assert clean(b"a\r..b\r\n") == b"a\r\n..b\r\n"
+
+
+def test_nul_is_refused() -> None:
+    """RFC 5322 4."""
+    with pytest.raises(Refusal, match=r"554 5\.6\.0"):
+        clean(b"a\0b\r\n")
+
+
+@given(st.binary().filter(lambda octets: b"\0" not in octets))
+def test_what_is_cleaned_has_no_bare_line_end(raw: bytes) -> None:
+    """Whatever comes in."""
+    rest = clean(raw).replace(b"\r\n", b"")
+    assert b"\r" not in rest
+    assert b"\n" not in rest
+
+
+@given(
+    st.lists(st.sampled_from([b"", b".", b"..", b"a", b".a", b"a.", b"x" * 100])),
+    st.lists(st.integers(1, 40), min_size=1),
+    st.binary(max_size=20),
+)
+def test_a_message_arrives_octet_for_octet_however_it_is_cut(lines: list[bytes], cuts: list[int], after: bytes) -> None:
+    """Dots at the start, at the end, at every buffer boundary; what follows the end stays for the next command."""
+    content = b"".join(line + b"\r\n" for line in lines)
+    wire = b"".join((b"." + line if line.startswith(b".") else line) + b"\r\n" for line in lines) + b".\r\n" + after
+
+    async def transfer() -> tuple[bytes | None, bytes]:
+        reader = asyncio.StreamReader()
+        task = asyncio.ensure_future(read(reader, lambda octets: True))
+        rest, turn = wire, 0
+        while rest:
+            size = cuts[turn % len(cuts)]
+            reader.feed_data(rest[:size])
+            rest, turn = rest[size:], turn + 1
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        reader.feed_eof()
+        return await task, await reader.read()
+
+    raw, rest = asyncio.run(transfer())
+    assert raw is not None
+    assert clean(raw) == content
+    assert rest == after
+
+
+async def test_what_is_put_back_is_read_first() -> None:
+    """In front of what came after it."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"two")
+    put_back(reader, b"one")
+    assert await reader.readexactly(6) == b"onetwo"
+
+
+@pytest.mark.parametrize("length", [998, 999, 1_000_000])
+async def test_long_lines_are_kept_as_they_are(house: House, length: int) -> None:
+    """Rewrapping would break signatures."""
+    await house.open()
+    line = b"y" * length
+    assert (await (await house.call()).mail(b"\r\n" + line + b"\r\n.\r\n")).startswith("250")
+    assert house.queued()[0]["mime"].endswith("\r\n\r\n" + line.decode() + "\r\n")
