@@ -1,0 +1,182 @@
+"""Access: who may use the console. The password, the sessions, and the tries that failed.
+
+Owner of: the files `console-password` (an argon2 hash) and `console-secret` in `data-dir`, both mode 600; the sessions
+that were logged out; the clients whose tries failed. A session is a signed cookie, so it outlives a restart; its key
+depends on the password, so a changed password ends all sessions.
+Bounds: REMEMBER logged out sessions and REMEMBER clients, the oldest is forgotten; two passwords are checked at a time,
+in threads, since argon2 takes 40 ms of a core by design.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+import hmac
+import ipaddress
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import argon2
+import msgspec
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from settings import Settings, StartError
+
+REMEMBER = 10_000
+LIFETIME = 7 * 86_400  # seconds a session is valid
+FREE_TRIES = 3  # failed ones before the next must wait
+MOST_TRIES = 10  # failed ones before the client is blocked
+BLOCKED = 900.0  # seconds a client is blocked, and a failed try is remembered
+COOKIE = "mailrace_session"
+
+
+class Tries:
+    """Failed tries by client: after FREE_TRIES each next one must wait 1, 2, 4... s, after MOST_TRIES BLOCKED s."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed: collections.OrderedDict[str, tuple[int, float]] = collections.OrderedDict()
+
+    def wait(self, client: str) -> float:
+        """Seconds until this client may try again; 0 is now."""
+        count, last = self._failed.get(network(client), (0, 0.0))
+        return max(0.0, last + self._penalty(count) - self._clock()) if count else 0.0
+
+    def failed(self, client: str) -> None:
+        """A try of this client failed."""
+        key, now = network(client), self._clock()
+        count, last = self._failed.get(key, (0, now))
+        self._failed[key] = (count + 1 if now - last < BLOCKED else 1, now)
+        self._failed.move_to_end(key)
+        if len(self._failed) > REMEMBER:
+            self._failed.popitem(last=False)
+
+    def succeeded(self, client: str) -> None:
+        """This client knows the password."""
+        self._failed.pop(network(client), None)
+
+    @staticmethod
+    def _penalty(count: int) -> float:
+        if count >= MOST_TRIES:
+            return BLOCKED
+        return 2.0 ** (count - FREE_TRIES) if count >= FREE_TRIES else 0.0
+
+
+class Access:
+    """The password and the sessions.
+
+    Args:
+        password: plain, or an argon2 hash in PHC form.
+        secret: the key that sessions are signed with.
+        token: a bearer token that stands for a session, for programs.
+    """
+
+    def __init__(self, password: str, secret: bytes, token: str = "", tries: Tries | None = None) -> None:
+        self.tries = tries or Tries()
+        self._password = password
+        self._token = token
+        key = hmac.digest(secret, password.encode(), hashlib.sha256)
+        self._serializer = URLSafeTimedSerializer(key, salt="session")
+        self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._checking = asyncio.Semaphore(2)
+
+    async def check(self, password: str) -> bool:
+        """Whether this is the password."""
+        async with self._checking:
+            return await asyncio.to_thread(self._matches, password)
+
+    def _matches(self, password: str) -> bool:
+        if not self._password.startswith("$argon2"):
+            return hmac.compare_digest(password.encode(), self._password.encode())
+        try:
+            return argon2.PasswordHasher().verify(self._password, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+
+    def begin(self) -> str:
+        """A new session: the cookie's value."""
+        return str(self._serializer.dumps(secrets.token_urlsafe(16)))
+
+    def valid(self, cookie: str | None) -> bool:
+        """Whether this cookie is a session that lasts."""
+        if not cookie or cookie in self._ended:
+            return False
+        try:
+            self._serializer.loads(cookie, max_age=LIFETIME)
+        except BadSignature:
+            return False
+        return True
+
+    def end(self, cookie: str) -> None:
+        """Log out: the cookie is no session any more."""
+        if self.valid(cookie):
+            self._ended[cookie] = None
+            if len(self._ended) > REMEMBER:
+                self._ended.popitem(last=False)
+
+    def bearer(self, authorization: str) -> bool:
+        """Whether this `Authorization` header carries the token."""
+        scheme, _, token = authorization.partition(" ")
+        return bool(self._token) and scheme.lower() == "bearer" and hmac.compare_digest(token.strip(), self._token)
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The access that the configuration gives, and the password where it was made up just now."""
+
+    access: Access
+    generated: str | None
+
+
+def open_access(settings: Settings) -> Opened:
+    """The access that the configuration gives; makes up a password at first start where it gives none.
+
+    Raises:
+        StartError: a file in `data-dir` cannot be read or written.
+    """
+    folder = Path(settings.data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32))
+        token = settings.api_token.get_secret_value() if settings.api_token else ""
+        if settings.www_password and (given := settings.www_password.get_secret_value()):
+            return Opened(Access(given, secret.encode(), token), None)
+        generated = "-".join(secrets.token_hex(2) for _ in range(4))
+        made = argon2.PasswordHasher().hash(generated)
+        kept = _kept(folder / "console-password", lambda: made)
+    except OSError as error:
+        raise StartError(
+            f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
+        ) from None
+    return Opened(Access(kept, secret.encode(), token), generated if kept == made else None)
+
+
+def network(client: str) -> str:
+    """The address that tries are counted for: IPv4 alone, IPv6 by its /64, which one client has whole."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def minutes(seconds: float) -> str:
+    """A wait, as one says it."""
+    return f"{math.ceil(seconds)} s" if seconds < 60 else f"{math.ceil(seconds / 60)} minutes"
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """The content of a file that only we may read; made where it is missing or empty."""
+    if path.exists() and (text := path.read_text().strip()):
+        return text
+    made = make()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(made)
+    return made

@@ -1,0 +1,62 @@
+"""The console: one web application over a running machine. What to serve, not how (that is `serve`)."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.staticfiles import StaticFiles
+from nicegui import ui
+from starlette.types import ASGIApp
+
+from gui import health, login
+from gui.access import Access
+from gui.frame import Frame
+from gui.gate import Gate
+from gui.machine import Machine
+from gui.pages import PAGES, SECTIONS
+
+STATIC = Path(__file__).parent / "static"
+
+
+def console(machine: Machine, access: Access) -> ASGIApp:
+    """The application. NiceGUI has one application a process, so this is called once."""
+    settings = machine.settings
+    instance = settings.server_id or socket.gethostname()
+    version = _version()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/static", _static(settings.www_dir))
+    app.include_router(login.routes(access, instance, version))
+    app.include_router(health.routes(machine))
+    Frame(machine, access, PAGES, SECTIONS, instance, version).register()
+    ui.run_with(
+        app,
+        title="Mailrace",
+        tailwind=False,
+        reconnect_timeout=15.0,
+        show_welcome_message=False,
+        gzip_middleware_factory=None,
+    )
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(Gate, access=access)
+    return app
+
+
+def _static(own: Path | None) -> StaticFiles:
+    """The packaged files; one of the same name in `www-dir` goes before."""
+    files = StaticFiles(directory=STATIC)
+    if own is not None:
+        files.all_directories.insert(0, own)
+    return files
+
+
+def _version() -> str:
+    """Changes when a packaged file does."""
+    digest = hashlib.sha256()
+    for path in sorted(STATIC.rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]

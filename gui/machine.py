@@ -1,0 +1,31 @@
+"""What the console needs of the machine: its streams and figures, and nothing of how it works."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from reactivex import Observable
+
+from operators.events import Event
+from pipeline.telemetry import Telemetry
+from settings import Settings
+
+
+class Machine(Protocol):
+    """The running machine, as the console sees it."""
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+
+    @property
+    def events(self) -> Observable[Event]:
+        """Everything that happens, as it happens."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """The counters."""
+
+    @property
+    def queue(self) -> Any:
+        """The queue contract; `figures()` answers while the queue does."""

@@ -1,0 +1,216 @@
+"""Overview: the counters of the last minute over a chart of the same lines, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+from urllib.parse import urlencode
+
+import msgspec
+from nicegui import ui
+from nicegui.element import Element
+
+from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
+from gui.verdict import code, judge
+from gui.view import Page, View
+from pipeline.series import STEPS
+from pipeline.telemetry import COUNTERS, DIMENSIONS, FIGURES, RANGES, Dimension, Range, Telemetry, Trouble
+
+LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
+UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
+NAMES: dict[Dimension, str] = {"ip": "MTA IP", "domain": "Domain", "tag": "Tag"}
+SHOWN = 200  # keys that a selector offers; any other can be typed
+MOST = 8  # destinations with errors
+
+
+class Choice(msgspec.Struct):
+    """What the address says: which range, which lines, and of whom."""
+
+    span: Range = "1m"
+    lines: tuple[str, ...] = LINES
+    dimension: Dimension | None = None
+    key: str | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Choice:
+        """From an address; what cannot be used is left at its default."""
+        choice = cls()
+        if (span := query.get("range")) in get_args(Range):
+            choice.span = span
+        if "lines" in query:
+            choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
+        for dimension in DIMENSIONS:
+            if key := query.get(dimension, "").strip()[:255]:
+                choice.dimension, choice.key = dimension, key
+                break
+        return choice
+
+    def address(self, **changes: Any) -> str:
+        """The address that says this, with these changes."""
+        chosen = msgspec.structs.replace(self, **changes)
+        query = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
+        if chosen.span != "1m":
+            query["range"] = chosen.span
+        if chosen.lines != LINES:
+            query["lines"] = ",".join(chosen.lines)
+        return "/" + ("?" + urlencode(query, safe=",") if query else "")
+
+
+class Overview:
+    """One opened Overview."""
+
+    def __init__(self, view: View) -> None:
+        self._telemetry: Telemetry = view.machine.telemetry
+        self._choice = Choice.of(view.query)
+        self._selectors()
+        self._verdict = Verdict()
+        with ui.element("section").classes("card flow"):
+            self._counters = Counters(COUNTERS, self._choice.lines, self._toggled)
+            self._ranges()
+            self._chart = Chart()
+            self._chart._props["lines"] = [{"name": figure.name, "label": figure.label} for figure in COUNTERS]
+            self._chart._props["initial"] = self._points()
+        with ui.element("div").classes("columns"):
+            with ui.element("section").classes("card"):
+                _heading("Destinations with errors", "last 5 minutes")
+                self._troubles = Troubles()
+            with ui.element("section").classes("card now"):
+                _heading("Messages", "now")
+                self._messages = Gauges(_figures("in_memory", "parked", "waiting"))
+                _heading("Connections", "now")
+                self._connections = Gauges(_figures("attempting", "active", "idle"), bar=True)
+        self._refresh()
+        view.live.each(self._refresh)
+        view.live.each(self._advance)
+
+    # -- what is selected -----------------------------------------------------------------------------------------
+
+    def _selectors(self) -> None:
+        with ui.element("div").classes("selectors"):
+            for dimension in DIMENSIONS:
+                self._selector(dimension)
+            if self._choice.key:
+                ui.link("Show all", self._choice.address(dimension=None, key=None)).classes("clear")
+
+    def _selector(self, dimension: Dimension) -> None:
+        chosen = self._choice.key if self._choice.dimension == dimension else None
+        keys = self._telemetry.keys(dimension)[:SHOWN]
+        if chosen and chosen not in keys:
+            keys.append(chosen)
+        select = ui.select(
+            sorted(keys),
+            value=chosen,
+            label=NAMES[dimension],
+            with_input=True,
+            new_value_mode="add-unique",
+            clearable=True,
+            on_change=lambda event: self._selected(dimension, event.value),
+        )
+        select.props('dense outlined options-dense data-search input-debounce=0 popup-content-class="options"')
+        select.classes("selector" + (" chosen" if chosen else ""))
+
+    def _selected(self, dimension: Dimension, key: Any) -> None:
+        key = str(key).strip()[:255] if key else None
+        ui.navigate.to(self._choice.address(dimension=dimension if key else None, key=key))
+
+    # -- the chart --------------------------------------------------------------------------------------------------
+
+    def _ranges(self) -> None:
+        with ui.element("div").classes("ranges").props('role=group aria-label="Range"'):
+            self._buttons: dict[Range, Element] = {}
+            for span, label in (("1m", "1 min"), ("1h", "1 h"), ("24h", "24 h")):
+                button = Element("button").props(f"type=button data-range={span}")
+                button._text = label
+                button.on("click", lambda _, span=span: self._ranged(span))
+                self._buttons[span] = button
+        self._mark()
+
+    def _mark(self) -> None:
+        for span, button in self._buttons.items():
+            button.props(f"aria-pressed={'true' if span == self._choice.span else 'false'}")
+
+    def _ranged(self, span: Range) -> None:
+        self._choice.span = span
+        self._mark()
+        self._redraw()
+
+    def _toggled(self, names: list[str]) -> None:
+        self._choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in names)
+        self._counters._props["on"] = list(self._choice.lines)
+        self._redraw()
+
+    def _redraw(self) -> None:
+        ui.navigate.history.replace(self._choice.address())
+        self._chart.run_method("load", self._points())
+
+    def _points(self) -> dict[str, Any]:
+        """All points of the chosen lines."""
+        choice = self._choice
+        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        step = STEPS[RANGES[choice.span]]
+        self._drawn = times[-1]
+        return {"first": times[0], "step": step, "unit": UNITS[choice.span], "values": values}
+
+    def _advance(self) -> None:
+        """Send the slots that have ended since the last time."""
+        choice = self._choice
+        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        new = (times[-1] - self._drawn) // STEPS[RANGES[choice.span]]
+        if 0 < new <= len(times):
+            self._chart.run_method("push", {"values": {name: counts[-new:] for name, counts in values.items()}})
+            self._drawn = times[-1]
+        elif new:
+            self._chart.run_method("load", self._points())
+
+    # -- the figures --------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        figures = self._telemetry.snapshot(self._choice.dimension, self._choice.key)
+        troubles = self._telemetry.top_errors(MOST)
+        if self._choice.dimension:
+            troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
+        verdict = judge(figures, troubles)
+        for name in ("level", "word", "text", "detail"):
+            self._verdict.show(name, getattr(verdict, name))
+        self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
+        for gauges, names in (
+            (self._messages, ("in_memory", "parked", "waiting")),
+            (self._connections, ("attempting", "active", "idle")),
+        ):
+            gauges.show("values", {name: figures[name] for name in names})
+        self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
+
+    def _row(self, trouble: Trouble) -> dict[str, Any]:
+        outcome = trouble.last.outcome
+        ended = trouble.errors + trouble.delivered
+        return {
+            "domain": trouble.domain,
+            "errors": trouble.errors,
+            "share": round(100 * trouble.errors / ended) if ended else 100,
+            "code": code(outcome),
+            "text": " ".join(filter(None, (outcome.status, outcome.description)))[:300],
+            "host": outcome.host or outcome.remote_ip or "",
+            "time": trouble.last.time,
+            "link": self._choice.address(dimension="domain", key=trouble.domain),
+        }
+
+
+def _figures(*names: str) -> list[Any]:
+    return [FIGURES[name] for name in names]
+
+
+def _heading(text: str, of: str) -> None:
+    with ui.element("div").classes("card-head"):
+        heading = Element("h2")
+        heading._text = text
+        ui.label(of).classes("of")
+
+
+PAGE = Page(
+    path="/",
+    title="Overview",
+    section="Monitor",
+    icon="M3 16.500V9M8 16.500V4M13 16.500v-6M17.500 16.500v-9",
+    key="o",
+    build=Overview,  # type: ignore[arg-type]
+)

@@ -1,0 +1,231 @@
+"""Serve: the machine and its console in one process, from start to orderly stop.
+
+Owner of: the console's listening sockets and TLS, and the process's signals. uvicorn would take SIGTERM for itself;
+here SIGTERM and SIGINT stop the machine first, while the console still shows how, then the console. SIGHUP reopens
+the log files. What cannot start is one line (`StartError`), and whatever had started is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from starlette.datastructures import URL
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gui.access import Opened, open_access
+from gui.console import console
+from gui.machine import Machine
+from settings import Settings, StartError
+
+if TYPE_CHECKING:
+    import types
+
+log = structlog.get_logger("console")
+
+
+async def run(settings: Settings, demo: bool = False) -> int:
+    """Run until a signal says stop; the exit code.
+
+    Raises:
+        StartError: something cannot start; the line says what.
+    """
+    from pipeline.machine import Machine as Real  # it brings everything; `mailrace --help` need not wait for it
+
+    stopped = asyncio.Event()
+    web = Web(settings)
+    machine = Real(settings)
+    await machine.start()
+    try:
+        with _signals(stopped, machine.reopen_logs):
+            opened = await web.start(machine)
+            _announce(settings, opened)
+            await stopped.wait()
+    finally:
+        await machine.stop()
+        await web.stop()
+    return 0
+
+
+class Web:
+    """The console's servers. Makes its sockets at once, so that a taken port is said before anything starts.
+
+    Raises:
+        StartError: a port is taken or forbidden; the certificate, its key or the ciphers cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._context = _tls(settings) if settings.www_secure_port else None
+        self._plain = _listen(settings, "www-port", settings.www_port)
+        self._secure = _listen(settings, "www-secure-port", settings.www_secure_port)
+
+    async def start(self, machine: Machine) -> Opened | None:
+        """Serve the console of this machine; None where it is turned off."""
+        if not self._plain and not self._secure:
+            return None
+        opened = open_access(self._settings)
+        app = console(machine, opened.access)
+        if self._secure:
+            await self._serve(app, self._secure, self._context)
+            app = _redirect(self._secure.getsockname()[1])
+        if self._plain:
+            await self._serve(app, self._plain, None, lifespan=not self._secure)
+        return opened
+
+    async def _serve(
+        self, app: ASGIApp, where: socket.socket, context: ssl.SSLContext | None, lifespan: bool = True
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # a client could say any address, and so escape from its failed tries
+            lifespan="on" if lifespan else "off",
+            timeout_graceful_shutdown=2,
+            ws_max_size=1_000_000,
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[where]))
+        self._servers.append((server, task))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        if task.done():
+            raise StartError("the console could not start: " + str(task.exception() or "see the log"))
+
+    async def stop(self) -> None:
+        """Say goodbye to the browsers, and close."""
+        for server, _ in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+        for where in (self._plain, self._secure):
+            if where:
+                where.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _signals(stopped: asyncio.Event, reopen: types.MethodType | object) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: reopen}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _listen(settings: Settings, key: str, port: int | None) -> socket.socket | None:
+    """A listening socket, or None where the port is off."""
+    if not port:
+        return None
+    address = settings.www_ip
+    where = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    where.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        where.bind((address, port))
+        where.listen(512)
+    except OSError as error:
+        where.close()
+        raise StartError(f"{key} {port}: {_why(error, settings)}") from None
+    where.setblocking(False)
+    return where
+
+
+def _why(error: OSError, settings: Settings) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"is taken on {settings.www_ip}; stop what listens there, or give another port"
+    if error.errno == errno.EACCES:
+        return "is forbidden to this user; give a port above 1023, or start as root with `user`"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"www-ip {settings.www_ip} is no address of this machine"
+    return str(error.strerror)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    certificate, key = settings.www_certificate, settings.www_privatekey
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is None:
+        raise StartError(f"www-secure-port {settings.www_secure_port}: needs www-certificate, a PEM file")
+    for name, path in (("www-certificate", certificate), ("www-privatekey", key)):
+        if path is not None and not path.is_file():
+            raise StartError(f"{name} {path}: is no file")
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        if "MISMATCH" in str(error.reason):
+            raise StartError(f"www-privatekey {key}: does not match www-certificate {certificate}") from None
+        raise StartError(f"www-certificate {certificate}, www-privatekey {key}: cannot be read as PEM") from None
+    except OSError as error:
+        raise StartError(f"www-certificate {certificate}, www-privatekey {key}: {error.strerror}") from None
+    try:
+        if settings.www_ciphers:
+            context.set_ciphers(settings.www_ciphers)
+    except ssl.SSLError:
+        raise StartError(f"www-ciphers {settings.www_ciphers}: names no cipher that OpenSSL has here") from None
+    return context
+
+
+def _redirect(port: int) -> ASGIApp:
+    """From HTTP to HTTPS, and nothing else."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http":
+            url = URL(scope=scope).replace(scheme="https", port=None if port == 443 else port)
+            await RedirectResponse(url, 308)(scope, receive, send)
+
+    return app
+
+
+def _announce(settings: Settings, opened: Opened | None) -> None:
+    """Where everything is, for the person at the terminal."""
+    lines = []
+    host = "127.0.0.1" if settings.www_ip in ("0.0.0.0", "::") else settings.www_ip  # noqa: S104
+    if settings.www_secure_port:
+        lines.append(f"Console  https://{_at(host, settings.www_secure_port)}")
+    elif settings.www_port:
+        lines.append(f"Console  http://{_at(host, settings.www_port)}")
+    if opened and opened.generated:
+        lines.append(f"Password {opened.generated}   (made up now, shown this once; www-password sets your own)")
+    lines += _mail(settings.smtp_ip, settings.smtp_port)
+    print("\n".join(["", *(f"  {line}" for line in lines), ""]), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _mail(address: str, ports: Sequence[int] | int | None) -> list[str]:
+    port = ports[0] if isinstance(ports, Sequence) and ports else ports
+    if not port:
+        return []
+    host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
+    return [
+        f"SMTP     {_at(host, port)}",
+        f"Try      swaks --server {_at(host, port)} --from me@example.com --to you@example.com",
+    ]
+
+
+def _at(host: str, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

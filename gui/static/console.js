@@ -1,0 +1,47 @@
+// What every view has: the look, the keys, and the menu. No view logic.
+const root = document.documentElement;
+
+function widgets() {
+  if (window.Quasar?.Dark?.set) Quasar.Dark.set(root.dataset.theme === "dark");
+}
+
+function toggleTheme() {
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("mailrace-theme", root.dataset.theme);
+  widgets();
+}
+
+function help() {
+  const dialog = document.querySelector("dialog.keys");
+  if (dialog) dialog.open ? dialog.close() : dialog.showModal();
+}
+
+const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true], .q-menu");
+let going = 0; // when `g` was pressed
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (event.key === "Escape") document.body.classList.remove("menu");
+  if (Date.now() - going < 1500) {
+    going = 0;
+    const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
+    if (link) return event.preventDefault(), link.click();
+  }
+  if (event.key === "?") help();
+  else if (event.key === "g") going = Date.now();
+  else if (event.key === "/") {
+    const field = document.querySelector("main [data-search] input, main input[data-search], main input[type=search]");
+    if (field) event.preventDefault(), field.focus(), field.select();
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const does = event.target.closest?.("[data-do]")?.dataset.do;
+  if (does === "theme") toggleTheme();
+  else if (does === "help") help();
+  else if (does === "menu") document.body.classList.toggle("menu");
+  else if (does === "logout") document.querySelector("form.logout").submit();
+  else if (event.target.matches?.("dialog.keys")) event.target.close();
+});
+
+addEventListener("load", () => setTimeout(widgets));

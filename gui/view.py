@@ -1,0 +1,50 @@
+"""What a view is, and what it is given when somebody opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from starlette.requests import Request
+
+from gui.components.live import Live
+from gui.machine import Machine
+
+
+class View(msgspec.Struct, frozen=True):
+    """One opened view.
+
+    Attributes:
+        machine: the running machine.
+        request: the page's request; its query holds the view's filters, so that an address can be shared.
+        live: calls the view's updates while somebody looks.
+    """
+
+    machine: Machine
+    request: Request
+    live: Live
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The filters in the address. From outside: check before use."""
+        return self.request.query_params
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A view of the console.
+
+    Attributes:
+        path: its address.
+        title: its name, in the menu and above it.
+        section: under which heading of the menu.
+        icon: the drawing in the menu: an SVG path on a 20 by 20 grid, drawn as lines.
+        key: the letter that goes there, after `g`.
+        build: draws it.
+    """
+
+    path: str
+    title: str
+    section: str
+    icon: str
+    key: str
+    build: Callable[[View], None]
