@@ -95,8 +95,11 @@ class _Protocol(SMTPProtocol):
 
     def data_received(self, data: bytes) -> None:
         for reply in self.parser.feed(data):
-            if reply.code == GARBLED and self.garbled is None:
+            if reply.code == GARBLED:
                 self.garbled = reply
+        if self.garbled is not None and self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
+            return
         super().data_received(data)
 
 
@@ -119,7 +122,7 @@ class Dialogue:
         try:
             return await self._introduce()
         except BaseException:
-            self._smtp.transport.abort()  # type: ignore[union-attr]
+            self._transport.abort()
             raise
 
     async def _dial(self) -> None:
@@ -182,29 +185,33 @@ class Dialogue:
 
     async def _step(self, state: str, answering: Awaitable[SMTPResponse]) -> SMTPResponse:
         """Await one answer; what is not a positive one becomes `Failed`."""
-        tls = state == "starttls"
         try:
             response = await answering
-            code, text = response.code, response.message
-        except SMTPResponseException as error:
-            response, code, text = SMTPResponse(error.code, error.message), error.code, error.message
-            if classify(state, max(code, GARBLED))[0] == "accepted":
-                code = GARBLED  # positive, but not the answer to this
-        except TimeoutError:
-            raise Failed(state, "timeout", f"no answer: {state}", handshake=tls) from None
-        except ssl.SSLError as error:
-            raise Failed(state, "error", f"TLS: {_reason(error)}", handshake=True) from None
-        except OSError as error:
-            raise Failed(state, "lost", f"connection lost: {_reason(error)}", handshake=tls) from None
-        except (SMTPException, ValueError) as error:
-            raise Failed(state, "error", str(error), handshake=tls) from None
-        if self._protocol.garbled is not None:
-            raise Failed(state, "invalid", "", self._protocol.garbled)
-        reply = Reply(max(code, GARBLED), [line.encode(errors="replace") for line in text.split("\n")])
-        result, _ = classify(state, reply.code)
-        if result != "accepted":
-            raise Failed(state, result, "", reply, handshake=tls)
+            if classify(state, max(response.code, GARBLED))[0] != "accepted":
+                raise SMTPResponseException(response.code, response.message)
+        except (SMTPException, OSError, ValueError) as error:
+            if self._protocol.garbled is not None:
+                raise Failed(state, "invalid", "", self._protocol.garbled) from None
+            raise _failure(state, error) from None
         return response
+
+
+def _failure(state: str, error: Exception) -> Failed:
+    """What went wrong at a stage."""
+    tls = state == "starttls"
+    if isinstance(error, SMTPResponseException):
+        reply = Reply(max(error.code, GARBLED), [line.encode(errors="replace") for line in error.message.split("\n")])
+        result, _ = classify(state, reply.code)
+        if result == "accepted":  # positive, but not the answer to this
+            reply.code, result = GARBLED, "invalid"
+        return Failed(state, result, "", reply, handshake=tls)
+    if isinstance(error, TimeoutError):
+        return Failed(state, "timeout", f"no time left for an answer: {state}", handshake=tls)
+    if isinstance(error, ssl.SSLError):
+        return Failed(state, "error", f"TLS: {_reason(error)}", handshake=True)
+    if isinstance(error, OSError):
+        return Failed(state, "lost", f"connection lost: {_reason(error)}", handshake=tls)
+    return Failed(state, "error", str(error), handshake=tls)
 
 
 def _reason(error: OSError) -> str:
