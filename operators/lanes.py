@@ -15,6 +15,7 @@ initial_destination_concurrency).
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Callable, Mapping
 
 import reactivex as rx
@@ -31,17 +32,39 @@ MOST = 1000  # the largest window
 HORIZON = 30.0  # seconds that a delivery may wait in memory
 REST = 60.0  # seconds without work after which a lane is forgotten
 NAMES = 100  # domains of a group that a lane remembers, for the console and the rules
-RECALL_AGAIN = 5.0  # seconds after which a recall that brought nothing is given up
+RECALL_AGAIN = 5.0  # seconds after which messages that were called in, and did not come, are given up
 TICK = 0.001  # seconds: the finest wake-up; clocks round, and a wake-up before its time would spin
 STARVED = 8  # lanes tried when a connection comes free
+
+
+class Called:
+    """How many messages of a parked queue have been called in, and are not here yet."""
+
+    __slots__ = ("_at", "count")
+
+    def __init__(self) -> None:
+        self.count, self._at = 0, -math.inf
+
+    def add(self, count: int, now: float) -> None:
+        """So many have been called in."""
+        self.count += count
+        self._at = now
+
+    def discount(self) -> None:
+        """One is here."""
+        self.count = max(0, self.count - 1)
+
+    def stale(self, now: float) -> bool:
+        """The rest will not come: the queue had fewer."""
+        return now - self._at > RECALL_AGAIN
 
 
 class Lane:
     """One lane's state. Read it for the console; only `Lanes` changes it."""
 
     __slots__ = (
-        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "progress_at", "recalled_at",
-        "recalling", "waiting", "waits_for", "waits_until", "wake", "window",
+        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "progress_at", "waiting", "waits_for",
+        "waits_until", "wake", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, ip: str, group: str, now: float) -> None:
@@ -56,8 +79,6 @@ class Lane:
         self.wake: abc.DisposableBase | None = None
         self.waits_for = ""  # why the head of the lane does not go now
         self.waits_until: float | None = None  # monotonic seconds, where known
-        self.recalling = 0  # called in from the parked queue, not here yet
-        self.recalled_at = 0.0
         self.active_at = now
         self.progress_at = now
 
@@ -78,7 +99,8 @@ class Lanes:
         parked: messages in the parked queues, by lane; live.
         scheduler: the clock; its `now` must be monotonic.
         clock: monotonic seconds on that scheduler.
-        blocked: says of a lane that is not known here whether calling its messages in is of no use now.
+        blocked: says of a parked queue that is no lane in memory whether calling its messages in is of no use now.
+        paused: until when a lane is paused as a whole, or None.
     """
 
     def __init__(
@@ -90,10 +112,12 @@ class Lanes:
         parked: Callable[[], Mapping[str, int]],
         scheduler: abc.SchedulerBase,
         clock: Callable[[], float],
-        blocked: Callable[[str], bool] = lambda lane: False,
+        blocked: Callable[[str], bool] = lambda queue: False,
+        paused: Callable[[str], Wait | None] = lambda lane: None,
     ) -> None:
         self._slots, self._limits, self._free = slots, limits, free
-        self._recall, self._parked, self._blocked = recall, parked, blocked
+        self._recall, self._parked, self._blocked, self._paused = recall, parked, blocked, paused
+        self._called: collections.defaultdict[str, Called] = collections.defaultdict(Called)
         self._scheduler, self._clock = scheduler, clock
         self._lanes: dict[str, Lane] = {}
         self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
@@ -128,8 +152,8 @@ class Lanes:
 
     def _put(self, delivery: Delivery) -> None:
         recalled = delivery.lease.recalled
-        if recalled is not None and (origin := self._lanes.get(recalled)) is not None and origin.recalling:
-            origin.recalling -= 1
+        if recalled is not None:
+            self._called[recalled].discount()
         if delivery.outcome is not None:
             self._emit(delivery)
             return
@@ -160,6 +184,8 @@ class Lanes:
         """Why another delivery cannot be held in memory, or None."""
         if not recalled and self._parked().get(lane.name):
             return "behind those that are parked already"
+        if (pause := self._paused(lane.name)) is not None:
+            return pause.why
         if lane.memory >= (room := self._room(lane)):
             return f"the lane's memory is full: {room} at once"
         return None
@@ -179,6 +205,9 @@ class Lanes:
     def _pump(self, lane: Lane) -> None:
         """Let go what may go now; leave behind why the rest waits."""
         while lane.waiting:
+            if (pause := self._paused(lane.name)) is not None:
+                self._hold(lane, pause)
+                return
             if lane.in_flight >= lane.window:
                 self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers"), starved=False)
                 return
@@ -234,7 +263,9 @@ class Lanes:
                 self._adapt(lane, delivery.outcome)
             self._slots.release(delivery.slot, self._clock())
         if lane is not None:
-            self._call_in(lane)
+            self._call_in(lane.name)
+        if (queue := delivery.lease.recalled) is not None and queue != delivery.lane:
+            self._call_in(queue)
 
     @staticmethod
     def _adapt(lane: Lane, outcome: Outcome | None) -> None:
@@ -255,18 +286,26 @@ class Lanes:
             if (lane := self._lanes.get(name)) is not None:
                 self._pump(lane)
 
-    def _call_in(self, lane: Lane) -> None:
-        """Call parked messages in, once the lane holds less than half of what it may."""
-        waiting = self._parked().get(lane.name, 0)
-        if not waiting or self._closing or self._stalled(lane):
+    def _call_in(self, queue: str) -> None:
+        """Call parked messages in, where fewer than half of what there is room for are here or on their way."""
+        waiting = self._parked().get(queue, 0)
+        if not waiting or self._closing:
             return
-        room = self._room(lane)
-        held = lane.memory + lane.recalling
-        if held <= room // 2:
+        lane, called = self._lanes.get(queue), self._called[queue]
+        room, held = self._space(queue, lane)
+        held += called.count
+        if room and held <= room // 2:
             count = min(waiting, room - held)
-            lane.recalling += count
-            lane.recalled_at = self._clock()
-            self._recall(lane.name, count)
+            called.add(count, self._clock())
+            self._recall(queue, count)
+
+    def _space(self, queue: str, lane: Lane | None) -> tuple[int, int]:
+        """(how many of a parked queue's messages there is room for, how many are here)."""
+        if self._paused(queue) is not None:
+            return 0, 0
+        if lane is not None:
+            return (0 if self._stalled(lane) else self._room(lane)), lane.memory
+        return (0 if self._blocked(queue) else max(1, self._free() // 2)), 0
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
 
@@ -277,8 +316,6 @@ class Lanes:
         for lane in list(self._lanes.values()):
             if lane.waiting and self._stalled(lane) and (lane.waits_until or now) <= now:
                 self._park_all(lane, "the lane made no progress")
-            if lane.recalling and now - lane.recalled_at > RECALL_AGAIN:
-                lane.recalling = 0
             if not lane.memory and now - lane.active_at > REST and lane.pacer.ready(lane.pacer.limit) <= now:
                 del self._lanes[lane.name]
         self._call_in_all()
@@ -288,13 +325,18 @@ class Lanes:
         return lane.memory > 0 and self._clock() - lane.progress_at > HORIZON
 
     def _call_in_all(self) -> None:
-        for name, count in list(self._parked().items()):
-            lane = self._lanes.get(name)
-            if lane is None:
-                if count and not self._blocked(name):
-                    self._recall(name, min(count, max(1, self._free() // 4)))
-            else:
-                self._call_in(lane)
+        parked, now = self._parked(), self._clock()
+        for queue in [queue for queue, called in self._called.items() if called.stale(now)]:
+            del self._called[queue]
+        for queue in list(parked):
+            self._call_in(queue)
+
+    def reconsider(self) -> None:
+        """The rules have changed: what waits goes through the stages before this one again."""
+        for lane in list(self._lanes.values()):
+            self._park_all(lane, "the rules have changed")
+        for queue in list(self._parked()):
+            self._call_in(queue)
 
     def _park_all(self, lane: Lane, why: str) -> None:
         while lane.waiting:

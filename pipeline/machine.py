@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import reactivex as rx
 import structlog
@@ -26,24 +26,28 @@ from operators.conclude import conclude
 from operators.decode import decode
 from operators.deliver import deliver
 from operators.delivery import Delivery
-from operators.events import Assigned, Event, Fault, Parked, Received, Settled, Taken
+from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken
 from operators.expire import expire
+from operators.floods import Active, Floods
+from operators.hold import hold, in_force
 from operators.lanes import Lane, Lanes
 from operators.limits import Limits
 from operators.record import record
+from operators.redirect import redirect
 from operators.resolve import Resolving, resolve
 from operators.settle import settle
 from operators.slots import Slots
 from operators.tap import tap
-from pipeline.dns import Resolver
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
-from pipeline.log.writer import DeliveryLog, LogUnavailable
+from pipeline.log.writer import LogUnavailable
+from pipeline.parts import default_limits, open_log, open_resolver, open_rules
 from pipeline.queues import open_queue, result_queues
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
 from settings import Settings, StartError
+from settings.rules import Snapshot, Unavailable
 
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
 CHANCE = random.SystemRandom()
@@ -72,13 +76,17 @@ class Machine:
         self._defaults = default_limits(settings)
         self.ips = MtaIps(settings)
         self.names = Names(settings.server_id)
+        self.rules = open_rules(settings, self._rules_notice)
         self.queue = open_queue(settings)
         self.log = open_log(settings, self.report)
-        self.intake = SmtpIntake(settings, self.queue, self.report)
-        self.resolver = open_resolver(settings, self._listens)
+        self.intake = SmtpIntake(
+            settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
+        )
+        self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self._listens)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.slots = Slots(settings.max_connections)
-        self.transport = Transport(self.slots, settings, self.names.ehlo, self.report)
+        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
+        self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
         self.telemetry = Telemetry(gauges=self._gauges())
 
@@ -102,10 +110,13 @@ class Machine:
             expire(s.max_delivertime, time.time, failed),
             resolve(self.resolving, failed),
             assign(self.ips.allowed, self.lanes.outlook, failed),
+            redirect(self._rules, time.time, self._redirected, self._looped, failed),
             tap("assigned", self._assigned, failed, ended=False),
+            hold(self._rules, time.time, failed),
             self.lanes.throttle(failed),
             compose(failed),
             deliver(self.transport.deliver, failed),
+            self.floods.detect(self._rules, failed),
             conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record(self.log.attempt, time.time, failed),
             settle(self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed),
@@ -122,8 +133,12 @@ class Machine:
             parked=self.queue.parked,
             scheduler=self.scheduler,
             clock=time.monotonic,
-            blocked=self.resolving.waits,
+            blocked=self._blocked,
+            paused=self.floods.paused,
         )
+
+    def _rules(self) -> Snapshot:
+        return self.rules.snapshot
 
     def _gauges(self) -> dict[str, Callable[[], int]]:
         return {
@@ -137,7 +152,13 @@ class Machine:
         return (ip, port) in self.intake.addresses
 
     def _limits(self, lane: Lane) -> Limits:
-        return self._defaults
+        """Flood, then rules by specificity, then configuration."""
+        limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
+        return self.floods.over(lane.name, limits)
+
+    def _blocked(self, queue: str) -> bool:
+        """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
+        return in_force(queue, self.rules.snapshot, time.time()) or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -146,6 +167,27 @@ class Machine:
 
     def _assigned(self, delivery: Delivery) -> None:
         self.report(Assigned(time=time.time(), delivery=delivery))
+
+    def _redirected(self, delivery: Delivery, from_ip: str) -> None:
+        self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))
+
+    def _looped(self, delivery: Delivery, chain: Sequence[str]) -> None:
+        text = f"redirects go round in a circle: {' -> '.join(chain)}"
+        self.report(Notice(time=time.time(), kind="redirect-loop", text=text, fields={"lane": delivery.lane}))
+
+    def _flooded(self, flood: Active) -> None:
+        pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
+        until = {"paused_until": time.time() + pause, "reduced_until": time.time() + reduced}
+        fields = {"lane": flood.lane, "pattern": flood.rule.name, "answer": flood.answer, **until}
+        text = f"{flood.lane} is paused by {flood.rule.name!r}"
+        self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
+
+    def _rules_notice(self, kind: str, text: str) -> None:
+        log.warning(text, kind=kind)
+        self.report(Notice(time=time.time(), kind=kind, text=text))
+
+    def _ehlo_name(self, ip: str) -> str:
+        return self.rules.snapshot.ehlo_name(ip) or self.names.ehlo(ip)
 
     def _settled(self, delivery: Delivery) -> None:
         self._underway -= 1
@@ -177,8 +219,9 @@ class Machine:
     async def _start(self) -> None:
         try:
             self.log.start()
+            await self.rules.start()
             await self.queue.start()
-        except (LogUnavailable, QueueUnavailable) as error:
+        except (LogUnavailable, QueueUnavailable, Unavailable) as error:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
         self._running.append(self.telemetry.watch(self.events))
@@ -186,6 +229,8 @@ class Machine:
             self.report(Parked(time=time.time(), lane=lane, count=count))
         self._listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
         self._listen(rx.interval(1.0), lambda _: self.lanes.sweep())
+        changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
+        self._listen(changes, lambda _: self.lanes.reconsider())
         await self.intake.start()
         self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
 
@@ -209,48 +254,13 @@ class Machine:
         for part in self._running:
             part.dispose()
         await self.log.close()
+        await self.rules.close()
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away."""
         self.log.reopen()
 
 
-def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog:
-    """The delivery log that the configuration asks for; not started yet."""
-    return DeliveryLog(
-        settings.send_log,
-        settings.received_log,
-        maxsize=settings.send_log_maxsize,
-        history=settings.send_log_history,
-        instance=settings.server_id,
-        report=report,
-    )
-
-
-def open_resolver(settings: Settings, ours: Callable[[str, int], bool]) -> Resolver:
-    """The resolver that the configuration asks for."""
-    return Resolver(
-        dns_server=settings.dns_server,
-        dns_timeout=settings.dns_timeout,
-        dns_attempts=settings.dns_attempts,
-        dns_min_ttl=settings.dns_min_ttl,
-        delivery_port=settings.delivery_port,
-        delivery_sink=settings.delivery_sink,
-        ours=ours,
-    )
-
-
-def default_limits(settings: Settings) -> Limits:
-    """The limits that the configuration gives, where no rule says otherwise."""
-    return Limits(
-        domain_messages=settings.domain_maxmessages,
-        domain_connects=settings.domain_maxconnects,
-        domain_connections=settings.domain_maxconnections,
-        ip_messages=settings.ip_maxmessages,
-        ip_connects=settings.ip_maxconnects,
-        ip_connections=settings.ip_maxconnections,
-        connection_messages=settings.connection_maxmessages,
-        connection_idle=settings.connection_maxidle,
-        connection_security=settings.connection_secure,
-        queue=settings.domain_maxqueue,
-    )
+def _routing(snapshot: Snapshot) -> tuple[object, ...]:
+    """The rules that decide where waiting messages go: when they change, all are looked at again."""
+    return snapshot.pauses, snapshot.redirects

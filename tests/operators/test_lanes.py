@@ -1,6 +1,7 @@
 """Lanes: even rates, connection limits, bounded memory, parking and calling in, on virtual time."""
 
 import bisect
+import itertools
 
 from operators.lanes import HORIZON, REST
 from operators.limits import Limits
@@ -27,7 +28,7 @@ def test_messages_leave_evenly_at_the_lane_s_rate() -> None:
     moments = world.moments
     assert len(moments) == 25
     assert most_in_a_minute(moments) <= 60
-    assert min(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)) > 0.99
+    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > 0.99
 
 
 def test_a_changed_rate_holds_from_the_next_message() -> None:
@@ -213,3 +214,25 @@ def test_the_outlook_of_a_busy_lane_is_later_than_that_of_an_idle_one() -> None:
     world = World(domain_messages=60)
     world.send(10)
     assert world.lanes.outlook("127.0.0.1/a.example") > world.lanes.outlook("127.0.0.2/a.example")
+
+
+def test_a_paused_lane_parks_and_goes_on_by_itself() -> None:
+    """A flood's pause: nothing leaves, nothing holds credit, and at its end all comes back in order."""
+    world = World(credit=100)
+    world.paused = {"127.0.0.1/a.example": 40.0}
+    world.send(20)
+    world.run(30)
+    assert world.gone == []
+    assert world.credit == 100
+    world.run(60)
+    assert world.numbers() == list(range(1, 21))
+
+
+def test_what_waits_is_looked_at_again_when_the_rules_change() -> None:
+    """A redirect or pause made now holds for messages that wait in their lane already."""
+    world = World(domain_messages=6)
+    world.send(3)
+    world.lanes.reconsider()
+    assert [item.lease.id for item in world.ended] == [3, 2]
+    world.run(40)
+    assert world.numbers() == [1, 2, 3]

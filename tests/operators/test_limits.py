@@ -1,6 +1,7 @@
 """The pacer spreads a rate evenly."""
 
 import bisect
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def most_in_a_window(moments: list[float]) -> int:
 def test_sixty_a_minute_is_one_a_second() -> None:
     """Permits are evenly spaced; there is no burst at the minute."""
     moments = takes(Pacer(), 60, until=180)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert min(gaps) > 0.99
     assert max(gaps) < 1.01
 

@@ -1,4 +1,4 @@
-"""A lane's world on virtual time: a clock, a queue's credit and parked messages, and receivers that answer when told."""
+"""A lane's world on virtual time: a clock, a queue's credit and parked messages, receivers that answer when told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from operators.lanes import Lane, Lanes
 from operators.limits import Limits
 from operators.message import from_properties
 from operators.outcome import Next, Outcome, failed
-from operators.slots import Slots
+from operators.slots import Slots, Wait
 
 
 class Line:
@@ -53,8 +53,16 @@ class World:
         self.keep_open = True
         self.outcome = accepted
         self.number = 0
+        self.paused: dict[str, float] = {}  # lanes, and until when
         self.lanes = Lanes(
-            self.slots, self._limits_of, lambda: self.credit, self._recall, self._counts, self.scheduler, self.now
+            self.slots,
+            self._limits_of,
+            lambda: self.credit,
+            self._recall,
+            self._counts,
+            self.scheduler,
+            self.now,
+            paused=self._pause_of,
         )
         self.input.pipe(self.lanes.throttle()).subscribe(self._throttled)
         self.scheduler.schedule_periodic(1.0, lambda state: self.lanes.sweep())
@@ -83,6 +91,10 @@ class World:
 
     def _limits_of(self, lane: Lane) -> Limits:
         return self.by_group.get(lane.group, self.limits)
+
+    def _pause_of(self, lane: str) -> Wait | None:
+        until = self.paused.get(lane, 0.0)
+        return Wait("flood", until) if until > self.now() else None
 
     def _throttled(self, item: Delivery) -> None:
         if item.outcome is not None:

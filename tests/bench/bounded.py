@@ -1,0 +1,74 @@
+"""A million mails of 2 KB in the queue: time to start, resident memory while mail to 10,000 domains flows."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pathlib
+import tempfile
+import time
+
+import msgspec
+
+from pipeline.queues.embedded import EmbeddedQueue
+from tests.support.mailbox import Mailbox
+from tests.support.program import Program
+
+DOMAINS = 10_000
+
+
+def body(number: int, size: int = 2048) -> bytes:
+    """One queued message."""
+    source = f"Subject: {number}\r\nX-Number: {number}\r\n\r\n" + ("x" * 76 + "\r\n") * (size // 78)
+    return msgspec.json.encode(
+        {
+            "recipient": f"user@d{number % DOMAINS}.example",
+            "envelope": "from@sender.example",
+            "mime": source,
+            "message-id": f"bench-{number}",
+        }
+    )
+
+
+async def fill(path: pathlib.Path, messages: int, group: int = 2000) -> None:
+    """Queue so many messages."""
+    queue = EmbeddedQueue(path)
+    await queue.start()
+    loop = asyncio.get_running_loop()
+    for first in range(0, messages, group):
+        confirmed: asyncio.Future[Exception | None] = loop.create_future()
+        bodies = [("outbox", body(number)) for number in range(first, min(first + group, messages))]
+        queue.publish(bodies, confirmed.set_result)
+        if (error := await confirmed) is not None:
+            raise error
+    await queue.close()
+
+
+def measure(messages: int = 1_000_000, seconds: float = 60.0) -> list[tuple[str, str]]:
+    """Rows for the table: what, and the figure."""
+    with tempfile.TemporaryDirectory() as name, Mailbox() as mailbox:
+        folder = pathlib.Path(name)
+        program = Program(folder, delivery_sink=f"127.0.0.1:{mailbox.port}", ip_maxconnections=0)
+        (folder / "var").mkdir()
+        asyncio.run(fill(folder / "var" / "queue.db", messages))
+        begin = time.monotonic()
+        with program:
+            started, most = time.monotonic() - begin, 0
+            while (elapsed := time.monotonic() - begin - started) < seconds and mailbox.total < messages:
+                most = max(most, program.resident())
+                time.sleep(0.2)
+            sent = mailbox.total
+        what = f"{messages:,} mails of 2 KB queued, flowing to {DOMAINS:,} domains at {sent / elapsed:.0f}/s"
+        return [
+            (f"start with {messages:,} mails of 2 KB queued", f"{started:.1f} s"),
+            (f"resident memory with {what}", f"{most / 2**20:.0f} MB"),
+        ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    asked = parser.parse_args()
+    for what, figure in measure(asked.messages, asked.seconds):
+        print(f"{what}: {figure}")

@@ -1,0 +1,28 @@
+"""An event loop on a thread of its own, for peers that run beside a test."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Loop:
+    """A running loop; a context manager that ends it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do this on the loop, and wait for what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def __enter__(self) -> Loop:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)

@@ -1,0 +1,110 @@
+"""The whole program as a process of its own, on free ports and a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def greets(port: int, host: str = "127.0.0.1") -> bool:
+    """Does an SMTP server answer there?"""
+    try:
+        with socket.create_connection((host, port), 1) as connection:
+            connection.settimeout(2)
+            return connection.recv(3) == b"220"
+    except OSError:
+        return False
+
+
+class Program:
+    """`mailrace serve`.
+
+    Args:
+        folder: its data-dir, and where its terminal output goes.
+        options: configuration keys, underscores for hyphens.
+        command: what to run instead of `serve`.
+    """
+
+    def __init__(self, folder: pathlib.Path, command: str = "serve", **options: object) -> None:
+        self.folder, self.command = folder, command
+        self.smtp_port, self.www_port = free_port(), free_port()
+        self.options: dict[str, object] = {
+            "data_dir": folder / "var",
+            "smtp_port": self.smtp_port,
+            "www_port": self.www_port,
+            "www_ip": "127.0.0.1",
+            "smtp_default_ips": "127.0.0.1",
+            **options,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        return [f"--{key.replace('_', '-')}={value}" for key, value in self.options.items()]
+
+    @property
+    def output(self) -> str:
+        """What it has written to the terminal."""
+        return (self.folder / "terminal").read_text(errors="replace")
+
+    def start(self, patience: float = 30) -> Program:
+        """Start it, and wait until its SMTP server greets."""
+        with (self.folder / "terminal").open("ab") as terminal:
+            self.process = subprocess.Popen(
+                [sys.executable, "mailrace.py", self.command, *self.arguments],
+                cwd=ROOT,
+                stdout=terminal,
+                stderr=terminal,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if greets(self.smtp_port):
+                return self
+            if self.process.poll() is not None:
+                raise RuntimeError(f"it ended with {self.process.returncode}:\n{self.output[-2000:]}")
+            time.sleep(0.05)
+        raise RuntimeError(f"no greeting in {patience} s:\n{self.output[-2000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, patience: float = 40) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(patience)
+
+    def resident(self) -> int:
+        """Resident memory, bytes."""
+        assert self.process is not None
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def __enter__(self) -> Program:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()

@@ -1,0 +1,24 @@
+"""Nobody waits for a stranger. `python -m tests.bench.strangers` measures the rates."""
+
+import asyncio
+import pathlib
+import time
+
+import pytest
+
+from tests.support.source import Source
+from tests.support.strangers import HOSTS, scene
+
+
+@pytest.mark.system
+def test_a_healthy_domain_gets_its_mail_while_three_others_hang_refuse_and_crawl(tmp_path: pathlib.Path) -> None:
+    """With little credit, and most of the mail for those that do not take it."""
+    domains = tuple(HOSTS)
+    with scene(tmp_path, rabbitmq_qos=100) as stage:
+        source = Source(stage.program.smtp_port, 1200, domain=lambda number: domains[number % 4])
+        asyncio.run(source.run())
+        end = time.monotonic() + 30
+        while stage.mailbox.total < 300 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(stage.mailbox.accepted) == 300
+        assert stage.program.stop() == 0
