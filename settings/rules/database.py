@@ -7,6 +7,8 @@ transaction reads, under a lock that all instances take: two that change at once
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +50,8 @@ class Database:
         self._instance = instance
         self._vault = Vault(data_dir)
         self._engine = engine.engine_for(self._url)
+        self._raw: Any = None  # the driver's connection
+        sa.event.listen(self._engine, "connect", self._connected)
         self._known: dict[tuple[str, int], tuple[Row, Rule]] = {}
 
     def open(self) -> Snapshot:
@@ -62,6 +66,16 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self._engine.dispose()
+
+    def interrupt(self) -> None:
+        """From another thread: end the wait for a silent server. (psycopg has no time-out for reading.)"""
+        fileno = getattr(self._raw, "fileno", None)
+        if fileno is not None:
+            with contextlib.suppress(Exception), socket.socket(fileno=os.dup(fileno())) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _connected(self, connection: Any, record: object) -> None:
+        self._raw = connection
 
     def read(self) -> Snapshot:
         """All rules. Raises `Unavailable`."""

@@ -23,6 +23,11 @@ MOST = 1_000_000_000  # of anything that is counted: it fits the integers of eve
 T = TypeVar("T")
 
 
+def quoted(value: str) -> str:
+    """What was entered, for an error's line: escaped, and not longer than a line."""
+    return repr(value if len(value) <= 80 else f"{value[:80]}...")
+
+
 def one_line(value: str) -> str:
     """The text without spaces around it; raises `ValueError` where it has a control character."""
     if CONTROL.search(value):
@@ -36,14 +41,14 @@ def ip_address(value: str) -> str:
         address = ipaddress.ip_address(one_line(value))
     except ValueError:
         raise ValueError(
-            f"{value!r} is no IP address; allowed are IPv4 and IPv6, such as 192.0.2.1 or 2001:db8::1"
+            f"{quoted(value)} is no IP address; allowed are IPv4 and IPv6, such as 192.0.2.1 or 2001:db8::1"
         ) from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id:
-            raise ValueError(f"{value!r} has a zone; allowed are addresses without one")
+            raise ValueError(f"{quoted(value)} has a zone; allowed are addresses without one")
         address = address.ipv4_mapped or address
     if address.is_unspecified or address.is_multicast:
-        raise ValueError(f"{value!r} is not the address of one host; allowed are unicast addresses")
+        raise ValueError(f"{quoted(value)} is not the address of one host; allowed are unicast addresses")
     return str(address)
 
 
@@ -56,11 +61,11 @@ def domain_name(value: str) -> str:
     labels = name.split(".")
     if len(name) > 253 or not all(LABEL.fullmatch(label) for label in labels):
         raise ValueError(
-            f"{value!r} is no domain name; allowed are labels of letters, digits and hyphens with dots between"
+            f"{quoted(value)} is no domain name; allowed are labels of letters, digits and hyphens with dots between"
         )
     if labels[-1].isdigit():
         raise ValueError(
-            f"{value!r} is no domain name but looks like an IP address; allowed are names such as example.com"
+            f"{quoted(value)} is no domain name but looks like an IP address; allowed are names such as example.com"
         )
     return name
 
@@ -70,7 +75,9 @@ def _address_literal(text: str) -> str:
     try:
         ipaddress.ip_address(inside)
     except ValueError:
-        raise ValueError(f"{text!r} is no address literal; allowed are [192.0.2.1] and [IPv6:2001:db8::1]") from None
+        raise ValueError(
+            f"{quoted(text)} is no address literal; allowed are [192.0.2.1] and [IPv6:2001:db8::1]"
+        ) from None
     return text
 
 
@@ -78,7 +85,7 @@ def _ascii(text: str) -> str:
     try:
         return idna.encode(text, uts46=True).decode()
     except idna.IDNAError as error:
-        raise ValueError(f"{text!r} is no domain name: {error}") from None
+        raise ValueError(f"{quoted(text)} is no domain name: {error}") from None
 
 
 def lookup_name(name: str) -> str:
@@ -99,7 +106,7 @@ def selector(value: str) -> str:
     text = one_line(value).lower()
     if len(text) > 200 or not all(LABEL.fullmatch(label) for label in text.split(".")):
         raise ValueError(
-            f"{value!r} is no selector; allowed are labels of letters, digits and hyphens with dots between"
+            f"{quoted(value)} is no selector; allowed are labels of letters, digits and hyphens with dots between"
         )
     return text
 
@@ -109,7 +116,7 @@ def header_name(value: str) -> str:
     text = one_line(value)
     if not HEADER.fullmatch(text):
         raise ValueError(
-            f"{value!r} is no header name; allowed are printable ASCII characters without spaces and colons"
+            f"{quoted(value)} is no header name; allowed are printable ASCII characters without spaces and colons"
         )
     return text
 
@@ -133,7 +140,7 @@ def iso(value: datetime.datetime) -> str:
 
 def _a_time(value: Any) -> Any:
     if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
-        raise ValueError(f"{value!r} is no time; allowed is ISO 8601, such as 2030-01-31T12:00:00Z")
+        raise ValueError(f"{quoted(value)} is no time; allowed is ISO 8601, such as 2030-01-31T12:00:00Z")
     return value
 
 

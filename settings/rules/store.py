@@ -34,6 +34,7 @@ from settings.rules.transfer import Imported, entries_of, exported, imported
 
 BACKOFF = 60.0  # seconds
 PATIENCE = 30.0  # seconds
+GOODBYE = 2.0  # seconds
 Report = Callable[[str, str], None]
 T = TypeVar("T")
 
@@ -96,8 +97,12 @@ class RuleStore:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
-        self._thread.shutdown()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                asyncio.get_running_loop().run_in_executor(self._thread, self._database.close), GOODBYE
+            )
+        self._database.interrupt()
+        self._thread.shutdown(wait=False)
         self._subject.on_completed()
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -221,6 +226,7 @@ class RuleStore:
             TimeoutError
         ):  # psycopg has no time-out for reading: the thread is stuck until the peer answers or is gone
             error = Unavailable(f"{self._database.name}: does not answer for {PATIENCE:g} s")
+            self._database.interrupt()
             self._failed(str(error))
             raise error from None
         except Unavailable as error:
@@ -273,8 +279,7 @@ class RuleStore:
     async def _refresh(self) -> None:
         """Read what others have changed, and remove what has ended."""
         await self.reload()
-        end = self.snapshot.next_end()
-        if end is not None and end <= self._clock() and not self._failures:
+        while not self._failures and (end := self.snapshot.next_end()) is not None and end <= self._clock():
             with contextlib.suppress(Unavailable):
                 await self._work(lambda: self._database.sweep(self._clock()), lambda snapshot: snapshot)
         self._plan()

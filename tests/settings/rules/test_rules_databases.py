@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,21 @@ async def test_a_database_that_goes_silent_is_found_out(
     await store.reload()
     assert store.available and reports.kinds == ["rules-unavailable", "rules-recovered"]
     await store.close()
+
+
+async def test_a_silent_database_does_not_hold_up_a_stop(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that waits for a server that says nothing closes all the same, and leaves no thread behind."""
+    store = await opened(server.fresh(), tmp_path)
+    monkeypatch.setattr(store_module, "GOODBYE", 0.2)
+    with server.silent():
+        waiting = asyncio.ensure_future(store.reload())
+        await asyncio.sleep(0)
+        await store.close()
+        await waiting
+        for thread in [thread for thread in threading.enumerate() if thread.name.startswith("rules")]:
+            await asyncio.to_thread(thread.join)  # the test's own time-out is the bound
 
 
 async def test_names_are_compared_letter_by_letter(address: str, tmp_path: Path) -> None:

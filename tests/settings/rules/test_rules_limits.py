@@ -87,7 +87,9 @@ GROUPS: dict[str, tuple[str, Any, Any, Any]] = {
 
 
 @pytest.mark.parametrize(("field", "first", "second", "expected"), GROUPS.values(), ids=GROUPS.keys())
-def test_domains_that_share_servers_have_the_strictest_limits(field: str, first: Any, second: Any, expected: Any) -> None:
+def test_domains_that_share_servers_have_the_strictest_limits(
+    field: str, first: Any, second: Any, expected: Any
+) -> None:
     """Among rules of one rank for the domains of a destination group the strictest holds."""
     snapshot = throttles({"domain": A, field: first}, {"domain": B, field: second})
     for group in ((A, B), (B, A)):
