@@ -48,10 +48,11 @@ class Room:
         try:
             async with asyncio.timeout(self._patience):
                 await turn
-        except TimeoutError:
-            raise Refusal("452 4.3.1 Too many messages are on their way in, try again later") from None
-        finally:
+        except BaseException as error:
             self._leave(octets, turn)
+            if isinstance(error, TimeoutError):
+                raise Refusal("452 4.3.1 Too many messages are on their way in, try again later") from None
+            raise
 
     def give(self, octets: int) -> None:
         """Give back what was taken."""
@@ -62,7 +63,7 @@ class Room:
         if (octets, turn) in self._line:
             self._line.remove((octets, turn))
             self._call_up()
-        elif turn.cancelled():  # called up and cancelled in the same round
+        else:  # called up in the very round in which it gave up
             self.give(octets)
 
     def _call_up(self) -> None:

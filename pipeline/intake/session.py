@@ -64,7 +64,7 @@ class Session(Dialogue):
         count = len(transaction.recipients) + 1
         if count > MOST_RECIPIENTS:
             raise Refusal(f"452 4.5.3 At most {MOST_RECIPIENTS} recipients at once")
-        if transaction.mail is not None and 1 < count and count * transaction.mail.size > shared.most_copied:
+        if transaction.mail is not None and count > 1 and count * transaction.mail.size > shared.most_copied:
             raise Refusal("452 4.5.3 Too many recipients at once for a message of this size")
         local = shared.is_local(recipient)
         if local and is_routed(recipient):

@@ -52,7 +52,14 @@ class SmtpIntake:
     ) -> None:
         self._settings = settings
         self._shared = Shared(
-            settings, queue, report, is_local, None, guard or auth.Guard(), hostname or settings.server_id, clock
+            settings,
+            queue,
+            report,
+            is_local,
+            None,
+            auth.Guard() if guard is None else guard,
+            hostname or settings.server_id,
+            clock,
         )
         self._servers: list[asyncio.Server] = []
 

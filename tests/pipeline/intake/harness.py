@@ -108,6 +108,11 @@ class House:
             rows = database.execute("SELECT body FROM messages WHERE queue = ? ORDER BY id", (name,)).fetchall()
         return [json.loads(body) for (body,) in rows]
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the loop run until the condition holds; the test's own time-out bounds it."""
+        while not condition():
+            await asyncio.sleep(0)
+
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 

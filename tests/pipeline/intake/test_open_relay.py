@@ -60,7 +60,9 @@ async def logged_in(house: House, certificate: Path, trusted: ssl.SSLContext) ->
 
 
 @pytest.mark.parametrize(("path", "without", "logged"), TRICKS)
-async def test_relay_tricks(house: House, logged_in: Caller, path: str, without: str | None, logged: str | None) -> None:
+async def test_relay_tricks(
+    house: House, logged_in: Caller, path: str, without: str | None, logged: str | None
+) -> None:
     """Without login only a plain local address is taken; with it, no address that hides another one."""
     stranger = await house.call()
     for caller, reply in ((stranger, without), (logged_in, logged)):
@@ -69,7 +71,9 @@ async def test_relay_tricks(house: House, logged_in: Caller, path: str, without:
         assert answer == reply if reply else answer.startswith("500")
 
 
-async def test_mail_to_a_local_address_goes_to_the_local_queue_and_nowhere_else(house: House, logged_in: Caller) -> None:
+async def test_mail_to_a_local_address_goes_to_the_local_queue_and_nowhere_else(
+    house: House, logged_in: Caller
+) -> None:
     """The exception for local addresses does not relay."""
     stranger = await house.call()
     await stranger.says("MAIL FROM:<x@ext.example>", "RCPT TO:<a@ext.example>", "RCPT TO:<info@local.example>")

@@ -101,9 +101,7 @@ async def test_wrong_passwords_block_the_client(house: House, certificate: Path,
     assert all("wrong" not in event.reason.replace("is wrong", "") for event in house.told(Rejected))
 
 
-async def test_passwords_are_masked_for_who_watches(
-    house: House, certificate: Path, trusted: ssl.SSLContext
-) -> None:
+async def test_passwords_are_masked_for_who_watches(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
     """The dialogue has each line, and no secret."""
     caller = await secured(house, certificate, trusted)
     lines: list[tuple[str, str, str]] = []
@@ -175,7 +173,7 @@ async def web() -> AsyncIterator[str]:
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield "http://127.0.0.1:{}/auth".format(server.sockets[0].getsockname()[1])
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/auth"
     server.close()
 
 

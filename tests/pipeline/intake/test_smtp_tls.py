@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 
@@ -68,8 +67,7 @@ async def test_a_failed_handshake_ends_the_session_and_leaves_nothing(house: Hou
     await caller.say("STARTTLS")
     caller.send(b"this is no handshake\r\n\r\n")
     await caller.rest()
-    while intake.connections:
-        await asyncio.sleep(0)
+    await house.until(lambda: intake.connections == 0)
     assert (await (await house.call()).mail(MAIL)).startswith("250")
 
 
@@ -77,7 +75,10 @@ async def test_a_failed_handshake_ends_the_session_and_leaves_nothing(house: Hou
     ("keys", "line"),
     [
         ({"smtp_certificate": "/nowhere.pem"}, "smtp-certificate: /nowhere.pem: No such file or directory"),
-        ({"smtp_ip": "192.0.2.1"}, "smtp-port: 192.0.2.1 port 0 cannot be opened: the address is not one of this machine's"),
+        (
+            {"smtp_ip": "192.0.2.1"},
+            "smtp-port: 192.0.2.1 port 0 cannot be opened: the address is not one of this machine's",
+        ),
         ({"smtp_auth": "file:///nowhere"}, "smtp-auth: /nowhere: No such file or directory"),
     ],
 )
@@ -99,7 +100,9 @@ async def test_a_port_that_is_taken_is_one_line(house: House, tmp_path_factory: 
     await other.close()
 
 
-async def test_a_key_of_another_certificate_is_one_line(house: House, certificate: Path, tmp_path: Path, authority) -> None:
+async def test_a_key_of_another_certificate_is_one_line(
+    house: House, certificate: Path, tmp_path: Path, authority
+) -> None:
     """Found at the start, not at the first client."""
     key = tmp_path / "other.key"
     authority.issue_cert("other.example").private_key_pem.write_to_path(str(key))

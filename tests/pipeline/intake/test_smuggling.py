@@ -12,7 +12,17 @@ from pipeline.intake.content import clean, put_back, read
 from pipeline.intake.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
-FALSE_ENDS = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\n.\r", b"\r\n\r.\r\n", b"\r\r\n.\r\r\n"]
+FALSE_ENDS = [
+    b"\n.\n",
+    b"\n.\r\n",
+    b"\r.\r",
+    b"\r.\r\n",
+    b"\r\n.\n",
+    b"\r\n.\r",
+    b"\n.\r",
+    b"\r\n\r.\r\n",
+    b"\r\r\n.\r\r\n",
+]
 
 
 @pytest.mark.parametrize("end", FALSE_ENDS)
