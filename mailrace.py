@@ -77,19 +77,15 @@ def _guarded(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     from settings import ConfigurationErrors, load, nearest, split
 
-    options, others = split(arguments)
+    options, others = split(arguments, whole=False)
     command = others.pop(0) if others else ""
     if command not in COMMANDS:
-        mistake = (
-            f"{command[:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
-            if command
-            else "no command"
-        )
-        raise ConfigurationErrors([f"{mistake}. There are {', '.join(COMMANDS)}; see mailrace --help"])
-    act, own_arguments = COMMANDS[command]
-    if not own_arguments:
-        options, others = [*options, *others], []
-    code = act(load(options, os.environ), others)
+        near = f"{command[:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
+        there = f"There are {', '.join(COMMANDS)}; see mailrace --help"
+        raise ConfigurationErrors([f"{near if command else 'no command'}. {there}"])
+    act, own = COMMANDS[command]
+    more, others = (others, []) if own is None else split(others, own)
+    code = act(load([*options, *more], os.environ), others)
     sys.stdout.flush()
     return code
 
@@ -119,7 +115,7 @@ def _queue(settings: Settings, arguments: list[str]) -> int:
 
 
 def _logs(settings: Settings, arguments: list[str]) -> int:
-    from pipeline.command import logs
+    from pipeline.log.command import logs
 
     return logs(settings, arguments)
 
@@ -160,15 +156,15 @@ def _complain(lines: Sequence[str], code: int) -> int:
     return code
 
 
-# What each does, and whether it has arguments of its own besides the keys of the configuration.
-COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], bool]] = {
-    "serve": (_serve, False),
-    "demo": (_demo, False),
-    "send": (_send, True),
-    "queue": (_queue, True),
-    "logs": (_logs, True),
-    "cluster": (_cluster, False),
-    "config": (_config, False),
+# What each does; and, where it has arguments of its own, those of them that are named like a key of the configuration.
+COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], tuple[str, ...] | None]] = {
+    "serve": (_serve, None),
+    "demo": (_demo, None),
+    "send": (_send, ()),
+    "queue": (_queue, ()),
+    "logs": (_logs, ("user",)),
+    "cluster": (_cluster, None),
+    "config": (_config, None),
 }
 
 if __name__ == "__main__":

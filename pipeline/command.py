@@ -1,4 +1,4 @@
-"""The commands that work on the queue without the server: `mailrace send` and `mailrace queue`; and `mailrace logs`.
+"""The commands that work on the queue without the server: `mailrace send` and `mailrace queue`.
 
 They open the queue's file beside the server, running or not, which notices within half a second.
 """
@@ -84,13 +84,6 @@ def queue(settings: Settings, arguments: Sequence[str]) -> int:
         return asyncio.run(_ACTIONS[wanted.action](settings, wanted))
     except QueueUnavailable as error:
         raise StartError(f"queue: {error}") from None
-
-
-def logs(settings: Settings, arguments: Sequence[str]) -> int:
-    """Ask the delivery log."""
-    from pipeline.log_command import main
-
-    return main(settings, arguments)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,15 +145,22 @@ def read_arguments(arguments: Sequence[str], notes: Notes) -> Iterator[Given]:
             notes.mistakes.append(f"{key[:60]} (command line): needs a value: --{key[:60]} VALUE")
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options of the configuration among these arguments, and the others; after `--` all are others."""
+def split(arguments: Sequence[str], own: Collection[str] = (), *, whole: bool = True) -> tuple[list[str], list[str]]:
+    """The options of the configuration among these arguments, and the others; after `--` all are others.
+
+    Args:
+        arguments: with a command's own options among them, which are left alone.
+        own: those of them that have a key's name.
+        whole: go on behind the first of the others, which is the command.
+    """
     options: list[str] = []
     others: list[str] = []
+    keys = {*NAMES, *ALSO, OWN_FILE} - {*own}
     rest = collections.deque(arguments)
-    while rest and rest[0] != "--":
+    while rest and rest[0] != "--" and (whole or not others):
         argument = rest.popleft()
         key, equals, _ = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or key not in {*NAMES, *ALSO, OWN_FILE}:
+        if not argument.startswith("--") or key not in keys:
             others.append(argument)
             continue
         options.append(argument)

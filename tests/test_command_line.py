@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import mailrace
+import settings
 from operators.message import decode
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
@@ -90,6 +92,15 @@ async def test_send_reaches_a_server_that_is_running(tmp_path: Path) -> None:
     done = await asyncio.to_thread(run, "send", "--data-dir", str(tmp_path), "c@example.org", stdin=MESSAGE)
     assert done.returncode == 0, done.stderr
     assert await waiting == ["c@example.org"]
+
+
+def test_logs_has_its_own_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the keys of the configuration; where both have a name, it is the command's."""
+    with pytest.raises(SystemExit):
+        mailrace.main(["logs", "--help"])
+    own = set(re.findall(r"--([a-z-]+)", capsys.readouterr().out))
+    assert "since" in own
+    assert settings.split([f"--{name}=x" for name in own], mailrace.COMMANDS["logs"][1] or ())[0] == []
 
 
 @pytest.mark.system
