@@ -23,7 +23,7 @@ from operators.outcome import Next, Outcome
 from operators.replies import Reply, ReplyParser
 from operators.slots import Slot
 from operators.stage import Done
-from operators.wire import chunks
+from operators.wire import chunks, dot_stuff, normalise
 from pipeline.smtp.transaction import VERBS, Capabilities, Do, Transaction, Unsendable, commands
 
 CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
@@ -149,6 +149,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answers came, or parts of them."""
+        if self._phase is Phase.DIALOGUE and not self._parser.partial and self._transaction.cleared(data):
+            self._send_body()
+            return
         replies = self._parser.feed(data)
         if self._phase >= Phase.QUITTING or self._phase is Phase.IDLE:
             self._unasked(replies)
@@ -198,7 +201,7 @@ class Connection(asyncio.Protocol):
         assert self._delivery is not None
         source = self._delivery.source
         if len(source) <= CHUNK:
-            body = b"".join((*chunks(source, CHUNK), b".\r\n"))
+            body = dot_stuff(normalise(source)) + b".\r\n"
             self._await("message")
             self._data_sent = len(body)
             self._write(body)
