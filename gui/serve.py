@@ -14,8 +14,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 import uvicorn
@@ -27,9 +26,6 @@ from gui.access import Opened, open_access
 from gui.console import console
 from gui.machine import Machine
 from settings import Settings, StartError
-
-if TYPE_CHECKING:
-    import types
 
 log = structlog.get_logger("console")
 
@@ -45,14 +41,15 @@ async def run(settings: Settings, demo: bool = False) -> int:
     stopped = asyncio.Event()
     web = Web(settings)
     machine = Real(settings)
-    await machine.start()
     try:
         with _signals(stopped, machine.reopen_logs):
-            opened = await web.start(machine)
-            _announce(settings, opened)
-            await stopped.wait()
+            await machine.start()
+            try:
+                announce(settings, await web.start(machine))
+                await stopped.wait()
+            finally:
+                await machine.stop()
     finally:
-        await machine.stop()
         await web.stop()
     return 0
 
@@ -101,8 +98,9 @@ class Web:
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[where]))
         self._servers.append((server, task))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
+        started = asyncio.create_task(server.ready.wait())
+        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
         if task.done():
             raise StartError("the console could not start: " + str(task.exception() or "see the log"))
 
@@ -117,7 +115,15 @@ class Web:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers."""
+    """uvicorn without its signal handlers, and with a word when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -125,11 +131,15 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _signals(stopped: asyncio.Event, reopen: types.MethodType | object) -> Iterator[None]:
+def _signals(stopped: asyncio.Event, reopen: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: reopen}
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: stopped.set,
+        signal.SIGINT: stopped.set,
+        signal.SIGHUP: reopen,
+    }
     for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)  # type: ignore[arg-type]
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
@@ -202,7 +212,7 @@ def _redirect(port: int) -> ASGIApp:
     return app
 
 
-def _announce(settings: Settings, opened: Opened | None) -> None:
+def announce(settings: Settings, opened: Opened | None) -> None:
     """Where everything is, for the person at the terminal."""
     lines = []
     host = "127.0.0.1" if settings.www_ip in ("0.0.0.0", "::") else settings.www_ip  # noqa: S104
@@ -213,7 +223,7 @@ def _announce(settings: Settings, opened: Opened | None) -> None:
     if opened and opened.generated:
         lines.append(f"Password {opened.generated}   (made up now, shown this once; www-password sets your own)")
     lines += _mail(settings.smtp_ip, settings.smtp_port)
-    print("\n".join(["", *(f"  {line}" for line in lines), ""]), file=sys.stderr, flush=True)  # noqa: T201
+    print("\n".join(["", *(f"  {line}" for line in lines), ""]), file=sys.stderr, flush=True)
 
 
 def _mail(address: str, ports: Sequence[int] | int | None) -> list[str]:

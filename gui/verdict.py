@@ -11,6 +11,8 @@ from pipeline.telemetry import Trouble
 
 WATCH = 0.10  # of the ended attempts went wrong: look at it
 BAD = 0.50  # of the ended attempts went wrong: act
+REFUSING = 0.25  # of one destination's attempts went wrong: it is named
+ENOUGH = 10  # errors, below which a destination's share says nothing
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -23,22 +25,44 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def judge(figures: Mapping[str, int], troubles: Sequence[Trouble]) -> Judged:
-    """What an operator should know first."""
+    """What an operator should know first.
+
+    Args:
+        figures: a snapshot of the telemetry: sums of the last 60 s, and gauges.
+        troubles: destinations with errors in the last 5 minutes, the worst first.
+    """
     delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"]
-    ended = delivered + wrong
-    detail = _worst(troubles) if wrong else ""
-    if not ended:
+    if not delivered + wrong:
         return _quiet(figures)
-    share = wrong / ended
+    failing = [trouble for trouble in troubles if trouble.errors >= ENOUGH and share(trouble) >= REFUSING]
+    detail = _named(failing or troubles[:1]) if wrong else ""
     if not delivered:
-        text = f"Nothing was accepted in the last minute: {wrong:,} of {ended:,} attempts went wrong."
+        return Judged(
+            "bad", "Problem", f"Nothing was accepted in the last minute, {wrong:,} attempts went wrong.", detail
+        )
+    part = wrong / (delivered + wrong)
+    text = f"{_rate(delivered)} delivered, {part:.1%} of attempts went wrong."
+    if part >= BAD:
         return Judged("bad", "Problem", text, detail)
-    text = f"{_rate(delivered)} delivered; {share:.1%} of attempts went wrong."
-    if share >= BAD:
-        return Judged("bad", "Problem", text, detail)
-    if share >= WATCH:
+    if part >= WATCH or failing:
         return Judged("watch", "Watch", text, detail)
     return Judged("good", "Delivering", text)
+
+
+def share(trouble: Trouble) -> float:
+    """Which part of a destination's ended attempts went wrong."""
+    ended = trouble.errors + trouble.delivered
+    return trouble.errors / ended if ended else 1.0
+
+
+def code(outcome: Outcome) -> str:
+    """The reply code, or what came in its place."""
+    return str(outcome.code) if outcome.code is not None else outcome.result
+
+
+def answer(outcome: Outcome) -> str:
+    """Enhanced status and text, as received."""
+    return " ".join(part for part in (outcome.status, outcome.description) if part)
 
 
 def _quiet(figures: Mapping[str, int]) -> Judged:
@@ -55,19 +79,14 @@ def _quiet(figures: Mapping[str, int]) -> Judged:
 def _rate(count: int) -> str:
     """Messages of a minute, as one says it."""
     if count < 120:
-        return f"{count:,} message{'s' if count != 1 else ''} in the last minute"
+        return f"{count:,} message{'s' if count != 1 else ''} a minute"
     return f"{count / 60:,.0f} messages a second"
 
 
-def _worst(troubles: Sequence[Trouble]) -> str:
+def _named(troubles: Sequence[Trouble]) -> str:
     if not troubles:
         return ""
-    worst = troubles[0]
-    return f"Worst: {worst.domain}, {worst.errors:,} in 5 minutes, {code(worst.last.outcome)} {worst.last.outcome.description}"[
-        :200
-    ]
-
-
-def code(outcome: Outcome) -> str:
-    """The reply code, or what came in its place."""
-    return str(outcome.code) if outcome.code is not None else outcome.result
+    worst, more = troubles[0], len(troubles) - 1
+    others = f"; {more} more like it" if more else ""
+    said = f"{code(worst.last.outcome)} {answer(worst.last.outcome)}"[:120]
+    return f"{worst.domain[:80]} fails {share(worst):.0%}: {said}{others}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
+from nicegui.element import Element
 from starlette.requests import Request
 
 from gui.components.live import Live
@@ -18,11 +19,13 @@ class View(msgspec.Struct, frozen=True):
         machine: the running machine.
         request: the page's request; its query holds the view's filters, so that an address can be shared.
         live: calls the view's updates while somebody looks.
+        tools: the room in the header, for what selects what the view shows.
     """
 
     machine: Machine
     request: Request
     live: Live
+    tools: Element
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -39,7 +42,7 @@ class Page(msgspec.Struct, frozen=True):
         section: under which heading of the menu.
         icon: the drawing in the menu: an SVG path on a 20 by 20 grid, drawn as lines.
         key: the letter that goes there, after `g`.
-        build: draws it.
+        build: draws it; a function, or a class whose instance keeps what its updates need.
     """
 
     path: str
@@ -47,4 +50,4 @@ class Page(msgspec.Struct, frozen=True):
     section: str
     icon: str
     key: str
-    build: Callable[[View], None]
+    build: Callable[[View], object]

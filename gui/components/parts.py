@@ -7,7 +7,6 @@ from typing import Any
 
 from nicegui import ui
 from nicegui.element import Element
-from nicegui.elements import echart as _echart  # registers the ECharts module that chart.js imports
 
 from pipeline.telemetry import Figure
 

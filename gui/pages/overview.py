@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 from nicegui import ui
 from nicegui.element import Element
 
+from gui.components import drawing
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
-from gui.verdict import code, judge
+from gui.verdict import answer, code, judge, share
 from gui.view import Page, View
 from pipeline.series import STEPS
 from pipeline.telemetry import COUNTERS, DIMENSIONS, FIGURES, RANGES, Dimension, Range, Telemetry, Trouble
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
+LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
 NAMES: dict[Dimension, str] = {"ip": "MTA IP", "domain": "Domain", "tag": "Tag"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
 MOST = 8  # destinations with errors
@@ -35,8 +38,9 @@ class Choice(msgspec.Struct):
     def of(cls, query: Mapping[str, str]) -> Choice:
         """From an address; what cannot be used is left at its default."""
         choice = cls()
-        if (span := query.get("range")) in get_args(Range):
-            choice.span = span
+        for span in RANGES:
+            if query.get("range") == span:
+                choice.span = span
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
         for dimension in DIMENSIONS:
@@ -48,7 +52,7 @@ class Choice(msgspec.Struct):
     def address(self, **changes: Any) -> str:
         """The address that says this, with these changes."""
         chosen = msgspec.structs.replace(self, **changes)
-        query = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
+        query: dict[str, str] = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
         if chosen.span != "1m":
             query["range"] = chosen.span
         if chosen.lines != LINES:
@@ -62,11 +66,14 @@ class Overview:
     def __init__(self, view: View) -> None:
         self._telemetry: Telemetry = view.machine.telemetry
         self._choice = Choice.of(view.query)
-        self._selectors()
+        with view.tools:
+            self._selectors()
         self._verdict = Verdict()
         with ui.element("section").classes("card flow"):
             self._counters = Counters(COUNTERS, self._choice.lines, self._toggled)
-            self._ranges()
+            with ui.element("div").classes("chart-head"):
+                self._unit = ui.label(UNITS[self._choice.span]).classes("of")
+                self._ranges()
             self._chart = Chart()
             self._chart._props["lines"] = [{"name": figure.name, "label": figure.label} for figure in COUNTERS]
             self._chart._props["initial"] = self._points()
@@ -106,22 +113,28 @@ class Overview:
             clearable=True,
             on_change=lambda event: self._selected(dimension, event.value),
         )
-        select.props('dense outlined options-dense data-search input-debounce=0 popup-content-class="options"')
+        select.props('dense outlined options-dense input-debounce=0 popup-content-class="options"')
+        if dimension == "domain":
+            select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))
 
     def _selected(self, dimension: Dimension, key: Any) -> None:
-        key = str(key).strip()[:255] if key else None
+        key = self._meant(dimension, str(key).strip()[:255]) if key else None
         ui.navigate.to(self._choice.address(dimension=dimension if key else None, key=key))
+
+    def _meant(self, dimension: Dimension, typed: str) -> str:
+        """The key that was typed; where it is none, the most recently active one that has it in its name."""
+        keys = self._telemetry.keys(dimension)
+        return typed if typed in keys else next((key for key in keys if typed.lower() in key.lower()), typed)
 
     # -- the chart --------------------------------------------------------------------------------------------------
 
     def _ranges(self) -> None:
         with ui.element("div").classes("ranges").props('role=group aria-label="Range"'):
             self._buttons: dict[Range, Element] = {}
-            for span, label in (("1m", "1 min"), ("1h", "1 h"), ("24h", "24 h")):
-                button = Element("button").props(f"type=button data-range={span}")
-                button._text = label
-                button.on("click", lambda _, span=span: self._ranged(span))
+            for span, label in LABELS.items():
+                button = drawing.text("button", label).props(f"type=button data-range={span}")
+                button.on("click", functools.partial(self._ranged, span))
                 self._buttons[span] = button
         self._mark()
 
@@ -131,6 +144,7 @@ class Overview:
 
     def _ranged(self, span: Range) -> None:
         self._choice.span = span
+        self._unit.set_text(UNITS[span])
         self._mark()
         self._redraw()
 
@@ -149,7 +163,7 @@ class Overview:
         times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
-        return {"first": times[0], "step": step, "unit": UNITS[choice.span], "values": values}
+        return {"first": times[0], "step": step, "values": values}
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
@@ -182,13 +196,12 @@ class Overview:
 
     def _row(self, trouble: Trouble) -> dict[str, Any]:
         outcome = trouble.last.outcome
-        ended = trouble.errors + trouble.delivered
         return {
             "domain": trouble.domain,
             "errors": trouble.errors,
-            "share": round(100 * trouble.errors / ended) if ended else 100,
+            "share": round(100 * share(trouble)),
             "code": code(outcome),
-            "text": " ".join(filter(None, (outcome.status, outcome.description)))[:300],
+            "text": answer(outcome)[:300],
             "host": outcome.host or outcome.remote_ip or "",
             "time": trouble.last.time,
             "link": self._choice.address(dimension="domain", key=trouble.domain),
@@ -201,8 +214,7 @@ def _figures(*names: str) -> list[Any]:
 
 def _heading(text: str, of: str) -> None:
     with ui.element("div").classes("card-head"):
-        heading = Element("h2")
-        heading._text = text
+        drawing.text("h2", text)
         ui.label(of).classes("of")
 
 
@@ -210,7 +222,7 @@ PAGE = Page(
     path="/",
     title="Overview",
     section="Monitor",
-    icon="M3 16.500V9M8 16.500V4M13 16.500v-6M17.500 16.500v-9",
+    icon=drawing.BARS,
     key="o",
-    build=Overview,  # type: ignore[arg-type]
+    build=Overview,
 )

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from reactivex.subject import Subject
 
 from gui.components.live import Live
-from gui.serve import Web, _announce
+from gui.serve import Web, announce
 from operators.delivery import Delivery, Lease
 from operators.events import Assigned, Connecting, Event, Settled, Taken
 from operators.message import Message
@@ -65,7 +65,6 @@ class Stage:
         return self.now if self.now is not None else time.time()
 
     def message(self, domain: str, text: str | None = None) -> None:
-        _, share, code, status, answer = DOMAINS.get(domain, (1, 1.0, 550, "5.0.0", text or ""))
         message = Message(recipient=f"you@{domain}", tags=random.choice((["newsletter"], ["receipts"], [])))
         lease = Lease(id=next(self._ids), body=b"")
         delivery = Delivery(lease=lease, message=message, domain=domain, ip=f"192.0.2.{random.randint(10, 13)}")
@@ -129,7 +128,7 @@ async def main() -> None:
     settings = load(sys.argv[1:], None, None)
     stage = Stage(settings)
     web = Web(settings)
-    _announce(settings, await web.start(stage))
+    announce(settings, await web.start(stage))
     print("ready", flush=True)
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()

@@ -19,9 +19,9 @@ export default {
     this.chart.dispose();
   },
   methods: {
-    // {first: epoch s of the first slot, step: s, unit: text, values: {name: [count]}}
+    // {first: epoch s of the first slot, step: s, values: {name: [count]}}
     load(data) {
-      this.held = { first: data.first, step: data.step, unit: data.unit, values: data.values };
+      this.held = { first: data.first, step: data.step, values: data.values };
       this.count = Math.max(0, ...Object.values(data.values).map((values) => values.length));
       this.draw();
     },
@@ -64,19 +64,19 @@ export default {
       const style = getComputedStyle(document.documentElement);
       const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) => style.getPropertyValue(n).trim());
       const font = { color: text, fontFamily: "inherit", fontSize: 11 };
-      const { step, unit } = this.held;
+      const { step } = this.held;
       this.chart.setOption(
         {
           animation: false,
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-          grid: { left: 8, right: 14, top: 26, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
           xAxis: {
             type: "time", ...this.span(), axisLine: { lineStyle: { color: line } }, axisTick: { show: false },
             axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, step === 1) },
             splitLine: { show: false },
           },
           yAxis: {
-            type: "value", min: 0, minInterval: 1, name: unit, nameTextStyle: { ...font, align: "left" }, nameGap: 12,
+            type: "value", min: 0, minInterval: 1,
             axisLabel: { ...font, formatter: (value) => value.toLocaleString() }, splitLine: { lineStyle: { color: line } },
             splitNumber: 4,
           },

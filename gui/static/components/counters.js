@@ -10,7 +10,7 @@ export default {
         :aria-pressed="lines.includes(figure.name)" :data-counter="figure.name" :data-tip="figure.definition"
         @click="toggle(figure.name)">
         <span class="tile-label"><i class="swatch"></i>{{ figure.label }}</span>
-        <span class="tile-value">{{ shown(values[figure.name]) }}</span>
+        <span class="tile-value">{{ shown(values[figure.name]) }}<small v-if="figure.name === 'processed'">{{ rate(values.processed) }}</small></span>
       </button>
     </div>`,
   data() {
@@ -23,6 +23,7 @@ export default {
   },
   methods: {
     shown: (value) => (value === undefined ? "–" : value.toLocaleString()),
+    rate: (value) => (value ? (value / 60).toLocaleString(undefined, { maximumFractionDigits: value < 600 ? 1 : 0 }) + " / s" : ""),
     toggle(name) {
       this.lines = this.lines.includes(name) ? this.lines.filter((other) => other !== name) : [...this.lines, name];
       this.$emit("toggle", this.lines);
