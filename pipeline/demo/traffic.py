@@ -155,19 +155,28 @@ async def traffic(host: str, port: int, rate: float = RATE, connections: int = C
             senders.create_task(_keep_sending(writer, host, port, rate / connections))
 
 
+def _wanted() -> bool:
+    """This task was not cancelled. Up to Python 3.11 `asyncio.wait_for`, in aiosmtplib, may swallow that (gh-86296)."""
+    task = asyncio.current_task()
+    return task is None or not task.cancelling()
+
+
 async def _keep_sending(writer: Writer, host: str, port: int, rate: float) -> None:
-    while True:
+    while _wanted():
+        smtp = aiosmtplib.SMTP(hostname=host, port=port, start_tls=False, timeout=30)
         try:
-            async with aiosmtplib.SMTP(hostname=host, port=port, start_tls=False, timeout=30) as smtp:
-                await _send(smtp, writer, rate)
+            await smtp.connect()
+            await _send(smtp, writer, rate)
         except (aiosmtplib.SMTPException, OSError) as error:
             log.info("demo traffic waits", error=str(error)[:200])
             await asyncio.sleep(COME_AGAIN)
+        finally:
+            smtp.close()  # without QUIT, which in the middle of a message would be part of it
 
 
 async def _send(smtp: aiosmtplib.SMTP, writer: Writer, rate: float) -> None:
     due = time.monotonic()
-    while True:
+    while _wanted():
         mail = writer.write()
         await smtp.sendmail(mail.envelope, [mail.recipient], mail.source)
         now = time.monotonic()
