@@ -110,8 +110,9 @@ class House:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until the condition holds; the test's own time-out bounds it."""
-        while not condition():
-            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - what it waits for has no event
+                await asyncio.sleep(0)
 
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

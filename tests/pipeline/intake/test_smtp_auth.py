@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,11 +120,15 @@ async def test_passwords_are_masked_for_who_watches(house: House, certificate: P
 # -- where credentials come from
 
 
+async def openssl_hash(password: str) -> str:
+    process = await asyncio.create_subprocess_exec("openssl", "passwd", "-6", password, stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0].decode().strip()
+
+
 async def test_a_password_file_takes_hashes_of_openssl_and_argon2(tmp_path: Path) -> None:
     """spec: lines user:hash; a change counts at once."""
     path = tmp_path / "passwords"
-    command = ["openssl", "passwd", "-6", "secret"]
-    sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    sha = await openssl_hash("secret")
     argon = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("geheim")
     path.write_text(f"# users\njoe:{sha}\n\nann:{argon}\n")
     source = PasswordFile(path)
@@ -205,7 +208,7 @@ def test_the_forms_of_smtp_auth() -> None:
     assert isinstance(parse("", "joe", "secret"), Hardcoded)
     assert isinstance(parse("https://host/path"), Http)
     for bad in ("hardcoded://joe", "hardcoded://joe:", "ftp://x", "file://relative", "joe:secret"):
-        with pytest.raises(ValueError, match="^smtp-auth: ") as raised:
+        with pytest.raises(ValueError, match=r"^smtp-auth: ") as raised:
             parse(bad)
         assert "secret" not in str(raised.value)
 
