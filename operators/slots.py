@@ -137,6 +137,8 @@ class Slots:
             self._evict()
             return Wait(f"{self.maximum} connections in all")
         target = self._choose(ip, targets, limits, now)
+        if isinstance(target, Skipped) and mine.open:
+            return Wait(target.why, target.until)  # a receiver that takes no further connection still takes mail
         if not isinstance(target, Target):
             return target
         slot = Slot(lane, ip, target, limits)

@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._owner, self._transport = owner, transport
         self._phase = Phase.IDLE
         self._parser = ReplyParser()
-        self._sent = 0
+        self._sent = 0  # bytes, from the first MAIL on
         self._dirty = False  # a transaction broke off: RSET before the next one
         self._surplus = False  # more answers than commands
         self._blocked = False  # the transport wants no more for now

@@ -159,8 +159,9 @@ class Transport:
         self._report(Connecting(time=time.time(), **_where(slot)))
         try:
             transport, peer = await Dialogue(target, slot.ip, wish).open()
-        except Failed as error:
-            self._report(Disconnected(time=time.time(), reason=_why(error.outcome), messages=0, **_where(slot)))
+        except BaseException as error:
+            reason = _why(error.outcome) if isinstance(error, Failed) else "quit"
+            self._report(Disconnected(time=time.time(), reason=reason, messages=0, **_where(slot)))
             raise
         connection = Connection(self, slot, transport, peer)
         self._connections.add(connection)

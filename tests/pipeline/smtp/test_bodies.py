@@ -14,7 +14,7 @@ from operators.outcome import Next
 from operators.wire import normalise
 from pipeline.smtp.connection import CHUNK
 from tests.support.receiver import Receiver
-from tests.support.sender import SOURCE, Sender, to
+from tests.support.sender import SOURCE, Sender, to, until
 
 PIECES = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"\xe9", b"text", b"MAIL FROM:<a@b>", b"DATA"]), max_size=30
@@ -36,7 +36,9 @@ def test_any_body_arrives_as_it_was_sent(source: bytes) -> None:
     asyncio.run(arrives(source))
 
 
-@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\r.\r\r", b"\r\n.\r", b"\r\n.\n", b"\n\n.\r\n", b"\r\n.\r\n"])
+@pytest.mark.parametrize(
+    "end", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\r.\r\r", b"\r\n.\r", b"\r\n.\n", b"\n\n.\r\n", b"\r\n.\r\n"]
+)
 async def test_no_end_of_data_in_a_body_makes_a_second_message(end: bytes) -> None:
     """SMTP smuggling, outward (CVE-2023-51764 and kin)."""
     await arrives(b"Subject: one\r\n\r\nbody" + end + b"MAIL FROM:<x@y>\r\nRCPT TO:<z@y>\r\nDATA\r\nsmuggled" + end)
@@ -97,9 +99,7 @@ async def test_an_answer_in_the_middle_of_the_message_ends_it() -> None:
     """A receiver may have seen enough; the connection cannot go on after that."""
     async with Receiver({"DATA": [b"354 go ahead\r\n"]}, read_data=False) as receiver, Sender(to(receiver)) as sender:
         sending = asyncio.create_task(sender.send(b"x" * 9_000_000))
-        while not receiver.commands or receiver.commands[-1][1] != "DATA":
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        await until(lambda: "DATA" in receiver.verbs())
         await receiver.say("552 5.3.4 enough\r\n")
         outcome = await sending
         assert (outcome.state, outcome.code, outcome.next) == ("message", 552, Next.FAIL)
