@@ -21,7 +21,7 @@ from pipeline.telemetry import COUNTERS, DIMENSIONS, FIGURES, RANGES, Dimension,
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
 LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
-NAMES: dict[Dimension, str] = {"ip": "MTA IP", "domain": "Domain", "tag": "Tag"}
+NAMES: dict[Dimension, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
 MOST = 8  # destinations with errors
 
@@ -96,8 +96,6 @@ class Overview:
         with ui.element("div").classes("selectors"):
             for dimension in DIMENSIONS:
                 self._selector(dimension)
-            if self._choice.key:
-                ui.link("Show all", self._choice.address(dimension=None, key=None)).classes("clear")
 
     def _selector(self, dimension: Dimension) -> None:
         chosen = self._choice.key if self._choice.dimension == dimension else None
@@ -107,12 +105,12 @@ class Overview:
         select = ui.select(
             sorted(keys),
             value=chosen,
-            label=NAMES[dimension],
             with_input=True,
             new_value_mode="add-unique",
             clearable=True,
             on_change=lambda event: self._selected(dimension, event.value),
         )
+        select.props(f'placeholder="All {NAMES[dimension]}" aria-label="Show one of the {NAMES[dimension]}"')
         select.props('dense outlined options-dense input-debounce=0 popup-content-class="options"')
         if dimension == "domain":
             select.props("data-search")

@@ -30,7 +30,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") help();
   else if (event.key === "g") going = Date.now();
   else if (event.key === "/") {
-    const field = document.querySelector(".stage [data-search] input, .stage input[data-search], .stage input[type=search]");
+    const field = document.querySelector(".stage input[data-search]") ?? document.querySelector(".stage input[type=search]");
     if (field) event.preventDefault(), field.focus(), field.select();
   }
 });
