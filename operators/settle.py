@@ -19,6 +19,7 @@ from operators.settlement import Park, Retry, Settlement
 from operators.stage import Done, Report, Stage, handover, unreported
 
 Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
+Notify = Callable[[Delivery, float], tuple[str, bytes] | None]
 PUT_OFF = 60.0  # seconds until a message comes back whose end could not be worked out
 _encode = msgspec.json.Encoder().encode
 
@@ -30,6 +31,7 @@ def settle(
     clock: Callable[[], float],
     scheduler: abc.SchedulerBase,
     report: Report = unreported,
+    notify: Notify = lambda delivery, when: None,
     again: float = 1.0,
 ) -> Stage:
     """Ends each lease, and hands on the delivery when the queue has confirmed that.
@@ -41,12 +43,13 @@ def settle(
         clock: epoch seconds.
         scheduler: times the tries against a queue that fails.
         report: told when the queue fails.
+        notify: the (queue, body) of the notification that a message's end owes its sender, or None.
         again: seconds between those tries.
     """
 
     def start(delivery: Delivery, done: Done) -> None:
         try:
-            settlement = plan(delivery, queues, lifetime, clock())
+            settlement = plan(delivery, queues, lifetime, clock(), notify)
         except Exception as error:  # a lease is always settled: unchanged, later
             report("settle", delivery, error)
             settlement = Settlement(then=Retry(delivery.lease.body, clock() + PUT_OFF))
@@ -63,7 +66,13 @@ def settle(
     return handover("settle", start, report, ended=True)
 
 
-def plan(delivery: Delivery, queues: dict[str, str], lifetime: float, now: float) -> Settlement:
+def plan(
+    delivery: Delivery,
+    queues: dict[str, str],
+    lifetime: float,
+    now: float,
+    notify: Notify = lambda delivery, when: None,
+) -> Settlement:
     """What replaces the message on the queue, by its outcome. `now` is epoch seconds."""
     outcome, message = delivery.outcome, delivery.message
     assert outcome is not None
@@ -75,7 +84,8 @@ def plan(delivery: Delivery, queues: dict[str, str], lifetime: float, now: float
         return Settlement(then=Retry(delivery.lease.body, outcome.until or now))
     publish = copies(delivery, queues, now)
     if outcome.next is not Next.RETRY:
-        return Settlement(publish)
+        notice = notify(delivery, now)
+        return Settlement([*publish, notice] if notice else publish)
     at = outcome.until or now
     until = timestamp(deadline(message, delivery.lease, lifetime, now))
     body = tried(message, outcome, now) | {"nextattempt": {"time": timestamp(at)}, "maxdelivertime": until}

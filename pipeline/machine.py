@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import random
 import time
+import uuid
 from collections.abc import Callable, Sequence
 
+import msgspec
 import reactivex as rx
 import structlog
 from reactivex import Observable
@@ -21,6 +23,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
 from operators.assign import assign
+from operators.bounce import bounce
 from operators.compose import compose
 from operators.conclude import conclude
 from operators.decode import decode
@@ -119,7 +122,9 @@ class Machine:
             self.floods.detect(self._rules, failed),
             conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record(self.log.attempt, time.time, failed),
-            settle(self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed),
+            settle(
+                self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed, self._notify
+            ),
             tap("settled", self._settled, failed),
             tap("freed", self.lanes.settled, failed),
         )
@@ -167,6 +172,17 @@ class Machine:
 
     def _assigned(self, delivery: Delivery) -> None:
         self.report(Assigned(time=time.time(), delivery=delivery))
+
+    def _notify(self, delivery: Delivery, when: float) -> tuple[str, bytes] | None:
+        """The notification that a message's end owes its sender, and the queue it goes to."""
+        if delivery.message.dsn is None:
+            return None
+        message_id = f"{uuid.uuid4().hex}@{self.settings.server_id}"
+        properties = bounce(delivery, self.settings.server_id, message_id, when)
+        if properties is None:
+            return None
+        own = (delivery.message.queues or {}).get("dsn", self.settings.rabbitmq_dsn or self.settings.rabbitmq_outbox)
+        return (own, msgspec.json.encode(properties)) if own else None
 
     def _redirected(self, delivery: Delivery, from_ip: str) -> None:
         self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))

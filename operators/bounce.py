@@ -1,0 +1,120 @@
+"""bounce: the delivery status notification that a sender asked for (RFC 3461, RFC 3464). Pure functions.
+
+None is sent for the null sender, with NOTIFY=NEVER, or where nobody asked: so a bounce never bounces.
+"""
+
+from __future__ import annotations
+
+from email.message import EmailMessage, Message
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.parser import BytesHeaderParser
+from email.policy import SMTP, compat32
+from email.utils import formatdate
+from typing import Any
+
+from operators.delivery import Delivery
+from operators.message import Invalid, mime_properties, timestamp
+from operators.outcome import Next, Outcome
+
+ACTIONS = {Next.FAIL: ("FAILURE", "failed"), Next.DELIVERED: ("SUCCESS", "relayed")}  # RFC 3464 2.3.3
+
+
+def bounce(delivery: Delivery, hostname: str, message_id: str, when: float) -> dict[str, Any] | None:
+    """The notification as a message's properties, or None where none is owed.
+
+    Success is told only where the receiver offers no DSN itself, as `relayed` (RFC 3461 6.2.1).
+
+    Args:
+        delivery: with its outcome.
+        hostname: the reporting MTA.
+        message_id: for the notification.
+        when: epoch seconds.
+    """
+    message, outcome = delivery.message, delivery.outcome
+    assert outcome is not None
+    if message.dsn is None or not message.envelope or outcome.next not in ACTIONS:
+        return None
+    wish, action = ACTIONS[outcome.next]
+    wishes = {part.strip().upper() for part in (message.dsn.notify or "").split(",")}
+    if wish not in wishes or (action == "relayed" and outcome.dsn):
+        return None
+    mail = _report(delivery, outcome, action, hostname, when)
+    mail["Message-ID"] = f"<{message_id}>"
+    source = mime_properties(mail.as_bytes(policy=SMTP))
+    own = {"message-id": message_id, "received": timestamp(when), "hostname": hostname}
+    return {"recipient": message.envelope, "envelope": "", **own, **source}
+
+
+def _report(delivery: Delivery, outcome: Outcome, action: str, hostname: str, when: float) -> MIMEMultipart:
+    """multipart/report: for people, for programs, and what was sent (RFC 6522)."""
+    mail = MIMEMultipart("report")
+    mail.set_param("report-type", "delivery-status")
+    mail["From"] = f"Mail Delivery System <postmaster@{hostname}>"
+    mail["To"] = str(delivery.message.envelope)
+    mail["Subject"] = "Undelivered mail" if action == "failed" else "Mail was relayed"
+    mail["Date"] = formatdate(when)
+    mail["Auto-Submitted"] = "auto-replied"  # RFC 3834 5
+    mail.attach(MIMEText(_text(delivery, outcome, action), "plain", "utf-8"))
+    mail.attach(_status(delivery, outcome, action, hostname, when))
+    mail.attach(_original(delivery))
+    return mail
+
+
+def _text(delivery: Delivery, outcome: Outcome, action: str) -> str:
+    said = " ".join(str(part) for part in (outcome.code, outcome.status, outcome.description) if part)
+    who = f" {outcome.host}" if outcome.host else ""
+    if action == "relayed":
+        return f"Your mail to {delivery.message.recipient} was handed to{who}, which sends no notifications itself.\r\n"
+    return f"Your mail to {delivery.message.recipient} could not be delivered.\r\n\r\n{who.strip()} said: {said}\r\n"
+
+
+def _status(delivery: Delivery, outcome: Outcome, action: str, hostname: str, when: float) -> Message:
+    """message/delivery-status: fields for the message, then for the recipient (RFC 3464 2.2, 2.3)."""
+    message, wish = delivery.message, delivery.message.dsn
+    assert wish is not None
+    whole, one = EmailMessage(compat32), EmailMessage(compat32)
+    whole["Reporting-MTA"] = f"dns; {hostname}"
+    if wish.envid:
+        whole["Original-Envelope-Id"] = wish.envid
+    if delivery.lease.queued:
+        whole["Arrival-Date"] = formatdate(delivery.lease.queued)
+    if wish.orcpt:
+        one["Original-Recipient"] = wish.orcpt
+    one["Final-Recipient"] = f"rfc822; {message.recipient}"
+    one["Action"] = action
+    one["Status"] = outcome.status or _status_of(outcome)
+    if outcome.host:
+        one["Remote-MTA"] = f"dns; {outcome.host}"
+    if outcome.code:
+        one["Diagnostic-Code"] = f"smtp; {outcome.code} {outcome.status or ''} {outcome.description}".replace("  ", " ")
+    one["Last-Attempt-Date"] = formatdate(when)
+    part = Message(compat32)
+    part["Content-Type"] = "message/delivery-status"
+    part.set_payload([whole, one])
+    return part
+
+
+def _status_of(outcome: Outcome) -> str:
+    """An enhanced status where the receiver gave none (RFC 3463)."""
+    if outcome.next is Next.DELIVERED:
+        return "2.0.0"
+    if outcome.result == "timeout":
+        return "4.4.7"  # delivery time expired
+    return {"dns": "5.1.2", "connect": "5.4.1", "bind": "5.3.0", "rcptto": "5.1.1"}.get(outcome.state, "5.0.0")
+
+
+def _original(delivery: Delivery) -> Message:
+    """The message itself where RET=FULL asks for it, else its header."""
+    try:
+        source = delivery.source or delivery.message.source()
+    except (Invalid, ValueError):
+        source = b""
+    full = delivery.message.dsn is not None and (delivery.message.dsn.ret or "").upper() == "FULL"
+    if full:
+        part = Message(compat32)
+        part["Content-Type"] = "message/rfc822"
+        part.set_payload([BytesHeaderParser(policy=compat32).parsebytes(source)])
+        return part
+    head = source.partition(b"\r\n\r\n")[0]
+    return MIMEText(head.decode("utf-8", "replace"), "rfc822-headers", "utf-8")
