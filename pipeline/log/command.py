@@ -108,7 +108,7 @@ def _follow(query: LogQuery, filters: Filters, options: argparse.Namespace) -> N
     out = printer(options.format, live=True)
     page = _newest(query, filters, options)
     _show(page, out)
-    shown = {id_of for record in page.records if (id_of := repr(record))}
+    shown = {repr(record) for record in page.records}  # what came between the two is in both
     try:
         while True:
             out([record for record in follower.poll() if repr(record) not in shown])
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     filters.add_argument("--since", type=moment, metavar="TIME", help="15m, 1h, 2d ago, or 2026-11-22T13:45")
     filters.add_argument("--until", type=moment, metavar="TIME", help="likewise")
     for name, help in _FILTERS.items():
-        filters.add_argument(f"--{name}", metavar="X", help=help, type=int if name == "code" else str)
+        filters.add_argument(f"--{name}", metavar="X", help=help, type=_code if name == "code" else str)
     parser.add_argument("--received", action="store_true", help="ask the received-log")
     parser.add_argument("--limit", type=_limit, default=100, help=f"newest records to show, at most {MOST:,}")
     parser.add_argument("--follow", "-f", action="store_true", help="go on with what comes")
@@ -160,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=("table", *FORMATS), default="table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all that pass to a file")
     return parser
+
+
+def _code(text: str) -> int:
+    if not re.fullmatch(r"[2-5][0-9][0-9]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no SMTP code: 200 to 599")
+    return int(text)
 
 
 def _limit(text: str) -> int:

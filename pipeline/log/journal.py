@@ -103,7 +103,7 @@ class Journal:
 
     async def close(self) -> None:
         """Write what is in memory, unless the disk is gone, and end the thread."""
-        if self._batch is not None or self._lines:
+        if (self._batch is not None or self._lines) and not self._stuck:
             self._quiet = self._loop.create_future()
             await self._quiet
         self._watch.cancel()

@@ -2,8 +2,8 @@
 
 DuckDB reads JSON Lines and Parquet as one table (`source`). Every method blocks: call it in a thread
 (`asyncio.to_thread`); DuckDB lets go of the GIL while it works, and each call has a cursor of its own. Bounds: MEMORY
-for everything that runs at once, THREADS, MOST records a page, SERIES values a count. What does not fit ends in
-`LogQueryFailed`, and never in a file of spilled rows.
+for all queries that run at once (an export has as much for itself), THREADS, MOST records a page, SERIES values a
+count. What does not fit ends in `LogQueryFailed`, and never in a file of spilled rows.
 """
 
 # ruff: noqa: S608 - SQL is put together from the schema's names and fixed clauses; every value is a parameter.
@@ -32,6 +32,10 @@ FORMATS = {"json": "FORMAT json", "csv": "FORMAT csv, HEADER", "parquet": "FORMA
 COUNT_BY = ("result", "state", "next", "code", "domain", "mta_ip", "lane", "host", "instance", "tls", "tag")
 
 Result = TypeVar("Result")
+
+
+_Run = Callable[[duckdb.DuckDBPyConnection, Files], Result]
+_Asked = tuple[Result, list[str]]
 
 
 class LogQueryFailed(Exception):
@@ -76,14 +80,7 @@ class LogQuery:
     """
 
     def __init__(self, send_log: Path | None, received_log: Path | None = None) -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": THREADS,
-            "memory_limit": MEMORY,
-            "temp_directory": "",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        self._database = duckdb.connect(":memory:", config=config)
+        self._database = _open(THREADS)
         self._sent = Source(send_log, Attempt)
         self._received = Source(received_log, Reception)
 
@@ -144,10 +141,12 @@ class LogQuery:
             sql = f"COPY (SELECT {shown} FROM {table} WHERE {condition}) TO $target ({FORMATS[kind]})"
             cursor.execute(sql, {**parameters, **given, "target": part})
 
+        # One thread: with several, DuckDB keeps rows in memory until their turn to be written has come.
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
-            _, warnings = self._ask(source, run)
+            with _open(1) as database:
+                _, warnings = self._ask(source, run, database)
             Path(part).replace(path)
         finally:
             Path(part).unlink(missing_ok=True)
@@ -187,10 +186,8 @@ class LogQuery:
         page = found[seen : seen + limit]
         return Page(page, _position(found[: seen + limit]) if len(found) > seen + limit else None, warnings)
 
-    def _ask(
-        self, source: Source, run: Callable[[duckdb.DuckDBPyConnection, Files], Result]
-    ) -> tuple[Result, list[str]]:
-        with self._database.cursor() as cursor:
+    def _ask(self, source: Source, run: _Run[Result], own: duckdb.DuckDBPyConnection | None = None) -> _Asked[Result]:
+        with (own or self._database).cursor() as cursor:
             try:
                 return source.steady(cursor, lambda files: run(cursor, files))
             except (duckdb.Error, OSError) as error:
@@ -218,6 +215,18 @@ class Follower:
     def close(self) -> None:
         """Stop looking."""
         self._tail.close()
+
+
+def _open(threads: int) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that fetches no extensions and spills nothing to disk."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": threads,
+        "memory_limit": MEMORY,
+        "temp_directory": "",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    return duckdb.connect(":memory:", config=config)
 
 
 def records(answer: duckdb.DuckDBPyConnection, record: type[Record]) -> list[Record]:

@@ -40,7 +40,7 @@ def printer(kind: str, live: bool = False) -> Printer:
 
 
 def say_counts(counts: Sequence[Count], kind: str) -> None:
-    """Print counts: as a table with a column for each value, or a line for each count."""
+    """Print counts, a line each."""
     if kind == "json":
         for count in counts:
             _say(msgspec.json.encode(count).decode())
@@ -50,13 +50,10 @@ def say_counts(counts: Sequence[Count], kind: str) -> None:
         rows.writerow(Count.__struct_fields__)
         rows.writerows((count.time.isoformat(), _for_tty(count.value or ""), count.count) for count in counts)
         return
-    values = list(dict.fromkeys(count.value for count in counts))
-    table = Table("time", *(Text(visible(value or "-")) for value in values), box=None)
-    cells: dict[str, dict[str | None, int]] = {}
+    table = Table("time", "value", box=None)
+    table.add_column("count", justify="right")
     for count in counts:
-        cells.setdefault(_local(count), {})[count.value] = count.count
-    for time, found in cells.items():
-        table.add_row(time, *(f"{found.get(value, 0):,}" for value in values))
+        table.add_row(_local(count), Text(visible(count.value or "-")), f"{count.count:,}")
     _console().print(table)
 
 
