@@ -13,7 +13,7 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 
-from pipeline.demo.internet import MTA_IPS
+from pipeline.demo.providers import MTA_IPS
 from pipeline.demo.traffic import traffic
 from settings import Settings, StartError
 from settings.values import HostPort

@@ -23,10 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.demo.providers import PROVIDERS, Provider
+from pipeline.demo.providers import MTA_IPS, PROVIDERS, Provider
 from pipeline.demo.receiver import Receiver
 
-MTA_IPS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 TRIES = 20  # ports that are tried, where one is free on some addresses and taken on others
 
 

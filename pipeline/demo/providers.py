@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+MTA_IPS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")  # that the demo's mail leaves from
+
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """How a server words its replies, as SMTP lines. `{ip}`, `{rcpt}`, `{domain}`, `{host}`, `{id}` are filled in."""

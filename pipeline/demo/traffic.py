@@ -6,12 +6,11 @@ Owns a few connections to intake. When intake is away or refuses, the senders wa
 from __future__ import annotations
 
 import asyncio
-import email.policy
 import math
 import random
 import time
-from email.message import EmailMessage
-from email.utils import formataddr, formatdate, make_msgid
+from email.header import Header
+from email.utils import formatdate, make_msgid
 
 import aiosmtplib
 import msgspec
@@ -86,6 +85,9 @@ SENTENCES = (
     "Nobody who tried it has brought it back.",
     ".A line that begins with a dot, as lines may.",
 )
+BOUNDARY = "=_the-other-form"
+_HEAD = "Content-Type: text/"
+_CODED = "; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 _DOMAINS = tuple((domain, p.weight / len(p.taken)) for p in PROVIDERS for domain in p.taken)
 
 
@@ -115,25 +117,34 @@ class Writer:
             "first": first.title(), "other": pick.choice(FIRST).title(), "thing": pick.choice(THINGS),
             "day": pick.choice(DAYS), "number": pick.randrange(10_000, 99_999),
         }  # fmt: skip
-        message = self._compose(sender, recipient, subject.format(**words), opening.format(**words))
-        message["x-mq-tag"] = f"{tag},{sender.domain.partition('.')[0]}"
+        fields = {
+            "From": f"{sender.name} <hello@{sender.domain}>",
+            "To": recipient,
+            "Subject": _encoded(subject.format(**words)),
+            "Date": formatdate(),
+            "Message-ID": make_msgid(domain=sender.domain),
+            "x-mq-tag": f"{tag},{sender.domain.partition('.')[0]}",
+        }
         if sender.ip:
-            message["x-mq-ip"] = sender.ip
-        return Mail(f"bounces@{sender.domain}", recipient, message.as_bytes())
+            fields["x-mq-ip"] = sender.ip
+        return Mail(f"bounces@{sender.domain}", recipient, self._compose(fields, opening.format(**words)))
 
-    def _compose(self, sender: Sender, recipient: str, subject: str, opening: str) -> EmailMessage:
-        message = EmailMessage(email.policy.SMTP)
-        message["From"] = formataddr((sender.name, f"hello@{sender.domain}"))
-        message["To"] = recipient
-        message["Subject"] = subject
-        message["Date"] = formatdate()
-        message["Message-ID"] = make_msgid(domain=sender.domain)
+    def _compose(self, fields: dict[str, str], opening: str) -> bytes:
+        """MIME by hand: `email.message.EmailMessage` takes 2 ms for it, a seventh of a processor at 70 a second."""
         lines = [opening, "", *self._random.choices(SENTENCES, k=self._random.choice((2, 5, 20, 80)))]
-        message.set_content("\n".join(lines) + "\n")
-        if self._random.random() < 0.6:
-            body = "".join(f"<p>{line}</p>\n" for line in lines if line)
-            message.add_alternative(f"<html><body><h1>{opening}</h1>\n{body}</body></html>\n", subtype="html")
-        return message
+        text = f"{_HEAD}plain{_CODED}" + "\r\n".join(lines)
+        fields["MIME-Version"] = "1.0"
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        if self._random.random() < 0.4:
+            return f"{head}{text}\r\n".encode()
+        body = "".join(f"<p>{line}</p>\r\n" for line in lines if line)
+        html = f"{_HEAD}html{_CODED}<html><body><h1>{opening}</h1>\r\n{body}</body></html>"
+        kind = f'Content-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n'
+        return f"{head}{kind}--{BOUNDARY}\r\n{text}\r\n--{BOUNDARY}\r\n{html}\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def _encoded(text: str) -> str:
+    return text if text.isascii() else Header(text, "utf-8").encode(linesep="\r\n")
 
 
 def pace(rate: float, now: float) -> float:
@@ -178,7 +189,7 @@ async def _send(smtp: aiosmtplib.SMTP, writer: Writer, rate: float) -> None:
     due = time.monotonic()
     while _wanted():
         mail = writer.write()
-        await smtp.sendmail(mail.envelope, [mail.recipient], mail.source)
+        await smtp.sendmail(mail.envelope, [mail.recipient], mail.source, mail_options=["BODY=8BITMIME"])
         now = time.monotonic()
         due = max(due + 1 / pace(rate, now), now - 1)  # one that fell behind does not come in a burst
         await asyncio.sleep(max(0.0, due - now))

@@ -16,8 +16,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from operators.delivery import Route
 from operators.routes import Found
 from pipeline.demo import start
-from pipeline.demo.internet import MTA_IPS, Internet
-from pipeline.demo.providers import PROVIDERS, Provider
+from pipeline.demo.internet import Internet
+from pipeline.demo.providers import MTA_IPS, PROVIDERS, Provider
 from pipeline.demo.traffic import SENDERS, Writer, pace, traffic
 from pipeline.dns import Resolver
 from settings import Settings, load
