@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from operators.addresses import valid_path
 from operators.message import TIME_FORMAT, Invalid, Message, seconds, timestamp
 from pipeline.intake.refusal import Refusal
 
@@ -43,6 +44,8 @@ def extract(head: bytes, now: float) -> tuple[bytes, Properties]:
     properties: Properties = {}
     for name, value in _FIELD.findall(head):
         _read(name.decode("ascii").lower(), value, properties, now)
+    if "hostname" not in properties.get("smarthost", {"hostname": ""}):
+        raise Refusal("554 5.6.0 x-mq-smarthost-hostname: needed beside other x-mq-smarthost fields")
     return _FIELD.sub(b"", head), properties
 
 
@@ -102,7 +105,7 @@ def _addresses(value: str, now: float) -> list[str]:
 
 def _envelope(value: str, _: float) -> str:
     address = value.removeprefix("<").removesuffix(">")
-    if address and not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", address):
+    if address and not valid_path(address):
         raise ValueError("an address, or <> for the null sender")
     return address
 

@@ -17,6 +17,8 @@ from pipeline.intake.dialogue import Dialogue
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import MOST_RECIPIENTS, Transaction, bodies, ids_of, reply
 
+MOST_RESERVED = 4_000_000  # octets set aside for a SIZE that was announced: a slow client shall not hold more idle
+
 
 class Session(Dialogue):
     """A connection that mail comes in on."""
@@ -82,7 +84,7 @@ class Session(Dialogue):
             raise Refusal("503 5.5.1 MAIL and RCPT come first")
         account = content.Account(shared.room, shared.settings.smtp_maxsize)
         try:
-            await account.need(max(transaction.mail.size, content.CHUNK))
+            await account.need(min(max(transaction.mail.size, content.CHUNK), MOST_RESERVED))
             await self.push("354 End with CRLF.CRLF")
             raw = await content.read(self._reader, lambda octets: self._keep(account, octets))
             await self._take(transaction, raw, account)
@@ -119,7 +121,7 @@ class Session(Dialogue):
         source, properties, transaction_id = self._message(transaction, content.clean(raw))
         if count > 1 and count * len(source) > self.shared.most_copied:
             raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
-        await account.need((count + 1) * len(source))
+        await account.need((count + 3) * len(source))  # as it came, as text, as JSON, and each recipient's
         ids = ids_of(transaction_id, count)
         await self._publish(bodies(transaction, ids, source, properties), self._tell(transaction, ids, len(raw)))
         return reply(ids)

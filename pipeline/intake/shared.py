@@ -69,9 +69,9 @@ class Shared:
         self.local_queue = settings.rabbitmq_local or ""
         self.ids = Ids(settings.server_id)
         self.dates = Dates()
-        # A message is held as it came and as JSON: the largest one must fit whatever else is on its way.
-        self.room = Room(max(_LEAST_ROOM, 4 * settings.smtp_maxsize))
-        self.most_copied = self.room.size // 2
+        # The largest message must fit: it is held as it came, as text and as JSON (see `Session._queue`).
+        self.room = Room(max(_LEAST_ROOM, 5 * settings.smtp_maxsize))
+        self.most_copied = self.room.size // 4
         self._is_local = is_local
         self._empty: asyncio.Event | None = None
 

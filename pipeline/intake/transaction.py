@@ -5,6 +5,7 @@ The common part is encoded once, however many recipients there are: each message
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import itertools
 import time
@@ -57,7 +58,8 @@ class Dates:
         """(RFC 5322 date, queue timestamp) in UTC of these epoch seconds."""
         if int(now) != self._second:
             self._second = int(now)
-            self._texts = (email.utils.formatdate(self._second), timestamp(self._second))
+            moment = datetime.datetime.fromtimestamp(self._second, datetime.UTC)
+            self._texts = (email.utils.format_datetime(moment), timestamp(self._second))
         return self._texts
 
 

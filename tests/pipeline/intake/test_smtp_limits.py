@@ -85,6 +85,26 @@ async def test_a_silent_client_is_told_and_closed(house: House) -> None:
     assert not house.queued()
 
 
+async def test_a_byte_now_and_then_does_not_hold_the_session(house: House) -> None:
+    """In DATA only every further 64 KiB set the timer back."""
+    await house.open(smtp_timeout="200ms")
+    caller = await house.call()
+    await caller.says("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA")
+    async with asyncio.timeout(20):
+        while house.intake.connections:
+            caller.send(b"x")
+            await asyncio.sleep(0.01)
+    assert not house.queued()
+
+
+async def test_the_largest_message_fits(house: House) -> None:
+    """Whatever smtp-maxsize is, the memory set aside is enough for one of that size."""
+    await house.open(smtp_maxsize="60MB")
+    caller = await house.call()
+    content = b"\r\n" + b"y" * (60_000_000 - 4) + b"\r\n"
+    assert (await caller.mail(content + b".\r\n", options=" SIZE=60000000")).startswith("250")
+
+
 class Slow:
     """A queue that answers when it is told to."""
 

@@ -36,7 +36,7 @@ async def test_a_message_becomes_one_json_with_everything_that_is_known_of_it(ho
         "hostname": "mx.example.com",
         "mime": "Received: from client.example ([127.0.0.1])\r\n"
         f"\tby mx.example.com with ESMTP id {id_};\r\n"
-        "\tTue, 14 Nov 2023 22:13:20 -0000\r\n"
+        "\tTue, 14 Nov 2023 22:13:20 +0000\r\n"
         "Subject: hello\r\n\r\nworld\r\n",
     }
 
