@@ -73,6 +73,7 @@ class Machine:
         self.scheduler = AsyncIOScheduler(self.loop)
         self._events: Subject[Event] = Subject()
         self._running: list[DisposableBase] = []
+        self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
         self._underway = 0
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
@@ -154,7 +155,7 @@ class Machine:
 
     def _listens(self, ip: str, port: int) -> bool:
         """Mail sent there would come back to us."""
-        return (ip, port) in self.intake.addresses
+        return (ip, port) in self._listening
 
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
@@ -248,6 +249,7 @@ class Machine:
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         self._listen(changes, lambda _: self.lanes.reconsider())
         await self.intake.start()
+        self._listening = frozenset(self.intake.addresses)
         self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
 
     def _listen(self, source: Observable[object], act: Callable[..., None]) -> None:
