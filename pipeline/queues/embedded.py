@@ -260,9 +260,12 @@ class EmbeddedQueue:
             elif not lane:
                 ready, waiting = (ready, waiting + n) if waits else (ready + n, waiting)
         lent = self._lending.lent
+        # Of those whose time had come when they were lent. A clock set back, or a flush, may have moved them since.
+        lent_waiting = min(self._lending.lent_waiting, waiting)
+        lent_ready = lent - self._lending.lent_parked - lent_waiting
         return Figures(
-            ready=max(0, ready + due - (lent - self._lending.lent_parked)),
-            waiting=max(0, waiting - due),
+            ready=max(0, ready - lent_ready + max(0, due - lent_waiting)),
+            waiting=max(0, waiting - max(due, lent_waiting)),
             unsettled=lent,
             parked=dict(self._lending.parked),
             other=other,

@@ -94,6 +94,11 @@ class Lending:
         return len(self._loans)
 
     @property
+    def lent_waiting(self) -> int:
+        """Those of them that had waited for their time."""
+        return self._waited
+
+    @property
     def lent_parked(self) -> int:
         """Those of them that are parked in the file."""
         return self._out.total()

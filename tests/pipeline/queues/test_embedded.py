@@ -304,6 +304,17 @@ async def test_a_clock_that_jumps_back_stalls_nothing(embedded_desk: Desk, clock
     assert [lease.body for lease in await embedded_desk.next()] == [b"waits"]
 
 
+async def test_the_figures_hold_while_the_clock_is_set_back(embedded_desk: Desk, clock: Clock) -> None:
+    """A message that was lent when its time had come does not wait for it again."""
+    embedded_desk.consume()
+    await embedded_desk.publish(b"m", delay=60)
+    clock.now += 61
+    await embedded_desk.lent(1)
+    clock.now -= 61
+    figures = await embedded_desk.queue.figures()
+    assert (figures.ready, figures.waiting, figures.unsettled) == (0, 0, 1)
+
+
 # Looking into it
 
 
