@@ -61,7 +61,7 @@ class Receiver:
     extensions: Sequence[str] = EXTENSIONS
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
-    read_data: bool = True  # False: it never reads what comes after DATA
+    read_data: bool = True  # False: it reads one byte of what comes after DATA, and no more
     messages: list[Mail] = field(default_factory=list)
     commands: list[tuple[int, str]] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)
@@ -154,6 +154,7 @@ class _Session:
 
     async def data(self) -> None:
         if not self.server.read_data:
+            self.server.raw += await self.reader.read(1)
             self.writer.transport.pause_reading()
             await asyncio.sleep(3600)
         lines = []

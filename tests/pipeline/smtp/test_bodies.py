@@ -95,14 +95,22 @@ async def test_a_receiver_that_stops_reading_times_out() -> None:
         assert outcome.sent_data < 9_000_000 and "duplicate" not in outcome.description
 
 
-async def test_an_answer_in_the_middle_of_the_message_ends_it() -> None:
-    """A receiver may have seen enough; the connection cannot go on after that."""
+@pytest.mark.parametrize(
+    ("answer", "result", "code", "next"),
+    [
+        ("552 5.3.4 enough", "error", 552, Next.FAIL),
+        ("421 4.3.2 bye", "error", 421, Next.RETRY),
+        ("250 taken", "invalid", 250, Next.RETRY),
+    ],
+)
+async def test_an_answer_in_the_middle_of_the_message_ends_it(answer, result, code, next) -> None:
+    """A receiver may have seen enough, but cannot have taken it; the connection cannot go on after that."""
     async with Receiver({"DATA": [b"354 go ahead\r\n"]}, read_data=False) as receiver, Sender(to(receiver)) as sender:
         sending = asyncio.create_task(sender.send(b"x" * 9_000_000))
-        await until(lambda: "DATA" in receiver.verbs())
-        await receiver.say("552 5.3.4 enough\r\n")
+        await until(lambda: receiver.raw.endswith(b"x"))
+        await receiver.say(f"{answer}\r\n")
         outcome = await sending
-        assert (outcome.state, outcome.code, outcome.next) == ("message", 552, Next.FAIL)
+        assert (outcome.state, outcome.result, outcome.code, outcome.next) == ("message", result, code, next)
         assert sender.kinds()[-1] == "Disconnected"
 
 

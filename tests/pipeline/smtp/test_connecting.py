@@ -127,9 +127,11 @@ async def test_all_hosts_refusing_for_good_is_final() -> None:
 
 async def test_one_host_that_may_yet_take_it_makes_it_a_retry(nobody: Target) -> None:
     """A 5xx of one host is not final while another was not heard."""
-    async with Receiver({"greeting": "554 go away"}) as rude, Sender((*to(rude), nobody)) as sender:
-        assert (await sender.send()).next is Next.RETRY
-        assert (await sender.send()).next is Next.RETRY  # now it is being skipped
+    async with Receiver({"greeting": "554 go away"}) as rude:
+        for targets in ((*to(rude), nobody), (nobody, *to(rude))):
+            async with Sender(targets) as sender:
+                assert (await sender.send()).next is Next.RETRY
+                assert (await sender.send()).next is Next.RETRY  # now it is being skipped
 
 
 async def test_an_ip_that_is_not_ours_cannot_be_bound() -> None:
@@ -214,9 +216,10 @@ async def test_tls_below_1_2_is_not_used() -> None:
     assert context(True).minimum_version is context(False).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-async def test_plain_text_after_the_answer_to_starttls_is_dropped() -> None:
+@pytest.mark.parametrize("plain", [b"250-injected\r\n250 AUTH PLAIN\r\n", b"250-injected\r\n", b"injec"])
+async def test_plain_text_after_the_answer_to_starttls_is_dropped(plain: bytes) -> None:
     """STARTTLS injection: what a stranger put there would else count as the receiver's secure answer."""
-    injected = b"220 go ahead\r\n250-injected\r\n250 AUTH PLAIN\r\n"
+    injected = b"220 go ahead\r\n" + plain
     tls = server_context(trustme.CA())
     async with Receiver({"STARTTLS": [injected]}, ("PIPELINING",), tls) as receiver, Sender(to(receiver)) as sender:
         outcome = await sender.send()
