@@ -10,6 +10,7 @@ reads a bare LF as the end of a command.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import re
@@ -38,7 +39,7 @@ logging.getLogger("mail.log").disabled = True  # aiosmtpd's: it writes what clie
 Command = Callable[[Any, str], Awaitable[None]]
 
 
-class Dialogue(SMTP):
+class Dialogue(SMTP, abc.ABC):
     """A connection from greeting to close."""
 
     commands: ClassVar[Mapping[str, Command]] = {}
@@ -88,13 +89,13 @@ class Dialogue(SMTP):
             self._close()
 
     @property
+    @abc.abstractmethod
     def idle(self) -> bool:
         """Between two transactions."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def reset(self) -> None:
         """Forget the transaction."""
-        raise NotImplementedError
 
     def heard(self) -> None:
         """Set the timer back. Noted only, the timer looks when it fires: setting one anew takes 2 microseconds."""
