@@ -395,3 +395,34 @@ async def test_a_consumer_that_fails_on_one_message_gets_the_others(desk: Desk) 
     await desk.publish(*bodies(3))
     assert [lease.body for lease in await desk.next(3)] == bodies(3)
     assert [str(failure) for failure in failures] == ["broken"]
+
+
+async def test_what_is_given_back_overtakes_what_is_about_to_be_lent(desk: Desk) -> None:
+    """Also what has been taken from the queue already, and waits for the loop's next turn."""
+    await desk.publish(*bodies(400))
+
+    def work(lease: Lease) -> None:
+        if lease.body == b'{"n":0}' and not lease.redelivered:
+            desk.queue.settle(lease, Settlement(give_back=True), lambda error: None)
+
+    desk.consume(1000, work)
+    leases = await desk.next(401)
+    assert [lease.redelivered for lease in leases].index(True) < 300
+
+
+async def test_the_order_holds_while_messages_come_and_credit_returns(desk: Desk) -> None:
+    """Whether one is lent from memory or from the file, it is lent once, and in its turn."""
+    number, most = 0, 2000
+
+    def publish(error: Exception | None = None) -> None:
+        nonlocal number
+        if number < most:
+            number += 1
+            desk.queue.publish([("outbox", b"%d" % number)], publish)
+
+    desk.consume(8, lambda lease: desk.queue.settle(lease, Settlement(), lambda error: None))
+    for _ in range(20):
+        publish()
+    leases = await desk.next(most)
+    await desk.nothing_more()
+    assert [int(lease.body) for lease in leases] == list(range(1, most + 1))
