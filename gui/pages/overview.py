@@ -84,7 +84,7 @@ class Overview:
             with ui.element("section").classes("card now"):
                 _heading("Messages", "now")
                 self._messages = Gauges(_figures("in_memory", "parked", "waiting"))
-                _heading("Connections", "now")
+                _heading("Connections", "now, of the whole machine" if self._choice.dimension else "now")
                 self._connections = Gauges(_figures("attempting", "active", "idle"), bar=True)
         self._refresh()
         view.live.each(self._refresh)
@@ -185,11 +185,10 @@ class Overview:
         for name in ("level", "word", "text", "detail"):
             self._verdict.show(name, getattr(verdict, name))
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
-        for gauges, names in (
-            (self._messages, ("in_memory", "parked", "waiting")),
-            (self._connections, ("attempting", "active", "idle")),
-        ):
-            gauges.show("values", {name: figures[name] for name in names})
+        waiting = None if self._choice.dimension else figures["waiting"]  # known of the whole machine only
+        messages = {"in_memory": figures["in_memory"], "parked": figures["parked"], "waiting": waiting}
+        self._messages.show("values", messages)
+        self._connections.show("values", {name: figures[name] for name in ("attempting", "active", "idle")})
         self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
 
     def _row(self, trouble: Trouble) -> dict[str, Any]:

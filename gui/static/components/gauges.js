@@ -14,5 +14,5 @@ export default {
         </div>
       </dl>
     </div>`,
-  methods: { shown: (value) => (value === undefined ? "–" : value.toLocaleString()) },
+  methods: { shown: (value) => (value == null ? "–" : value.toLocaleString()) },
 };

@@ -1,0 +1,85 @@
+"""The stage as a process of its own: NiceGUI has one application a process."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+class Stage:
+    """A running console over scripted events."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        arguments = ["--data-dir", str(folder), "--www-ip", "127.0.0.1", "--www-port", str(self.port), *options]
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("stage.py")), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready\n", self.process.communicate()
+
+    def say(self, command: str) -> None:
+        """Give the stage a command."""
+        assert self.process.stdin
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, command: str) -> str:
+        """Give the stage a command, and return its answer."""
+        self.say(command)
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def stop(self) -> str:
+        """End it; what it wrote to the terminal."""
+        with contextlib.suppress(BrokenPipeError):
+            self.say("stop")
+        return self.process.communicate(timeout=20)[1]
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def new_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """Starts stages, and stops them."""
+    started: list[Stage] = []
+
+    def start(*options: str, port: int | None = None) -> Stage:
+        started.append(Stage(tmp_path, *options, port=port))
+        return started[-1]
+
+    yield start
+    for stage in started:
+        if stage.process.poll() is None:
+            stage.stop()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A console with traffic and a past; the password is `secret`."""
+    running = Stage(tmp_path_factory.mktemp("console"), "--www-password", "secret", "--server-id", "mx1.example")
+    running.say("flow")
+    yield running
+    running.stop()

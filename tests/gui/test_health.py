@@ -1,0 +1,72 @@
+"""What other programs ask."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from gui.health import TOP, routes
+from operators.delivery import Delivery, Lease
+from operators.events import Settled, Taken
+from operators.message import Message
+from operators.outcome import Next, Outcome
+from pipeline.telemetry import FIGURES, Telemetry
+
+
+def client(figures: Any = lambda: None) -> tuple[TestClient, Telemetry]:
+    telemetry = Telemetry()
+    app = FastAPI()
+    app.include_router(routes(SimpleNamespace(telemetry=telemetry, queue=SimpleNamespace(figures=figures))))  # type: ignore[arg-type]
+    return TestClient(app), telemetry
+
+
+def deliver(telemetry: Telemetry, domain: str) -> None:
+    delivery = Delivery(lease=Lease(id=1, body=b""), message=Message(), domain=domain)
+    outcome = Outcome(state="message", result="accepted", next=Next.DELIVERED, attempted=True)
+    now = telemetry._clock()
+    telemetry.count(Taken(time=now, delivery=delivery))
+    telemetry.count(Settled(time=now, delivery=delivery, outcome=outcome))
+
+
+def test_a_process_that_answers_lives() -> None:
+    """Whatever else is wrong."""
+    assert client()[0].get("/healthz").text == "ok\n"
+
+
+def test_it_is_ready_while_the_queue_answers() -> None:
+    """What is wrong is said in general words, since anybody may ask."""
+
+    async def broken() -> None:
+        raise OSError("amqp://user:password@host")
+
+    assert client()[0].get("/readyz").status_code == 200
+    answer = client(broken)[0].get("/readyz")
+    assert answer.status_code == 503
+    assert answer.text == "the queue does not answer\n"
+
+
+def test_prometheus_reads_every_figure() -> None:
+    """Counters since start, gauges now."""
+    browser, telemetry = client()
+    deliver(telemetry, "example.com")
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert {f"mailrace_{name}" for name in FIGURES} <= set(families)
+    assert families["mailrace_delivered"].samples[0].value == 1
+    assert families["mailrace_delivered"].type == "counter"
+    assert families["mailrace_in_memory"].type == "gauge"
+
+
+def test_the_labels_are_bounded_and_the_rest_is_other() -> None:
+    """However many domains there are."""
+    browser, telemetry = client()
+    for number in range(300):
+        deliver(telemetry, f'd{number}"\n.example')
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    samples = {sample.labels["domain"]: sample.value for sample in families["mailrace_domain_delivered"].samples}
+    assert len(samples) == TOP + 1
+    assert samples["other"] == 300 - TOP
+    assert sum(samples.values()) == 300
