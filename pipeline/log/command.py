@@ -41,9 +41,11 @@ def logs(settings: LogFiles, argv: Sequence[str]) -> int:
     """Run the command; returns the exit code: 0 fine, 1 the log cannot be read, 2 wrong usage."""
     try:
         options = _options(argv)
-    except (_Usage, UnknownFilter) as error:
+    except _Usage as error:
         print(f"mailrace logs: {error}", file=sys.stderr)
         return 2
+    except SystemExit:  # --help
+        return 0
     query = LogQuery(settings.send_log, settings.received_log)
     try:
         _answer(query, options)

@@ -1,5 +1,6 @@
 """Writing the delivery log."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - small files, and a disk that is waited for
 from __future__ import annotations
 
 import asyncio
