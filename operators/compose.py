@@ -47,7 +47,9 @@ def source_of(message: Message) -> bytes:
     else:
         try:
             source = normalise(message.source())
-        except (binascii.Error, UnicodeEncodeError):
+        except Invalid:
+            raise
+        except ValueError:  # of base64, and of text that is no Unicode
             raise Invalid("mime: is not what mime-encoding says") from None
     return change(source, message.headers) if message.headers else source
 

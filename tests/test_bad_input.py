@@ -1,6 +1,7 @@
 """Bad input, and the one line that the user gets for it: what is wrong, where, and what is allowed.
 
-A table for each door: configuration, command line. Each row is a sentence of the program; a changed word fails.
+A table for each door: configuration, command line, JSON on the queue; SMTP has its own beside the intake's tests,
+`test_bad_smtp.py`. Each row is a sentence of the program; a changed word fails.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import reactivex as rx
 
 import mailrace
+from operators.compose import compose
+from operators.decode import decode
+from operators.delivery import Delivery, Lease
+from operators.expire import expire
+from operators.outcome import Next
 
 # -- Configuration: (what is given, the lines that the user gets); FILE stands for the file's path. ------------------
 
@@ -199,6 +206,47 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (["cluster"], 1, "cluster: this instance is alone: clusters come with a later version"),
 ]
 
+
+# -- JSON on the queue: (the body, what becomes of it, the description in its result). --------------------------------
+
+FROM_QUEUE: list[tuple[bytes, Next, str]] = [
+    (b"", Next.REFUSE, "body: not JSON: Input data was truncated"),
+    (b"hello", Next.REFUSE, "body: not JSON: JSON is malformed: invalid character (byte 0)"),
+    (b'{"recipient": "a@b.example"', Next.REFUSE, "body: not JSON: Input data was truncated"),
+    (b'["a@b.example"]', Next.REFUSE, "body: not a JSON object but list"),
+    (b'"a@b.example"', Next.REFUSE, "body: not a JSON object but str"),
+    (b"null", Next.REFUSE, "body: not a JSON object but NoneType"),
+    (b"[" * 4000, Next.REFUSE, "body: not JSON: maximum recursion depth exceeded while deserializing an object"),
+    (b"{" + b" " * 5000 + b"}", Next.REFUSE, "body of 5002 bytes: at most 4096 are taken"),
+    (b"{}", Next.FAIL, "recipient: '' is no address"),
+    (b'{"recipient": 7}', Next.FAIL, "recipient: expected `str`, got `int`"),
+    (b'{"recipient": "nobody"}', Next.FAIL, "recipient: 'nobody' is no address"),
+    (b'{"recipient": "a@b.example\\r\\nRCPT TO:<c@d.example>"}', Next.FAIL,
+     "recipient: 'a@b.example\\r\\nRCPT TO:<c@d.example>' is no address"),
+    (b'{"recipient": "a@b.example", "envelope": "x\\u0000@y.example"}', Next.FAIL,
+     "envelope: 'x\\x00@y.example' is no address"),
+    (b'{"recipient": "a@b.example", "mime": 7}', Next.FAIL, "mime: expected `str | object`, got `int`"),
+    (b'{"recipient": "a@b.example", "retries": ["soon"]}', Next.FAIL, "retries[0]: expected `int`, got `str`"),
+    (b'{"recipient": "a@b.example", "ips": "127.0.0.1"}', Next.FAIL, "ips: expected `array | null`, got `str`"),
+    (b'{"recipient": "a@b.example", "smarthost": {"port": 25}}', Next.FAIL,
+     "smarthost: object missing required field `hostname`"),
+    (b'{"recipient": "a@b.example", "maxdelivertime": "tomorrow"}', Next.FAIL,
+     "'tomorrow' is no time: YYYY-MM-DD HH:MM:SS in UTC"),
+    (b'{"recipient": "a@b.example", "nextattempt": {"time": "12:00"}}', Next.FAIL,
+     "'12:00' is no time: YYYY-MM-DD HH:MM:SS in UTC"),
+    (b'{"recipient": "a@b.example", "mime": "\xc3\xa4", "mime-encoding": "base64"}', Next.FAIL,
+     "mime: is not what mime-encoding says"),
+    (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
+     "mime.titel: there is no such part: from, to, cc, subject, text, html, headers, attachments"),
+    (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
+     "mime.attachments[0].content: is not base64"),
+    (b'{"recipient": "a@b.example", "headers": {"drop": ["X"]}}', Next.FAIL,
+     "headers: no change 'drop': there are remove, replace, update, prepend, append"),
+    (b'{"recipient": "a@b.example", "headers": {"append": {"X": "1\\r\\nBcc: z@z.example"}}}', Next.FAIL,
+     "headers: the value of X has a line break or NUL in it"),
+    (b'{"recipient": "a@b.example", "headers": {"append": {"X Y": "1"}}}', Next.FAIL, "headers: 'X Y' is no header name"),
+]  # fmt: skip
+
 Run = Callable[[list[str]], tuple[int, list[str]]]
 
 
@@ -244,3 +292,13 @@ def test_bad_command_line(run: Run, tmp_path: Path, arguments: list[str], code: 
     """Wrong usage is 2, what cannot be done is 1; one line each."""
     directory = ["--data-dir", str(tmp_path)] if arguments[:1] in (["send"], ["queue"]) else []
     assert run([*arguments, *directory]) == (code, [f"mailrace: {line.replace('DIR', str(tmp_path))}"])
+
+
+@pytest.mark.parametrize(("body", "then", "description"), FROM_QUEUE, ids=lambda value: repr(value)[:40])
+def test_bad_json_on_the_queue(body: bytes, then: Next, description: str) -> None:
+    """What is no message is refused, what cannot be sent is given up; each says why in its result."""
+    out: list[Delivery] = []
+    stages = [decode(4096, lambda: 0.0), expire(3600, lambda: 1_800_000_000.0), compose()]
+    rx.of(Lease(1, body)).pipe(*stages).subscribe(out.append)
+    assert out[0].outcome is not None
+    assert (out[0].outcome.next, out[0].outcome.description) == (then, description)

@@ -11,10 +11,11 @@ import time
 import msgspec
 
 from pipeline.queues.embedded import EmbeddedQueue
+from tests.bench.table import Row, markdown
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 
-DOMAINS = 10_000
+DOMAINS, MB = 10_000, 2**20
 
 
 def body(number: int, size: int = 2048) -> bytes:
@@ -44,8 +45,8 @@ async def fill(path: pathlib.Path, messages: int, group: int = 2000) -> None:
     await queue.close()
 
 
-def measure(messages: int = 1_000_000, seconds: float = 60.0) -> list[tuple[str, str]]:
-    """Rows for the table: what, and the figure."""
+def rows(messages: int = 1_000_000, seconds: float = 60.0) -> list[Row]:
+    """For the table: time to start, and resident memory."""
     with tempfile.TemporaryDirectory() as name, Mailbox() as mailbox:
         folder = pathlib.Path(name)
         program = Program(folder, delivery_sink=f"127.0.0.1:{mailbox.port}", ip_maxconnections=0)
@@ -58,10 +59,14 @@ def measure(messages: int = 1_000_000, seconds: float = 60.0) -> list[tuple[str,
                 most = max(most, program.resident())
                 time.sleep(0.2)
             sent = mailbox.total
-        what = f"{messages:,} mails of 2 KB queued, flowing to {DOMAINS:,} domains at {sent / elapsed:.0f}/s"
+        flowing = f"{messages:,} mails of 2 KB queued, flowing to {DOMAINS:,} domains"
         return [
-            (f"start with {messages:,} mails of 2 KB queued", f"{started:.1f} s"),
-            (f"resident memory with {what}", f"{most / 2**20:.0f} MB"),
+            Row(f"start with {messages:,} mails of 2 KB queued", f"{started:.1f} s", f"{started / 5:.0%} of 5 s"),
+            Row(
+                f"resident memory, {flowing}",
+                f"{most / MB:.0f} MB at {sent / elapsed:.0f}/s",
+                f"{most / MB / 300:.0%} of 300 MB",
+            ),
         ]
 
 
@@ -70,5 +75,4 @@ if __name__ == "__main__":
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     asked = parser.parse_args()
-    for what, figure in measure(asked.messages, asked.seconds):
-        print(f"{what}: {figure}")
+    print(markdown(rows(asked.messages, asked.seconds)))

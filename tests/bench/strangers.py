@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 import time
 
+from tests.bench.table import Row, markdown
 from tests.support.source import Source
 from tests.support.strangers import HOSTS, STRANGERS, scene
 
@@ -41,17 +42,12 @@ def healthy_rate(strangers: bool, rate: int, seconds: float) -> float:
         return stage.mailbox.total / seconds
 
 
-def measure(rate: int = 200, seconds: float = 15.0) -> list[tuple[str, str]]:
-    """Rows for the table: what, and the ratio."""
+def rows(rate: int = 200, seconds: float = 15.0) -> list[Row]:
+    """For the table: the healthy domain's rate, and its ratio to the rate alone."""
     alone, beside = healthy_rate(False, rate, seconds), healthy_rate(True, rate, seconds)
-    return [
-        (
-            f"a healthy domain's rate beside one that hangs, one that refuses, one that crawls, {rate}/s offered to each side",
-            f"{beside / alone:.0%} of its rate alone ({alone:.0f}/s)",
-        )
-    ]
+    what = f"a healthy domain beside three that hang, refuse and crawl, {rate}/s offered to it and to them"
+    return [Row(what, f"{beside:.0f}/s", f"{beside / alone:.0%} of its rate alone")]
 
 
 if __name__ == "__main__":
-    for what, figure in measure():
-        print(f"{what}: {figure}")
+    print(markdown(rows()))

@@ -1,0 +1,20 @@
+"""All benchmarks, as the table of the README. `python -m tests.bench [name ...]`; some take minutes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+
+from tests.bench import bounded, queue, relay, strangers
+from tests.bench.table import Row, markdown
+
+BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
+    "relay": relay.rows,
+    "queue": queue.rows,
+    "strangers": strangers.rows,
+    "bounded": bounded.rows,
+}
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(BENCHES)
+    print(markdown(row for name in wanted for row in BENCHES[name]()), flush=True)
