@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.log.database import connect
 from pipeline.log.names import JSON_LINES, PART, leftovers, parquet_name, rotated
 from pipeline.log.schema import Record, columns
 
@@ -75,12 +76,7 @@ def to_parquet(path: Path, target: Path, record: type[Record]) -> int:
     They stay in the order they were written in, which is that of time but for milliseconds, so row groups are
     narrow in time without a sort. Raises OSError and `duckdb.Error`.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": MEMORY,
-        "temp_directory": "",
-    }
-    with duckdb.connect(":memory:", config=config) as database:
+    with connect(1, MEMORY) as database:
         found = database.execute(
             _COPY, {"path": str(path), "columns": columns(record), "target": str(target)}
         ).fetchone()

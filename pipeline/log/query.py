@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import duckdb
 import msgspec
 
+from pipeline.log.database import connect
 from pipeline.log.filters import EVERYTHING, Filters, utc, where
 from pipeline.log.schema import Attempt, Reception, Record
 from pipeline.log.source import Files, Source
@@ -80,7 +81,7 @@ class LogQuery:
     """
 
     def __init__(self, send_log: Path | None, received_log: Path | None = None) -> None:
-        self._database = _open(THREADS)
+        self._database = connect(THREADS, MEMORY)
         self._sent = Source(send_log, Attempt)
         self._received = Source(received_log, Reception)
 
@@ -145,7 +146,7 @@ class LogQuery:
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
-            with _open(1) as database:
+            with connect(1, MEMORY) as database:
                 _, warnings = self._ask(source, run, database)
             Path(part).replace(path)
         finally:
@@ -215,18 +216,6 @@ class Follower:
     def close(self) -> None:
         """Stop looking."""
         self._tail.close()
-
-
-def _open(threads: int) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that fetches no extensions and spills nothing to disk."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": threads,
-        "memory_limit": MEMORY,
-        "temp_directory": "",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    return duckdb.connect(":memory:", config=config)
 
 
 def records(answer: duckdb.DuckDBPyConnection, record: type[Record]) -> list[Record]:

@@ -17,17 +17,11 @@ from rich.text import Text
 
 from pipeline.log.query import Count
 from pipeline.log.schema import Attempt, Reception, Record
+from pipeline.log.text import visible
 
 Printer = Callable[[Sequence[Record]], None]
 
 WIDE = 200  # columns of a table that goes into a file or a pipe
-
-
-def visible(text: str) -> str:
-    """The text with every character that a terminal might act on as `\\u001b`."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
 def printer(kind: str, live: bool = False) -> Printer:
@@ -131,7 +125,3 @@ def _for_tty(text: str) -> str:
 
 def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDE)
-
-
-def _escaped(letter: str) -> str:
-    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else "\N{REPLACEMENT CHARACTER}"

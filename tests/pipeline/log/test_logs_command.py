@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.log import schema
 from pipeline.log.command import duration, logs, moment
-from pipeline.log.render import visible
+from pipeline.log.text import visible
 from tests.pipeline.log.records import TIME, accepted, delivery, refused
 
 ROOT = Path(__file__).parents[3]
