@@ -72,7 +72,7 @@ class Frame:
             self._menu(page)
             with tag("div", "stage"):
                 tools = self._header(page)
-                with tag("main", "view"):
+                with tag("div", "view"):
                     page.build(View(machine=self._machine, request=request, live=live, tools=tools))
         self._keys()
 

@@ -6,10 +6,13 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+from playwright.async_api import Browser, Page, async_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -83,3 +86,28 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     running.say("flow")
     yield running
     running.stop()
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    """A real headless Chromium."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def visitor(chromium: Browser) -> Callable[..., Awaitable[Page]]:
+    """Opens a page of a console, logged in, in a browser of its own."""
+
+    async def visit(stage: Stage, path: str = "/", width: int = 1440, height: int = 900, **options: Any) -> Page:
+        context = await chromium.new_context(viewport={"width": width, "height": height}, **options)
+        page = await context.new_page()
+        await page.goto(stage.url + "/login?redirect_to=" + quote(path, safe=""))
+        await page.fill("#password", "secret")
+        await page.click("button[type=submit]")
+        await page.wait_for_selector(".tile-value")
+        return page
+
+    return visit

@@ -140,6 +140,7 @@ async def main() -> None:
         elif line == "hostile":
             stage.hostile()
         elif line == "open":
+            await asyncio.sleep(0.5)
             print(f"open {len(Live.open)}", flush=True)
     for task in tasks:
         task.cancel()
