@@ -117,13 +117,13 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.IDLE:
             self._quit_for, self._phase = reason, Phase.QUITTING
             self.deadline = self._owner.clock() + QUIT_WAIT * self._owner.factor
-            self._transport.write(b"QUIT\r\n")
+            self._write(b"QUIT\r\n")
         elif self._phase in (Phase.DIALOGUE, Phase.BODY):
             self._quit_for = reason
 
     def drop(self, reason: str) -> None:
         """Close it with QUIT and without waiting for the answer; it must be idle."""
-        self._transport.write(b"QUIT\r\n")
+        self._write(b"QUIT\r\n")
         self._transport.close()
         self._phase = Phase.CLOSED
         self._owner.gone(self, reason)
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
         assert self._chunks is not None
         self._await("block")
         self.deadline = min(self.deadline, self._latest)
-        while not self._blocked and self._phase is Phase.BODY:
+        while not self._blocked and self._phase is Phase.BODY and not self._transport.is_closing():
             chunk = next(self._chunks, None)
             if chunk is None:
                 self._phase = Phase.DIALOGUE
@@ -348,5 +348,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._owner.clock() + PATIENCE[stage] * self._owner.factor
 
     def _write(self, data: bytes) -> None:
-        self._sent += len(data)
-        self._transport.write(data)
+        """Send; on a connection that is going away it does nothing, `connection_lost` is about to come."""
+        if not self._transport.is_closing():  # uvloop raises there
+            self._sent += len(data)
+            self._transport.write(data)
