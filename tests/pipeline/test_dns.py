@@ -37,7 +37,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def resolver(zone: NameServer, clock: Clock) -> AsyncIterator[Resolver]:
-    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=0.2, dns_attempts=2, clock=clock)
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], clock=clock)
+    yield resolver
+    await resolver.close()
+
+
+@pytest.fixture
+async def impatient(zone: NameServer) -> AsyncIterator[Resolver]:
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=0.2, dns_attempts=2)
     yield resolver
     await resolver.close()
 
@@ -69,12 +76,9 @@ async def test_the_hosts_of_a_domain_are_its_mx(zone: NameServer, resolver: Reso
     zone.add("mx1.test", "A", "127.0.1.1", "127.0.1.2")
     zone.add("mx1.test", "AAAA", "::1")
     zone.add("mx2.test", "A", "127.0.2.1")
-    assert await targets(resolver, "a.test") == [
-        ("mx1.test", "127.0.1.1"),
-        ("mx1.test", "::1"),
-        ("mx1.test", "127.0.1.2"),
-        ("mx2.test", "127.0.2.1"),
-    ]
+    first, second, third, last = await targets(resolver, "a.test")
+    assert {first, third} == {("mx1.test", "127.0.1.1"), ("mx1.test", "127.0.1.2")}  # name servers turn them round
+    assert (second, last) == (("mx1.test", "::1"), ("mx2.test", "127.0.2.1"))
 
 
 async def test_domains_with_the_same_mx_are_one_group(zone: NameServer, resolver: Resolver):
@@ -136,18 +140,18 @@ async def test_nxdomain(resolver: Resolver):
 
 
 @pytest.mark.parametrize("trouble", [Trouble.SERVFAIL, Trouble.REFUSED, Trouble.GARBAGE])
-async def test_a_failing_name_server(zone: NameServer, resolver: Resolver, trouble: Trouble):
+async def test_a_failing_name_server(zone: NameServer, impatient: Resolver, trouble: Trouble):
     """Retried: it may answer later."""
     zone.trouble("a.test", trouble)
-    state, _, then = await outcome(resolver, "a.test")
+    state, _, then = await outcome(impatient, "a.test")
     assert (state, then) == ("dns", Next.RETRY)
 
 
-async def test_a_silent_name_server(zone: NameServer, resolver: Resolver):
-    """Asked `dns-attempts` times, then a time-out that is retried."""
+async def test_a_silent_name_server(zone: NameServer, impatient: Resolver):
+    """Asked `dns-attempts` times at most, then a time-out that is retried."""
     zone.trouble("a.test", Trouble.SILENCE)
-    assert await outcome(resolver, "a.test") == ("dns", "timeout", Next.RETRY)
-    assert zone.queries["a.test", "MX"] == 2
+    assert await outcome(impatient, "a.test") == ("dns", "timeout", Next.RETRY)
+    assert 1 <= zone.queries["a.test", "MX"] <= 2
 
 
 async def test_no_name_server():
@@ -188,6 +192,7 @@ async def test_an_mx_that_no_name_can_be(zone: NameServer, resolver: Resolver):
     zone.add("a.test", "MX", r"10 a\032b\000\010.test.", "20 mx.test.")
     zone.add("mx.test", "A", "127.0.1.1")
     assert await targets(resolver, "a.test") == [("mx.test", "127.0.1.1")]
+    assert {name for name, _ in zone.queries} == {"a.test", "mx.test"}
 
 
 async def test_an_mx_to_ourselves(zone: NameServer):
@@ -377,24 +382,24 @@ async def test_memory_is_bounded(zone: NameServer):
 
 
 async def test_questions_at_once_are_bounded(zone: NameServer):
-    """More look-ups than QUESTIONS take turns; all are answered."""
+    """No more than QUESTIONS are under way; the others wait for their turn."""
     asked: list[bytes] = []
     reached = asyncio.Event()
-    answer = zone.answer
 
-    def late(wire: bytes, over_tcp: bool = False) -> bytes | None:
+    def silent(wire: bytes, over_tcp: bool = False) -> bytes | None:
         asked.append(wire)
-        if len(asked) >= QUESTIONS:
+        if len(asked) == QUESTIONS:
             reached.set()
-        return None if len(asked) <= QUESTIONS else answer(wire, over_tcp)
+        return None
 
-    zone.answer = late  # type: ignore[method-assign]
-    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=1.0, dns_attempts=2)
+    zone.answer = silent  # type: ignore[method-assign]
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=60)
     found = asyncio.gather(*(find(resolver, f"{n}.test") for n in range(QUESTIONS + 100)))
     await reached.wait()
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(asked) == QUESTIONS
+    await resolver.close()
     assert len(await found) == QUESTIONS + 100
 
 
