@@ -82,7 +82,7 @@ class Database:
         consistent = {"postgresql": "REPEATABLE READ"}.get(self._engine.dialect.name)
         source = self._engine.execution_options(isolation_level=consistent) if consistent else self._engine
         with self._errors(), source.begin() as connection:
-            return self._read(connection)
+            return self._read(connection).indexed()
 
     # -- changes --------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Database:
             for order, flood in enumerate([*named, *(rule for rule in snapshot.floods if rule not in named)], 1):
                 if isinstance(flood, Flood) and flood.order != order:
                     self._store(connection, flood, flood.model_copy(update={"order": order}), who, now)
-            return self._read(connection)
+            return self._read(connection).indexed()
 
     def merge(
         self, entries: Sequence[tuple[str, Mapping[str, Any]]], who: Who, now: float
@@ -136,7 +136,7 @@ class Database:
                 except Invalid as error:
                     result = f"error: {error}"
                 done.append(result)
-            return done, self._read(connection)
+            return done, self._read(connection).indexed()
 
     def sweep(self, now: float) -> Snapshot:
         """Remove the pauses and redirects that have ended, and the oldest audit records. Raises `Unavailable`."""
@@ -146,7 +146,7 @@ class Database:
                 if rule.ended(now):
                     self._delete(connection, rule, Who("mailrace"), now, "end")
             audit.trim(connection)
-            return self._read(connection)
+            return self._read(connection).indexed()
 
     def records(self, limit: int) -> list[audit.Record]:
         """The newest changes, newest first. Raises `Unavailable`."""
@@ -158,7 +158,7 @@ class Database:
     def _change(self, change: Callable[[sa.Connection, Snapshot], Rule]) -> Change:
         with self._writing() as connection:
             rule = change(connection, self._read(connection))
-            return Change(rule, self._read(connection))
+            return Change(rule, self._read(connection).indexed())
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:

@@ -55,10 +55,6 @@ class Rule(BaseModel):
         """The rule as JSON values, whole but for what is write-only."""
         return self.model_dump(mode="json")
 
-    def natural_key(self) -> tuple[Any, ...]:
-        """The values of `identity`."""
-        return tuple(getattr(self, name) for name in self.identity)
-
     def ended(self, now: float) -> bool:
         """Whether its end (`until`) is past at `now`, epoch seconds."""
         until: datetime.datetime | None = getattr(self, "until", None)

@@ -61,8 +61,12 @@ def _expression(source: str) -> Matcher:
         search = re2.compile(source, options).search
     except re2.error as error:
         raise ValueError(f"does not compile: {_reason(error)}; allowed is RE2 syntax, without look-around") from None
-    # Answers are kept as received: bytes that are no UTF-8 are surrogates in them, which RE2 does not take.
-    return lambda text: search(text[:TEXT].encode("utf-8", "replace").decode()) is not None
+    return lambda text: search(_readable(text[:TEXT])) is not None
+
+
+def _readable(text: str) -> str:
+    """Answers are kept as received: bytes that are no UTF-8 are surrogates in them, which RE2 does not take."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _reason(error: Exception) -> str:

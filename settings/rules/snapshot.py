@@ -3,12 +3,13 @@
 Every look-up is a pure function of the snapshot and its arguments; `now` is epoch seconds. What has ended by `now`
 is ignored. Cached are resolved limits and keys, at most CACHED each; when a cache is full it starts empty.
 
-The names of look-ups that find nothing, or in a kind without rules, cost about 0.1 us: they run for each message.
+A look-up in a kind without rules costs about 0.1 us, with thousands of rules about 1 us: they run for each message.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -54,21 +55,54 @@ class Snapshot:
         self.locals = cast(tuple[Local, ...], self._rules["locals"])
         self.mta_names = cast(tuple[MtaName, ...], self._rules["mta-names"])
         self.dns = cast(tuple[Dns, ...], self._rules["dns"])
-        self._index()
-
-    def _index(self) -> None:
-        self._throttles = {(rule.ip or ALL, rule.domain or ALL): rule for rule in self.throttles}
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
-        self._floods = [(compile_pattern(rule.type, rule.pattern), rule) for rule in self.floods]
-        self._pauses = _by_target((rule.ip or ALL, rule) for rule in self.pauses)
-        self._redirects = _by_target((rule.from_ip, rule) for rule in self.redirects)
-        self._names = {rule.ip: rule for rule in self.mta_names}
-        self._dns = {rule.name: rule.addresses for rule in self.dns}
-        self._exact_locals = {rule.pattern.casefold() for rule in self.locals if rule.type == "exact"}
-        self._locals = [compile_pattern(rule.type, rule.pattern) for rule in self.locals if rule.type != "exact"]
-        self._signing = [(_signs_for(rule), rule) for rule in self.dkim_keys]
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
+
+    # -- indexes, each built when it is first used: a trial snapshot needs one or none of them ------------------
+
+    def indexed(self) -> Snapshot:
+        """This snapshot with all its indexes built; about 1 ms for 1,000 rules, to be spent off the event loop."""
+        for name, member in vars(Snapshot).items():
+            if isinstance(member, functools.cached_property):
+                getattr(self, name)
+        return self
+
+    @functools.cached_property
+    def _throttles(self) -> dict[tuple[str, str], Throttle]:
+        return {(rule.ip or ALL, rule.domain or ALL): rule for rule in self.throttles}
+
+    @functools.cached_property
+    def _floods(self) -> list[tuple[Matcher, Flood]]:
+        return [(compile_pattern(rule.type, rule.pattern), rule) for rule in self.floods]
+
+    @functools.cached_property
+    def _pauses(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
+        return _by_target((rule.ip or ALL, rule) for rule in self.pauses)
+
+    @functools.cached_property
+    def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
+        return _by_target((rule.from_ip, rule) for rule in self.redirects)
+
+    @functools.cached_property
+    def _names(self) -> dict[str, MtaName]:
+        return {rule.ip: rule for rule in self.mta_names}
+
+    @functools.cached_property
+    def _dns(self) -> dict[str, tuple[str, ...]]:
+        return {rule.name: rule.addresses for rule in self.dns}
+
+    @functools.cached_property
+    def _exact_locals(self) -> set[str]:
+        return {rule.pattern.casefold() for rule in self.locals if rule.type == "exact"}
+
+    @functools.cached_property
+    def _locals(self) -> list[Matcher]:
+        return [compile_pattern(rule.type, rule.pattern) for rule in self.locals if rule.type != "exact"]
+
+    @functools.cached_property
+    def _signing(self) -> list[tuple[list[Matcher], DkimKey]]:
+        return [(_signs_for(rule), rule) for rule in self.dkim_keys]
 
     # -- as a whole -------------------------------------------------------------------------------------------
 
@@ -181,9 +215,9 @@ class Snapshot:
 
     def is_local(self, address: str) -> bool:
         """Whether a recipient is one of the local addresses."""
-        if address.casefold() in self._exact_locals:
-            return True
-        return any(matches(address) for matches in self._locals)
+        if not self.locals:
+            return False
+        return address.casefold() in self._exact_locals or any(matches(address) for matches in self._locals)
 
     def dkim_keys_for(self, from_domain: str, now: float) -> tuple[DkimKey, ...]:
         """The keys that sign mail from this From domain; expired ones do not."""

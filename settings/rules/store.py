@@ -34,6 +34,7 @@ from settings.rules.transfer import Imported, entries_of, exported, imported
 
 BACKOFF = 60.0  # seconds
 PATIENCE = 30.0  # seconds
+EACH = 0.1  # seconds more for each rule of an import
 GOODBYE = 2.0  # seconds
 Report = Callable[[str, str], None]
 T = TypeVar("T")
@@ -192,7 +193,8 @@ class RuleStore:
         """
         now = self._clock()
         entries, errors = entries_of(document)
-        done, _ = await self._work(lambda: self._database.merge(entries, who, now), lambda result: result[1])
+        more = len(entries) * EACH
+        done, _ = await self._work(lambda: self._database.merge(entries, who, now), lambda result: result[1], more)
         return imported(entries, done, errors)
 
     async def reload(self) -> None:
@@ -202,30 +204,30 @@ class RuleStore:
 
     # -- the machinery --------------------------------------------------------------------------------------------
 
-    async def _work(self, work: Callable[[], T], after: Callable[[T], Snapshot]) -> T:
+    async def _work(self, work: Callable[[], T], after: Callable[[T], Snapshot], more: float = 0.0) -> T:
         """Do a piece of database work, and put the rules after it in force.
 
         Shielded: once begun it is finished and published, even if who asked for it has gone.
         """
-        return await asyncio.shield(self._turn_taken(work, after))
+        return await asyncio.shield(self._turn_taken(work, after, more))
 
     async def _change(self, work: Callable[[], Change]) -> Rule:
         return (await self._work(work, lambda change: change.snapshot)).rule
 
-    async def _turn_taken(self, work: Callable[[], T], after: Callable[[T], Snapshot]) -> T:
+    async def _turn_taken(self, work: Callable[[], T], after: Callable[[T], Snapshot], more: float) -> T:
         async with self._turn:
-            result = await self._threaded(work)
+            result = await self._threaded(work, more)
             self._publish(after(result))
             return result
 
-    async def _threaded(self, work: Callable[[], T]) -> T:
+    async def _threaded(self, work: Callable[[], T], more: float = 0.0) -> T:
         try:
             running = asyncio.get_running_loop().run_in_executor(self._thread, work)
-            result = await asyncio.wait_for(running, PATIENCE)
+            result = await asyncio.wait_for(running, PATIENCE + more)
         except (
             TimeoutError
         ):  # psycopg has no time-out for reading: the thread is stuck until the peer answers or is gone
-            error = Unavailable(f"{self._database.name}: does not answer for {PATIENCE:g} s")
+            error = Unavailable(f"{self._database.name}: does not answer for {PATIENCE + more:g} s")
             self._database.interrupt()
             self._failed(str(error))
             raise error from None
