@@ -62,3 +62,8 @@ class Vault:
             pass
         finally:
             aside.unlink()
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a key that is in the database must not outlive the file that opens it
+        finally:
+            os.close(folder)
