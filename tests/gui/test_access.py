@@ -67,7 +67,7 @@ def test_an_ipv6_client_is_its_network(client: str, counted: str) -> None:
     assert network(client) == counted
 
 
-@pytest.mark.parametrize("kept", ["secret", argon2.PasswordHasher(1, 8, 1).hash("secret")])
+@pytest.mark.parametrize("kept", ["secret", argon2.PasswordHasher(1, 8, 1).hash("secret")], ids=["plain", "hashed"])
 async def test_a_password_is_plain_or_hashed(kept: str) -> None:
     """Both let in the one who knows it, and nobody else."""
     access = Access(kept, b"key")
