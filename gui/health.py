@@ -17,11 +17,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gui.machine import Machine
-from pipeline.telemetry import COUNTERS, GAUGES, Dimension
+from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.telemetry import Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
 PATIENCE = 5.0  # seconds the queue may take to answer
-LABELLED = ("attempts", "delivered", "errors", "strange", "in_memory", "parked")
+LABELLED = ("attempts", "delivered", "errors", "strange", "unreached", "in_memory", "parked")
 
 
 def routes(machine: Machine) -> APIRouter:
@@ -67,7 +68,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
         totals, now = self._telemetry.totals(), self._telemetry.snapshot()
-        for figure in COUNTERS:
+        for figure in (*COUNTERS, UNREACHED):
             yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
         for figure in GAUGES:
             yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])

@@ -31,7 +31,7 @@ def judge(figures: Mapping[str, int], troubles: Sequence[Trouble]) -> Judged:
         figures: a snapshot of the telemetry: sums of the last 60 s, and gauges.
         troubles: destinations with errors in the last 5 minutes, the worst first.
     """
-    delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"]
+    delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"] + figures["unreached"]
     if not delivered + wrong:
         return _quiet(figures)
     failing = [trouble for trouble in troubles if trouble.errors >= ENOUGH and share(trouble) >= REFUSING]

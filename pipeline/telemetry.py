@@ -5,7 +5,7 @@ Owner of: every figure that the console, `/metrics` and the API show; for all, f
 Bounds: a series for at most `keys` keys in each dimension (the least recently active is forgotten), parked counts for
 at most PARKED keys, an answer for at most `keys` domains, ANSWERS last answers, and one small record for each message
 in memory, which credit bounds. Measured: 100,000 domains in turn 7 MB, 1,000 domains that are busy all day 35 MB.
-Cost: 1.5 microseconds an event with one tag, in all dimensions together (7 where every message of a second is for
+Cost: 1.5 microseconds an event with one tag, in all dimensions together (5 where every message of a second is for
 another domain): a second's counts are added up in plain lists, and folded into the series when the second is over.
 
 What fails: an event that cannot be counted is logged and dropped; the stream and the other figures go on.
@@ -14,7 +14,6 @@ What fails: an event that cannot be counted is logged and dropped; the stream an
 from __future__ import annotations
 
 import collections
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from reactivex import operators as ops
 from operators.delivery import Delivery
 from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken
 from operators.outcome import Next, Outcome
-from pipeline.figures import COUNTERS, FIGURES, GAUGES, INDEX, Figure
+from pipeline.figures import COUNTERS, FIGURES, GAUGES, INDEX, OUTSIDE, WRONG, Figure, counted
 from pipeline.series import SLOTS, STEPS, Place, Series, places
 
 __all__ = ["COUNTERS", "DIMENSIONS", "FIGURES", "GAUGES", "INDEX", "RANGES", "Answer", "Figure", "Telemetry", "Trouble"]
@@ -39,28 +38,18 @@ DIMENSIONS: tuple[Dimension, ...] = ("ip", "domain", "tag")
 RANGES: dict[Range, int] = {"1m": 0, "1h": 1, "24h": 2}
 
 PARKED = 10_000  # keys in each dimension with a parked count
-ANSWERS = 500  # last negative answers kept
+ANSWERS = 500  # last attempts that went wrong
 TAGS = 10  # of a message that are counted
 LONGEST = 255  # characters of a key; a domain has no more (RFC 1035 2.3.4)
 RECENT = 30  # slots of 10 s that the top errors look at: 5 minutes
 
-
 _PROCESSED = (INDEX["processed"],)
 _REDIRECTED = (INDEX["redirected"],)
 _CONNECTS = (INDEX["connects"],)
-_ENDS: dict[Next, str | None] = {
-    Next.DELIVERED: "delivered",
-    Next.RETRY: "retried",
-    Next.POSTPONE: "retried",
-    Next.FAIL: "failed",
-    Next.REFUSE: "refused",
-    Next.RETURN: "returned",
-    Next.PARK: None,
-}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A negative or strange end of an attempt, as the console shows it. `time` is epoch seconds."""
+    """The end of an attempt that went wrong, as the console shows it. `time` is epoch seconds."""
 
     time: float
     domain: str
@@ -72,7 +61,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """A destination with errors in the last 5 minutes, and the last of them."""
 
     domain: str
-    errors: int  # negative answers and strange ends
+    errors: int  # negative answers, strange ends, and attempts that reached nobody
     attempts: int
     delivered: int
     last: Answer
@@ -107,9 +96,9 @@ class Telemetry:
         self._clock = clock
         self._gauges = dict(gauges or {})
         self._most = keys
-        self._all = Series(len(COUNTERS))
+        self._all = Series(len(INDEX))
         self._whole: _Keys = collections.OrderedDict({"": self._all})
-        self._totals = [0] * len(COUNTERS)
+        self._totals = [0] * len(INDEX)
         self._dimensions: dict[str, _Keys] = {name: collections.OrderedDict() for name in DIMENSIONS}
         self._ips, self._domains, self._tags = self._dimensions.values()
         self._touched: list[tuple[Series, _Keys, str]] = []
@@ -184,18 +173,19 @@ class Telemetry:
         delivery, outcome = event.delivery, event.outcome
         held = self._held.get(id(delivery.lease)) or self._take(delivery)
         del self._held[id(delivery.lease)]
-        counts = _counts(
+        counts = counted(
             outcome.next,
             outcome.result,
             outcome.code is not None,
             outcome.attempted,
             outcome.messages > 1,
             outcome.remote_ip is not None,
+            outcome.state in OUTSIDE,
         )
         self._add_all(held.domain, held.tags, held.ip, counts)
         if outcome.next is Next.PARK:
             self._park(held)
-        elif _ERRORS in counts or _STRANGE in counts:
+        elif not WRONG.isdisjoint(counts):
             self._remember(Answer(time=event.time, domain=held.domain, ip=held.ip, outcome=outcome))
 
     def _on_connecting(self, event: Connecting) -> None:
@@ -224,7 +214,7 @@ class Telemetry:
         if series is None:
             if len(keys) >= self._most:
                 keys.popitem(last=False)
-            series = keys[key] = Series(len(COUNTERS))
+            series = keys[key] = Series(len(INDEX))
         if not series.touched:
             series.touched = True
             self._touched.append((series, keys, key))
@@ -334,7 +324,7 @@ class Telemetry:
 
     @property
     def answers(self) -> list[Answer]:
-        """The last negative answers and strange ends, the newest first."""
+        """The last attempts that went wrong, the newest first."""
         return list(reversed(self._answers))
 
     def samples(self, scheduler: abc.SchedulerBase) -> Observable[dict[str, int]]:
@@ -350,7 +340,7 @@ class Telemetry:
         return self._all if dimension is None else self._dimensions[dimension].get(key or "")
 
     def _figures(self, series: Series | None, in_memory: int, parked: int) -> dict[str, int]:
-        counts = series.sums(0, self._second - 59, 59) if series else [0] * len(COUNTERS)
+        counts = series.sums(0, self._second - 59, 59) if series else [0] * len(INDEX)
         if series:
             counts = [past + now for past, now in zip(counts, series.current, strict=True)]
         gauges = {figure.name: 0 for figure in GAUGES} | {name: read() for name, read in self._gauges.items()}
@@ -365,29 +355,11 @@ class Telemetry:
             counts = [past + now for past, now in zip(series.sums(1, first, RECENT), series.current, strict=True)]
             yield Trouble(
                 domain=domain,
-                errors=counts[_ERRORS] + counts[_STRANGE],
+                errors=sum(counts[index] for index in WRONG),
                 attempts=counts[INDEX["attempts"]],
                 delivered=counts[INDEX["delivered"]],
                 last=last,
             )
-
-
-_ERRORS, _STRANGE = INDEX["errors"], INDEX["strange"]
-
-
-@functools.cache
-def _counts(next_: Next, result: str, code: bool, attempted: bool, reused: bool, connected: bool) -> tuple[int, ...]:
-    """The counters that an outcome of this kind counts in. Few kinds exist: a look-up in place of eight tests."""
-    tried = next_ in (Next.DELIVERED, Next.RETRY, Next.FAIL)
-    names = [
-        _ENDS[next_],
-        "attempts" if attempted else None,
-        "errors" if tried and result == "error" and code else None,
-        "strange" if tried and result in ("timeout", "lost", "invalid") else None,
-        "not_tried" if next_ is Next.FAIL and not connected else None,
-        "reuses" if reused and attempted else None,
-    ]
-    return tuple(INDEX[name] for name in names if name)
 
 
 def _keys_of(held: _Held) -> Iterator[tuple[str, str]]:

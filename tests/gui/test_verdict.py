@@ -58,6 +58,11 @@ def test_many_errors_are_a_problem() -> None:
     assert judge(figures(delivered=50, errors=30, strange=20), []).level == "bad"
 
 
+def test_a_server_that_cannot_be_reached_is_a_problem_too() -> None:
+    """Without a connection there is no answer to count as an error."""
+    assert judge(figures(unreached=500, retried=500), []).level == "bad"
+
+
 def test_nothing_accepted_is_a_problem() -> None:
     """Whatever the reason."""
     judged = judge(figures(strange=3), [trouble(errors=3, delivered=0)])

@@ -43,7 +43,7 @@ class Machine:
         return delivery
 
     def settle(self, delivery: Delivery, next_: Next = Next.DELIVERED, result: str = "accepted", **more: Any) -> None:
-        outcome = Outcome(state="message", result=result, next=next_, **more)
+        outcome = Outcome(state=more.pop("state", "process"), result=result, next=next_, **more)
         self.events.on_next(Settled(time=self.now, delivery=delivery, outcome=outcome))
 
     def counted(self, dimension: Any = None, key: str | None = None) -> dict[str, int]:
@@ -75,6 +75,8 @@ def test_a_message_is_counted_for_all_and_for_its_ip_domain_and_tags() -> None:
         ({"next_": Next.POSTPONE, "result": "error"}, {"retried"}),
         ({"next_": Next.FAIL, "result": "error", "code": 550, "remote_ip": "::1"}, {"errors", "failed"}),
         ({"next_": Next.FAIL, "result": "error"}, {"failed", "not_tried"}),
+        ({"next_": Next.RETRY, "result": "error", "state": "connect"}, {"unreached", "retried"}),
+        ({"next_": Next.FAIL, "result": "error", "state": "dns"}, {"unreached", "failed", "not_tried"}),
         ({"next_": Next.REFUSE, "result": "invalid"}, {"refused"}),
         ({"next_": Next.RETURN, "result": "lost"}, {"returned"}),
         ({"next_": Next.PARK, "result": "error"}, {"parked"}),
@@ -207,13 +209,13 @@ def test_an_event_that_cannot_be_counted_leaves_the_stream_alive() -> None:
 
 
 def test_the_worst_destination_comes_first_with_its_last_answer() -> None:
-    """Errors of the last 5 minutes; older ones are gone."""
+    """Errors of the last 5 minutes, whoever did not want or could not be reached; older ones are gone."""
     machine = Machine()
     machine.settle(machine.take(domain="old.example"), Next.FAIL, "error", code=550, description="Gone")
     machine.now += 301
     for answer in ("Try later", "Still busy"):
         machine.settle(machine.take(domain="bad.example"), Next.RETRY, "error", code=451, description=answer)
-    machine.settle(machine.take(domain="some.example"), Next.RETRY, "timeout")
+    machine.settle(machine.take(domain="some.example"), Next.RETRY, "error", state="connect", description="Refused")
     machine.settle(machine.take(domain="good.example"), attempted=True)
     worst = machine.telemetry.top_errors()
     assert [(trouble.domain, trouble.errors) for trouble in worst] == [("bad.example", 2), ("some.example", 1)]

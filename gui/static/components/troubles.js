@@ -7,7 +7,7 @@ export default {
     <table v-if="rows.length" class="grid troubles">
       <thead><tr>
         <th>Destination</th>
-        <th class="number" data-tip="Negative answers and attempts without a usable answer, in the last 5 minutes.">Errors</th>
+        <th class="number" data-tip="Negative answers, attempts without a usable answer, and servers that could not be reached, in the last 5 minutes.">Errors</th>
         <th class="number" data-tip="Errors in a hundred ended attempts, in the last 5 minutes.">Share</th>
         <th>Last answer</th><th class="when">When</th>
       </tr></thead>
@@ -21,7 +21,7 @@ export default {
       </tr></tbody>
     </table>
     <div v-else class="empty"><div class="empty-title">No errors in the last 5 minutes</div>
-      <div>A destination appears here when its servers refuse a message, or do not answer.</div></div>`,
+      <div>A destination appears here when its servers refuse a message, do not answer, or cannot be reached.</div></div>`,
   data: () => ({ now: Date.now() / 1000 }),
   mounted() {
     this.clock = setInterval(() => (this.now = Date.now() / 1000), 1000);
