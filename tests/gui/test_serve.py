@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +126,30 @@ def test_a_file_in_www_dir_goes_before_the_packaged_one(new_stage: Callable[...,
     stage = new_stage("--www-dir", str(own))
     assert httpx.get(stage.url + "/static/logo.svg").text == "<svg>mine</svg>"
     assert httpx.get(stage.url + "/static/console.css").status_code == 200
+
+
+PROGRAM = """
+import asyncio, sys
+from gui.serve import run
+from settings import load
+sys.exit(asyncio.run(run(load(sys.argv[1:], None, None))))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_machine_and_its_console_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """With a browser's connection open; the exit code says that all is well."""
+    port, smtp = free(), free()
+    options = ["--data-dir", str(tmp_path), "--www-ip", "127.0.0.1", "--www-port", port, "--smtp-port", smtp]
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM, *options], stderr=subprocess.PIPE, text=True)
+    assert program.stderr
+    while "swaks" not in (line := program.stderr.readline()):
+        assert line, program.wait()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as browser:
+        assert browser.get("/readyz").text == "ok\n"
+        program.send_signal(signal.SIGHUP)
+        assert browser.get("/healthz").text == "ok\n"
+        program.send_signal(number)
+        _, rest = program.communicate(timeout=30)
+    assert program.returncode == 0, rest
+    assert "Traceback" not in rest
