@@ -69,7 +69,7 @@ export default {
         {
           animation: false,
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-          grid: { left: 8, right: 14, top: 10, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 28, top: 10, bottom: 4, containLabel: true },
           xAxis: {
             type: "time", ...this.span(), axisLine: { lineStyle: { color: line } }, axisTick: { show: false },
             axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, step === 1) },
