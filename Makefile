@@ -5,8 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
+LOCK   := --quiet --upgrade --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: run demo check test bench notebooks screenshots clean
+.PHONY: run demo check test bench lock clean
 
 run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
 	@$(BIN)/mailrace serve
@@ -45,6 +46,11 @@ $(READY): $(VENV)/bin/python requirements.lock pyproject.toml
 $(TESTED): $(READY) requirements-test.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
 	@touch $@
+
+lock: $(TESTED)          ## renew the locked versions
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra test --output-file requirements-test.lock pyproject.toml
 
 clean:                   ## remove what was installed and built; keeps var/
 	rm -rf $(VENV) build *.egg-info
