@@ -39,6 +39,7 @@ from operators.record import record
 from operators.redirect import redirect
 from operators.resolve import Resolving, resolve
 from operators.settle import settle
+from operators.sign import sign
 from operators.slots import Slots
 from operators.tap import tap
 from pipeline.host import MtaIps, Names
@@ -46,7 +47,7 @@ from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
 from pipeline.queues import open_queue, result_queues
-from pipeline.queues.contract import QueueUnavailable
+from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
 from settings import Settings, StartError
@@ -64,7 +65,7 @@ class Machine:
     Attributes:
         settings: the configuration in force.
         events: the one event stream; subscribe, never push.
-        queue, log, telemetry, slots, lanes, resolver, transport, intake: its parts.
+        queue, log, telemetry, slots, lanes, resolver, signing, transport, intake: its parts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,6 +75,8 @@ class Machine:
         self._events: Subject[Event] = Subject()
         self._running: list[DisposableBase] = []
         self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
+        self.depth = Figures()  # of the queue, a second old at most
+        self._measuring: asyncio.Task[None] | None = None
         self._underway = 0
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
@@ -88,6 +91,9 @@ class Machine:
         )
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self._listens)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
+        self.signing = Signing(
+            self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
+        )
         self.slots = Slots(settings.max_connections)
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
         self.floods = Floods(time.monotonic, self._flooded)
@@ -119,6 +125,7 @@ class Machine:
             hold(self._rules, time.time, failed),
             self.lanes.throttle(failed),
             compose(failed),
+            sign(self.signing.keys_of, self.signing.off_loop, time.time, failed),
             deliver(self.transport.deliver, failed),
             self.floods.detect(self._rules, failed),
             conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
@@ -151,6 +158,7 @@ class Machine:
             "attempting": lambda: self.slots.attempting,
             "active": lambda: self.slots.active,
             "idle": lambda: self.slots.idle,
+            "waiting": lambda: self.depth.waiting,
         }
 
     def _listens(self, ip: str, port: int) -> bool:
@@ -241,16 +249,27 @@ class Machine:
         except (LogUnavailable, QueueUnavailable, Unavailable) as error:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
+        self._listen(self.rules.snapshots, self.signing.changed)
+        await self.signing.settle(self.settings.dns_timeout)
         self._running.append(self.telemetry.watch(self.events))
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
         self._listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
-        self._listen(rx.interval(1.0), lambda _: self.lanes.sweep())
+        self._listen(rx.interval(1.0), self._each_second)
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         self._listen(changes, lambda _: self.lanes.reconsider())
         await self.intake.start()
         self._listening = frozenset(self.intake.addresses)
         self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
+
+    def _each_second(self, _: int) -> None:
+        self.lanes.sweep()
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self.loop.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        with contextlib.suppress(QueueUnavailable):
+            self.depth = await self.queue.figures()
 
     def _listen(self, source: Observable[object], act: Callable[..., None]) -> None:
         self._running.append(source.subscribe(act, scheduler=self.scheduler))
@@ -268,6 +287,7 @@ class Machine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
         await self.transport.close()
+        await self.signing.close()
         await self.queue.close()
         for part in self._running:
             part.dispose()
