@@ -14,7 +14,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import structlog
 import uvicorn
@@ -33,25 +33,60 @@ log = structlog.get_logger("console")
 async def run(settings: Settings, demo: bool = False) -> int:
     """Run until a signal says stop; the exit code.
 
+    Args:
+        settings: the configuration.
+        demo: with a simulated internet, and traffic.
+
     Raises:
         StartError: something cannot start; the line says what.
     """
-    from pipeline.machine import Machine as Real  # it brings everything; `mailrace --help` need not wait for it
+    # They bring everything; `mailrace --help` need not wait for them.
+    from pipeline.process import only_one
+    from pipeline.program_log import ProgramLog, ProgramLogUnavailable
+
+    try:
+        program_log = ProgramLog(settings.application_log, settings.application_log_format)
+    except ProgramLogUnavailable as error:
+        raise StartError(str(error)) from None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(only_one(settings))
+        traffic = None
+        if demo:
+            from pipeline.demo import start
+
+            internet = await start(settings)
+            stack.push_async_callback(internet.stop)
+            settings, traffic = internet.settings, internet.traffic
+        await _run(settings, program_log.reopen, traffic)
+    return 0
+
+
+async def _run(
+    settings: Settings, reopen: Callable[[], None], traffic: Callable[[int], Coroutine[None, None, None]] | None
+) -> None:
+    """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
+    from pipeline.machine import Machine as Real
+    from pipeline.process import become, hand_over
 
     stopped = asyncio.Event()
     web = Web(settings)
     machine = Real(settings)
     try:
-        with _signals(stopped, machine.reopen_logs):
+        with _signals(stopped, reopen, machine.reopen_logs):
             await machine.start()
             try:
-                announce(settings, await web.start(machine))
+                opened = await web.start(machine)
+                hand_over(settings)
+                become(settings.user)
+                announce(settings, opened)
+                sending = asyncio.create_task(traffic(settings.smtp_port[0])) if traffic else None
                 await stopped.wait()
+                if sending is not None:
+                    sending.cancel()
             finally:
                 await machine.stop()
     finally:
         await web.stop()
-    return 0
 
 
 class Web:
@@ -131,12 +166,17 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _signals(stopped: asyncio.Event, reopen: Callable[[], None]) -> Iterator[None]:
+def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+
+    def reopen_all() -> None:
+        for one in reopen:
+            one()
+
     handlers: dict[signal.Signals, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: reopen,
+        signal.SIGHUP: reopen_all,
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)

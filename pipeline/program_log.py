@@ -22,7 +22,7 @@ from pipeline.log.text import visible
 
 SYSLOG = "/dev/log"
 MASK = "***"
-QUIET = ("aio_pika", "aiormq", "uvicorn.access", "httpx", "mail.log", "watchfiles")  # from warnings up
+QUIET = ("aio_pika", "aiormq", "alembic", "uvicorn", "httpx", "mail.log", "watchfiles")  # from warnings up
 
 
 class ProgramLogUnavailable(Exception):

@@ -96,8 +96,9 @@ def processor_time(relay: psutil.Process) -> float:
 
 def measure(port: int, sink: Sink, relay: int, messages: int) -> Figures:
     """One round against a relay that listens on `port` and delivers to the sink."""
+    warm = sink.count() + WARM
     inject(port, WARM)
-    sink.wait(sink.count() + WARM)
+    sink.wait(warm)
     time.sleep(1)
     base, process = sink.count(), psutil.Process(relay)
     cpu, begin = processor_time(process), time.perf_counter()

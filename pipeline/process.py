@@ -1,0 +1,66 @@
+"""The process: one for each `data-dir`, and without root's rights once its ports are open.
+
+The lock is the system's own (flock): it falls with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+from collections.abc import Iterator
+
+from settings import Settings, StartError
+
+
+@contextlib.contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Hold the lock; raises `StartError` where another process has it, or the folder cannot be written."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.lock.parent.mkdir(parents=True, exist_ok=True)
+        file = settings.lock.open("a+")
+    except OSError as error:
+        raise StartError(f"data-dir: cannot write {error.filename}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            who = file.read(20).strip() or "unknown"
+            raise StartError(f"lock: {settings.lock} is held: Mailrace runs on this data-dir, process {who}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def become(user: str | None) -> None:
+    """Change to this user and its groups, for good; raises `StartError` where that cannot be."""
+    if user is None:
+        return
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"user: there is no user {user!r} on this machine") from None
+    if os.geteuid() == entry.pw_uid:
+        return
+    try:
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except PermissionError:
+        raise StartError(f"user: only root can change to {user!r}") from None
+
+
+def hand_over(settings: Settings) -> None:
+    """Give what is in `data-dir` to the user that the process will be, so that it can go on writing there."""
+    if settings.user is None or os.geteuid() != 0:
+        return
+    try:
+        entry = pwd.getpwnam(settings.user)
+    except KeyError:
+        raise StartError(f"user: there is no user {settings.user!r} on this machine") from None
+    for path in [settings.data_dir, *settings.data_dir.rglob("*")]:
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
