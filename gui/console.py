@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from pathlib import Path
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
@@ -18,6 +19,7 @@ from gui.frame import Frame
 from gui.gate import Gate
 from gui.machine import Machine
 from gui.pages import PAGES, SECTIONS
+from pipeline.facade import Facade
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,7 +33,8 @@ def console(machine: Machine, access: Access) -> ASGIApp:
     app.mount("/static", _static(settings.www_dir))
     app.include_router(login.routes(access, instance, version))
     app.include_router(health.routes(machine))
-    Frame(machine, access, PAGES, SECTIONS, instance, version).register()
+    facade = Facade(cast(Any, machine))
+    Frame(machine, facade, access, PAGES, SECTIONS, instance, version).register()
     ui.run_with(
         app,
         title="Mailrace",

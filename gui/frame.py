@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nicegui import ui
 from nicegui.element import Element
@@ -15,7 +16,9 @@ from gui.components.live import Live
 from gui.gate import session
 from gui.machine import Machine
 from gui.view import Page, View
+from pipeline.facade import Facade
 
+LOGO = Path(__file__).parent / "static" / "logo.svg"
 KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"))
 
 
@@ -24,6 +27,7 @@ class Frame:
 
     Args:
         machine: what they show.
+        facade: what they read of it and change in it.
         access: who may see them.
         pages: the views, in the menu's order.
         sections: the menu's headings, in order.
@@ -34,6 +38,7 @@ class Frame:
     def __init__(
         self,
         machine: Machine,
+        facade: Facade,
         access: Access,
         pages: Sequence[Page],
         sections: Sequence[str],
@@ -41,6 +46,7 @@ class Frame:
         version: str,
     ) -> None:
         self._machine = machine
+        self._facade = facade
         self._access = access
         self._pages = pages
         self._sections = sections
@@ -53,7 +59,7 @@ class Frame:
             self._register(page)
 
     def _register(self, page: Page) -> None:
-        @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon="/static/logo.svg")
+        @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon=LOGO)
         def show(request: Request) -> Response | None:
             cookie = session(request.headers)
             if not self._access.valid(cookie):
@@ -65,6 +71,7 @@ class Frame:
         ui.add_head_html(
             f'<script src="/static/theme.js?{self._version}"></script>'
             f'<link rel="stylesheet" href="/static/console.css?{self._version}">'
+            f'<link rel="stylesheet" href="/static/data.css?{self._version}">'
             f'<script defer src="/static/console.js?{self._version}"></script>'
         )
         with tag("div", "frame"):
@@ -73,8 +80,18 @@ class Frame:
             with tag("div", "stage"):
                 tools = self._header(page)
                 with tag("div", "view"):
-                    page.build(View(machine=self._machine, request=request, live=live, tools=tools))
+                    page.build(self._view(request, live, tools))
         self._keys()
+
+    def _view(self, request: Request, live: Live, tools: Element) -> View:
+        return View(
+            machine=self._machine,
+            facade=self._facade,
+            access=self._access,
+            request=request,
+            live=live,
+            tools=tools,
+        )
 
     def _menu(self, current: Page) -> None:
         tag("div", "shade").props("data-do=menu")

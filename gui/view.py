@@ -8,8 +8,11 @@ import msgspec
 from nicegui.element import Element
 from starlette.requests import Request
 
+from gui.access import Access
 from gui.components.live import Live
 from gui.machine import Machine
+from pipeline.facade import Facade
+from settings.rules import Who
 
 
 class View(msgspec.Struct, frozen=True):
@@ -17,12 +20,16 @@ class View(msgspec.Struct, frozen=True):
 
     Attributes:
         machine: the running machine.
+        facade: what is read of it and changed in it.
+        access: who may see this, and the API tokens.
         request: the page's request; its query holds the view's filters, so that an address can be shared.
         live: calls the view's updates while somebody looks.
         tools: the room in the header, for what selects what the view shows.
     """
 
     machine: Machine
+    facade: Facade
+    access: Access
     request: Request
     live: Live
     tools: Element
@@ -31,6 +38,11 @@ class View(msgspec.Struct, frozen=True):
     def query(self) -> Mapping[str, str]:
         """The filters in the address. From outside: check before use."""
         return self.request.query_params
+
+    @property
+    def who(self) -> Who:
+        """Who changes something here, for the audit."""
+        return Who("console", self.request.client.host if self.request.client else "")
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -1,0 +1,74 @@
+"""The filters above a table, kept in the address so that it can be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+from urllib.parse import urlencode
+
+import msgspec
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from gui.components.parts import SCRIPTS
+
+LONGEST = 300  # characters of a value
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A filter. With `options`, pairs of value and text, one of them; `search` is where the key `/` goes."""
+
+    name: str
+    label: str
+    kind: Literal["search", "text", "time", "choice"] = "text"
+    placeholder: str = ""
+    options: tuple[tuple[str, str], ...] | None = None
+
+
+class FilterBar(Element, component=f"{SCRIPTS}/filter_bar.js"):
+    """Fields, and what they hold.
+
+    Args:
+        fields: left to right.
+        values: at the beginning; from the address, so anything.
+        changed: told all values that are not empty.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        values: Mapping[str, str],
+        changed: Callable[[dict[str, str]], object],
+        label: str = "Filters",
+    ) -> None:
+        super().__init__()
+        self._fields = fields
+        self._props["fields"] = [msgspec.to_builtins(field) for field in fields]
+        self._props["label"] = label
+        self._props["values"] = kept(fields, values)
+        self.on("change", lambda event: changed(self._said(event)))
+
+    def _said(self, event: GenericEventArguments) -> dict[str, str]:
+        said = {str(name): str(value) for name, value in dict(event.args).items()}
+        return kept(self._fields, said)
+
+    def hold(self, values: Mapping[str, str]) -> None:
+        """Show these values; `changed` is not told."""
+        self.run_method("hold", kept(self._fields, values))
+
+
+def kept(fields: Sequence[Field], values: Mapping[str, str]) -> dict[str, str]:
+    """The values that these fields can hold, trimmed, without the empty ones."""
+    found = {}
+    for field in fields:
+        value = values.get(field.name, "").strip()[:LONGEST]
+        allowed = field.options is None or value in (option for option, _ in field.options)
+        if value and allowed:
+            found[field.name] = value
+    return found
+
+
+def address(path: str, values: Mapping[str, str]) -> str:
+    """The address that says this."""
+    said = {name: value for name, value in values.items() if value}
+    return path + ("?" + urlencode(said, safe=",@/:") if said else "")
