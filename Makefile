@@ -7,7 +7,7 @@ READY  := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 LOCK   := --quiet --upgrade --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: run demo check test bench lock clean
+.PHONY: run demo check test bench screenshots lock clean
 
 run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
 	@$(BIN)/mailrace serve
@@ -46,6 +46,9 @@ $(READY): $(VENV)/bin/python requirements.lock pyproject.toml
 $(TESTED): $(READY) requirements-test.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
 	@touch $@
+
+screenshots: $(TESTED) .ci/packages.ok ## pictures of every view, into screenshots/
+	$(BIN)/python -m tests.support.screenshots
 
 lock: $(TESTED)          ## renew the locked versions
 	$(BIN)/pip install --quiet pip-tools
