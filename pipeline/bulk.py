@@ -12,6 +12,7 @@ import collections
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     queue: str = ""
-    state: str = ""
+    state: Literal["", "ready", "waiting", "parked"] = ""
     lane: str = ""
     domain: tuple[str, ...] = ()
     ip: str = ""

@@ -12,7 +12,7 @@ import collections
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 from reactivex import abc
@@ -25,11 +25,14 @@ from pipeline.explain import Brief, Explained, Explainer
 from pipeline.history import History
 from pipeline.log.query import LogQuery
 from pipeline.queues.contract import Figures
-from pipeline.queues.edit import Opened, read
+from pipeline.queues.edit import Action, change, read
+from pipeline.single import Shown, show
 from pipeline.submit import Submission
 from pipeline.telemetry import Answer, Dimension
 from settings.rules import DkimKey, Flood, Pause, Redirect, Rule, Who
 from settings.rules.fields import lookup_name
+from settings.rules.patterns import Type, compile_pattern
+from settings.rules.snapshot import answer_text
 
 if TYPE_CHECKING:
     from pipeline.machine import Machine
@@ -271,6 +274,22 @@ class Facade:
                 return
             seen.add(ip)
 
+    def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
+        """Whether a flood pattern matches a text, and which of the last real answers, newest first.
+
+        Raises:
+            ValueError: `pattern: why` or `type: why`.
+        """
+        if type not in get_args(Type):
+            raise ValueError(f"type: is none of these: {', '.join(get_args(Type))}")
+        try:
+            matches = compile_pattern(cast(Type, type), pattern)
+        except ValueError as error:
+            raise ValueError(f"pattern: {error}") from None
+        outcomes = (answer.outcome for answer in self.machine.telemetry.answers if answer.outcome.code is not None)
+        texts = (answer_text(outcome.code, outcome.status, outcome.description) for outcome in outcomes)
+        return bool(text) and matches(text), [real for real in dict.fromkeys(texts) if matches(real)]
+
     async def pause(self, values: Mapping[str, Any], who: Who) -> Rule:
         """Hold mail; raises as `RuleStore.create`."""
         return await self.machine.rules.create("pauses", values, who)
@@ -293,9 +312,23 @@ class Facade:
         """What the queue holds. Raises `QueueUnavailable`."""
         return await self.machine.queue.figures()
 
-    async def message(self, id: int) -> Opened | None:
+    async def message(self, id: int) -> Shown | None:
         """One queued message; None where it is gone. Raises `QueueUnavailable`."""
-        return await read(self.machine.queue, id)
+        opened = await read(self.machine.queue, id)
+        return show(opened) if opened else None
+
+    async def change(self, action: Action, id: int, who: Who) -> bool:
+        """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
+        done = bool(await change(self.machine.queue, action, [id]))
+        if done:
+            self._tell(f"message-{action}", f"{who.name}: {action} message {id}", "", who)
+        return done
+
+    def begin(self, action: Action, selection: Selection, who: Who) -> Job:
+        """Retry, release or delete all messages of a selection; the job tells how far it is. Raises `Busy`."""
+        job = self.bulk.begin(action, selection)
+        self._tell(f"bulk-{action}", f"{who.name}: {action} messages, job {job.id}", selection.lane, who)
+        return job
 
     def retry_lane(self, lane: str, who: Who) -> Job:
         """Retry this provider now: its hosts are tried again, and what waits for a time goes now."""

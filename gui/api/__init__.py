@@ -1,0 +1,48 @@
+"""The REST API under `/api/v1`: for programs, what the console is for people. The same facade is behind both."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
+
+from gui.access import Access
+from gui.api import answers, docs, events, logs, messages, rules, views
+from gui.api.bodies import Bodies
+from gui.api.context import Context
+from gui.api.door import Door
+from gui.api.schema import Schemas
+from gui.api.tokens import Tokens, open_tokens
+from gui.machine import Machine
+from pipeline.facade import Facade
+from pipeline.machine import Machine as Running
+
+__all__ = ["Tokens", "application", "with_api"]
+
+VERSION = "/api/v1"
+
+
+def with_api(console: ASGIApp, machine: Machine, access: Access) -> ASGIApp:
+    """The console with the API beside it.
+
+    Raises:
+        StartError: the file of tokens cannot be read.
+    """
+    facade = Facade(cast(Running, machine))
+    return Door(console, application(facade), open_tokens(machine.settings), access)
+
+
+def application(facade: Facade) -> FastAPI:
+    """The API, without its door."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    context = Context(facade, Bodies(facade.machine.settings.smtp_maxsize), Schemas())
+    app.state.clients = events.Clients(facade.machine.events)
+    for part in (views, messages, rules, logs):
+        app.include_router(part.routes(context), prefix=VERSION)
+    app.include_router(events.routes(context, app.state.clients), prefix=VERSION)
+    app.include_router(docs.routes(app, context.schemas))
+    answers.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    return app

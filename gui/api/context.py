@@ -1,0 +1,24 @@
+"""What the routes of the API are made with."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import Request
+
+from gui.api.bodies import Bodies
+from gui.api.schema import Schemas
+from pipeline.facade import Facade
+from settings.rules import Who
+
+
+class Context(msgspec.Struct, frozen=True):
+    """The running machine, the reader of bodies, and the schemas for the documentation."""
+
+    facade: Facade
+    bodies: Bodies
+    schemas: Schemas
+
+
+def who(request: Request) -> Who:
+    """Who asks, for the audit: the token's name, and the client's address."""
+    return Who(request.state.holder, request.client.host if request.client else "")

@@ -1,0 +1,216 @@
+"""The event stream over the API, as server-sent events.
+
+Owner of: the clients that watch, at most CLIENTS. Each has a line of BACKLOG events; who reads slower loses events, and
+is told how many (`dropped`). Events are made into their JSON's parts as they come, since a delivery holds its body: 3
+microseconds an event and client that its filter lets through, 0.3 for others. Without clients nothing is subscribed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from reactivex import Observable
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gui.api.answers import Problem, encode
+from gui.api.context import Context
+from operators.delivery import Delivery
+from operators.events import Event
+from operators.outcome import Outcome
+
+CLIENTS = 50
+BACKLOG = 1000
+ALIVE = 15.0  # seconds without an event after which a comment is sent, so that a lost client is found out
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Which events; empty is all."""
+
+    type: frozenset[str] = frozenset()
+    lane: str = ""
+    domain: str = ""
+    ip: str = ""
+
+    def wants(self, event: Event) -> bool:
+        """Whether this event passes."""
+        if self.type and type(event).__name__.lower() not in self.type:
+            return False
+        return not (self.lane or self.domain or self.ip) or self._about(event)
+
+    def _about(self, event: Event) -> bool:
+        delivery: Delivery | None = getattr(event, "delivery", None)
+        about: Any = delivery if delivery is not None else event
+        lane = getattr(about, "lane", "") or getattr(event, "fields", {}).get("lane", "")
+        if self.lane and lane != self.lane:
+            return False
+        if self.ip and self.ip not in (getattr(about, "ip", ""), lane.partition("/")[0]):
+            return False
+        return not self.domain or self.domain == _domain(about)
+
+
+class Client:
+    """One who watches."""
+
+    def __init__(self, events: Observable[Event], watch: Watch, backlog: int = BACKLOG) -> None:
+        self._watch, self._most = watch, backlog
+        self._line: collections.deque[dict[str, Any]] = collections.deque()
+        self._dropped = 0
+        self._some = asyncio.Event()
+        self._subscription = events.subscribe(self.take)
+
+    def take(self, event: Event) -> None:
+        """An event; one that cannot be told is none: an observer must not fail."""
+        try:
+            if not self._watch.wants(event):
+                return
+            if len(self._line) >= self._most:
+                self._dropped += 1
+            else:
+                self._line.append(told(event))
+            self._some.set()
+        except Exception:
+            self._dropped += 1
+
+    async def next(self, patience: float = ALIVE) -> bytes:
+        """What to send next: some events, how many were dropped, or a sign of life."""
+        try:
+            await asyncio.wait_for(self._some.wait(), patience)
+        except TimeoutError:
+            return b": alive\n\n"
+        self._some.clear()
+        line, self._line = self._line, collections.deque()
+        sent = b"".join(_sent(event["type"], event) for event in line)
+        if self._dropped:
+            sent += _sent("dropped", {"type": "dropped", "count": self._dropped})
+            self._dropped = 0
+        return sent
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._subscription.dispose()
+
+
+class Clients:
+    """All who watch."""
+
+    def __init__(self, events: Observable[Event]) -> None:
+        self._events = events
+        self.open: set[Client] = set()
+
+    def enter(self, watch: Watch) -> Client:
+        """A new one. Raises `Problem` where there are too many."""
+        if len(self.open) >= CLIENTS:
+            raise Problem(503, f"{CLIENTS} clients watch the events already.", headers={"Retry-After": "30"})
+        client = Client(self._events, watch)
+        self.open.add(client)
+        return client
+
+    async def stream(self, client: Client) -> AsyncIterator[bytes]:
+        """What it is sent until it goes."""
+        try:
+            yield b"retry: 3000\n\n"
+            while True:
+                yield await client.next()
+        finally:
+            self.leave(client)
+
+    def leave(self, client: Client) -> None:
+        """It has gone."""
+        client.close()
+        self.open.discard(client)
+
+
+class _Stream(StreamingResponse):
+    """Leaves also where the client went before the first octet, when the generator never began."""
+
+    def __init__(self, clients: Clients, client: Client) -> None:
+        super().__init__(clients.stream(client), media_type="text/event-stream")
+        self._clients, self._client = clients, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._clients.leave(self._client)
+
+
+TYPES = frozenset(kind.__name__.lower() for kind in Event.__subclasses__())
+
+
+def routes(context: Context, clients: Clients) -> APIRouter:
+    """The route of the events."""
+    router = APIRouter()
+
+    @router.get(
+        "/events",
+        tags=["events"],
+        summary="What happens, as it happens: server-sent events",
+        response_class=Response,
+        responses={200: {"description": "A stream without end", "content": {"text/event-stream": {}}}},
+    )
+    async def events(
+        type: Annotated[list[str] | None, Query(description=f"Any of: {', '.join(sorted(TYPES))}")] = None,
+        lane: Annotated[str, Query(max_length=1000)] = "",
+        domain: Annotated[str, Query(max_length=255)] = "",
+        ip: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
+        wanted = frozenset(name.lower() for name in type or ())
+        if unknown := wanted - TYPES:
+            message = f"{min(unknown)[:50]!r} is no type of event; there are {', '.join(sorted(TYPES))}"
+            raise Problem(422, "A parameter cannot be used.", [{"field": "type", "message": message}])
+        return _Stream(clients, clients.enter(Watch(wanted, lane, domain.lower(), ip)))
+
+    return router
+
+
+def told(event: Event) -> dict[str, Any]:
+    """An event as JSON values: of a delivery its message's names, never its body."""
+    found: dict[str, Any] = {"type": type(event).__name__.lower()}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if name == "delivery":
+            found |= _delivery(value)
+        elif isinstance(value, Outcome):
+            found |= _outcome(value)
+        elif isinstance(value, dict):
+            found |= {key: each for key, each in value.items() if key not in found}
+        else:
+            found[name] = value
+    return found
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    message = delivery.message
+    return {
+        "message_id": message.message_id,
+        "envelope": message.envelope,
+        "recipient": message.recipient,
+        "domain": delivery.domain or message.domain,
+        "lane": delivery.lane,
+        "ip": delivery.ip,
+        "tags": message.tags,
+        "attempt": message.attempts + 1,
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    names = ("state", "result", "next", "code", "status", "description", "host", "remote_ip", "until")
+    return {name: getattr(outcome, name) for name in names}
+
+
+def _domain(about: Any) -> str:
+    """The domain of a delivery, or of a received message."""
+    if domain := getattr(about, "domain", ""):
+        return str(domain)
+    return str(getattr(about, "recipient", "")).rpartition("@")[2].lower()
+
+
+def _sent(name: str, data: dict[str, Any]) -> bytes:
+    """JSON has no line ends, so that data is one line."""
+    return b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"

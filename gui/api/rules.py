@@ -1,0 +1,106 @@
+"""Rules over the API: for each kind list, create, get, replace and delete; the audit; a try of a flood pattern."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from gui.api.answers import Json, Problem
+from gui.api.context import Context, who
+from gui.api.schema import answer, body
+from settings.rules import KINDS, Record
+
+
+class Try(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A flood pattern to try on a text; without one only on the last real answers."""
+
+    pattern: str
+    type: str = "substring"
+    text: str = ""
+
+
+def routes(context: Context) -> APIRouter:
+    """The routes of all kinds."""
+    router = APIRouter()
+    _try(router, context)
+    for kind in KINDS:
+        _kind(router, context, kind)
+    _audit(router, context)
+    return router
+
+
+def _kind(router: APIRouter, context: Context, kind: str) -> None:
+    facade, schemas = context.facade, context.schemas
+    tag: list[str | Enum] = [kind]
+    given, shown = schemas.rule(kind, "validation"), schemas.rule(kind, "serialization")
+    store = facade.machine.rules
+
+    @router.get(f"/{kind}", tags=tag, summary=f"All {kind}", responses=answer({"type": "array", "items": shown}, "All"))
+    async def every() -> Response:
+        return Json(facade.rules(kind))
+
+    @router.post(
+        f"/{kind}",
+        tags=tag,
+        status_code=201,
+        summary="Create one; it is in force when this is answered",
+        openapi_extra=body(given),
+        responses=answer(shown, "The rule, whole", 201),
+    )
+    async def create(request: Request) -> Response:
+        rule = await store.create(kind, await context.bodies.small(request), who(request))
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}"})
+
+    @router.get(f"/{kind}/{{id}}", tags=tag, summary="One rule", responses=answer(shown, "The rule, whole"))
+    async def one(id: int) -> Response:
+        return Json(facade.shown(store.get(kind, id)))
+
+    @router.put(
+        f"/{kind}/{{id}}",
+        tags=tag,
+        summary="Replace one; what is not given gets its default",
+        openapi_extra=body(given),
+        responses=answer(shown, "The rule, whole"),
+    )
+    async def replace(id: int, request: Request) -> Response:
+        return Json(facade.shown(await store.update(kind, id, await context.bodies.small(request), who(request))))
+
+    @router.delete(f"/{kind}/{{id}}", tags=tag, summary="Delete one", status_code=204, response_class=Response)
+    async def delete(id: int, request: Request) -> Response:
+        await store.delete(kind, id, who(request))
+        return Response(status_code=204)
+
+
+def _try(router: APIRouter, context: Context) -> None:
+    shown = {"type": "object", "properties": {"matches": {"type": "boolean"}, "recent": {"type": "array"}}}
+
+    @router.post(
+        "/floods/try",
+        tags=["floods"],
+        summary="Try a pattern on a text, and on the last real answers, without storing it",
+        openapi_extra=body(context.schemas.of(Try)),
+        responses=answer(shown, "Whether the text matches, and which real answers would have"),
+    )
+    async def attempt(request: Request) -> Response:
+        wanted = await context.bodies.struct(request, Try)
+        try:
+            matches, recent = context.facade.try_flood(wanted.type, wanted.pattern, wanted.text)
+        except ValueError as error:
+            raise Problem(422, "The pattern cannot be tried.", [_mistake(error)]) from None
+        return Json({"matches": matches, "recent": recent})
+
+
+def _mistake(error: ValueError) -> dict[str, Any]:
+    field, _, message = str(error).partition(": ")
+    return {"field": field, "message": message}
+
+
+def _audit(router: APIRouter, context: Context) -> None:
+    shown: dict[str, Any] = context.schemas.of(list[Record])
+
+    @router.get("/audit", tags=["audit"], summary="Who changed what, newest first", responses=answer(shown, "Changes"))
+    async def audit(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
+        return Json(await context.facade.machine.rules.audit(limit))

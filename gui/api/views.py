@@ -1,0 +1,125 @@
+"""What the views show: status, MTA IPs, domains, lanes, queues; and what can be done with a lane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import Enum
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from gui.api.answers import Json, Problem
+from gui.api.context import Context, who
+from gui.api.schema import answer
+from gui.verdict import Judged, judge
+from pipeline.bulk import Job
+from pipeline.explain import Brief, Explained
+from pipeline.facade import SORTS, DomainPage, Facade, MtaIp
+from pipeline.queues.contract import Figures
+from pipeline.telemetry import Trouble
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine as a whole. `figures`: of the last 60 s, and now; `totals`: since the start; times: epoch seconds."""
+
+    instance: str
+    time: float
+    verdict: Judged
+    figures: dict[str, int]
+    totals: dict[str, int]
+    troubles: list[Trouble]
+    rules_available: bool
+    faults: Sequence[str]
+    warnings: list[str]
+
+
+Order = Literal[SORTS]  # type: ignore[valid-type]
+
+
+def routes(context: Context) -> APIRouter:
+    """The routes of the views."""
+    router = APIRouter()
+    _machine(router, context)
+    _lanes(router, context)
+    return router
+
+
+def status(facade: Facade) -> Status:
+    """How things are."""
+    machine, troubles = facade.machine, facade.machine.telemetry.top_errors()
+    figures = facade.figures()
+    return Status(
+        instance=machine.settings.server_id,
+        time=time.time(),
+        verdict=judge(figures, troubles),
+        figures=figures,
+        totals=machine.telemetry.totals(),
+        troubles=troubles,
+        rules_available=machine.rules.available,
+        faults=machine.rules.snapshot.faults,
+        warnings=machine.settings.warnings,
+    )
+
+
+def _machine(router: APIRouter, context: Context) -> None:
+    facade, of = context.facade, context.schemas.of
+
+    @router.get("/status", tags=["views"], summary="How things are", responses=answer(of(Status), "The machine"))
+    async def now() -> Response:
+        return Json(status(facade))
+
+    @router.get("/ips", tags=["views"], summary="MTA IPs", responses=answer(of(list[MtaIp]), "Every address"))
+    async def ips() -> Response:
+        return Json(facade.ips())
+
+    @router.get("/domains", tags=["views"], summary="Destinations", responses=answer(of(DomainPage), "A page of them"))
+    async def domains(
+        sort: Order = "errors",
+        descending: bool = True,
+        containing: Annotated[str, Query(max_length=255)] = "",
+        offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        return Json(await facade.domains(sort, descending, containing, offset, limit))
+
+    @router.get("/queues", tags=["views"], summary="What the queue holds", responses=answer(of(Figures), "Figures"))
+    async def queues() -> Response:
+        return Json(await facade.queues())
+
+
+def _lanes(router: APIRouter, context: Context) -> None:
+    facade, of = context.facade, context.schemas.of
+    tag: list[str | Enum] = ["lanes"]
+    path = "/lanes/{id:path}"  # a lane's id is `MTA IP/destination group`
+
+    def known(id: str) -> str:
+        if not facade.explainer.knows(id):
+            raise Problem(404, f"There is no lane {id[:300]!r}, and none is remembered.")
+        return id
+
+    @router.get("/lanes", tags=tag, summary="Lanes with mail or a flood", responses=answer(of(list[Brief]), "Lanes"))
+    async def lanes() -> Response:
+        return Json(facade.lanes())
+
+    @router.delete(f"{path}/flood", tags=tag, summary="End a flood early", status_code=204, response_class=Response)
+    async def end_flood(id: str, request: Request) -> Response:
+        if not facade.end_flood(known(id), who(request)):
+            raise Problem(404, f"No flood is in force on {id[:300]!r}.")
+        return Response(status_code=204)
+
+    @router.post(
+        f"{path}/retry",
+        tags=tag,
+        status_code=202,
+        summary="Retry this provider now: its hosts, and what waits for a time",
+        responses=answer(of(Job), "The job that does it", 202),
+    )
+    async def retry(id: str, request: Request) -> Response:
+        job = facade.retry_lane(known(id), who(request))
+        return Json(job, 202, {"Location": f"/api/v1/messages/actions/{job.id}"})
+
+    @router.get(path, tags=tag, summary="Explain one lane", responses=answer(of(Explained), "All that is known"))
+    async def lane(id: str) -> Response:
+        return Json(facade.explain(known(id)))

@@ -1,0 +1,81 @@
+"""What the tests of the API stand on: the client of a running machine, and how to serve one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import uvicorn
+
+from gui.access import Access
+from gui.api.tokens import Tokens
+from pipeline.facade import Facade
+from pipeline.machine import Machine
+
+ACCESS = Access("secret", b"key")
+
+
+class World:
+    """A machine, and a client of its API with a token named `tester`."""
+
+    def __init__(self, machine: Machine, tokens: Tokens, url: str, facade: Facade, app: Any) -> None:
+        self.machine, self.tokens, self.url, self.facade, self.app = machine, tokens, url, facade, app
+        self.token = tokens.make("tester")
+        self.stranger = httpx.AsyncClient(base_url=url)
+        headers = {"Authorization": f"Bearer {self.token}"}
+        self.client = httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=20)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        answer = await self.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def post(self, path: str, content: Any = None, status: int = 201) -> Any:
+        answer = await self.client.post(path, json=content)
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
+
+    async def send(self, *recipients: str, **properties: Any) -> list[str]:
+        """Queue a message to each."""
+        mail = {"envelope": "me@example.org", "mime": "From: me@example.org\r\nSubject: Hi\r\n\r\nHello\r\n"}
+        sent = await self.post("/messages", [{"recipient": to, **mail, **properties} for to in recipients], 202)
+        return list(sent["ids"])
+
+
+async def until(holds: Callable[[], Awaitable[Any] | Any], patience: float = 20.0) -> Any:
+    """Wait until this is so; returns what it was."""
+    async with asyncio.timeout(patience):
+        while True:
+            found = holds()
+            if isinstance(found, Awaitable):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """An application on a port of its own."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listening.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
