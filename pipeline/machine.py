@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import reactivex as rx
@@ -35,6 +36,7 @@ from operators.floods import Active, Floods
 from operators.hold import hold, in_force
 from operators.lanes import Lane, Lanes
 from operators.limits import Limits
+from operators.live import Live
 from operators.record import record
 from operators.redirect import redirect
 from operators.resolve import Resolving, resolve
@@ -42,12 +44,15 @@ from operators.settle import settle
 from operators.sign import sign
 from operators.slots import Slots
 from operators.tap import tap
+from pipeline.custom import LATE, Custom, woven
+from pipeline.custom import load as load_customs
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
 from pipeline.queues import open_queue, result_queues
 from pipeline.queues.contract import Figures, QueueUnavailable
+from pipeline.signing import Signing
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
 from settings import Settings, StartError
@@ -81,9 +86,10 @@ class Machine:
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
         self._defaults = default_limits(settings)
+        self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = Names(settings.server_id)
-        self.rules = open_rules(settings, self._rules_notice)
+        self.rules = open_rules(settings, self._warned)
         self.queue = open_queue(settings)
         self.log = open_log(settings, self.report)
         self.intake = SmtpIntake(
@@ -112,30 +118,38 @@ class Machine:
     # -- the chain ----------------------------------------------------------------------------------------------
 
     def _chain(self) -> Observable[Delivery]:
-        """A message's way, a stage a line."""
+        """A message's way, a stage a line; a custom operator stands behind the stage that it names."""
         s, failed = self.settings, self._failed
-        return self.queue.consume(s.rabbitmq_qos).pipe(  # type: ignore[call-overload, no-any-return]  # typed up to ten
-            decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic),
-            tap("taken", self._taken, failed),
-            expire(s.max_delivertime, time.time, failed),
-            resolve(self.resolving, failed),
-            assign(self.ips.allowed, self.lanes.outlook, failed),
-            redirect(self._rules, time.time, self._redirected, self._looped, failed),
-            tap("assigned", self._assigned, failed, ended=False),
-            hold(self._rules, time.time, failed),
-            self.lanes.throttle(failed),
-            compose(failed),
-            sign(self.signing.keys_of, self.signing.off_loop, time.time, failed),
-            deliver(self.transport.deliver, failed),
-            self.floods.detect(self._rules, failed),
-            conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
-            record(self.log.attempt, time.time, failed),
-            settle(
+        stages = woven(
+            self.customs,
+            self._live,
+            partial(self._warned, "operator"),
+            decode=rx.compose(decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic), tap("taken", self._taken, failed)),
+            expire=expire(s.max_delivertime, time.time, failed),
+            resolve=resolve(self.resolving, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, failed),
+            redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
+            assigned=tap("assigned", self._assigned, failed, ended=False),
+            hold=hold(self._rules, time.time, failed),
+            throttle=self.lanes.throttle(failed),
+            compose=compose(failed),
+            sign=sign(self.signing.keys_of, self.signing.off_loop, time.time, failed),
+            deliver=deliver(self.transport.deliver, failed),
+            detect=self.floods.detect(self._rules, failed),
+            conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            record=record(self.log.attempt, time.time, failed),
+            settle=settle(
                 self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed, self._notify
             ),
-            tap("settled", self._settled, failed),
-            tap("freed", self.lanes.settled, failed),
+            settled=tap("settled", self._settled, failed),
+            freed=tap("freed", self.lanes.settled, failed),
         )
+        return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _live(self, custom: Custom) -> Live:
+        """What a custom operator is given."""
+        late = custom.stage in LATE
+        return Live(custom.name, self.settings, self.rules.snapshots, self.scheduler, time.time, self._failed, late)
 
     def _lanes(self) -> Lanes:
         return Lanes(
@@ -207,7 +221,7 @@ class Machine:
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
-    def _rules_notice(self, kind: str, text: str) -> None:
+    def _warned(self, kind: str, text: str) -> None:
         log.warning(text, kind=kind)
         self.report(Notice(time=time.time(), kind=kind, text=text))
 
@@ -249,8 +263,6 @@ class Machine:
         except (LogUnavailable, QueueUnavailable, Unavailable) as error:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
-        self._listen(self.rules.snapshots, self.signing.changed)
-        await self.signing.settle(self.settings.dns_timeout)
         self._running.append(self.telemetry.watch(self.events))
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
@@ -258,6 +270,8 @@ class Machine:
         self._listen(rx.interval(1.0), self._each_second)
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         self._listen(changes, lambda _: self.lanes.reconsider())
+        self._listen(self.rules.snapshots, self.signing.changed)
+        await self.signing.settle(self.settings.dns_timeout)
         await self.intake.start()
         self._listening = frozenset(self.intake.addresses)
         self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))

@@ -89,9 +89,7 @@ class Settings(BaseSettings):
     user: Text | None = key(None, "the process changes to this user after its ports are open")
     lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
     shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")
-    operators: OperatorNames = key(
-        [], "custom operators to load: `module:function@stage`", later="custom operators come later"
-    )
+    operators: OperatorNames = key([], "custom operators to load: `module:function@stage`, several with commas")
 
     # -- the console -----------------------------------------------------------------------------------------------
 
@@ -215,9 +213,7 @@ class Settings(BaseSettings):
     dns_timeout: Timeout = key(5.0, "how long one name server is waited for")
     dns_attempts: Amount = key(4, "how often a question is asked")
     dns_min_ttl: Seconds = key(0.0, "answers are kept at least so long")
-    dkim_check_dns: Flag = key(
-        True, "sign only with keys whose public half is in DNS", later="looking up published keys comes later"
-    )
+    dkim_check_dns: Flag = key(True, "sign only with keys whose public half is in DNS")
 
     # -- logs ------------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ def test_a_key_without_effect_gives_one_warning_however_often_it_is_given(tmp_pa
 @pytest.mark.parametrize("name", [name for name in FIELDS if more(name)["later"]])
 def test_a_key_whose_feature_comes_later_warns(name: str) -> None:
     """It is accepted, so that configurations can be written ahead."""
-    texts = {"rabbitmq_queue_type": "quorum", "rabbitmq_encoding": "gzip", "operators": "a:b@hold"}
+    texts = {"rabbitmq_queue_type": "quorum", "rabbitmq_encoding": "gzip"}
     text = texts.get(name, "amqp://h" if name.endswith("address") else "1")
     key = name.replace("_", "-")
     assert [line.split(" ")[0] for line in settings.load([f"--{key}={text}"]).warnings] == [key]
