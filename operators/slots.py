@@ -11,6 +11,7 @@ the taker waits. Health of addresses is kept for at most REMEMBER addresses; the
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -250,7 +251,7 @@ class Slots:
             self._free(slot)
             return
         if slot.connection.usable:
-            slot.idle_since, slot.idle_until = now, now + slot.limits.connection_idle
+            slot.idle_since, slot.idle_until = now, now + (slot.limits.connection_idle or math.inf)
             self._lanes[slot.lane].idle.append(slot)
             self._idle[slot] = None
         self.released(slot.lane)

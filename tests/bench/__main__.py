@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from tests.bench import bounded, log_queries, queue, relay, strangers
+from tests.bench import bounded, domains, log_queries, queue, relay, strangers
 from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
@@ -13,6 +13,7 @@ BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "queue": queue.rows,
     "strangers": strangers.rows,
     "bounded": bounded.rows,
+    "domains": domains.rows,
     "log": log_queries.rows,
 }
 

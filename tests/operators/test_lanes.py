@@ -96,6 +96,14 @@ def test_idle_connections_are_used_again_then_closed() -> None:
     assert world.slots.open == 0
 
 
+def test_an_idle_time_of_zero_is_unlimited() -> None:
+    """The connection stays open until the receiver, or `max-connections`, ends it."""
+    world = World(connection_idle=0.0)
+    world.send(1)
+    world.run(600)
+    assert world.slots.open == 1
+
+
 def test_a_lane_leaves_half_of_the_credit_to_others() -> None:
     """One stalled lane holds at most half of the credit; the rest of its messages are parked."""
     world = World(credit=100, queue=0)
