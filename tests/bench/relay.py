@@ -45,7 +45,7 @@ class Sink:
     """smtp-sink, which counts what it gets on its standard output."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the sink
         self.port = free_port()
         command = ["/usr/sbin/smtp-sink", "-c", f"127.0.0.1:{self.port}", "1000"]
         if os.geteuid() == 0:
@@ -231,9 +231,7 @@ def run(names: list[str], messages: int, rounds: int) -> dict[str, Figures]:
     try:
         for _ in range(rounds):
             for name in names:
-                with tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True) as folder:
-                    with RELAYS[name](pathlib.Path(folder), sink) as (port, process):
-                        found.setdefault(name, []).append(measure(port, sink, process, messages))
+                found.setdefault(name, []).append(one_round(name, sink, messages))
     finally:
         sink.process.terminate()
     columns = Figures.__struct_fields__
@@ -241,6 +239,15 @@ def run(names: list[str], messages: int, rounds: int) -> dict[str, Figures]:
         name: Figures(*(statistics.median(getattr(one, column) for one in rounds_) for column in columns))
         for name, rounds_ in found.items()
     }
+
+
+def one_round(name: str, sink: Sink, messages: int) -> Figures:
+    """Start a relay in a new folder, measure it, stop it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True) as folder,
+        RELAYS[name](pathlib.Path(folder), sink) as (port, process),
+    ):
+        return measure(port, sink, process, messages)
 
 
 def takes_part(name: str) -> bool:

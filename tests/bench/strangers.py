@@ -9,7 +9,7 @@ import time
 
 from tests.bench.table import Row, markdown
 from tests.support.source import Source
-from tests.support.strangers import HOSTS, STRANGERS, scene
+from tests.support.strangers import STRANGERS, scene
 
 
 async def offer(port: int, domains: tuple[str, ...], rate: int, seconds: float, first: int) -> None:
