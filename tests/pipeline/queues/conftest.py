@@ -5,20 +5,27 @@ The contract's tests take `desk`, which is parametrized by implementation: whoev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.queues.contract import Queue
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq import RabbitQueue
 from tests.pipeline.queues.desk import Clock, Desk
+from tests.support.broker import MISSING, Broker, installed, settings_for
 
 
-def embedded(folder: Path, clock: Clock) -> EmbeddedQueue:
+def embedded(folder: Path, clock: Clock, _: pytest.FixtureRequest) -> EmbeddedQueue:
     return EmbeddedQueue(folder / "queue.db", clock=clock, poll=0.01)
 
 
-QUEUES = {"embedded": embedded}
+def rabbitmq(_: Path, __: Clock, request: pytest.FixtureRequest) -> RabbitQueue:
+    return RabbitQueue(settings_for(request.getfixturevalue("address")), linger=0.1)
+
+
+QUEUES = {"embedded": embedded, "rabbitmq": rabbitmq}
 
 
 @pytest.fixture
@@ -26,19 +33,34 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def node() -> Iterator[Broker]:
+    """One RabbitMQ node for all tests of a process."""
+    if not installed():
+        pytest.skip(MISSING)
+    with Broker(management=True) as running:
+        yield running
+
+
+@pytest.fixture
+def address(node: Broker) -> str:
+    """The address of an empty virtual host on a running node."""
+    return node.fresh()
+
+
 @pytest.fixture(params=sorted(QUEUES))
 async def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Desk]:
     """A started queue of each kind."""
-    queue = QUEUES[request.param](tmp_path, clock)
+    queue: Queue = QUEUES[request.param](tmp_path, clock, request)
     await queue.start()
-    yield Desk(queue, clock)
+    yield Desk(queue, clock if request.param == "embedded" else None)
     await queue.close()
 
 
 @pytest.fixture
 async def embedded_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Desk]:
     """A started embedded queue."""
-    queue = embedded(tmp_path, clock)
+    queue = EmbeddedQueue(tmp_path / "queue.db", clock=clock, poll=0.01)
     await queue.start()
     yield Desk(queue, clock)
     await queue.close()

@@ -1,0 +1,407 @@
+"""The queue contract on RabbitMQ (AMQP 0-9-1), for one instance or many.
+
+Owns the consumer's stream; its parts own the rest. A settlement first publishes what replaces the message, waits until
+the broker has confirmed all of it, and then acknowledges; a publication is confirmed when all its messages are. Where
+the connection is lost in between, what was not confirmed is published again: a copy may come twice, nothing is lost.
+
+While the broker is away, publishing fails at once (intake answers 451), what is lent goes on, and its settlements wait
+in memory, bounded by credit. Bodies in memory: those lent, and at most as many that the broker sent and credit that
+parked messages took meanwhile keeps back.
+
+A message's `expires` in its parked queue is a TTL of its own, which dead-letters into the outbox; RabbitMQ looks at the
+head of the queue only, which is the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import reactivex as rx
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from operators.delivery import Lease
+from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
+from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
+from pipeline.queues.rabbitmq_delays import STEPS
+from pipeline.queues.rabbitmq_link import Ledger, Link
+from pipeline.queues.rabbitmq_loans import Loan, Loans
+from pipeline.queues.rabbitmq_mail import DUE, LANE, SLACK, Mail, headers, number, plain, queued
+from pipeline.queues.rabbitmq_names import Names, Topology
+from pipeline.queues.rabbitmq_parked import LINGER, ParkedQueues
+from pipeline.queues.rabbitmq_reading import Reader
+from pipeline.queues.rabbitmq_sending import Sender
+from pipeline.queues.rabbitmq_settling import Settling, put_off
+from settings import Settings
+
+STALL = 10.0  # seconds without a confirmation after which the broker is away
+AGAIN = 600.0  # seconds after a new connection in which what was settled may come again
+EARLY = 0.02  # seconds before its time that a message is lent
+TURN = 100  # leases given out in one turn of the event loop
+SHOWN = 100  # other queues in the figures
+
+
+def unreported(kind: str, text: str) -> None:
+    """The default report: nobody is told."""
+
+
+class RabbitQueue:
+    """The queue contract on RabbitMQ.
+
+    Args:
+        settings: the keys `rabbitmq-*`.
+        most: bytes of a body beyond which it is not unpacked.
+        report: told (kind, text) when the broker goes away and comes back, and what it refuses.
+        clock: epoch seconds.
+        linger: seconds for which an empty parked queue is kept.
+        stall: seconds without a confirmation after which the broker is away.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        most: int = 2**31,
+        report: Report = unreported,
+        clock: Callable[[], float] = time.time,
+        linger: float = LINGER,
+        stall: float = STALL,
+    ) -> None:
+        self._most, self._clock, self._stall = most, clock, stall
+        self.names = Names(settings)
+        self.topology = Topology(self.names, report)
+        self.loans = Loans()
+        self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, report, stall)
+        self.parked_queues = ParkedQueues(
+            self.topology, self._arrive, lambda: self._room, lambda lane: lane in self.loans.lanes, self._emit, linger
+        )
+        self.sender = Sender(self.broker, settings, self.topology, self.parked_queues, clock)
+        self.settling = Settling(
+            self.names,
+            self.broker,
+            self.loans,
+            self.sender,
+            self.parked_queues,
+            clock,
+            report,
+            self._lend_again,
+            self._freed,
+        )
+        self.reader = Reader(self.names.outbox, self._arrive)
+        self.received = 0  # messages lent since the start
+        self._ids = itertools.count(1)
+        self._fresh: deque[Loan] = deque()  # not given out yet
+        self._recalled: deque[Loan] = deque()  # neither
+        self._ahead = 0  # how many fresh ones may go before the next recalled one
+        self._observer: abc.ObserverBase[Lease] | None = None
+        self._credit, self._emitting = 0, False
+        self._recalled_at = 0.0
+        self._ledger: Ledger | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Connect, and declare what is configured. Raises `QueueUnavailable` with one clear line where it cannot."""
+        self._loop = asyncio.get_running_loop()
+        await self.broker.start()
+
+    async def _prepare(self, link: Link) -> None:
+        self.topology.forget()
+        await self.topology.prepare(link)
+        for ttl in STEPS:
+            with contextlib.suppress(ChannelNotFoundEntity):
+                await link.count(self.names.delay(ttl))
+                self.topology.known.add(self.names.delay(ttl))
+        self._ledger = await link.lender(lambda: link.end(f"queue {self.names.outbox!r} was deleted"))
+        await self.parked_queues.prepare(link)
+
+    def _attach(self, link: Link) -> None:
+        assert self._ledger is not None
+        self.reader.attach(link, self._ledger)
+        self.parked_queues.attach(link)
+        self._steer()
+
+    def _lost(self, link: Link, why: str) -> None:
+        self.sender.learn(why)
+        self._forget_ready()
+        self.reader.lost()
+        self.parked_queues.lost(self.loans.lanes)
+        self.loans.lost()
+
+    async def _look(self, link: Link) -> None:
+        self._steer()
+        self.settling.look()
+        if self.parked_queues.queues and not self.broker.blocked:
+            readers = (await link.count(self.names.outbox)).consumer_count or 0
+            await self.parked_queues.look(alone=readers <= self.reader.consumers)
+
+    async def close(self) -> None:
+        """Confirm what is under way, and close. What is still lent is lent again at the next start."""
+        observer, self._observer = self._observer, None
+        await self.broker.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet(), self._stall)
+        await self.broker.close()
+        self.settling.abandon()
+        if observer is not None:
+            observer.on_completed()
+
+    async def _quiet(self) -> None:
+        while (link := self.broker.link) is not None and link.busy:  # noqa: ASYNC110 - acknowledgements too
+            await asyncio.sleep(0.005)
+
+    # -- lending
+
+    def consume(self, credit: int) -> Observable[Lease]:
+        """The messages of the outbox, each lent until it is settled; at most `credit` at once. One subscriber."""
+
+        def subscribe(
+            observer: abc.ObserverBase[Lease], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            if self._observer is not None:
+                observer.on_error(QueueUnavailable(f"{self.names.outbox}: is consumed already"))
+                return Disposable()
+            self._observer, self._credit = observer, credit
+            self.reader.credit(credit)
+            self._steer()
+            return Disposable(self.cease)
+
+        return rx.create(subscribe)
+
+    def cease(self) -> None:
+        """Lend no more. What is lent can still be settled; what is given back is in the queue again."""
+        self._observer = None
+        for loan in self._forget_ready():
+            if loan.ledger is not None:
+                loan.ledger.back(loan.tag)
+        self._steer()
+
+    def _forget_ready(self) -> list[Loan]:
+        """What came and was not given out is the broker's again."""
+        loans = [*self._recalled, *self._fresh]
+        self._recalled.clear()
+        self._fresh.clear()
+        for loan in loans:
+            self.loans.remove(loan, done=False)
+            if loan.lease.recalled is not None:
+                self.parked_queues.change(loan.lease.recalled, 1)
+        return loans
+
+    def recall(self, lane: str, most: int) -> None:
+        """Lend up to `most` messages of a lane's parked queue, oldest first, in the stream of `consume`, within credit.
+
+        Calls add up. Where the lane has fewer, the rest lapses; and where the connection is lost.
+        """
+        if self._observer is not None:
+            self.parked_queues.recall(lane, most)
+            self._steer()
+
+    @property
+    def free(self) -> int:
+        """Credit that is not used now."""
+        return max(0, self._credit - len(self.loans))
+
+    @property
+    def lent(self) -> int:
+        """Messages lent."""
+        return len(self.loans) - len(self._fresh) - len(self._recalled)
+
+    @property
+    def _room(self) -> int:
+        return self.free - self.parked_queues.fetching if self._observer is not None else 0
+
+    def parked(self) -> Mapping[str, int]:
+        """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
+        return self.parked_queues.counts
+
+    def _steer(self) -> None:
+        """Fresh messages have all of the credit, or half of it while parked ones are called in."""
+        now = time.monotonic()
+        if self.parked_queues.wanted or self.loans.lanes:
+            self._recalled_at = now
+        if self._observer is None:
+            self.reader.want(0)
+        else:
+            self.reader.want(1 if now - self._recalled_at < 2 * TICK else 2)
+
+    def _arrive(self, ledger: Ledger, message: DeliveredMessage, lane: str | None = None) -> None:
+        """The broker has sent a message of the outbox, or of a lane's parked queue."""
+        tag, properties = message.delivery_tag, message.header.properties
+        assert tag is not None
+        ledger.lent(tag)
+        id, redelivered = properties.message_id, bool(getattr(message.delivery, "redelivered", False))
+        key = hash((id, message.body))
+        if (orphan := self.loans.reclaim(key, ledger, tag)) is not None:
+            if orphan.lane is not None:
+                self.parked_queues.change(orphan.lane, -1)
+            self.settling.carry_out(orphan)
+            return
+        recent = time.monotonic() - self.broker.connected_at < AGAIN
+        if recent and self.loans.settled(key, id is not None, redelivered):
+            ledger.ack(tag)
+            if lane is not None:
+                self.parked_queues.change(lane, -1)
+            return
+        body = plain(message.body, properties.content_encoding, self._most)
+        if lane is None and self._goes_round(ledger, message, body):
+            return
+        if self._observer is None:
+            ledger.back(tag)
+            return
+        expired = headers(message.header).get(LANE) if lane is None else None
+        recalled = expired if isinstance(expired, str) else lane
+        if recalled is not None:
+            self.parked_queues.change(recalled, -1)
+        lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered)
+        self._lend(Loan(lease, key, id is not None, ledger, tag, lane))
+
+    def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes) -> bool:
+        """Whether the message's time has not come when its step is over: then it waits in the next one."""
+        tag, own = message.delivery_tag, headers(message.header)
+        now, due = self._clock(), number(own, DUE)
+        if tag is None or due is None or due / 1000 - now <= EARLY:
+            return False
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None:
+                ledger.ack(tag)
+            else:
+                self._loop.call_later(1, ledger.back, tag)
+
+        mail = put_off(self.names, body, queued(message.header), due / 1000, now, number(own, SLACK) or 0)
+        self.sender.send(mail, confirmed)
+        return True
+
+    def _lend(self, loan: Loan) -> None:
+        self.received += 1
+        self.loans.add(loan)
+        (self._fresh if loan.lane is None else self._recalled).append(loan)
+        self._emit()
+
+    def _lend_again(self, loan: Loan) -> bool:
+        """What was given back is the next to be lent; without a consumer it goes back to the broker."""
+        if self._observer is None:
+            return False
+        loan.lease = msgspec.structs.replace(loan.lease, redelivered=True)
+        (self._fresh if loan.lane is None else self._recalled).appendleft(loan)
+        self._loop.call_soon(self._emit)
+        return True
+
+    def _emit(self) -> None:
+        """Give out what has come, within credit, TURN at once, so that the event loop is never held up."""
+        if self._emitting:
+            return
+        for _ in range(TURN):
+            if self._observer is None or self.lent >= self._credit or (loan := self._next()) is None:
+                return
+            try:
+                self._observer.on_next(loan.lease)
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "a consumer of the queue failed", "exception": error})
+        self._emitting = True
+        self._loop.call_soon(self._emit_on)
+
+    def _next(self) -> Loan | None:
+        """Recalled ones first, and with fresh ones in turn while more are wanted: those come in groups, and later."""
+        half = max(1, self._credit // 2)
+        if not self.parked_queues.wanted:
+            self._ahead = half
+        if self._recalled:
+            self._ahead = min(self._ahead + 1, half)
+            return self._recalled.popleft()
+        if not self._fresh or self._ahead <= 0:
+            return None
+        self._ahead -= self.parked_queues.wanted
+        return self._fresh.popleft()
+
+    def _emit_on(self) -> None:
+        self._emitting = False
+        self._emit()
+
+    def _freed(self) -> None:
+        """A loan has ended."""
+        self._emit()
+        if self.parked_queues.wanted:
+            self.parked_queues.fill()
+
+    # -- changing
+
+    def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
+        """End a lease: durably, and after what replaces the message. `confirmed` is called exactly once.
+
+        Where that fails, the message is still lent, and can be settled again. While the broker is away it waits.
+        """
+        self.settling.begin(lease, settlement, confirmed)
+
+    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+        """Add (queue name, body) messages; `confirmed` when all are safe. `delay`: seconds, for those to the outbox.
+
+        Where it fails after a part of them, that part may be there: AMQP has no way to take it back.
+        """
+        if not messages or self.broker.blocked:
+            error = QueueUnavailable(self.broker.why) if messages else None
+            self._loop.call_soon(confirmed, error)
+            return
+        answers = _Answers(len(messages), confirmed)
+        now = self._clock()
+        for name, body in messages:
+            if delay > 0 and name == self.names.outbox:
+                mail = put_off(self.names, body, now, now + delay, now)
+            else:
+                mail = Mail(queue=name, body=body, queued=now)
+            self.sender.send(mail, answers.take)
+
+    # -- for people
+
+    async def figures(self) -> Figures:
+        """What the queues hold now. Raises `QueueUnavailable`."""
+        depths = await self.depths()
+        outbox, waits = self.names.outbox, f"{self.names.outbox}.delay."
+        other = {name: n for name, n in depths.items() if n and name != outbox and not self.names.temporary(name)}
+        return Figures(
+            ready=depths.get(outbox, 0) + len(self._fresh),
+            waiting=sum(n for name, n in depths.items() if name.startswith(waits)),
+            unsettled=self.lent,
+            parked=dict(self.parked_queues.counts),
+            other=other,
+        )
+
+    async def depths(self) -> dict[str, int]:
+        """Messages that are ready, by queue: the outbox, the delays,
+        and SHOWN others at most. Raises `QueueUnavailable`.
+        """
+        link = self.broker.link
+        if link is None:
+            raise QueueUnavailable(f"RabbitMQ is away: {self.broker.why}")
+        parked = f"{self.names.index}."
+        wanted = [name for name in self.topology.known if name != self.names.index and not name.startswith(parked)]
+        wanted.sort(key=lambda name: name != self.names.outbox and not self.names.temporary(name))
+        found = {}
+        for name in wanted[: SHOWN + len(STEPS)]:
+            try:
+                found[name] = (await link.count(name)).message_count or 0
+            except ChannelNotFoundEntity:
+                self.topology.forget(name)
+        return found
+
+
+class _Answers:
+    """Waits for all of several confirmations, and gives one."""
+
+    def __init__(self, wanted: int, confirmed: Confirmed) -> None:
+        self._wanted, self._confirmed = wanted, confirmed
+        self._error: Exception | None = None
+
+    def take(self, error: Exception | None) -> None:
+        """One more."""
+        self._wanted -= 1
+        self._error = self._error or error
+        if not self._wanted:
+            self._confirmed(self._error)

@@ -1,0 +1,164 @@
+"""Staying connected to the broker: at start, and again and again after a loss.
+
+Owns the link in use. Without one, it tries all addresses in turn, with a pause that grows to LONGEST_PAUSE: no busy
+loop. A link on which nothing is confirmed for `stall` seconds is given up, also when its TCP connection lives on,
+unless the broker has said that it takes nothing now (connection.blocked: memory or disk alarm).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from pipeline.queues.contract import QueueUnavailable
+from pipeline.queues.rabbitmq_link import LOST, Link, say
+from settings import Settings
+
+TICK = 0.5  # seconds between looks at the link
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between tries to connect
+CHANCE = random.SystemRandom()
+
+Report = Callable[[str, str], None]
+
+
+class Broker:
+    """The connection, made anew whenever it is lost.
+
+    Args:
+        settings: addresses, verification, the instance's name.
+        prepare: declares and learns what there is over a new link, before it is used.
+        attach: begins to use it.
+        lost: told (link, why) when a link that was in use has ended.
+        look: awaited every TICK while there is a link.
+        report: told (kind, text) when the broker goes away and comes back.
+        stall: seconds without a confirmation after which the broker is away.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        prepare: Callable[[Link], Awaitable[None]],
+        attach: Callable[[Link], None],
+        lost: Callable[[Link, str], None],
+        look: Callable[[Link], Awaitable[None]],
+        report: Report,
+        stall: float,
+    ) -> None:
+        assert settings.rabbitmq_address is not None
+        self._addresses = deque(settings.rabbitmq_address.get_secret_value().split(","))
+        self._verify, self._instance = settings.rabbitmq_verify, settings.server_id
+        self._prepare, self._attach, self._look_at, self._told = prepare, attach, look, lost
+        self._report, self._stall = report, stall
+        self.link: Link | None = None
+        self.why = "not connected yet"  # why there is no link
+        self.blocked = False
+        self.connected_at = 0.0  # monotonic seconds
+        self._away = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, and stay so. Raises `QueueUnavailable` with one line that names every address and what it said."""
+        await self._connect()
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Reconnect no more."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+
+    async def close(self) -> None:
+        """End the connection properly."""
+        if self.link is not None:
+            await self.link.close()
+        self.why = "the queue is not open"
+
+    async def _connect(self) -> None:
+        """To the first address that works; the one that worked last is the first one tried."""
+        failures = []
+        for _ in range(len(self._addresses)):
+            try:
+                await self._use(await Link.open(self._addresses[0], self._verify, self._instance, self._lost))
+            except QueueUnavailable as error:
+                failures.append(str(error))
+                self._addresses.rotate(-1)
+            else:
+                return
+        raise QueueUnavailable("; ".join(failures))
+
+    async def _use(self, link: Link) -> None:
+        try:
+            await self._prepare(link)
+        except ChannelNotFoundEntity as error:
+            await link.close()
+            raise QueueUnavailable(f"{link.address}: {say(error)}, and rabbitmq-declare is off") from None
+        except (*LOST, QueueUnavailable) as error:
+            await link.close()
+            raise QueueUnavailable(f"{link.address}: {say(error)}") from None
+        if link.ended:
+            raise QueueUnavailable(f"{link.address}: the connection was lost at once")
+        self.link, self.blocked = link, False
+        self.connected_at = time.monotonic()
+        self._away.clear()
+        self._attach(link)
+
+    def _lost(self, link: Link, why: str) -> None:
+        if self.link is not link:
+            return
+        self.link, self.why = None, why
+        self._away.set()
+        self._told(link, why)
+        if self._keeper is not None:
+            self._report("queue-lost", f"{link.address}: {why}")
+
+    async def _keep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._away.wait(), TICK)
+            if self.link is None:
+                await self._reconnect()
+            await self._look()
+
+    async def _reconnect(self) -> None:
+        pause, said = FIRST_PAUSE, ""
+        while self.link is None:
+            try:
+                await self._connect()
+            except QueueUnavailable as error:
+                self.why = str(error)
+                if said != self.why:
+                    said = self.why
+                    self._report("queue-away", said)
+                await asyncio.sleep(pause * (0.5 + CHANCE.random() / 2))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                self._report("queue-back", f"{self._addresses[0].rpartition('@')[2]}: connected again")
+
+    async def _look(self) -> None:
+        if (link := self.link) is None:
+            return
+        self._block(link.blocked)
+        if link.waits > self._stall and not self.blocked:
+            link.end(f"has confirmed nothing for {self._stall:g} seconds")
+            return
+        try:
+            async with asyncio.timeout(self._stall):
+                await self._look_at(link)
+        except (*LOST, QueueUnavailable) as error:
+            if not self.blocked:
+                link.end(say(error))
+
+    def _block(self, blocked: bool) -> None:
+        if blocked and not self.blocked:
+            self.why = "the broker is out of memory or disk, and takes nothing now"
+            self._report("queue-blocked", self.why)
+        elif self.blocked and not blocked:
+            self._report("queue-back", "the broker takes messages again")
+        self.blocked = blocked

@@ -1,0 +1,307 @@
+"""One connection to the broker and its channels: publishing with confirms, lending and settling, questions.
+
+Owns the connection, what is published and not confirmed, and the delivery tags that are not settled. Bound: the
+callers' (credit, intake sessions). When anything of it fails, all of it ends: every publication under way is answered,
+`lost` is told once, and whoever owns the link opens another one. Nothing here reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+import aiormq
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.channel import Channel
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelClosed,
+    ConnectionNotAllowed,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from pamqp import commands
+from yarl import URL
+
+from pipeline.queues.contract import Confirmed, QueueUnavailable
+from settings.values import masked
+
+HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
+OPENING = 10.0  # seconds for a connection to be made
+CLOSING = 3.0  # seconds for it to end properly
+LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
+
+Answer = TypeVar("Answer")
+
+# What goes wrong on a connection is said by us, in one line, and not by the library with its traceback.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+class Unroutable(Exception):
+    """The queue that was published to does not exist."""
+
+
+class Ledger:
+    """The unsettled delivery tags of a channel. What is settled in order goes out as one acknowledgement."""
+
+    def __init__(self, link: Link, channel: AbstractChannel) -> None:
+        self.link, self.channel = link, channel
+        self.held = False  # keep acknowledgements back for now
+        self._open: dict[int, None] = {}  # unsettled, ascending
+        self._done: set[int] = set()
+        self._back: list[int] = []
+        self._scheduled = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def lent(self, tag: int) -> None:
+        """A message came with this tag."""
+        self._open[tag] = None
+
+    def ack(self, tag: int) -> None:
+        """It is done."""
+        self._done.add(tag)
+        self.flush()
+
+    def back(self, tag: int) -> None:
+        """Back into its queue, at its place."""
+        self._open.pop(tag, None)
+        self._back.append(tag)
+        self.flush()
+
+    def flush(self) -> None:
+        """Tell the broker soon: what comes together goes together."""
+        if not self._scheduled and not self.held and (self._done or self._back):
+            self._scheduled = True
+            self.link.run(self._tell())
+
+    async def _tell(self) -> None:
+        self._scheduled = False
+        done, self._done = self._done, set()
+        back, self._back = self._back, []
+        upto = count = 0
+        for tag in itertools.takewhile(done.__contains__, self._open):
+            upto, count = tag, count + 1
+        for tag in done:
+            self._open.pop(tag, None)
+        if count > 1 and not back:  # "multiple" is everything before it, and must not take what is given back
+            await self.channel.basic_ack(upto, multiple=True, wait=False)
+            done = {tag for tag in done if tag > upto}
+        for tag in sorted(done):
+            await self.channel.basic_ack(tag, wait=False)
+        for tag in back:
+            await self.channel.basic_nack(tag, requeue=True, wait=False)
+
+
+class Link:
+    """A connection in use.
+
+    Args:
+        connection: connected.
+        address: for people, without the password.
+        lost: told once when it has ended, with why.
+    """
+
+    def __init__(self, connection: AbstractConnection, address: str, lost: Callable[[Link, str], None]) -> None:
+        self.address = address
+        self.ended = False
+        self._connection, self._lost = connection, lost
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unconfirmed: dict[int, tuple[float, Confirmed]] = {}  # by number; the first one is the oldest
+        self._numbers = itertools.count()
+        self._publishing: Channel
+        self._questions: AbstractChannel | None = None
+        self._asking = asyncio.Lock()
+        self._unblocked: asyncio.Task[None] | None = None
+        connection.closing.add_done_callback(lambda future: self._over(future, "the connection was closed"))
+
+    @classmethod
+    async def open(cls, address: str, verify: bool, name: str, lost: Callable[[Link, str], None]) -> Link:
+        """Connect. Raises `QueueUnavailable` with one line that names the broker, and never the password."""
+        shown = masked(address)
+        try:
+            url = URL(address).update_query(heartbeat=HEARTBEAT, name=name)
+            url = url if verify else url.update_query(no_verify_ssl=1)
+            connection = aiormq.Connection(url)
+            async with asyncio.timeout(OPENING):
+                await connection.connect()
+                link = cls(connection, shown, lost)
+                link._publishing = cast(Channel, await link.channel(confirms=True))
+        except (*LOST, ValueError) as error:
+            raise QueueUnavailable(f"{shown}: {_explain(error, address)}") from None
+        return link
+
+    # -- life
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside; an error of the connection ends the link."""
+        task = self._loop.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (*LOST, asyncio.CancelledError) as error:
+            if not self.ended:
+                self.end(say(error))
+
+    def _over(self, future: asyncio.Future[Any], why: str) -> None:
+        error = None if future.cancelled() else future.exception()
+        self.end(say(error) if error is not None else why)
+
+    def end(self, why: str) -> None:
+        """Use it no more: answer what is under way, tell the owner, and close what is left."""
+        if self.ended:
+            return
+        self.ended = True
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        if self._unblocked is not None:
+            self._unblocked.cancel()
+        task = self._loop.create_task(self._close())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._lost(self, why)
+        for _, confirmed in unconfirmed.values():
+            confirmed(QueueUnavailable(f"{self.address}: {why}"))
+
+    async def _close(self) -> None:
+        with contextlib.suppress(*LOST, asyncio.CancelledError):
+            await asyncio.wait_for(self._connection.close(), CLOSING)
+
+    async def close(self) -> None:
+        """End it properly; what is not settled is in its queue again."""
+        if not self.ended:
+            self.end("closed")
+        for task in list(self._tasks):
+            with contextlib.suppress(*LOST, asyncio.CancelledError):
+                await task
+
+    async def channel(self, *, confirms: bool = False) -> AbstractChannel:
+        """A channel whose end is the end of the link."""
+        channel = await self._connection.channel(publisher_confirms=confirms)
+        channel.closing.add_done_callback(lambda future: self._over(future, "the broker closed a channel"))
+        return channel
+
+    # -- publishing
+
+    def publish(self, exchange: str, queue: str, body: bytes, properties: Any, confirmed: Confirmed) -> None:
+        """Publish; `confirmed` with None when the broker has it safe, else with `Unroutable` or `QueueUnavailable`."""
+        number = next(self._numbers)
+        self._unconfirmed[number] = (time.monotonic(), confirmed)
+        task = self._loop.create_task(self._publish(number, exchange, queue, body, properties))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish(self, number: int, exchange: str, queue: str, body: bytes, properties: Any) -> None:
+        error: Exception | None = None
+        try:
+            await self._publishing.basic_publish(
+                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
+            )
+        except PublishError:
+            error = Unroutable(f"there is no queue {queue!r}")
+        except DeliveryError:
+            error = QueueUnavailable(f"{self.address}: does not take messages for {queue!r} now")
+        except (*LOST, asyncio.CancelledError) as failure:
+            self.end(say(failure))
+            return
+        except Exception as failure:  # a name or a header that AMQP cannot carry
+            error = ValueError(f"cannot be published to {queue!r}: {failure}")
+        if (waiting := self._unconfirmed.pop(number, None)) is not None:
+            waiting[1](error)
+
+    @property
+    def waits(self) -> float:
+        """Seconds for which the oldest publication has been waiting for its confirmation."""
+        oldest = next(iter(self._unconfirmed.values()), None)
+        return time.monotonic() - oldest[0] if oldest is not None else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Something is under way: publications, acknowledgements, questions."""
+        return bool(self._tasks)
+
+    @property
+    def blocked(self) -> bool:
+        """The broker is out of memory or disk, and has said that it takes nothing (connection.blocked)."""
+        if self._unblocked is None or self._unblocked.done():
+            self._unblocked = self._loop.create_task(self._connection.ready())
+            return False
+        return True
+
+    # -- lending
+
+    async def consume(
+        self, ledger: Ledger, queue: str, most: int, take: Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
+    ) -> str:
+        """Have at most `most` unsettled messages of a queue lent; returns the consumer's tag."""
+        await ledger.channel.basic_qos(prefetch_count=most)
+        answer = await ledger.channel.basic_consume(queue, take)
+        assert answer.consumer_tag is not None
+        return answer.consumer_tag
+
+    async def lender(self, cancelled: Callable[[], None] | None = None) -> Ledger:
+        """A channel to be lent messages on; `cancelled` is called when the broker ends a consumer by itself."""
+        channel = await self.channel()
+        if cancelled is not None:
+            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled())
+        return Ledger(self, channel)
+
+    # -- questions
+
+    async def ask(
+        self,
+        question: Callable[[AbstractChannel], Awaitable[Answer]],
+        tolerate: type[ChannelClosed] | None = None,
+    ) -> Answer | None:
+        """Ask the broker something; a "no" closes the channel asked on (AMQP 0-9-1), which costs nothing else.
+
+        Raises:
+            ChannelClosed: the answer is no, and not of the kind to `tolerate`.
+        """
+        async with self._asking:
+            if self._questions is None or self._questions.is_closed:
+                self._questions = await self._connection.channel(publisher_confirms=False)
+            channel = self._questions
+            try:
+                return await question(channel)
+            except ChannelClosed as error:
+                self._questions = None
+                if tolerate is not None and isinstance(error, tolerate):
+                    return None
+                raise
+
+    async def count(self, queue: str) -> commands.Queue.DeclareOk:
+        """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
+        answer = await self.ask(lambda channel: channel.queue_declare(queue, passive=True))
+        assert answer is not None
+        return answer
+
+
+def say(error: BaseException) -> str:
+    """In one line."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, AMQPError) and error.args:
+        text = str(error.args[-1])
+    return " ".join(text.split())[:300]
+
+
+def _explain(error: Exception, address: str) -> str:
+    """What to do about a connection that could not be made."""
+    url = URL(address)
+    if isinstance(error, ProbableAuthenticationError):
+        return f"the broker refuses the login of {url.user!r}"
+    if isinstance(error, ConnectionNotAllowed) or "NOT_ALLOWED" in str(error):
+        return f"the broker does not let {url.user!r} use this virtual host, or has none of this name"
+    if isinstance(error, TimeoutError):
+        return f"no answer in {OPENING:g} seconds"
+    return f"cannot be reached: {say(error)}"

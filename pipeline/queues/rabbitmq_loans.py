@@ -1,0 +1,124 @@
+"""What is lent from RabbitMQ, over the loss of its connection too.
+
+Owns the loans. When the connection is lost, the broker puts all of them back and sends them again, over the next one;
+meanwhile they are still on their way to their receivers here. So a loan whose delivery tag is void is an orphan: when
+the same message comes again, it is the orphan's, and not delivered twice. Messages that were settled just before the
+loss may come again too, since acknowledgements are not confirmed: those are known by their key, and only
+acknowledged. Two messages without any difference are as good as one another, so nothing is lost by taking one for the
+other - except for a settled one: that needs the broker's mark "redelivered", or an AMQP message-id.
+
+Bounds: loans by credit; keys of settled ones by REMEMBERED.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
+from operators.delivery import Lease
+from operators.settlement import Settlement
+from pipeline.queues.contract import Confirmed
+from pipeline.queues.rabbitmq_link import Ledger
+from pipeline.queues.rabbitmq_mail import Mail
+
+REMEMBERED = 20_000
+
+
+class Loan:
+    """A message that is lent, or about to be.
+
+    Attributes:
+        lease: what the machine has of it.
+        key: the same for the same message, also over another connection.
+        identified: it has an AMQP message-id.
+        ledger, tag: where it is settled; None: an orphan.
+        lane: the parked queue that it was got from, or None for the outbox.
+        settlement, confirmed: how it is to be settled, while that is under way.
+        left: what has to be confirmed before it is acknowledged; None: not begun.
+        sending: how much of that is under way.
+        error: why the last try failed.
+    """
+
+    __slots__ = (
+        "confirmed", "error", "identified", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
+    )  # fmt: skip
+
+    def __init__(self, lease: Lease, key: int, identified: bool, ledger: Ledger, tag: int, lane: str | None) -> None:
+        self.lease, self.key, self.identified, self.lane = lease, key, identified, lane
+        self.ledger: Ledger | None = ledger
+        self.tag = tag
+        self.settlement: Settlement | None = None
+        self.confirmed: Confirmed | None = None
+        self.left: list[Mail] | None = None
+        self.sending = 0
+        self.error: Exception | None = None
+
+
+class Loans:
+    """All loans, by the lease's id."""
+
+    def __init__(self) -> None:
+        self._loans: dict[int, Loan] = {}
+        self._orphans: dict[int, list[Loan]] = {}  # by key
+        self._settled: OrderedDict[int, bool] = OrderedDict()  # key: identified
+        self.lanes: Counter[str] = Counter()  # loans got from parked queues
+
+    def __len__(self) -> int:
+        return len(self._loans)
+
+    def __iter__(self) -> Iterator[Loan]:
+        return iter(list(self._loans.values()))
+
+    def add(self, loan: Loan) -> None:
+        """A message has come."""
+        self._loans[loan.lease.id] = loan
+        if loan.lane is not None:
+            self.lanes[loan.lane] += 1
+
+    def get(self, id: int) -> Loan | None:
+        """The loan of a lease."""
+        return self._loans.get(id)
+
+    def remove(self, loan: Loan, *, done: bool) -> None:
+        """It is lent no more. `done`: it is not in its queue any more either."""
+        if self._loans.pop(loan.lease.id, None) is None:
+            return
+        if loan.lane is not None:
+            self.lanes[loan.lane] -= 1
+            if not self.lanes[loan.lane]:
+                del self.lanes[loan.lane]
+        if loan.ledger is None:
+            self._claim(loan)
+        if done:
+            self._settled[loan.key] = loan.identified
+            if len(self._settled) > REMEMBERED:
+                self._settled.popitem(last=False)
+
+    def lost(self) -> None:
+        """The connection is gone, and every tag with it."""
+        for loan in self._loans.values():
+            if loan.ledger is not None:
+                loan.ledger = None
+                self._orphans.setdefault(loan.key, []).append(loan)
+
+    def reclaim(self, key: int, ledger: Ledger, tag: int) -> Loan | None:
+        """The orphan that this message is, with its new tag; None where it is none."""
+        if not (loans := self._orphans.get(key)):
+            return None
+        loan = loans[0]
+        self._claim(loan)
+        loan.ledger, loan.tag = ledger, tag
+        return loan
+
+    def settled(self, key: int, identified: bool, redelivered: bool) -> bool:
+        """Whether this message was settled already; asked only for a while after a loss."""
+        if not (identified or redelivered) or key not in self._settled:
+            return False
+        del self._settled[key]
+        return True
+
+    def _claim(self, loan: Loan) -> None:
+        loans = self._orphans[loan.key]
+        loans.remove(loan)
+        if not loans:
+            del self._orphans[loan.key]

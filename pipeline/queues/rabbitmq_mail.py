@@ -1,0 +1,139 @@
+"""Queue messages as AMQP carries them: properties, our own headers, gzip. No state.
+
+Everything of Mailrace's own is in headers, so that any AMQP client can publish a plain JSON body, and read one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from pamqp import commands
+from pamqp.header import ContentHeader
+
+QUEUED = "x-mailrace-queued"  # when it came into the queue, epoch milliseconds
+DUE = "x-mailrace-due"  # not before, epoch milliseconds
+SLACK = "x-mailrace-slack"  # milliseconds that it may be late
+LANE = "x-mailrace-lane"  # in whose parked queue it waits, or has expired
+LONGEST = 2**32 - 1  # milliseconds: the longest TTL (rabbitmq.com/docs/ttl)
+FASTEST = 1  # gzip level: 20 times as fast as level 9, and 10 % larger
+PERSISTENT, TRANSIENT = 2, 1  # delivery-mode
+
+Properties = commands.Basic.Properties
+
+
+class Urgent(msgspec.Struct):
+    """What of a body decides its place in a queue with priorities."""
+
+    priority: int = 0
+
+
+_urgent = msgspec.json.Decoder(Urgent).decode
+
+
+class Mail(msgspec.Struct, kw_only=True, eq=False):
+    """A message to publish.
+
+    Attributes:
+        queue: where to.
+        body: JSON, not compressed.
+        copy: a copy for a result queue; the message itself otherwise.
+        queued, due: epoch seconds; `due` 0 is now.
+        slack: milliseconds that it may be late.
+        lane: whose parked queue `queue` is.
+        expires: epoch seconds at which it leaves the parked queue by itself.
+    """
+
+    queue: str
+    body: bytes
+    copy: bool = False
+    queued: float = 0.0
+    due: float = 0.0
+    slack: int = 0
+    lane: str | None = None
+    expires: float | None = None
+
+    def properties(self, id: str, now: float, persistent: bool, encoding: str | None, most: int) -> Properties:
+        """The AMQP properties.
+
+        Args:
+            id: the AMQP message-id.
+            now: epoch seconds.
+            persistent: it survives a restart of the broker.
+            encoding: `gzip` where the body is compressed.
+            most: the queues' x-max-priority; 0: they have none.
+        """
+        headers: dict[str, Any] = {QUEUED: int((self.queued or now) * 1000)}
+        if self.due:
+            headers |= {DUE: int(self.due * 1000), SLACK: self.slack}
+        if self.lane is not None:
+            headers[LANE] = self.lane
+        return Properties(
+            content_type="application/json",
+            content_encoding=encoding,
+            headers=headers,
+            delivery_mode=PERSISTENT if persistent else TRANSIENT,
+            priority=min(_priority(self.body), most) if most else None,
+            expiration=None if self.expires is None else str(_lifetime(self.expires - now)),
+            message_id=id,
+            timestamp=datetime.fromtimestamp(now, UTC),
+        )
+
+
+def _lifetime(seconds: float) -> int:
+    return min(max(int(seconds * 1000), 0), LONGEST)
+
+
+def _priority(body: bytes) -> int:
+    try:
+        return max(0, _urgent(body).priority)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+
+
+def compressed(body: bytes) -> bytes:
+    """The body as gzip."""
+    return gzip.compress(body, FASTEST, mtime=0)
+
+
+def plain(body: bytes, encoding: str | None, most: int) -> bytes:
+    """The body as it was before compression; as it is where it is no gzip.
+
+    At most `most` bytes and one more: whoever sees that one knows that it is too long, and a bomb fills no memory.
+    """
+    if encoding is None or encoding.lower() not in ("gzip", "x-gzip"):
+        return body
+    whole, rest = bytearray(), body
+    try:
+        while rest and len(whole) <= most:  # RFC 1952 2.2: a file is a series of members
+            member = zlib.decompressobj(wbits=31)
+            whole += member.decompress(rest, most + 1 - len(whole))
+            if not member.eof and len(whole) <= most:
+                return body  # cut off
+            rest = member.unused_data
+    except zlib.error:
+        return body
+    return bytes(whole)
+
+
+def headers(header: ContentHeader) -> dict[str, Any]:
+    """The headers of what was consumed."""
+    return header.properties.headers or {}
+
+
+def number(headers: dict[str, Any], name: str) -> int | None:
+    """One of our own headers; None where it is missing, or somebody else's and no number."""
+    value = headers.get(name)
+    return value if isinstance(value, int) else None
+
+
+def queued(header: ContentHeader) -> float:
+    """When it came into the queue, epoch seconds: by our header, else by its timestamp, else now."""
+    if (own := number(headers(header), QUEUED)) is not None:
+        return own / 1000
+    stamp = header.properties.timestamp
+    return stamp.timestamp() if isinstance(stamp, datetime) else time.time()

@@ -1,0 +1,138 @@
+"""Which queues there are on the broker, their names and arguments, and declaring them.
+
+Owns the names that are known to exist on this connection; forgets them with it. Bound: KNOWN names, then it asks again.
+Queues of ours - delays, parked, the index of the parked ones - are always declared; those of the configuration and of
+single messages only with `rabbitmq-declare`. One that exists with other arguments is used as it is, and said once.
+
+No queue has `x-expires`: RabbitMQ counts a queue that holds mail and has no reader as unused, and would drop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiormq.exceptions import ChannelPreconditionFailed
+
+from pipeline.queues.rabbitmq_link import Link
+from settings import Settings
+
+KNOWN = 50_000
+LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
+
+Report = Callable[[str, str], None]
+
+
+class Names:
+    """Names and arguments of the queues, by the configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.outbox = settings.rabbitmq_outbox
+        self.exchange = settings.rabbitmq_exchange or ""
+        self.durable = settings.rabbitmq_durable or settings.rabbitmq_queue_type == "quorum"
+        self.declare = settings.rabbitmq_declare
+        self._type, self._most = settings.rabbitmq_queue_type, settings.rabbitmq_maxpriority
+        others = ("inbox", "local", "reports", "refused", "dsn", "results", "success", "failure", "retry")
+        named = [getattr(settings, f"rabbitmq_{kind}") for kind in others]
+        self.configured = list(dict.fromkeys([self.outbox, *filter(None, named)]))
+
+    @property
+    def index(self) -> str:
+        """The queue that lists the parked queues: AMQP cannot, and they must be found after a restart."""
+        return f"{self.outbox}.parked"
+
+    def delay(self, step: int) -> str:
+        """The queue of a delay step, in milliseconds."""
+        return f"{self.outbox}.delay.{step}"
+
+    def parked(self, lane: str) -> str:
+        """The parked queue of a lane; where the name would be too long, its end is a hash."""
+        name = f"{self.outbox}.parked.{lane}"
+        if len(name.encode()) <= LONGEST_NAME:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return name.encode()[: LONGEST_NAME - 33].decode(errors="ignore") + "~" + digest
+
+    def arguments(self, name: str) -> dict[str, Any]:
+        """The arguments of a queue. A classic one says nothing of its type, like those that applications declare."""
+        arguments: dict[str, Any] = {"x-queue-type": "quorum"} if self._type == "quorum" else {}
+        back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.outbox}
+        if name.startswith(f"{self.outbox}.delay."):
+            return arguments | back | {"x-message-ttl": int(name.rpartition(".")[2])}
+        if name.startswith(f"{self.index}."):
+            return arguments | back
+        return arguments | {"x-max-priority": self._most} if self._most and self._type == "classic" else arguments
+
+    def temporary(self, name: str) -> bool:
+        """One of our own: a delay, a parked queue, or the index."""
+        return name == self.index or name.startswith((f"{self.index}.", f"{self.outbox}.delay."))
+
+
+class Topology:
+    """The queues that are there."""
+
+    def __init__(self, names: Names, report: Report) -> None:
+        self.names, self._report = names, report
+        self.known: set[str] = set()
+        self._odd: set[str] = set()
+        self._lock = asyncio.Lock()
+
+    def forget(self, name: str | None = None) -> None:
+        """It may be gone; without a name all of them."""
+        if name is None:
+            self.known.clear()
+        else:
+            self.known.discard(name)
+
+    async def prepare(self, link: Link) -> None:
+        """The exchange, the outbox and the configured queues. Raises where one cannot be had (`aiormq` errors)."""
+        names = self.names
+        if names.declare and names.exchange:
+            await link.ask(
+                lambda channel: channel.exchange_declare(
+                    names.exchange, exchange_type="direct", durable=self.names.durable
+                ),
+                tolerate=ChannelPreconditionFailed,
+            )
+        for name in names.configured:
+            await self.ensure(link, name)
+            if not names.declare:
+                await link.count(name)
+
+    async def ensure(self, link: Link, name: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Declare a queue unless it is known; `then` is awaited when it has been. Raises `aiormq` errors."""
+        async with self._lock:
+            if name in self.known:
+                return
+            if self.names.declare or self.names.temporary(name):
+                await self._declare(link, name)
+            if then is not None:
+                await then()
+            if len(self.known) >= KNOWN:
+                self.known.clear()
+            self.known.add(name)
+
+    async def _declare(self, link: Link, name: str) -> None:
+        durable, arguments = self.names.durable, self.names.arguments(name)
+        try:
+            await link.ask(lambda channel: channel.queue_declare(name, durable=durable, arguments=arguments))
+        except ChannelPreconditionFailed as error:
+            if name not in self._odd:
+                self._odd.add(name)
+                self._report(
+                    "queue-differs", f"queue {name!r} exists with other arguments, and is used as it is: {error}"
+                )
+        if self.names.exchange and not self.names.temporary(name):
+            await link.ask(lambda channel: channel.queue_bind(name, self.names.exchange, name))
+
+    async def remove(self, link: Link, name: str) -> bool:
+        """Delete a queue unless somebody reads it or something is in it; whether it is gone."""
+        async with self._lock:
+            self.forget(name)
+            try:
+                await link.ask(lambda channel: channel.queue_delete(name, if_unused=True, if_empty=True))
+            except ChannelPreconditionFailed:
+                return False
+            return True

@@ -1,0 +1,134 @@
+"""Publishing to RabbitMQ: from a message to what goes over the link, declaring its queue where it has to be.
+
+Owns no messages: each is answered exactly once, by its `done`. A queue that is missing is declared, and published to
+again, once. What can never be published - no such queue and none may be declared, a name that AMQP cannot carry, more
+bytes than the broker takes - fails with `Undeliverable`, and spoils nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from aiormq.exceptions import ChannelClosed
+
+from pipeline.queues.contract import Confirmed, QueueUnavailable
+from pipeline.queues.rabbitmq_broker import Broker
+from pipeline.queues.rabbitmq_link import LOST, Link, Unroutable, say
+from pipeline.queues.rabbitmq_mail import Mail, compressed
+from pipeline.queues.rabbitmq_names import Topology
+from pipeline.queues.rabbitmq_parked import ParkedQueues
+from settings import Settings
+
+UNLIMITED = 2**62
+_TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
+
+
+class Undeliverable(QueueUnavailable):
+    """This message cannot be published, now or later."""
+
+
+class Sender:
+    """Publishes over whatever link there is.
+
+    Args:
+        broker: the connection.
+        settings: persistence, encoding, priorities, the exchange.
+        topology: the queues that are there.
+        parked: the parked queues; told what is on its way there.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        settings: Settings,
+        topology: Topology,
+        parked: ParkedQueues,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._broker = broker
+        self._topology, self._parked, self._clock = topology, parked, clock
+        self._persistent, self._gzip = settings.rabbitmq_persistent, settings.rabbitmq_encoding == "gzip"
+        self._most_priority = settings.rabbitmq_maxpriority if settings.rabbitmq_queue_type == "classic" else 0
+        self._token, self._number = uuid.uuid4().hex, 0
+        self._most_bytes = UNLIMITED
+        self.published = 0
+
+    def learn(self, why: str) -> None:
+        """A link ended; the broker may have said how large a message may be."""
+        if (found := _TOO_LARGE.search(why)) is not None:
+            self._most_bytes = int(found[1])
+
+    def send(self, mail: Mail, done: Confirmed) -> None:
+        """Publish; `done` with None when the broker has it safe, else with `QueueUnavailable`. Never called at once."""
+        link = self._broker.link
+        if link is None:
+            asyncio.get_running_loop().call_soon(done, QueueUnavailable(f"RabbitMQ is away: {self._broker.why}"))
+            return
+        if mail.lane is not None:
+            done = self._counted(mail.lane, done)
+        if mail.queue in self._topology.known:
+            self._put(link, mail, done, again=True)
+        else:
+            link.run(self._declare_and_put(link, mail, done, again=True))
+
+    def _counted(self, lane: str, done: Confirmed) -> Confirmed:
+        """So that the lane's queue is not removed meanwhile."""
+        self._parked.putting(lane, 1)
+
+        def counted(error: Exception | None) -> None:
+            self._parked.putting(lane, -1)
+            if error is None:
+                self._parked.change(lane, 1)
+            done(error)
+
+        return counted
+
+    async def _declare_and_put(self, link: Link, mail: Mail, done: Confirmed, *, again: bool) -> None:
+        try:
+            if mail.lane is not None:
+                await self._parked.ensure(link, mail.lane)
+            else:
+                await self._topology.ensure(link, mail.queue)
+        except (ChannelClosed, ValueError, TypeError) as error:
+            done(Undeliverable(f"queue {mail.queue!r} cannot be had: {say(error)}"))
+        except (*LOST, asyncio.CancelledError, QueueUnavailable, Unroutable) as error:
+            done(QueueUnavailable(f"{link.address}: {say(error)}"))
+            if not isinstance(error, QueueUnavailable | Unroutable):
+                raise
+        else:
+            self._put(link, mail, done, again=again)
+
+    def _put(self, link: Link, mail: Mail, done: Confirmed, *, again: bool) -> None:
+        self._number += 1
+        body = compressed(mail.body) if self._gzip else mail.body
+        if len(body) > self._most_bytes:
+            error = Undeliverable(f"{len(body)} bytes for {mail.queue!r}: the broker takes {self._most_bytes} at most")
+            asyncio.get_running_loop().call_soon(done, error)
+            return
+        properties = mail.properties(
+            f"{self._token}-{self._number}",
+            self._clock(),
+            self._persistent,
+            "gzip" if self._gzip else None,
+            self._most_priority,
+        )
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None:
+                self.published += 1
+                done(None)
+            elif isinstance(error, Unroutable) and again and not link.ended:
+                self._topology.forget(mail.queue)
+                link.run(self._declare_and_put(link, mail, done, again=False))
+            elif isinstance(error, Unroutable | ValueError):
+                done(Undeliverable(str(error)))
+            else:
+                done(error)
+
+        exchange = "" if self._topology.names.temporary(mail.queue) else self._topology.names.exchange
+        link.publish(exchange, mail.queue, body, properties, confirmed)

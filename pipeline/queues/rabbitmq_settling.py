@@ -1,0 +1,177 @@
+"""Settling on RabbitMQ: publish what replaces a message, and acknowledge it when the broker has confirmed all of that.
+
+Owns nothing: a settlement under way stands in its loan. While the broker is away it waits there, and so it does while
+its loan is an orphan (`rabbitmq_loans`). An orphan that has not come again GRACE seconds after the connection did is
+with somebody else: then only its copies are published. Bound: credit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from operators.delivery import Lease
+from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry, Settlement
+from pipeline.queues.rabbitmq_broker import Broker, Report
+from pipeline.queues.rabbitmq_delays import slack, step
+from pipeline.queues.rabbitmq_loans import Loan, Loans
+from pipeline.queues.rabbitmq_mail import Mail
+from pipeline.queues.rabbitmq_names import Names
+from pipeline.queues.rabbitmq_parked import ParkedQueues
+from pipeline.queues.rabbitmq_sending import Sender, Undeliverable
+
+GRACE = 45.0  # seconds; a broker that saw nothing of our loss gives back what we held after two heartbeats
+MOST_SAID = 100  # queues that copies could not be published to, said once each
+
+
+def put_off(names: Names, body: bytes, queued: float, at: float, now: float, may: int | None = None) -> Mail:
+    """The message as it waits until `at`, epoch seconds: in the outbox, or in the queue of a step on the way there."""
+    left = int((at - now) * 1000)
+    if left <= 0:
+        return Mail(queue=names.outbox, body=body, queued=queued)
+    may = slack(left) if may is None else may
+    return Mail(queue=names.delay(step(left, may)), body=body, queued=queued, due=at, slack=may)
+
+
+class Settling:
+    """Carries settlements out.
+
+    Args:
+        names, broker, loans, sender, parked: the queue's parts.
+        clock: epoch seconds.
+        report: told (kind, text) of copies that cannot be published.
+        again: lends a message that is given back again, where there is a consumer; whether it did.
+        freed: called when a loan has ended.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        broker: Broker,
+        loans: Loans,
+        sender: Sender,
+        parked: ParkedQueues,
+        clock: Callable[[], float],
+        report: Report,
+        again: Callable[[Loan], bool],
+        freed: Callable[[], None],
+    ) -> None:
+        self._names, self._broker, self._loans, self._sender, self._parked = names, broker, loans, sender, parked
+        self._clock, self._report, self._again, self._freed = clock, report, again, freed
+        self._said: set[str] = set()
+        self.acknowledged = self.rescheduled = 0
+
+    def begin(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
+        """Settle a lease; `confirmed` is called exactly once, and not at once."""
+        loan = self._loans.get(lease.id)
+        if loan is None or loan.confirmed is not None:
+            error = ValueError(f"message {lease.id} is not lent, or is being settled already")
+            asyncio.get_running_loop().call_soon(confirmed, error)
+            return
+        if loan.settlement is not settlement:  # the same one again goes on where it failed
+            loan.settlement, loan.left = settlement, None
+        loan.confirmed = confirmed
+        self.carry_out(loan)
+
+    def look(self) -> None:
+        """Those whose messages have not come again."""
+        for loan in self._loans:
+            if loan.ledger is None:
+                self.carry_out(loan)
+
+    def carry_out(self, loan: Loan) -> None:
+        """Go on with a settlement as far as that is possible now."""
+        settlement = loan.settlement
+        if loan.confirmed is None or settlement is None or loan.sending or self._broker.link is None:
+            return
+        orphan = loan.ledger is None
+        if orphan and time.monotonic() - self._broker.connected_at < GRACE:
+            return
+        if settlement.give_back and self._again(loan):
+            confirmed, loan.confirmed, loan.settlement = loan.confirmed, None, None
+            asyncio.get_running_loop().call_soon(confirmed, None)
+            return
+        if settlement.give_back or (isinstance(settlement.then, Park) and settlement.then.lane == loan.lane):
+            self._give_back(loan)
+            return
+        if loan.left is None:
+            loan.left = self._mails(loan, settlement)
+        if orphan:
+            loan.left = [mail for mail in loan.left if mail.copy]
+        if not loan.left:
+            self._finish(loan)
+            return
+        loan.sending = len(loan.left)
+        for mail in list(loan.left):
+            self._sender.send(mail, self._sent(loan, mail))
+
+    def _mails(self, loan: Loan, settlement: Settlement) -> list[Mail]:
+        mails = [Mail(queue=name, body=body, copy=True) for name, body in settlement.publish]
+        queued = loan.lease.queued
+        match settlement.then:
+            case Retry(body=body, at=at):
+                mails.append(put_off(self._names, body, queued, at, self._clock()))
+                self.rescheduled += 1
+            case Park(lane=lane, expires=expires):
+                name, body = self._names.parked(lane), loan.lease.body
+                mails.append(Mail(queue=name, body=body, queued=queued, lane=lane, expires=expires))
+        return mails
+
+    def _sent(self, loan: Loan, mail: Mail) -> Confirmed:
+        def done(error: Exception | None) -> None:
+            assert loan.left is not None
+            loan.sending -= 1
+            if error is None or (mail.copy and isinstance(error, Undeliverable)):
+                loan.left.remove(mail)
+                self._say(mail.queue, error)
+            else:
+                loan.error = error
+            if not loan.sending:
+                self._all_sent(loan)
+
+        return done
+
+    def _say(self, queue: str, error: Exception | None) -> None:
+        """A copy that cannot be published holds nothing up, but it does not go silently."""
+        if error is not None and queue not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(queue)
+            self._report("queue-refused", f"results for {queue!r} are dropped: {error}")
+
+    def _all_sent(self, loan: Loan) -> None:
+        if not loan.left:
+            self._finish(loan)
+        elif self._broker.link is None or loan.ledger is None:
+            self.carry_out(loan)  # it waits
+        else:
+            confirmed, loan.confirmed = loan.confirmed, None
+            if confirmed is not None:
+                confirmed(loan.error)
+
+    def _finish(self, loan: Loan) -> None:
+        if loan.ledger is not None:
+            loan.ledger.ack(loan.tag)
+            self.acknowledged += 1
+        self._end(loan, done=True)
+
+    def _give_back(self, loan: Loan) -> None:
+        """Into the queue that it came from, at its place."""
+        if loan.ledger is not None:
+            loan.ledger.back(loan.tag)
+            if loan.lease.recalled is not None:
+                self._parked.change(loan.lease.recalled, 1)
+        self._end(loan, done=False)
+
+    def _end(self, loan: Loan, *, done: bool) -> None:
+        confirmed, loan.confirmed = loan.confirmed, None
+        self._loans.remove(loan, done=done)
+        if confirmed is not None:
+            asyncio.get_running_loop().call_soon(confirmed, None)
+        self._freed()
+
+    def abandon(self) -> None:
+        """The queue closes: what waits will not be carried out."""
+        for loan in self._loans:
+            confirmed, loan.confirmed = loan.confirmed, None
+            if confirmed is not None:
+                confirmed(QueueUnavailable("the queue is closed"))
