@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from gui import health, login
 from gui.access import Access
+from gui.api import with_api
 from gui.frame import Frame
 from gui.gate import Gate
 from gui.machine import Machine
@@ -45,7 +46,7 @@ def console(machine: Machine, access: Access) -> ASGIApp:
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(Gate, access=access)
-    return app
+    return with_api(app, facade, access)
 
 
 def _static(own: Path | None) -> StaticFiles:

@@ -70,7 +70,7 @@ class Bulk:
     """Selects and changes messages of a queue. `outbox`: the name of the queue that is meant where none is."""
 
     def __init__(self, queue: EmbeddedQueue, outbox: str, clock: Callable[[], float] = time.time) -> None:
-        self._queue, self._outbox, self._clock = queue, outbox, clock
+        self.queue, self._outbox, self._clock = queue, outbox, clock
         self._ids = itertools.count(1)
         self._turn = asyncio.Lock()
         self._jobs: collections.OrderedDict[int, Job] = collections.OrderedDict()
@@ -81,7 +81,7 @@ class Bulk:
 
         It may be short, or empty, and yet have a next one: a page looks at a limited number of messages.
         """
-        found = await self._queue.browse(self._filter(selection), after, limit)
+        found = await self.queue.browse(self._filter(selection), after, limit)
         return [message for message in found.messages if self._wanted(selection, message)], found.after
 
     async def count(self, selection: Selection) -> int:
@@ -139,7 +139,7 @@ class Bulk:
         job.state = "running"
         for start in range(0, len(ids), PAGE):
             part = ids[start : start + PAGE].tolist()
-            job.changed += await change(self._queue, job.action, part)
+            job.changed += await change(self.queue, job.action, part)
             job.looked += len(part)
 
     async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[Listed]]:

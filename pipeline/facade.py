@@ -26,6 +26,7 @@ from pipeline.history import History
 from pipeline.log.query import LogQuery
 from pipeline.queues.contract import Figures
 from pipeline.queues.edit import Action, change, read
+from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.single import Shown, show
 from pipeline.submit import Submission
 from pipeline.telemetry import Answer, Dimension
@@ -88,6 +89,13 @@ class DomainPage(msgspec.Struct, frozen=True):
     total: int
 
 
+UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
+
+
+class Unbrowsable(Exception):
+    """The queue lends messages, and does not list them."""
+
+
 SORTS = tuple(name for name in DomainRow.__struct_fields__ if name not in ("lanes", "last_error"))
 
 
@@ -119,7 +127,9 @@ class Facade:
 
     @cached_property
     def bulk(self) -> Bulk:
-        """Selects and changes queued messages."""
+        """Selects and changes queued messages. Raises `Unbrowsable` where the queue is a broker's."""
+        if not isinstance(self.machine.queue, EmbeddedQueue):
+            raise Unbrowsable(UNBROWSABLE)
         return Bulk(self.machine.queue, self.machine.settings.rabbitmq_outbox)
 
     @cached_property
@@ -257,7 +267,7 @@ class Facade:
                 reduced = [self.explainer.flood(lane) for lane in lanes]
                 return {"hits": self.machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
-                return {}
+                return {"dns": self.machine.signing.state(rule.id)}
         return {}
 
     def _count_redirect(self, event: Event) -> None:
@@ -314,12 +324,12 @@ class Facade:
 
     async def message(self, id: int) -> Shown | None:
         """One queued message; None where it is gone. Raises `QueueUnavailable`."""
-        opened = await read(self.machine.queue, id)
+        opened = await read(self.bulk.queue, id)
         return show(opened) if opened else None
 
     async def change(self, action: Action, id: int, who: Who) -> bool:
         """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
-        done = bool(await change(self.machine.queue, action, [id]))
+        done = bool(await change(self.bulk.queue, action, [id]))
         if done:
             self._tell(f"message-{action}", f"{who.name}: {action} message {id}", "", who)
         return done

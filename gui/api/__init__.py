@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
@@ -15,23 +13,20 @@ from gui.api.context import Context
 from gui.api.door import Door
 from gui.api.schema import Schemas
 from gui.api.tokens import Tokens, open_tokens
-from gui.machine import Machine
 from pipeline.facade import Facade
-from pipeline.machine import Machine as Running
 
 __all__ = ["Tokens", "application", "with_api"]
 
 VERSION = "/api/v1"
 
 
-def with_api(console: ASGIApp, machine: Machine, access: Access) -> ASGIApp:
+def with_api(console: ASGIApp, facade: Facade, access: Access) -> ASGIApp:
     """The console with the API beside it.
 
     Raises:
         StartError: the file of tokens cannot be read.
     """
-    facade = Facade(cast(Running, machine))
-    return Door(console, application(facade), open_tokens(machine.settings), access)
+    return Door(console, application(facade), open_tokens(facade.machine.settings), access)
 
 
 def application(facade: Facade) -> FastAPI:

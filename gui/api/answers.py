@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from pipeline.bulk import Busy
+from pipeline.facade import Unbrowsable
 from pipeline.log.filters import UnknownFilter
 from pipeline.log.query import LogQueryFailed
 from pipeline.queues.contract import QueueUnavailable
@@ -104,6 +105,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     QueueUnavailable: (503, "The queue does not answer; nothing is queued."),
     LogQueryFailed: (503, "The delivery log cannot be read now; the program log says why."),
     Busy: (429, ""),
+    Unbrowsable: (501, ""),
 }
 
 

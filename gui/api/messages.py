@@ -99,11 +99,11 @@ def _list(router: APIRouter, context: Context) -> None:
 
 
 def _bulk(router: APIRouter, context: Context) -> None:
-    bulk, of = context.facade.bulk, context.schemas.of
+    facade, of = context.facade, context.schemas.of
 
     @router.get("/actions", summary="Bulk actions, newest first", responses=answer(of(list[Job]), "The jobs"))
     async def jobs() -> Response:
-        return Json(bulk.jobs())
+        return Json(facade.bulk.jobs())
 
     @router.post(
         "/actions",
@@ -114,12 +114,12 @@ def _bulk(router: APIRouter, context: Context) -> None:
     )
     async def begin(request: Request) -> Response:
         order = await context.bodies.struct(request, Order)
-        job = context.facade.begin(order.action, order.selection, who(request))
+        job = facade.begin(order.action, order.selection, who(request))
         return Json(job, 202, {"Location": f"/api/v1/messages/actions/{job.id}"})
 
     @router.get("/actions/{id}", summary="How far a bulk action is", responses=answer(of(Job), "The job"))
     async def job(id: int) -> Response:
-        if (found := bulk.get(id)) is None:
+        if (found := facade.bulk.get(id)) is None:
             raise Problem(404, f"There is no bulk action {id}, or it is forgotten.")
         return Json(found)
 

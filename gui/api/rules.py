@@ -36,7 +36,6 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
     facade, schemas = context.facade, context.schemas
     tag: list[str | Enum] = [kind]
     given, shown = schemas.rule(kind, "validation"), schemas.rule(kind, "serialization")
-    store = facade.machine.rules
 
     @router.get(f"/{kind}", tags=tag, summary=f"All {kind}", responses=answer({"type": "array", "items": shown}, "All"))
     async def every() -> Response:
@@ -51,12 +50,12 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
         responses=answer(shown, "The rule, whole", 201),
     )
     async def create(request: Request) -> Response:
-        rule = await store.create(kind, await context.bodies.small(request), who(request))
+        rule = await facade.machine.rules.create(kind, await context.bodies.small(request), who(request))
         return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}"})
 
     @router.get(f"/{kind}/{{id}}", tags=tag, summary="One rule", responses=answer(shown, "The rule, whole"))
     async def one(id: int) -> Response:
-        return Json(facade.shown(store.get(kind, id)))
+        return Json(facade.shown(facade.machine.rules.get(kind, id)))
 
     @router.put(
         f"/{kind}/{{id}}",
@@ -66,11 +65,13 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
         responses=answer(shown, "The rule, whole"),
     )
     async def replace(id: int, request: Request) -> Response:
-        return Json(facade.shown(await store.update(kind, id, await context.bodies.small(request), who(request))))
+        return Json(
+            facade.shown(await facade.machine.rules.update(kind, id, await context.bodies.small(request), who(request)))
+        )
 
     @router.delete(f"/{kind}/{{id}}", tags=tag, summary="Delete one", status_code=204, response_class=Response)
     async def delete(id: int, request: Request) -> Response:
-        await store.delete(kind, id, who(request))
+        await facade.machine.rules.delete(kind, id, who(request))
         return Response(status_code=204)
 
 
