@@ -89,6 +89,10 @@ class LiveTable(Element, component=f"{SCRIPTS}/live_table.js"):
         """Say that the rows shown are about to be replaced."""
         self.run_method("wait")
 
+    def show_again(self) -> None:
+        """The rows shown are not replaced after all."""
+        self.run_method("patch", {})
+
     def on_sort(self, act: Callable[[str], object]) -> None:
         """Told the column whose heading was clicked."""
         self.on("sort", lambda event: act(str(event.args)))

@@ -1,0 +1,62 @@
+"""The preview of a message: its header, text and HTML, for people. What is in it comes from outside.
+
+HTML is shown in a frame with `sandbox` and nothing allowed, under a policy that forbids everything but inline styles
+and images that are in the document; elements that make a browser connect before any policy are taken out.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from email.message import EmailMessage
+import msgspec
+
+MOST = 2_000_000  # bytes of a message that are looked at
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
+HEAD = (
+    f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    '<meta name="referrer" content="no-referrer"><meta http-equiv="x-dns-prefetch-control" content="off">'
+    '<meta name="color-scheme" content="light"><style>body{font:14px/1.5 sans-serif;margin:12px}</style>'
+)
+
+# `link` can make a browser resolve and connect (preconnect), which no policy forbids; `meta` can redirect; `base`
+# changes where links lead. The HTML standard begins a tag at `<` and a letter, and ends its name at these characters.
+_CONNECTING = re.compile(r"<(/?)(link|meta|base)(?=[\s/>\x00]|$)", re.IGNORECASE)
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """What can be shown of a message; `html` is as it came, for `framed`."""
+
+    header: str
+    text: str
+    html: str
+    source: str
+
+
+def preview(source: bytes) -> Preview:
+    """What can be shown of these MIME bytes, whatever they are."""
+    cut = source[:MOST]
+    header = cut.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode(errors="replace")
+    try:
+        message = email.message_from_bytes(cut, policy=email.policy.default)
+        text, html = _body(message, "plain"), _body(message, "html")
+    except Exception:  # the parser raises all sorts of things for broken MIME
+        text = html = ""
+    return Preview(header, text, html, cut.decode(errors="replace"))
+
+
+def framed(html: str) -> str:
+    """A document for a frame with `sandbox=""`."""
+    return HEAD + _CONNECTING.sub(r"<\1x-\2", html)
+
+
+def _body(message: EmailMessage, kind: str) -> str:
+    part = message.get_body((kind,))
+    if part is None:
+        return ""
+    try:
+        return str(part.get_content())
+    except (LookupError, UnicodeError, KeyError):  # a charset that nobody knows
+        payload = part.get_payload(decode=True)
+        return payload.decode(errors="replace") if isinstance(payload, bytes) else ""

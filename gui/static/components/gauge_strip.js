@@ -1,0 +1,30 @@
+// Figures of this moment, side by side.
+import { both } from "/static/time.js";
+
+export default {
+  props: { gauges: Array, values: Object },
+  template: `
+    <dl class="card strip">
+      <div v-for="[name, label, tip] in gauges" :key="name" :data-tip="tip" :data-gauge="name" tabindex="0">
+        <dt>{{ label }}</dt>
+        <dd :class="{ zero: !values[name] }"><time v-if="values[name]?.at" :title="both(values[name].at)">{{ ahead(values[name].at) }}</time><template v-else>{{ shown(values[name]) }}</template></dd>
+        <small v-if="values[name + '_under']" :title="values[name + '_under']"><bdi>{{ values[name + "_under"] }}</bdi></small>
+      </div>
+    </dl>`,
+  data: () => ({ now: Date.now() / 1000 }),
+  mounted() {
+    this.timer = setInterval(() => (this.now = Date.now() / 1000), 1000);
+  },
+  unmounted() {
+    clearInterval(this.timer);
+  },
+  methods: {
+    both,
+    shown: (value) => (value == null ? "–" : typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 1 }) : value),
+    ahead(seconds) {
+      const left = Math.max(0, Math.round(seconds - this.now));
+      if (left < 120) return `${left} s`;
+      return left < 7200 ? `${Math.round(left / 60)} min` : `${Math.round(left / 3600)} h`;
+    },
+  },
+};
