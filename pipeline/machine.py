@@ -13,13 +13,13 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 import reactivex as rx
 import structlog
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.abc import DisposableBase
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
@@ -46,6 +46,7 @@ from operators.slots import Slots
 from operators.tap import tap
 from pipeline.custom import LATE, Custom, woven
 from pipeline.custom import load as load_customs
+from pipeline.dialogue import Dialogue
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
@@ -78,7 +79,7 @@ class Machine:
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
         self._events: Subject[Event] = Subject()
-        self._running: list[DisposableBase] = []
+        self._life = contextlib.AsyncExitStack()  # how what has started ends
         self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
         self.depth = Figures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
@@ -104,6 +105,7 @@ class Machine:
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
+        self.dialogue = Dialogue((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
 
     @property
@@ -244,37 +246,52 @@ class Machine:
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start everything, the queue first and intake last.
+        """Start everything: what messages need first, intake last.
 
         Raises:
             StartError: a part cannot start; what had started is stopped.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self.stop()
-            raise
+        async with contextlib.AsyncExitStack() as life:
+            await self._start(life)
+            self._life = life.pop_all()
 
-    async def _start(self) -> None:
+    async def _start(self, life: contextlib.AsyncExitStack) -> None:
+        """Each part says how it ends as soon as it has begun; they end in the opposite order."""
         try:
             self.log.start()
+            life.push_async_callback(self.log.close)
             await self.rules.start()
+            life.push_async_callback(self.rules.close)
             await self.queue.start()
+            life.push_async_callback(self.queue.close)
         except (LogUnavailable, QueueUnavailable, Unavailable) as error:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
-        self._running.append(self.telemetry.watch(self.events))
+        self._observe(life)
+        life.push_async_callback(self.resolver.close)
+        life.push_async_callback(self.signing.close)
+        await self.signing.settle(self.settings.dns_timeout)
+        life.push_async_callback(self.transport.close)
+        await self.intake.start()
+        life.push_async_callback(self.intake.close)
+        self._listening = frozenset(self.intake.addresses)
+        life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+        life.push_async_callback(self._wind_down)
+
+    def _observe(self, life: contextlib.AsyncExitStack) -> None:
+        """Whoever listens to events, to rules and to time."""
+
+        def listen(source: Observable[Any], act: Callable[[Any], None]) -> None:
+            life.callback(source.subscribe(act, scheduler=self.scheduler).dispose)
+
+        life.callback(self.telemetry.watch(self.events).dispose)
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
-        self._listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
-        self._listen(rx.interval(1.0), self._each_second)
+        listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
+        listen(rx.interval(1.0), self._each_second)
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
-        self._listen(changes, lambda _: self.lanes.reconsider())
-        self._listen(self.rules.snapshots, self.signing.changed)
-        await self.signing.settle(self.settings.dns_timeout)
-        await self.intake.start()
-        self._listening = frozenset(self.intake.addresses)
-        self._running.append(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler))
+        listen(changes, lambda _: self.lanes.reconsider())
+        listen(self.rules.snapshots, self.signing.changed)
 
     def _each_second(self, _: int) -> None:
         self.lanes.sweep()
@@ -285,9 +302,6 @@ class Machine:
         with contextlib.suppress(QueueUnavailable):
             self.depth = await self.queue.figures()
 
-    def _listen(self, source: Observable[object], act: Callable[..., None]) -> None:
-        self._running.append(source.subscribe(act, scheduler=self.scheduler))
-
     def _broken(self, error: Exception) -> None:
         """The chain itself ended, which no message can make it do: only a fault of ours. Said loudly."""
         log.critical("the chain has ended", exc_info=error)
@@ -295,18 +309,14 @@ class Machine:
 
     async def stop(self) -> None:
         """Stop taking messages, let what is in flight finish within `shutdown-timeout`, return the rest."""
+        await self._life.aclose()
+
+    async def _wind_down(self) -> None:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
-        await self.transport.close()
-        await self.signing.close()
-        await self.queue.close()
-        for part in self._running:
-            part.dispose()
-        await self.log.close()
-        await self.rules.close()
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away."""
