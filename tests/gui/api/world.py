@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
+from starlette.responses import PlainTextResponse
 
 from gui.access import Access
-from gui.api.tokens import Tokens
+from gui.api import application
+from gui.api.door import Door
+from gui.api.tokens import Tokens, open_tokens
 from pipeline.facade import Facade
 from pipeline.machine import Machine
+from settings import load
+from tests.support.mailbox import Mailbox
 
 ACCESS = Access("secret", b"key")
 
@@ -56,6 +62,36 @@ async def until(holds: Callable[[], Awaitable[Any] | Any], patience: float = 20.
             if found:
                 return found
             await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, mailbox: Mailbox, options: Mapping[str, object] | None = None) -> AsyncIterator[World]:
+    """A machine whose mail for fine.example goes to the mailbox, with its API."""
+    keys = {
+        "data-dir": folder,
+        "www-ip": "127.0.0.1",
+        "smtp-port": free_port(),
+        "smtp-default-ips": "127.0.0.1",
+        "delivery-port": mailbox.port,
+        "dns-server": "127.0.0.1:9",
+        "dns-timeout": 0.2,
+        "dns-attempts": 1,
+        "shutdown-timeout": 2,
+        "server-id": "mx1.example",
+        **(options or {}),
+    }
+    machine = Machine(load([f"--{key}={value}" for key, value in keys.items()], None, None))
+    await machine.start()
+    facade = Facade(machine)
+    app, tokens = application(facade), open_tokens(machine.settings)
+    async with served(Door(PlainTextResponse("the console"), app, tokens, ACCESS)) as url:
+        world = World(machine, tokens, url, facade, app)
+        await world.post("/dns", {"name": "fine.example", "addresses": ["127.4.0.1"]})
+        yield world
+        await world.client.aclose()
+        await world.stranger.aclose()
+    facade.close()
+    await machine.stop()
 
 
 @contextlib.asynccontextmanager
