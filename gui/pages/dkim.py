@@ -1,0 +1,131 @@
+"""DKIM keys: which sign for whom, and whether DNS says so. A private key goes in here, and never comes out again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from gui.components.record import Record
+from gui.components.rule_page import EDIT, REMOVE, Cells, RulePage
+from gui.components.rule_table import Action, Column, columns_of
+from gui.view import Page
+from settings.rules import DkimKey, Rule
+
+TONES = {"valid": "good", "missing": "bad", "different": "bad", "unreachable": "watch"}
+UNKNOWN = {"tone": "idle", "text": "unknown", "tip": "DNS is not asked: dkim-check-dns is off."}
+
+
+class DkimKeys(RulePage):
+    """One opened DKIM keys."""
+
+    path = "/dkim"
+    kind = "dkim-keys"
+    noun = "DKIM key"
+    label = "DKIM keys"
+    actions = (Action("record", "DNS record"), EDIT, REMOVE)
+    words: ClassVar[Mapping[str, str]] = {"rsa": "RSA 2048", "ed25519": "Ed25519", "global": "all domains"}
+    initial: ClassVar[Mapping[str, Any]] = {"algorithm": "rsa"}
+    empty = (
+        "No DKIM keys yet: mail goes out unsigned",
+        "Generate a key for the domain that your mail is from, publish its record in DNS, and every message of that "
+        "domain is signed.",
+    )
+
+    def __init__(self, view: Any) -> None:
+        self._record: Record
+        self._open_record: int | None = None
+        super().__init__(view)
+
+    def shown_columns(self) -> list[Column]:
+        found = columns_of(self.kind)
+        del found["record"]
+        dns = msgspec.structs.replace(found.pop("dns"), label="DNS", live=True)
+        patterns = msgspec.structs.replace(found.pop("patterns"), label="Signs for", empty="its own domain")
+        order = [found.pop("domain"), found.pop("selector"), found.pop("algorithm"), dns, patterns]
+        empties = {"expire": "never", "headers": "the usual"}
+        return [*order, *(msgspec.structs.replace(one, empty=empties.get(one.name, "–")) for one in found.values())]
+
+    def below(self) -> None:
+        self._record = Record(self._ask_dns)
+
+    def title(self, rule: Rule) -> str:
+        assert isinstance(rule, DkimKey)
+        return f"{rule.selector} of {rule.domain}"
+
+    def rank(self, rule: Rule) -> Any:
+        assert isinstance(rule, DkimKey)
+        return (rule.domain, rule.selector)
+
+    def cells(self, rule: Rule) -> Cells:
+        assert isinstance(rule, DkimKey)
+        patterns = [
+            {"label": pattern.type, "text": pattern.pattern or "all domains", "tip": "From domains that it signs for"}
+            for pattern in rule.patterns
+        ]
+        headers = [{"label": "", "text": name, "tip": "signed besides the usual headers"} for name in rule.headers]
+        algorithm = self.words.get(rule.algorithm or "", rule.algorithm)
+        if rule.algorithm == "rsa":
+            algorithm = "RSA"  # one that was pasted may have another size
+        return {**rule.shown(), "patterns": patterns, "headers": headers, "algorithm": algorithm}
+
+    def live_cells(self, rule: Rule) -> Cells:
+        return {"dns": self._state(rule)}
+
+    def warnings(self, rule: Rule) -> dict[str, str]:
+        assert isinstance(rule, DkimKey)
+        if rule.expire is not None and rule.expire.timestamp() <= time.time():
+            return {"expire": "does not sign any more"}
+        return {}
+
+    def consequence(self, rule: Rule) -> str:
+        return "Its mail goes out without this signature from the next message. The key itself cannot be shown again."
+
+    def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
+        if not isinstance(rule, DkimKey):
+            return []
+        title = f"The public key has to be in DNS at {rule.record_name}"
+        line = {"text": "The record to publish is shown when the key is stored."}
+        return [{"tone": "idle", "title": title, "lines": [] if rule.id else [line]}]
+
+    def stored(self, rule: Rule) -> None:
+        self._show_record(rule)
+
+    async def acted(self, action: str, rule: Rule) -> None:
+        if action == "record":
+            self._show_record(rule)
+
+    def _show_record(self, rule: Rule) -> None:
+        assert isinstance(rule, DkimKey)
+        self._open_record = rule.id
+        self._record.begin(rule, self._state(rule))
+
+    def _state(self, rule: Rule) -> dict[str, Any]:
+        """What DNS says of a key, as one sees it: a word, and why."""
+        state = self.machine.signing.state(rule.id)
+        if state is None:
+            return UNKNOWN
+        since = time.strftime("since %Y-%m-%d %H:%M UTC", time.gmtime(state.since))
+        signs = "" if state.signs else "; does not sign"
+        tip = f"{state.why or 'The public key is published'} ({since}{signs})."
+        return {"tone": TONES[state.status], "text": state.status, "tip": tip}
+
+    async def _ask_dns(self) -> None:
+        rule = self.store.snapshot.rule(self.kind, self._open_record or 0)
+        if rule is None or not self.allowed():
+            return
+        await self.machine.signing.check(rule.id)
+        self._record.show("state", {**self._state(rule), "asked": time.time()})
+        self.refresh()
+
+
+PAGE = Page(
+    path="/dkim",
+    title="DKIM keys",
+    section="Deliver",
+    icon="M7 13.500a3.500 3.500 0 1 1 3.300-4.700H17v3h-2V14h-2.500v-2.200h-2.200A3.500 3.500 0 0 1 7 13.500z",
+    key="k",
+    build=DkimKeys,
+)

@@ -1,0 +1,124 @@
+"""Flood patterns: what receivers answer when they have had enough, in the order of the operator, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gui.components.drawing import tag
+from gui.components.flood_list import FloodList
+from gui.components.live_table import shown
+from gui.components.rule_listing import limits_of
+from gui.components.rule_page import Cells, RulePage
+from gui.components.rule_table import Column, columns_of
+from gui.components.tryout import Tryout
+from gui.view import Page
+from operators.outcome import Outcome
+from settings.rules import Flood, Rule
+from settings.rules.patterns import compile_pattern
+from settings.rules.snapshot import answer_text
+
+MOST = 6  # answers that the form names
+EXAMPLE = "421 4.7.0 Try again later, closing connection"
+
+
+class Floods(RulePage):
+    """One opened Flood patterns."""
+
+    path = "/floods"
+    kind = "floods"
+    noun = "flood pattern"
+    label = "Flood patterns"
+    drag = True
+    tryout = ("Try it on an answer", EXAMPLE)
+    empty = (
+        "No flood patterns yet",
+        "Add what receivers answer when mail comes too fast, such as “too many connections”. When it comes, the lane "
+        "is paused, then runs on the pattern's own limits for a while.",
+    )
+
+    def shown_columns(self) -> list[Column]:
+        found = {name: column for name, column in columns_of(self.kind).items() if not column.group}
+        del found["order"]
+        found["pattern"] = msgspec.structs.replace(found["pattern"], kind="code")
+        hits = msgspec.structs.replace(found.pop("hits"), live=True, kind="number", label="Hits in 1 h")
+        lanes = msgspec.structs.replace(found.pop("reduced_lanes"), live=True, kind="number", label="Lanes now")
+        help_ = "What holds for the lane after the pause. Empty: only the pause."
+        limits = Column(name="limits", label="Reduced to", help=help_, empty="no limits of its own", sortable=False)
+        return [*found.values(), limits, hits, lanes]
+
+    def above(self) -> None:
+        with tag("section", "card"):
+            Tryout("Which pattern matches this answer?", EXAMPLE, self._judge)
+
+    def below(self) -> None:
+        FloodList(self.view, self.notes, self.box, "Slowed down now", self.allowed)
+
+    def title(self, rule: Rule) -> str:
+        assert isinstance(rule, Flood)
+        return rule.name
+
+    def rank(self, rule: Rule) -> Any:
+        assert isinstance(rule, Flood)
+        return (rule.order or 0, rule.id)
+
+    def cells(self, rule: Rule) -> Cells:
+        return {**rule.shown(), "limits": limits_of(self.kind, rule)}
+
+    def live_cells(self, rule: Rule) -> Cells:
+        found = super().live_cells(rule)
+        return {**found, "reduced_lanes": len(found["reduced_lanes"])}
+
+    def consequence(self, rule: Rule) -> str:
+        return "Lanes that it has slowed down already stay so until their time ends. You can end each below."
+
+    def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
+        if not isinstance(rule, Flood):
+            return []
+        matches = compile_pattern(rule.type, rule.pattern)
+        blocks = [self._past(matches)]
+        if trying.strip():
+            hit = matches(trying.strip())
+            title = "This answer matches" if hit else "This answer does not match"
+            blocks.insert(0, {"tone": "good" if hit else "idle", "title": title, "lines": []})
+        return blocks
+
+    def _past(self, matches: Any) -> Cells:
+        """Which of the last real answers a pattern would have matched."""
+        answers = [answer for answer in self.machine.telemetry.answers if answer.outcome.code is not None]
+        if not answers:
+            return {"tone": "idle", "title": "There are no negative answers yet to try it on.", "lines": []}
+        found = [(answer, said) for answer in answers if matches(said := _said(answer.outcome))]
+        title = f"Would have matched {len(found)} of the last {len(answers)} negative answers"
+        lines: dict[str, Cells] = {}
+        for answer, said in found:
+            line = lines.setdefault(
+                f"{answer.domain} {said}",
+                {"mark": str(answer.outcome.code), "text": shown(said, 160), "sub": shown(answer.domain, 80)},
+            )
+            line["times"] = line.get("times", 0) + 1
+        return {"tone": "good" if found else "idle", "title": title, "lines": list(lines.values())[:MOST]}
+
+    def _judge(self, text: str) -> Cells:
+        """Which pattern wins on this answer, in the order of the operator."""
+        found = self.store.snapshot.flood_match(None, None, text.strip())
+        if found is None:
+            return {"tone": "idle", "title": "No pattern matches", "lines": [{"text": "The lane goes on as it is."}]}
+        line = f"The lane would be paused for {found.pause:,} s, then reduced for {found.reduced:,} s."
+        return {"tone": "good", "title": f"{found.name} matches.", "lines": [{"text": line}]}
+
+
+def _said(outcome: Outcome) -> str:
+    return answer_text(outcome.code, outcome.status, outcome.description)
+
+
+PAGE = Page(
+    path="/floods",
+    title="Flood patterns",
+    section="Deliver",
+    icon="M2.5 7q2 0 4 1.5t4 0 4 0 3-1M2.5 12.5q2 0 4 1.500t4 0 4 0 3-1",
+    key="f",
+    build=Floods,
+)

@@ -1,0 +1,77 @@
+"""Paused deliveries: what is held, from which MTA to which target, until when, why, and how many wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gui.components.flood_list import FloodList
+from gui.components.rule_page import EDIT, Cells, RulePage
+from gui.components.rule_table import Action, Column, columns_of
+from gui.components.target import target_cells, target_name, with_target
+from gui.view import Page
+from settings.rules import Pause, Rule
+
+EMPTIES = {"ip": "all MTA IPs", "until": "somebody resumes it", "cluster": "this one", "tag": "any"}
+
+
+class Paused(RulePage):
+    """One opened Paused deliveries."""
+
+    path = "/paused"
+    kind = "pauses"
+    noun = "pause"
+    label = "Pauses"
+    actions = (EDIT, Action("resume", "Resume", text=True, tone="good"))
+    gone = "Resumed"
+    empty = (
+        "Nothing is paused by hand",
+        "Mail to a domain, from an MTA IP, or all of it can be held here, or with the Running button on the Overview. "
+        "What is held stays in the queue, and goes out in order when it is resumed.",
+    )
+
+    def shown_columns(self) -> list[Column]:
+        found = with_target(columns_of(self.kind), "ip", EMPTIES)
+        del found["instance"]
+        held = msgspec.structs.replace(found.pop("held"), live=True, kind="number", label="Waiting")
+        return [msgspec.structs.replace(found.pop("ip"), label="From"), found.pop("target"), held, *found.values()]
+
+    def below(self) -> None:
+        FloodList(self.view, self.notes, self.box, "Paused by flood patterns", self.allowed, paused_only=True)
+
+    def title(self, rule: Rule) -> str:
+        assert isinstance(rule, Pause)
+        tag = f", tag {rule.tag}" if rule.tag else ""
+        if rule.ip is None and target_name(rule) == "everywhere":
+            return f"all mail{tag}"
+        return f"{rule.ip or 'all MTA IPs'} to {target_name(rule)}{tag}"
+
+    def rank(self, rule: Rule) -> Any:
+        """The newest first."""
+        return -rule.id
+
+    def cells(self, rule: Rule) -> Cells:
+        assert isinstance(rule, Pause)
+        return target_cells(rule)
+
+    def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
+        if isinstance(rule, Pause) and not (rule.ip or rule.domain or rule.remote_ip or rule.tag):
+            line = {"text": "Mail is still taken in, and waits in the queue."}
+            return [{"tone": "watch", "title": "This pauses the whole machine.", "lines": [line]}]
+        return []
+
+    async def acted(self, action: str, rule: Rule) -> None:
+        if action == "resume":
+            await self.take_away(rule)
+
+
+PAGE = Page(
+    path="/paused",
+    title="Paused deliveries",
+    section="Deliver",
+    icon="M10 2.500a7.500 7.500 0 1 1 0 15 7.500 7.500 0 0 1 0-15zM8 7v6M12 7v6",
+    key="p",
+    build=Paused,
+)

@@ -1,0 +1,168 @@
+"""Email throttling: the limits for each MTA IP and domain, most specific first, and what they apply to right now."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gui.components.rule_page import Cells, RulePage
+from gui.components.rule_table import Column, columns_of
+from gui.view import Page, View
+from operators.lanes import Lane
+from settings.limits import Limits
+from settings.rules import Rule, Throttle
+
+MOST = 6  # lanes that the form names
+FRESH = 5.0  # seconds that is taken for true which domains share servers
+APPLIES = Column(
+    name="applies",
+    label="Now",
+    help="Lanes (MTA IP and destination) in memory that this rule is for, and the messages in them.",
+    empty="nothing",
+    live=True,
+    sortable=False,
+)
+
+
+class Throttling(RulePage):
+    """One opened Email throttling."""
+
+    path = "/throttling"
+    kind = "throttles"
+    noun = "limit"
+    label = "Limits"
+    empty = (
+        "No limits yet",
+        "Every destination gets what the configuration allows. Add a limit for a domain that wants its mail slower.",
+    )
+
+    def __init__(self, view: View) -> None:
+        self._grouped: tuple[float, dict[str, dict[str, None]]] = (-FRESH, {})
+        super().__init__(view)
+
+    def shown_columns(self) -> list[Column]:
+        found = columns_of(self.kind)
+        domain = msgspec.structs.replace(found.pop("domain"), empty="all")
+        ip = msgspec.structs.replace(found.pop("ip"), empty="all")
+        return [domain, ip, APPLIES, *(msgspec.structs.replace(column, empty="·") for column in found.values())]
+
+    def title(self, rule: Rule) -> str:
+        assert isinstance(rule, Throttle)
+        return f"{rule.domain or 'all domains'} from {rule.ip or 'all MTA IPs'}"
+
+    def rank(self, rule: Rule) -> Any:
+        """(IP, domain), (domain), (IP), general: as they are looked up."""
+        assert isinstance(rule, Throttle)
+        return (rule.domain is None, rule.ip is None, rule.domain or "", rule.ip or "")
+
+    def consequence(self, rule: Rule) -> str:
+        return "From the next message the less specific limits decide, at last the configuration's."
+
+    def refresh(self) -> None:
+        self._lanes = _Lanes(self.machine.lanes.all())
+        super().refresh()
+
+    def live_cells(self, rule: Rule) -> Cells:
+        assert isinstance(rule, Throttle)
+        lanes = self._lanes.of(rule)
+        messages = sum(lane.memory for lane in lanes)
+        return {"applies": f"{_many(len(lanes), 'lane')}, {_many(messages, 'message')}" if lanes else None}
+
+    def warnings(self, rule: Rule) -> dict[str, str]:
+        assert isinstance(rule, Throttle)
+        others = self._sharing(rule)
+        return {"domain": f"same servers as {_some(others)}"} if others else {}
+
+    def _sharing(self, rule: Throttle) -> list[str]:
+        """The domains whose mail goes to the same servers as the rule's."""
+        if rule.domain is None:
+            return []
+        return [domain for domain in self._groups().get(rule.domain, ()) if domain != rule.domain]
+
+    def _groups(self) -> dict[str, dict[str, None]]:
+        """For each domain all those with the same servers, as mail has shown; worked out once in FRESH seconds."""
+        now = time.monotonic()
+        if now - self._grouped[0] > FRESH:
+            explainer, found = self.facade.explainer, collections.defaultdict[str, dict[str, None]](dict)
+            for name in dict.fromkeys((*explainer.names(), *self.facade.history.lanes())):
+                domains = dict.fromkeys(explainer.domains(name)) if not name.startswith(("?/", "pause/")) else {}
+                for domain in domains if len(domains) > 1 else ():
+                    found[domain].update(domains)
+            self._grouped = (now, found)
+        return self._grouped[1]
+
+    def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
+        if not isinstance(rule, Throttle):
+            return []
+        blocks = [self._applying(rule)]
+        if others := self._sharing(rule):
+            title = f"Shares its servers with {_some(others)}"
+            text = (
+                "Domains with the same servers have one lane; where several have limits, the strictest holds for all."
+            )
+            blocks.insert(0, {"tone": "watch", "title": title, "lines": [{"text": text}]})
+        return blocks
+
+    def _applying(self, rule: Throttle) -> Cells:
+        lanes = self._lanes.of(rule)
+        if not lanes:
+            return {
+                "tone": "idle",
+                "title": "Applies to nothing right now: there is no such mail in memory.",
+                "lines": [],
+            }
+        trial = self.store.snapshot.having(rule)
+        lines = []
+        for lane in lanes[:MOST]:
+            deciding = trial.explain_limits(lane.ip, tuple(lane.domains))
+            mine = sum(1 for decides in deciding.values() if decides is rule)
+            lines.append(
+                {"text": f"{lane.ip} to {_some(list(lane.domains))}", "sub": _decides(mine, rule, lane.memory)}
+            )
+        more = [{"text": f"and {len(lanes) - MOST} more"}] if len(lanes) > MOST else []
+        return {"tone": "good", "title": f"Applies right now to {_many(len(lanes), 'lane')}", "lines": [*lines, *more]}
+
+
+class _Lanes:
+    """The lanes in memory, by domain and by MTA IP."""
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        self._all = list(lanes)
+        self._by_domain: dict[str, list[Lane]] = collections.defaultdict(list)
+        for lane in self._all:
+            for domain in lane.domains:
+                self._by_domain[domain].append(lane)
+
+    def of(self, rule: Throttle) -> list[Lane]:
+        """Those that a rule is for."""
+        lanes = self._by_domain.get(rule.domain, []) if rule.domain else self._all
+        return [lane for lane in lanes if rule.ip in (None, lane.ip)]
+
+
+def _decides(mine: int, rule: Throttle, memory: int) -> str:
+    """How many of its limits hold for a lane: more specific or stricter rules may come before it."""
+    given = sum(1 for name in Limits.__struct_fields__ if getattr(rule, name) is not None)
+    part = f"{mine} of its {_many(given, 'limit')} hold" if given != mine else "all its limits hold"
+    return f"{_many(memory, 'message')} in memory; {part if given else 'sets no limit yet'}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+PAGE = Page(
+    path="/throttling",
+    title="Email throttling",
+    section="Deliver",
+    icon="M3 14a7 7 0 0 1 14 0M10 14l3.500-4.500M10 14h.01",
+    key="t",
+    build=Throttling,
+)
