@@ -86,7 +86,7 @@ def _list(router: APIRouter, context: Context) -> None:
     ) -> Response:
         due, _, id = after.partition("-")
         messages, place = await context.facade.bulk.page(selection(request), (_number(due), int(id)), limit)
-        return Json(Listing(messages, f"{place[0]:f}-{place[1]}" if place else None))
+        return Json(Listing(messages, f"{place[0]!r}-{place[1]}" if place else None))
 
     @router.get(
         "/count",

@@ -44,6 +44,12 @@ async def read(queue: EmbeddedQueue, id: int) -> Opened | None:
     return found
 
 
+async def due(queue: EmbeddedQueue, id: int) -> float | None:
+    """The exact time that a message waits for; None where it is not there. Raises `QueueUnavailable`."""
+    found: float | None = await queue._ask(queue._views, partial(_due, id=id))
+    return found
+
+
 async def change(queue: EmbeddedQueue, action: Action, ids: Sequence[int]) -> int:
     """Do this with these messages; returns how many it was done with. Raises `QueueUnavailable`.
 
@@ -63,6 +69,11 @@ def _read(store: Store, id: int) -> Opened | None:
         if not listed or listed[0].id != id:
             return None
         return Opened(listed[0], store.take([id])[id].body)
+
+
+def _due(store: Store, id: int) -> float | None:
+    row = store._db.execute("SELECT due FROM messages WHERE id = ?", (id,)).fetchone()
+    return row[0] if row else None
 
 
 def _change(store: Store, action: Action, ids: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from typing import Any
 
@@ -144,6 +145,23 @@ async def test_a_long_list_comes_in_pages(world: World) -> None:
         seen += [message["recipient"] for message in page["messages"]]
         after = page["next"]
     assert sorted(seen) == sorted(f"u{n}@fine.example" for n in range(7))
+
+
+@pytest.mark.parametrize("shift", range(8))
+async def test_messages_that_wait_for_one_moment_come_in_pages_too(world: World, shift: int) -> None:
+    """Their time has fractions: rounded up it would skip messages, rounded down it would repeat them for ever."""
+    safe = asyncio.get_running_loop().create_future()
+    body = b'{"recipient": "you@fine.example"}'
+    delay = 3600 + shift * 1.1234567e-6
+    world.machine.queue.publish([("outbox", body)] * 5, safe.set_result, delay)
+    await safe
+    seen, after = [], "0-0"
+    while after and len(seen) < 20:
+        page = await world.get("/messages", state="waiting", limit=2, after=after)
+        seen += [message["id"] for message in page["messages"]]
+        after = page["next"]
+    assert len(seen) == len(set(seen)) == 5
+    assert await listed(world, 5, state="waiting")
 
 
 async def test_a_queue_that_is_closed_is_a_problem(world: World) -> None:
