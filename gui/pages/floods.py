@@ -90,16 +90,11 @@ class Floods(RulePage):
         answers = [answer for answer in self.machine.telemetry.answers if answer.outcome.code is not None]
         if not answers:
             return {"tone": "idle", "title": "There are no negative answers yet to try it on.", "lines": []}
-        found = [(answer, said) for answer in answers if matches(said := _said(answer.outcome))]
+        found = [answer for answer in answers if matches(_said(answer.outcome))]
+        lines = dict.fromkeys((answer.domain, _words(answer.outcome), str(answer.outcome.code)) for answer in found)
+        shown_lines = [{"mark": code, "text": text, "sub": shown(domain, 80)} for domain, text, code in lines]
         title = f"Would have matched {len(found)} of the last {len(answers)} negative answers"
-        lines: dict[str, Cells] = {}
-        for answer, said in found:
-            line = lines.setdefault(
-                f"{answer.domain} {said}",
-                {"mark": str(answer.outcome.code), "text": shown(said, 160), "sub": shown(answer.domain, 80)},
-            )
-            line["times"] = line.get("times", 0) + 1
-        return {"tone": "good" if found else "idle", "title": title, "lines": list(lines.values())[:MOST]}
+        return {"tone": "good" if found else "idle", "title": title, "lines": shown_lines[:MOST]}
 
     def _judge(self, text: str) -> Cells:
         """Which pattern wins on this answer, in the order of the operator."""
@@ -112,6 +107,11 @@ class Floods(RulePage):
 
 def _said(outcome: Outcome) -> str:
     return answer_text(outcome.code, outcome.status, outcome.description)
+
+
+def _words(outcome: Outcome) -> str:
+    """What stands after the code, as a line."""
+    return shown(answer_text(None, outcome.status, outcome.description), 160)
 
 
 PAGE = Page(

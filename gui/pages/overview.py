@@ -13,6 +13,7 @@ from nicegui.element import Element
 
 from gui.components import drawing
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
+from gui.components.running import Running
 from gui.verdict import answer, code, judge, share
 from gui.view import Page, View
 from pipeline.series import STEPS
@@ -64,6 +65,7 @@ class Overview:
     """One opened Overview."""
 
     def __init__(self, view: View) -> None:
+        self._view = view
         self._telemetry: Telemetry = view.machine.telemetry
         self._choice = Choice.of(view.query)
         with view.tools:
@@ -96,6 +98,7 @@ class Overview:
         with ui.element("div").classes("selectors"):
             for dimension in DIMENSIONS:
                 self._selector(dimension)
+            Running(self._view, self._choice.dimension, self._choice.key)
 
     def _selector(self, dimension: Dimension) -> None:
         chosen = self._choice.key if self._choice.dimension == dimension else None

@@ -24,12 +24,12 @@ ARGUMENTS = [
 class Stage:
     """A running console over scripted events."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, port: int | None = None, program: str = "stage.py") -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         arguments = ["--data-dir", str(folder), "--www-ip", "127.0.0.1", "--www-port", str(self.port), *options]
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("stage.py")), *arguments],
+            [sys.executable, str(Path(__file__).with_name(program)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -107,7 +107,7 @@ async def visitor(chromium: Browser) -> Callable[..., Awaitable[Page]]:
         await page.goto(stage.url + "/login?redirect_to=" + quote(path, safe=""))
         await page.fill("#password", "secret")
         await page.click("button[type=submit]")
-        await page.wait_for_selector(".tile-value")
+        await page.wait_for_selector(".view > *")
         return page
 
     return visit

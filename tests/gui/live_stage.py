@@ -1,7 +1,8 @@
 """The whole of it for the console's views: a real machine with its console, mail from the simulated internet's senders.
 
 Run as a program: `python live_stage.py <mailrace options>`. Prints `ready` when the console answers. Its standard input
-takes commands, a line each: `traffic` (mail flows), `open` (prints how many pages are open), `stop`.
+takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`), `open`
+(prints how many pages are open), `stop`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gui.serve import Web, announce
 from pipeline.demo import start
 from pipeline.machine import Machine
 from settings import load
+from tests.support.source import Source
 
 
 async def main() -> None:
@@ -33,6 +35,10 @@ async def main() -> None:
     while (line := await lines.get()) != "stop" and line:
         if line == "traffic":
             traffic = asyncio.create_task(internet.traffic(machine.intake.addresses[0][1]))
+        elif line.startswith("mail "):
+            count, domain = line.split()[1:]
+            await Source(machine.intake.addresses[0][1], int(count), sessions=1, domain=lambda _, to=domain: to).run()
+            print("sent", flush=True)
         elif line == "open":
             await asyncio.sleep(0.5)
             print(f"open {len(Live.open)}", flush=True)

@@ -28,6 +28,7 @@ from operators.message import Message
 from operators.outcome import Next, Outcome
 from pipeline.telemetry import Telemetry
 from settings import load
+from settings.rules import RuleStore
 
 DOMAINS = {
     "gmail.com": (30, 0.01, 451, "4.7.28", "Our system has detected an unusual rate of unsolicited mail"),
@@ -47,7 +48,8 @@ class Stage:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
-        self.queue = SimpleNamespace(figures=lambda: None)
+        self.queue = SimpleNamespace(figures=lambda: None, parked=lambda: {})
+        self.rules = RuleStore("", Path(settings.data_dir))
         gauges = {
             "attempting": lambda: 3,
             "active": lambda: 18 + int(6 * math.sin(time.time() / 5)),
@@ -127,6 +129,7 @@ class Stage:
 async def main() -> None:
     settings = load(sys.argv[1:], None, None)
     stage = Stage(settings)
+    await stage.rules.start()
     web = Web(settings)
     announce(settings, await web.start(stage))
     print("ready", flush=True)
@@ -145,6 +148,7 @@ async def main() -> None:
     for task in tasks:
         task.cancel()
     await web.stop()
+    await stage.rules.close()
 
 
 if __name__ == "__main__":
