@@ -72,6 +72,7 @@ class Frame:
             f'<script src="/static/theme.js?{self._version}"></script>'
             f'<link rel="stylesheet" href="/static/console.css?{self._version}">'
             f'<link rel="stylesheet" href="/static/data.css?{self._version}">'
+            f'<link rel="stylesheet" href="/static/rules.css?{self._version}">'
             f'<script defer src="/static/console.js?{self._version}"></script>'
         )
         with tag("div", "frame"):
