@@ -18,9 +18,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, sanitize
+from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from operators.events import Fault, Rejected
+from pipeline.dialogue import CLIENT, IN, SERVER, Conversation
 from pipeline.intake.auth import Unavailable
 from pipeline.intake.client import Client, address
 from pipeline.intake.refusal import Refusal
@@ -68,6 +69,7 @@ class Dialogue(SMTP, abc.ABC):
         """A client has connected; on a secure port, after the TLS handshake."""
         info = transport.get_extra_info
         self.client = Client(address(info("sockname")), address(info("peername")), info("sslcontext") is not None)
+        self.conversation = Conversation(IN, self.client.local[0], self.client.ip)
         self.shared.sessions.add(self)
         super().connection_made(transport)
 
@@ -86,6 +88,8 @@ class Dialogue(SMTP, abc.ABC):
         self._over = True
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(line.encode() + b"\r\n")
+            if self.shared.watch is not None:
+                self.shared.watch.line(self.conversation, SERVER, line.encode())
             self._close()
 
     @property
@@ -162,7 +166,7 @@ class Dialogue(SMTP, abc.ABC):
             raise Refusal("500 5.5.2 The line is too long", close=True) from None
         self.heard()
         if self.shared.watch is not None:
-            self.shared.watch(self.client.ip, "in", sanitize(line.rstrip()).decode(errors="replace"))
+            self.shared.watch.line(self.conversation, CLIENT, line)
         verb, arg = _command(line)
         command = self.commands.get(verb)
         if command is None:
@@ -175,7 +179,7 @@ class Dialogue(SMTP, abc.ABC):
         self._writer.write(b"%b%b\r\n" % (self._held, line))
         self._held = b""
         if self.shared.watch is not None:
-            self.shared.watch(self.client.ip, "out", line.decode(errors="replace"))
+            self.shared.watch.line(self.conversation, SERVER, line)
         await self._writer.drain()
 
     async def push_soon(self, status: str) -> None:
@@ -183,7 +187,7 @@ class Dialogue(SMTP, abc.ABC):
         if b"\n" in self._reader._buffer:  # type: ignore[attr-defined]
             self._held += status.encode() + b"\r\n"
             if self.shared.watch is not None:
-                self.shared.watch(self.client.ip, "out", status)
+                self.shared.watch.line(self.conversation, SERVER, status.encode())
         else:
             await self.push(status)
 
@@ -261,6 +265,7 @@ class Dialogue(SMTP, abc.ABC):
 
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954, with PLAIN and LOGIN."""
+        self.conversation.logging_in = True
         self.need_greeting()
         if self.shared.credentials is None or self.client.user or not self.idle:
             raise Refusal("503 5.5.1 AUTH is not possible now")

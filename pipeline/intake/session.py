@@ -87,6 +87,8 @@ class Session(Dialogue):
             await account.need(min(max(transaction.mail.size, content.CHUNK), MOST_RESERVED))
             await self.push("354 End with CRLF.CRLF")
             raw = await content.read(self._reader, lambda octets: self._keep(account, octets))
+            if shared.watch is not None and raw is not None:
+                shared.watch.body(self.conversation, raw)
             await self._take(transaction, raw, account)
         finally:
             account.close()

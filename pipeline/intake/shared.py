@@ -18,6 +18,7 @@ import structlog
 
 from operators.events import Event, Fault
 from operators.message import mime_properties
+from pipeline.dialogue import Watch
 from pipeline.intake.auth import Credentials, Guard
 from pipeline.intake.client import Client
 from pipeline.intake.content import Room
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _LEAST_ROOM = 256_000_000
 _LOG = structlog.get_logger("intake")
-
-Watch = Callable[[str, str, str], None]  # (client's IP, "in" or "out", line without secrets)
 
 
 class Shared:

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 
 from operators.events import Event
+from pipeline.dialogue import Watch
 from pipeline.intake import auth
 from pipeline.intake.session import Session
-from pipeline.intake.shared import Shared, Watch
+from pipeline.intake.shared import Shared
 from pipeline.queues.contract import Queue
 from settings import Settings, StartError
 
@@ -70,7 +71,7 @@ class SmtpIntake:
 
     @property
     def watch(self) -> Watch | None:
-        """Gets each line of every dialogue, without secrets; None while nobody looks."""
+        """Gets each line of every dialogue; None while nobody looks."""
         return self._shared.watch
 
     @watch.setter

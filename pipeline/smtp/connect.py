@@ -7,6 +7,7 @@ Each step has its time-out (RFC 5321 4.5.3.2), for the whole answer and not for 
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import ssl
 from collections.abc import Awaitable
@@ -19,6 +20,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from operators.delivery import Target
 from operators.outcome import Next, Outcome
 from operators.replies import GARBLED, Reply, ReplyParser, classify
+from pipeline.dialogue import CLIENT, SERVER, Conversation, Watched
 from pipeline.smtp.connection import Peer
 from pipeline.smtp.tls import ENCRYPTED, NEEDED, PLAIN, VERIFIED, context, describe
 from pipeline.smtp.transaction import capabilities
@@ -88,12 +90,20 @@ class Failed(Exception):
 class _Protocol(SMTPProtocol):
     """aiosmtplib's, which is lenient, beside our own parser, which sees what is no answer."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Watched, conversation: Conversation) -> None:
         super().__init__(loop)
+        self._owner, self._conversation = owner, conversation
         self.parser = ReplyParser()
         self.garbled: Reply | None = None
 
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self._owner.watch is not None:
+            self._owner.watch.line(self._conversation, CLIENT, data)
+
     def data_received(self, data: bytes) -> None:
+        if self._owner.watch is not None:
+            self._owner.watch.line(self._conversation, SERVER, data)
         for reply in self.parser.feed(data):
             if reply.code == GARBLED:
                 self.garbled = reply
@@ -106,8 +116,9 @@ class _Protocol(SMTPProtocol):
 class Dialogue:
     """The steps from a TCP connection to one that is ready for mail."""
 
-    def __init__(self, target: Target, ip: str, wish: Wish) -> None:
+    def __init__(self, target: Target, ip: str, wish: Wish, owner: Watched, conversation: Conversation) -> None:
         self._target, self._ip, self._wish = target, ip, wish
+        self._owner, self._conversation = owner, conversation
         self._patience = COMMAND * wish.factor
         self._smtp = SMTP(timeout=self._patience)
         self._level = PLAIN
@@ -127,7 +138,7 @@ class Dialogue:
 
     async def _dial(self) -> None:
         loop = asyncio.get_running_loop()
-        self._protocol = _Protocol(loop)
+        self._protocol = _Protocol(loop, self._owner, self._conversation)
         source = (self._ip, 0) if self._ip else None
         host, port = self._target.address, self._target.port
         try:
@@ -147,7 +158,7 @@ class Dialogue:
         if self._wish.security != "off":
             await self._secure()
         if self._wish.login is not None:
-            await self._step("auth", self._smtp.login(*self._wish.login))
+            await self._login(*self._wish.login)
         transport = cast(asyncio.Transport, self._smtp.transport)
         if transport is None or transport.is_closing():
             raise Failed("ehlo", "lost", "connection lost after EHLO")
@@ -183,6 +194,12 @@ class Dialogue:
         self._protocol.parser = ReplyParser()  # RFC 3207 4.2: what came in plain text is forgotten
         await self._hello()
 
+    async def _login(self, user: str, password: str) -> None:
+        conversation = self._conversation
+        conversation.logging_in, conversation.secrets = True, _secrets(user, password)
+        await self._step("auth", self._smtp.login(user, password))
+        conversation.logging_in = False
+
     async def _step(self, state: str, answering: Awaitable[SMTPResponse]) -> SMTPResponse:
         """Await one answer; what is not a positive one becomes `Failed`."""
         try:
@@ -212,6 +229,13 @@ def _failure(state: str, error: Exception) -> Failed:
     if isinstance(error, OSError):
         return Failed(state, "lost", f"connection lost: {_reason(error)}", handshake=tls)
     return Failed(state, "error", str(error), handshake=tls)
+
+
+def _secrets(user: str, password: str) -> tuple[str, ...]:
+    """What a receiver could repeat of a login, the longest first."""
+    octets = [f"\0{user}\0{password}", f"{user}\0{user}\0{password}", password, user]
+    forms = [password, *(base64.b64encode(one.encode()).decode() for one in octets)]
+    return tuple(sorted((form for form in forms if form), key=len, reverse=True))
 
 
 def _reason(error: OSError) -> str:

@@ -24,6 +24,7 @@ from operators.replies import Reply, ReplyParser
 from operators.slots import Slot
 from operators.stage import Done
 from operators.wire import chunks, dot_stuff, normalise
+from pipeline.dialogue import CLIENT, SERVER, Conversation, Watch
 from pipeline.smtp.transaction import VERBS, Capabilities, Do, Transaction, Unsendable, commands
 
 CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
@@ -65,6 +66,7 @@ class Owner(Protocol):
     """What a connection needs of the transport that made it."""
 
     factor: float
+    watch: Watch | None
 
     def clock(self) -> float:
         """Monotonic seconds."""
@@ -89,8 +91,10 @@ class Phase(enum.IntEnum):
 class Connection(asyncio.Protocol):
     """One open connection. Made by `Transport`, which hands it the transport of a finished handshake."""
 
-    def __init__(self, owner: Owner, slot: Slot, transport: asyncio.Transport, peer: Peer) -> None:
-        self.slot, self.target, self.peer = slot, slot.target, peer
+    def __init__(
+        self, owner: Owner, slot: Slot, transport: asyncio.Transport, peer: Peer, conversation: Conversation
+    ) -> None:
+        self.slot, self.target, self.peer, self.conversation = slot, slot.target, peer, conversation
         self.messages = 0  # that it has carried
         self.deadline = float("inf")  # monotonic seconds
         self._owner, self._transport = owner, transport
@@ -117,13 +121,13 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.IDLE:
             self._quit_for, self._phase = reason, Phase.QUITTING
             self.deadline = self._owner.clock() + QUIT_WAIT * self._owner.factor
-            self._write(b"QUIT\r\n")
+            self._say(b"QUIT\r\n")
         elif self._phase in (Phase.DIALOGUE, Phase.BODY):
             self._quit_for = reason
 
     def drop(self, reason: str) -> None:
         """Close it with QUIT and without waiting for the answer; it must be idle."""
-        self._write(b"QUIT\r\n")
+        self._say(b"QUIT\r\n")
         self._transport.close()
         self._phase = Phase.CLOSED
         self._owner.gone(self, reason)
@@ -141,14 +145,17 @@ class Connection(asyncio.Protocol):
         self.messages += 1
         self.slot.messages = self.messages
         self._delivery, self._done, self._started = delivery, done, started
+        self.conversation.domain = delivery.domain
         self._data_sent = 0
         self._transaction = transaction = Transaction(mail, rcpt, offered.pipelining, self._dirty)
         self._dirty, self._phase = False, Phase.DIALOGUE
         self._await(transaction.stage)
-        self._write(transaction.command)
+        self._say(transaction.command)
 
     def data_received(self, data: bytes) -> None:
         """Answers came, or parts of them."""
+        if self._owner.watch is not None:
+            self._owner.watch.line(self.conversation, SERVER, data)
         if self._phase is Phase.DIALOGUE and not self._parser.partial and self._transaction.cleared(data):
             self._send_body()
             return
@@ -180,7 +187,7 @@ class Connection(asyncio.Protocol):
             self._again()
         else:
             self._await(transaction.stage)
-            self._write(b".\r\n" if do is Do.DOT else transaction.command)
+            self._say(b".\r\n" if do is Do.DOT else transaction.command)
 
     def _early(self, reply: Reply) -> None:
         """An answer in the middle of the message: it is over, and so is the connection."""
@@ -200,6 +207,8 @@ class Connection(asyncio.Protocol):
     def _send_body(self) -> None:
         assert self._delivery is not None
         source = self._delivery.source
+        if self._owner.watch is not None:
+            self._owner.watch.body(self.conversation, source)
         if len(source) <= CHUNK:
             body = dot_stuff(normalise(source)) + b".\r\n"
             self._await("message")
@@ -346,6 +355,11 @@ class Connection(asyncio.Protocol):
 
     def _await(self, stage: str) -> None:
         self.deadline = self._owner.clock() + PATIENCE[stage] * self._owner.factor
+
+    def _say(self, commands: bytes) -> None:
+        if self._owner.watch is not None:
+            self._owner.watch.line(self.conversation, CLIENT, commands)
+        self._write(commands)
 
     def _write(self, data: bytes) -> None:
         """Send; on a connection that is going away it does nothing, `connection_lost` is about to come."""

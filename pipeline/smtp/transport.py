@@ -22,6 +22,7 @@ from operators.message import Message
 from operators.outcome import Next, Outcome, deferred, failed
 from operators.slots import Slot, Slots
 from operators.stage import Done
+from pipeline.dialogue import OUT, Conversation, Watch
 from pipeline.smtp.connect import Dialogue, Failed, Wish
 from pipeline.smtp.connection import Connection
 from pipeline.smtp.tls import NEEDED, PLAIN
@@ -58,6 +59,7 @@ class Transport:
     ) -> None:
         self.factor = settings.delivery_timeout_factor
         self.clock = clock
+        self.watch: Watch | None = None  # gets the dialogue while somebody looks
         self._slots, self._ehlo_name, self._report = slots, ehlo_name, report
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,7 +145,7 @@ class Transport:
         slot: Slot = delivery.slot
         wish = self._wish(delivery)
         try:
-            return await self._dial(slot, wish)
+            return await self._dial(slot, wish, delivery.domain)
         except Failed as error:
             if not error.handshake or NEEDED[wish.security] > PLAIN or wish.login is not None:
                 raise
@@ -152,18 +154,19 @@ class Transport:
             fields = {"lane": slot.lane, "host": host, "remote-ip": slot.target.address, "why": why}
             self._report(Notice(time=time.time(), kind="tls", text=text, fields=fields))
         self._slots.reopen(slot, self.clock())
-        return await self._dial(slot, msgspec.structs.replace(wish, security="off"))
+        return await self._dial(slot, msgspec.structs.replace(wish, security="off"), delivery.domain)
 
-    async def _dial(self, slot: Slot, wish: Wish) -> Connection:
+    async def _dial(self, slot: Slot, wish: Wish, domain: str) -> Connection:
         target = slot.target
+        conversation = Conversation(OUT, slot.ip, target.address, domain)
         self._report(Connecting(time=time.time(), **_where(slot)))
         try:
-            transport, peer = await Dialogue(target, slot.ip, wish).open()
+            transport, peer = await Dialogue(target, slot.ip, wish, self, conversation).open()
         except BaseException as error:
             reason = _why(error.outcome) if isinstance(error, Failed) else "quit"
             self._report(Disconnected(time=time.time(), reason=reason, messages=0, **_where(slot)))
             raise
-        connection = Connection(self, slot, transport, peer)
+        connection = Connection(self, slot, transport, peer, conversation)
         self._connections.add(connection)
         self._tick_on()
         self._slots.healthy(target.address)
