@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import re
+import time
 
 from tests.support.loop import Loop
 
@@ -70,6 +71,7 @@ class Mailbox:
     Attributes:
         accepted: how often each `X-Number` was accepted.
         messages: the messages themselves, where `keep` is set, as they came over the wire without dot-unstuffing.
+        moments: when each was accepted, monotonic seconds.
         open, most_open: connections now, and at most.
     """
 
@@ -77,6 +79,7 @@ class Mailbox:
         self.host, self.keep, self.port = host, keep, 0
         self.accepted: collections.Counter[str] = collections.Counter()
         self.messages: list[bytes] = []
+        self.moments: list[float] = []
         self.total = self.open = self.most_open = 0
         self._loop = Loop()
 
@@ -94,6 +97,7 @@ class Mailbox:
 
     def accept(self, message: bytes) -> None:
         self.total += 1
+        self.moments.append(time.monotonic())
         if found := _NUMBER.search(message):
             self.accepted[found[1].decode()] += 1
         if self.keep:
