@@ -22,7 +22,7 @@ from pipeline.queues.edit import Action, change, due
 from pipeline.queues.embedded import EmbeddedQueue
 
 MOST = 1_000_000
-PAGE = 500  # messages looked at, or changed, at once
+PAGE = 2000  # messages looked at, or changed, at once
 JOBS = 100
 LINE = 20  # jobs that may wait for their turn
 
