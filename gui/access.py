@@ -74,16 +74,42 @@ class Access:
         password: plain, or an argon2 hash in PHC form.
         secret: the key that sessions are signed with.
         token: a bearer token that stands for a session, for programs.
+        file: where the password's hash is kept; None where the configuration gives the password.
     """
 
-    def __init__(self, password: str, secret: bytes, token: str = "", tries: Tries | None = None) -> None:
+    def __init__(
+        self, password: str, secret: bytes, token: str = "", tries: Tries | None = None, file: Path | None = None
+    ) -> None:
         self.tries = tries or Tries()
-        self._password = password
+        self._secret = secret
         self._token = token
-        key = hmac.digest(secret, password.encode(), hashlib.sha256)
-        self._serializer = URLSafeTimedSerializer(key, salt="session")
+        self._file = file
+        self._set(password)
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._checking = asyncio.Semaphore(2)
+
+    def _set(self, password: str) -> None:
+        self._password = password
+        key = hmac.digest(self._secret, password.encode(), hashlib.sha256)
+        self._serializer = URLSafeTimedSerializer(key, salt="session")
+
+    @property
+    def changeable(self) -> bool:
+        """Whether the password can be changed here: not where it stands in the configuration."""
+        return self._file is not None
+
+    async def change(self, password: str) -> None:
+        """From now on this is the password; all sessions end.
+
+        Raises:
+            OSError: it cannot be kept; nothing has changed.
+        """
+        if self._file is None:
+            raise ValueError("the password stands in the configuration (www-password); change it there")
+        async with self._checking:
+            made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
+            await asyncio.to_thread(_keep, self._file, made)
+        self._set(made)
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
@@ -152,7 +178,8 @@ def open_access(settings: Settings) -> Opened:
         raise StartError(
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
-    return Opened(Access(kept, secret.encode(), token), generated if kept == made else None)
+    file = folder / "console-password"
+    return Opened(Access(kept, secret.encode(), token, file=file), generated if kept == made else None)
 
 
 def network(client: str) -> str:
@@ -176,7 +203,13 @@ def _kept(path: Path, make: Callable[[], str]) -> str:
     if path.exists() and (text := path.read_text().strip()):
         return text
     made = make()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(made)
+    _keep(path, made)
     return made
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file that only we may read, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)

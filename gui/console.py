@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from gui import health, login
 from gui.access import Access
-from gui.api import with_api
+from gui.api import open_tokens, with_api
 from gui.frame import Frame
 from gui.gate import Gate
 from gui.machine import Machine
@@ -34,8 +34,9 @@ def console(machine: Machine, access: Access) -> ASGIApp:
     app.mount("/static", _static(settings.www_dir))
     app.include_router(login.routes(access, instance, version))
     app.include_router(health.routes(machine))
+    tokens = open_tokens(settings)
     facade = Facade(cast(Any, machine))
-    Frame(machine, facade, access, PAGES, SECTIONS, instance, version).register()
+    Frame(machine, facade, access, tokens, PAGES, SECTIONS, instance, version).register()
     ui.run_with(
         app,
         title="Mailrace",
@@ -46,7 +47,7 @@ def console(machine: Machine, access: Access) -> ASGIApp:
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(Gate, access=access)
-    return with_api(app, facade, access)
+    return with_api(app, facade, access, tokens)
 
 
 def _static(own: Path | None) -> StaticFiles:

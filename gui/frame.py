@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from gui.access import Access
+from gui.api.tokens import Tokens
 from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.live import Live
 from gui.gate import session
@@ -29,6 +30,7 @@ class Frame:
         machine: what they show.
         facade: what they read of it and change in it.
         access: who may see them.
+        tokens: of the API, for Settings.
         pages: the views, in the menu's order.
         sections: the menu's headings, in order.
         instance: the name of this server.
@@ -40,6 +42,7 @@ class Frame:
         machine: Machine,
         facade: Facade,
         access: Access,
+        tokens: Tokens,
         pages: Sequence[Page],
         sections: Sequence[str],
         instance: str,
@@ -48,6 +51,7 @@ class Frame:
         self._machine = machine
         self._facade = facade
         self._access = access
+        self._tokens = tokens
         self._pages = pages
         self._sections = sections
         self._instance = instance
@@ -89,6 +93,7 @@ class Frame:
             machine=self._machine,
             facade=self._facade,
             access=self._access,
+            tokens=self._tokens,
             request=request,
             live=live,
             tools=tools,

@@ -10,6 +10,7 @@ import email
 import email.policy
 import re
 from email.message import EmailMessage
+
 import msgspec
 
 MOST = 2_000_000  # bytes of a message that are looked at

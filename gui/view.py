@@ -9,6 +9,7 @@ from nicegui.element import Element
 from starlette.requests import Request
 
 from gui.access import Access
+from gui.api.tokens import Tokens
 from gui.components.live import Live
 from gui.machine import Machine
 from pipeline.facade import Facade
@@ -21,7 +22,8 @@ class View(msgspec.Struct, frozen=True):
     Attributes:
         machine: the running machine.
         facade: what is read of it and changed in it.
-        access: who may see this, and the API tokens.
+        access: who may see this.
+        tokens: of the API.
         request: the page's request; its query holds the view's filters, so that an address can be shared.
         live: calls the view's updates while somebody looks.
         tools: the room in the header, for what selects what the view shows.
@@ -30,6 +32,7 @@ class View(msgspec.Struct, frozen=True):
     machine: Machine
     facade: Facade
     access: Access
+    tokens: Tokens
     request: Request
     live: Live
     tools: Element

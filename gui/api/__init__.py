@@ -15,18 +15,14 @@ from gui.api.schema import Schemas
 from gui.api.tokens import Tokens, open_tokens
 from pipeline.facade import Facade
 
-__all__ = ["Tokens", "application", "with_api"]
+__all__ = ["Tokens", "application", "open_tokens", "with_api"]
 
 VERSION = "/api/v1"
 
 
-def with_api(console: ASGIApp, facade: Facade, access: Access) -> ASGIApp:
-    """The console with the API beside it.
-
-    Raises:
-        StartError: the file of tokens cannot be read.
-    """
-    return Door(console, application(facade), open_tokens(facade.machine.settings), access)
+def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -> ASGIApp:
+    """The console with the API beside it; `tokens`: the same that the console's Settings make and revoke."""
+    return Door(console, application(facade), tokens, access)
 
 
 def application(facade: Facade) -> FastAPI:

@@ -23,6 +23,7 @@ class Field(msgspec.Struct, frozen=True):
     kind: Literal["search", "text", "time", "choice"] = "text"
     placeholder: str = ""
     options: tuple[tuple[str, str], ...] | None = None
+    rare: bool = False  # shown when it is set, or asked for
 
 
 class FilterBar(Element, component=f"{SCRIPTS}/filter_bar.js"):

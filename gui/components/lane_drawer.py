@@ -19,8 +19,9 @@ from gui.components.live_table import shown
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS
 from gui.view import View
+from pipeline.bulk import Busy
 from pipeline.explain import AppliedLimit, Brief, Explained
-from pipeline.facade import WORST
+from pipeline.facade import WORST, Unbrowsable
 from settings.rules import Invalid, NoSuchRule, Throttle, Unavailable
 
 MOST = 200  # lanes in the list
@@ -130,7 +131,7 @@ class LaneDrawer(Element, component=f"{SCRIPTS}/lane_drawer.js"):
             return
         try:
             await act(explained)
-        except (Unavailable, NoSuchRule, Invalid) as error:
+        except (Unavailable, NoSuchRule, Invalid, Unbrowsable, Busy) as error:
             self._notes.say(str(error), level="bad")
         self.refresh()
 

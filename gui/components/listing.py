@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 from nicegui import ui
 
+from gui.components.drawing import text
 from gui.components.filter_bar import Field, FilterBar, address, kept
 from gui.components.latest import Latest
-from gui.components.live_table import Column, Empty, LiveTable, pager
+from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager
 from gui.view import View
 
 SIZE = 50  # rows a page
+ALL = 1_000_000
 
 
 class Wanted(msgspec.Struct):
@@ -23,11 +25,12 @@ class Wanted(msgspec.Struct):
     sort: str
     descending: bool
     page: int = 0
+    limit: int = SIZE
 
     @property
     def offset(self) -> int:
         """The number of the first row."""
-        return self.page * SIZE
+        return self.page * self.limit
 
 
 class Rows(msgspec.Struct):
@@ -67,7 +70,13 @@ class Listing:
         self._fetch = fetch
         self.more: dict[str, str] = {}  # of the address, that the view itself keeps
         self.wanted = self._read(view.query)
-        self.bar = FilterBar(fields, view.query, self._filtered, label=f"Filter {label}")
+        with ui.element("div").classes("toolbar"):
+            self.bar = FilterBar(fields, view.query, self._filtered, label=f"Filter {label}")
+            with ui.element("div").classes("toolbar-keys"):
+                button = text("button", "↓ CSV", "small").props(
+                    'type=button data-export=csv aria-label="Export as CSV"'
+                )
+                button.on("click", self._export)
         self.table = LiveTable(columns, label, empty, opens=opens)
         self.table.classes("card table-card")
         self.table.on_sort(self._sorted)
@@ -136,6 +145,13 @@ class Listing:
             pager=pager(wanted.offset, len(found.rows), found.total),
             empty=msgspec.to_builtins(empty),
         )
+
+    async def _export(self) -> None:
+        """All rows that pass, as CSV."""
+        found = await self._fetch(msgspec.structs.replace(self.wanted, page=0, limit=ALL))
+        columns = [column for column in self._columns if column.kind not in ("actions", "spark")]
+        with self._client:
+            ui.download.content(csv_of(columns, found.rows), f"{self._path.strip('/')}.csv", "text/csv")
 
     def _failed(self, why: str) -> None:
         self.table.show([], empty={"title": "This cannot be shown now", "text": why}, pager={})

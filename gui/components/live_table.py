@@ -6,6 +6,8 @@ comes from outside must be made `shown` before it becomes a cell: cut to LONGEST
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from pipeline.log.text import visible
 LONGEST = 500  # characters of a cell
 Kind = Literal[
     "text", "code", "number", "size", "share", "time", "clock", "in", "state", "answer", "link", "open", "spark",
-    "actions",
+    "actions", "amount",
 ]  # fmt: skip
 
 
@@ -124,6 +126,23 @@ def shown(text: object, longest: int = LONGEST) -> str:
     whole = str(text)
     cut = whole[:longest]
     return visible(cut) + ("…" if len(whole) > longest else "")
+
+
+def csv_of(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV. A spreadsheet takes what begins with these signs for a formula: not what comes from outside."""
+    written = io.StringIO()
+    lines = csv.writer(written)
+    lines.writerow(column.label for column in columns)
+    for row in rows:
+        cells = (_plain(row.get(column.name)) for column in columns)
+        lines.writerow(f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell for cell in cells)
+    return written.getvalue()
+
+
+def _plain(cell: Any) -> str:
+    if isinstance(cell, dict):
+        return " ".join(str(cell[name]) for name in ("code", "text") if cell.get(name))
+    return "" if cell is None else str(cell)
 
 
 def pager(offset: int, shown_rows: int, total: int) -> dict[str, Any]:

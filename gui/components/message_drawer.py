@@ -19,6 +19,7 @@ from gui.preview import framed, preview
 from gui.view import View
 from operators.message import Unreadable, decode_object, from_properties
 from pipeline.bulk import state_of
+from pipeline.facade import Unbrowsable
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.edit import read
 from pipeline.single import Shown
@@ -46,8 +47,8 @@ class MessageDrawer:
     async def _show(self, id: int) -> None:
         try:
             message = await self._facade.message(id)
-            opened = await read(self._facade.machine.queue, id) if message else None
-        except QueueUnavailable as error:
+            opened = await read(self._facade.bulk.queue, id) if message else None
+        except (QueueUnavailable, Unbrowsable) as error:
             self._notes.say(str(error), level="bad")
             return
         if message is None or opened is None:
@@ -79,7 +80,7 @@ class MessageDrawer:
                 return
         try:
             done = await self._facade.change(action, self._id, self._who)  # type: ignore[arg-type]
-        except QueueUnavailable as error:
+        except (QueueUnavailable, Unbrowsable) as error:
             self._notes.say(str(error), level="bad")
             return
         said = {"retry": "It goes now.", "release": "It is released.", "delete": "It is deleted."}[action]

@@ -1,11 +1,28 @@
 """The views. Each is a module with a `PAGE`; this table is the one place that lists them, in the menu's order."""
 
-from gui.pages import dkim, domains, floods, ips, local, overview, paused, queue, redirects, throttling
+from gui.pages import (
+    amqp,
+    audit,
+    dkim,
+    domains,
+    floods,
+    ips,
+    local,
+    logs,
+    overview,
+    paused,
+    queue,
+    redirects,
+    settings,
+    smtp,
+    throttling,
+)
 from gui.view import Page
 
 PAGES: tuple[Page, ...] = (
-    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE,
+    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, dkim.PAGE,
     local.PAGE,
+    settings.PAGE, audit.PAGE,
 )  # fmt: skip
 SECTIONS: tuple[str, ...] = ("Monitor", "Deliver", "Receive", "System")

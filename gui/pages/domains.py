@@ -8,7 +8,7 @@ from gui.components import drawing
 from gui.components.dialog_box import DialogBox
 from gui.components.filter_bar import Field
 from gui.components.lane_drawer import LaneDrawer, overview
-from gui.components.listing import SIZE, Listing, Rows, Wanted
+from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
 from gui.components.notes import Notes
 from gui.view import Page, View
@@ -95,12 +95,12 @@ class Domains:
 
     async def _page(self, wanted: Wanted) -> DomainPage:
         state, searched = wanted.filters.get("state"), wanted.filters.get("search", "")
-        offset, limit = (0, ALL) if state else (wanted.offset, SIZE)
+        offset, limit = (0, ALL) if state else (wanted.offset, wanted.limit)
         found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit)
         if not state:
             return found
         rows = [row for row in found.domains if row.state == state]
-        return DomainPage(rows[wanted.offset : wanted.offset + SIZE], len(rows))
+        return DomainPage(rows[wanted.offset : wanted.offset + wanted.limit], len(rows))
 
     def _lanes(self) -> list[str]:
         known = self._lanes_of.get(self._domain)

@@ -9,7 +9,7 @@ from gui.components import drawing
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
 from gui.components.filter_bar import Field
 from gui.components.lane_drawer import LaneDrawer, overview
-from gui.components.listing import SIZE, Listing, Rows, Wanted
+from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
 from gui.components.notes import Notes
 from gui.view import Page, View
@@ -60,7 +60,7 @@ class MtaIps:
             found = [ip for ip in found if searched in f"{ip.ip} {ip.name or ''} {ip.ehlo} {ip.host_name}".lower()]
         rank = {ip.ip: number for number, ip in enumerate(found)}  # the machine's own order: default ones first
         found.sort(key=functools.partial(_order, wanted.sort, rank), reverse=wanted.descending)
-        return Rows([self._row(ip) for ip in found[wanted.offset : wanted.offset + SIZE]], len(found))
+        return Rows([self._row(ip) for ip in found[wanted.offset : wanted.offset + wanted.limit]], len(found))
 
     def _row(self, ip: MtaIp) -> dict[str, Any]:
         _, series = self._telemetry.series(("attempts",), "1m", "ip", ip.ip)

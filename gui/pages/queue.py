@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +21,9 @@ from gui.components.message_drawer import MessageDrawer
 from gui.components.notes import Notes
 from gui.components.progress import Progress
 from gui.view import Page, View
-from pipeline.bulk import MOST, Job, Selection, state_of
+from pipeline.bulk import MOST, Bulk, Busy, Job, Selection, state_of
 from pipeline.explain import Brief
-from pipeline.facade import WORST
+from pipeline.facade import WORST, Unbrowsable
 from pipeline.queues.browse import Listed, Place
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.edit import Action
@@ -49,10 +50,10 @@ GAUGES = {
 }
 LANE_COLUMNS = (
     Column("lane", "Lane", "link", "MTA IP and destination, and what its mail waits for.", main=True),
-    Column("state", "State", "state", width="106px"),
-    Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="76px"),
-    Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="74px"),
-    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="96px"),
+    Column("state", "State", "state", width="98px"),
+    Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="72px"),
+    Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="66px"),
+    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="82px"),
 )
 RETRY_COLUMNS = (
     Column(
@@ -107,7 +108,7 @@ class Queue:
         self._build_messages()
         self._box, self._notes = DialogBox(), Notes()
         self._drawer = MessageDrawer(view, self._box, self._notes, self._opened)
-        expected = (QueueUnavailable, NotBrowsable)
+        expected = (QueueUnavailable, Unbrowsable)
         self._refresh_figures = Latest(self._show_figures, expected)
         self._refresh = Latest(self._show, expected, self._failed)
         for refresh in (self._refresh_figures, self._refresh):
@@ -148,9 +149,13 @@ class Queue:
 
     async def _look(self, briefs: list[Brief]) -> None:
         """Look into the queue, now and then only: for the oldest of each lane, and for what goes next."""
-        if time.monotonic() - self._looked < LOOK or not browsable(self._facade.machine.queue):
+        if time.monotonic() - self._looked < LOOK:
             return
-        self._looked, bulk = time.monotonic(), self._facade.bulk
+        self._looked = time.monotonic()
+        with contextlib.suppress(Unbrowsable):
+            await self._look_into(self._facade.bulk, briefs)
+
+    async def _look_into(self, bulk: Bulk, briefs: list[Brief]) -> None:
         self._oldest = {}
         for brief in briefs:
             if brief.parked:
@@ -173,10 +178,6 @@ class Queue:
         )
 
     async def _show(self) -> None:
-        if not browsable(self._facade.machine.queue):
-            raise NotBrowsable(
-                "The broker keeps the messages, and lends them one after another; the figures above are of its queues."
-            )
         page, self._after = await self._facade.bulk.page(self._selection(), self._places[-1], SIZE)
         number = len(self._places)
         text = f"Page {number}: {len(page)} messages" if number > 1 or self._after else f"{len(page)} messages"
@@ -219,7 +220,7 @@ class Queue:
     async def _bulk(self, action: Action) -> None:
         try:
             await (self._change_ticked(action) if self._ticked else self._change_all(action))
-        except (QueueUnavailable, RuntimeError, ValueError) as error:
+        except (QueueUnavailable, Unbrowsable, Busy) as error:
             self._notes.say(str(error), level="bad")
 
     async def _change_ticked(self, action: Action) -> None:
@@ -265,15 +266,6 @@ class Queue:
             self._notes.say(job.error or done, level="bad" if job.error else "good")
             self._progress.show("job", None)
             self._refresh()
-
-
-class NotBrowsable(Exception):
-    """This queue cannot be looked into."""
-
-
-def browsable(queue: object) -> bool:
-    """Whether the queue can list its messages."""
-    return hasattr(queue, "browse")
 
 
 def _gauges(figures: Figures, first: Listed | None) -> dict[str, Any]:
