@@ -4,7 +4,7 @@ Providers and their words, the receivers' tempers, senders, the pacer and the re
 machine's own. There are no sockets and no waiting, so a day takes seconds, and the same seed gives the same day.
 
 What happens: a night, office hours, a newsletter to all from 06:30, and at 10:00 a campaign that leaves from one MTA
-IP, faster than two providers like; they put it off, and when it goes on, block that IP. Lookout is slow in the evening.
+IP, faster than some providers like; they put it off, and when it goes on, block that IP. Lookout is slow in the evening.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ LIMITS = {
     "few-connections.example": (0, 2),
 }
 # Who blocks an IP that does not stop: 421s within half an hour, and for how long.
-STRICT = {"lookout.example": 120, "yippee.example": 120}
+STRICT = {"lookout.example": 120, "yippee.example": 60, "flood.example": 90}
 BLOCKED_FOR = 2.5 * HOUR
 
 # (share of the day's messages, from, until in hours, tags that it is of, MTA IPs). None: all.
 Wave = tuple[float, float, float, tuple[str, ...] | None, tuple[str, ...]]
 WAVES: tuple[Wave, ...] = (
-    (0.10, 0.0, 24.0, None, MTA_IPS[:3]),
-    (0.46, 7.0, 23.0, None, MTA_IPS[:3]),
+    (0.14, 0.0, 24.0, None, MTA_IPS[:3]),
+    (0.42, 7.0, 23.0, None, MTA_IPS[:3]),
     (0.28, 6.5, 8.0, ("newsletter", "digest"), MTA_IPS[:3]),
     (0.16, 10.0, 10.5, ("campaign",), (MTA_IPS[2],)),
 )
@@ -169,8 +169,9 @@ class Day:
             yield self._written(sender, tag, domain, provider, sender.ip or self._random.choice(ips), moment)
 
     def _moment(self, start: float, end: float) -> float:
-        """An hour between the two, most likely in the middle."""
-        return start + (end - start) * (self._random.random() + self._random.random()) / 2
+        """An hour between the two: most likely in the middle, but of the whole day any."""
+        draw = self._random.random()
+        return start + (end - start) * (draw if end - start == 24 else (draw + self._random.random()) / 2)
 
     def _written(self, sender: Sender, tag: str, domain: str, provider: Provider, ip: str, when: float) -> Mail:
         pick = self._random
