@@ -49,7 +49,6 @@ from settings.values import (
 )
 
 CLUSTER = "clusters come later"
-BROKER = "RabbitMQ comes later; the embedded queue is used"
 SPOOL = "the spool directory comes later"
 
 
@@ -114,7 +113,7 @@ class Settings(BaseSettings):
     # -- queues ----------------------------------------------------------------------------------------------------
 
     rabbitmq_address: Broker | None = key(
-        None, "`amqp(s)://user:password@host/vhost`, several with commas; empty: the embedded queue", later=BROKER
+        None, "`amqp(s)://user:password@host/vhost`, several with commas; empty: the embedded queue"
     )
     rabbitmq_outbox: QueueName = key("outbox", "the queue that is read")
     rabbitmq_inbox: QueueName = key("outbox", "where received mail goes; the same as the outbox means relay it")
@@ -134,17 +133,15 @@ class Settings(BaseSettings):
     rabbitmq_retry: QueueName | None = key(
         "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
     )
-    rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to", later=BROKER)
-    rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker", later=BROKER)
-    rabbitmq_persistent: Flag = key(True, "messages survive a restart of the broker", later=BROKER)
-    rabbitmq_declare: Flag = key(True, "declare the queues at start", later=BROKER)
-    rabbitmq_verify: Flag = key(True, "check the broker's certificate", later=BROKER)
-    rabbitmq_queue_type: Annotated[str, choice("classic", "quorum")] = key(
-        "classic", "`classic` or `quorum`", later=BROKER
-    )
-    rabbitmq_maxpriority: Annotated[int, whole(0, 255)] = key(0, "x-max-priority of the queues", later=BROKER)
+    rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to")
+    rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker")
+    rabbitmq_persistent: Flag = key(True, "messages survive a restart of the broker")
+    rabbitmq_declare: Flag = key(True, "declare the queues at start")
+    rabbitmq_verify: Flag = key(True, "check the broker's certificate")
+    rabbitmq_queue_type: Annotated[str, choice("classic", "quorum")] = key("classic", "`classic` or `quorum`")
+    rabbitmq_maxpriority: Annotated[int, whole(0, 255)] = key(0, "x-max-priority of the queues")
     rabbitmq_encoding: Annotated[str, choice("gzip")] | None = key(
-        None, "`gzip` compresses what is published; what is consumed may always be gzip", later=BROKER
+        None, "`gzip` compresses what is published; what is consumed may always be gzip"
     )
     rabbitmq_qos: Annotated[int, whole(1, 65535)] = key(1000, "credit: the most unsettled deliveries in memory")
 
@@ -217,9 +214,11 @@ class Settings(BaseSettings):
 
     # -- logs ------------------------------------------------------------------------------------------------------
 
-    send_log: File = key(_under("logs", "send.jsonl"), "delivery attempts, JSON Lines", shown="in `data-dir`/logs")
-    received_log: File = key(
-        _under("logs", "received.jsonl"), "received messages, JSON Lines", shown="in `data-dir`/logs"
+    send_log: File | None = key(
+        _under("logs", "send.jsonl"), "delivery attempts, JSON Lines; empty turns it off", shown="in `data-dir`/logs"
+    )
+    received_log: File | None = key(
+        _under("logs", "received.jsonl"), "received messages, JSON Lines; empty turns it off", shown="in `data-dir`/logs"
     )
     send_log_maxsize: Size = key(
         100_000_000, "a log of this size is rotated; rotated files become Parquet", shown="100MB"
