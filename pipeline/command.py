@@ -25,6 +25,7 @@ from pipeline.intake.transaction import Ids
 from pipeline.queues import open_queue
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq import RabbitQueue
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
 from settings import SERVICE_DIR, ConfigurationErrors, Settings, StartError
 
@@ -141,7 +142,7 @@ def _agreed(question: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue]:
+async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue | RabbitQueue]:
     queue = open_queue(settings)
     await queue.start()
     try:
@@ -152,6 +153,8 @@ async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue]:
 
 def _at_the_queue(settings: Settings) -> Settings:
     """With the folder in which there is a queue: the one that was named; else that of here, or of the service."""
+    if settings.rabbitmq_address is not None:
+        return settings
     folders = [settings.data_dir] if settings.origin("data-dir") != "default" else [settings.data_dir, SERVICE_DIR]
     for folder in folders:
         if _is_there(folder / "queue.db"):

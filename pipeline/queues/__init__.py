@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq import RabbitQueue, unreported
 from settings import Settings
 
 RESULTS = ("results", "success", "failure", "retry", "refused")
+JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
 
 
-def open_queue(settings: Settings) -> EmbeddedQueue:
-    """The queue that the configuration asks for; not started yet."""
+def open_queue(settings: Settings, report: Callable[[str, str], None] = unreported) -> EmbeddedQueue | RabbitQueue:
+    """The queue that the configuration asks for; not started yet.
+
+    Args:
+        settings: with `rabbitmq-address` it is RabbitMQ's, else the embedded one.
+        report: told (kind, text) when a broker goes away and comes back, and what it refuses.
+    """
+    if settings.rabbitmq_address is not None:
+        return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report)
     return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox)
 
 

@@ -18,10 +18,8 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import reactivex as rx
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -32,6 +30,7 @@ from operators.delivery import Lease
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq_delays import STEPS
+from pipeline.queues.rabbitmq_lending import Lending
 from pipeline.queues.rabbitmq_link import Ledger, Link
 from pipeline.queues.rabbitmq_loans import Loan, Loans
 from pipeline.queues.rabbitmq_mail import DUE, LANE, SLACK, Mail, headers, number, plain, queued
@@ -40,13 +39,12 @@ from pipeline.queues.rabbitmq_parked import LINGER, ParkedQueues
 from pipeline.queues.rabbitmq_reading import Reader
 from pipeline.queues.rabbitmq_sending import Sender
 from pipeline.queues.rabbitmq_settling import Settling, put_off
+from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
 
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 AGAIN = 600.0  # seconds after a new connection in which what was settled may come again
 EARLY = 0.02  # seconds before its time that a message is lent
-TURN = 100  # leases given out in one turn of the event loop
-SHOWN = 100  # other queues in the figures
 
 
 def unreported(kind: str, text: str) -> None:
@@ -78,9 +76,15 @@ class RabbitQueue:
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
         self.loans = Loans()
+        self.lending = Lending(self.loans, lambda: self.parked_queues.wanted)
         self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, report, stall)
         self.parked_queues = ParkedQueues(
-            self.topology, self._arrive, lambda: self._room, lambda lane: lane in self.loans.lanes, self._emit, linger
+            self.topology,
+            self._arrive,
+            lambda: self._room,
+            lambda lane: lane in self.loans.lanes,
+            self.lending.emit,
+            linger,
         )
         self.sender = Sender(self.broker, settings, self.topology, self.parked_queues, clock)
         self.settling = Settling(
@@ -91,17 +95,12 @@ class RabbitQueue:
             self.parked_queues,
             clock,
             report,
-            self._lend_again,
+            self.lending.again,
             self._freed,
         )
         self.reader = Reader(self.names.outbox, self._arrive)
-        self.received = 0  # messages lent since the start
+        self.views = Views(self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, most)
         self._ids = itertools.count(1)
-        self._fresh: deque[Loan] = deque()  # not given out yet
-        self._recalled: deque[Loan] = deque()  # neither
-        self._ahead = 0  # how many fresh ones may go before the next recalled one
-        self._observer: abc.ObserverBase[Lease] | None = None
-        self._credit, self._emitting = 0, False
         self._recalled_at = 0.0
         self._ledger: Ledger | None = None
 
@@ -130,7 +129,7 @@ class RabbitQueue:
 
     def _lost(self, link: Link, why: str) -> None:
         self.sender.learn(why)
-        self._forget_ready()
+        self._forget()
         self.reader.lost()
         self.parked_queues.lost(self.loans.lanes)
         self.loans.lost()
@@ -144,7 +143,7 @@ class RabbitQueue:
 
     async def close(self) -> None:
         """Confirm what is under way, and close. What is still lent is lent again at the next start."""
-        observer, self._observer = self._observer, None
+        observer, self.lending.observer = self.lending.observer, None
         await self.broker.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet(), self._stall)
@@ -165,10 +164,10 @@ class RabbitQueue:
         def subscribe(
             observer: abc.ObserverBase[Lease], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            if self._observer is not None:
+            if self.lending.observer is not None:
                 observer.on_error(QueueUnavailable(f"{self.names.outbox}: is consumed already"))
                 return Disposable()
-            self._observer, self._credit = observer, credit
+            self.lending.observer, self.lending.credit = observer, credit
             self.reader.credit(credit)
             self._steer()
             return Disposable(self.cease)
@@ -177,19 +176,16 @@ class RabbitQueue:
 
     def cease(self) -> None:
         """Lend no more. What is lent can still be settled; what is given back is in the queue again."""
-        self._observer = None
-        for loan in self._forget_ready():
+        self.lending.observer = None
+        for loan in self._forget():
             if loan.ledger is not None:
                 loan.ledger.back(loan.tag)
         self._steer()
 
-    def _forget_ready(self) -> list[Loan]:
+    def _forget(self) -> list[Loan]:
         """What came and was not given out is the broker's again."""
-        loans = [*self._recalled, *self._fresh]
-        self._recalled.clear()
-        self._fresh.clear()
+        loans = self.lending.forget()
         for loan in loans:
-            self.loans.remove(loan, done=False)
             if loan.lease.recalled is not None:
                 self.parked_queues.change(loan.lease.recalled, 1)
         return loans
@@ -199,23 +195,18 @@ class RabbitQueue:
 
         Calls add up. Where the lane has fewer, the rest lapses; and where the connection is lost.
         """
-        if self._observer is not None:
+        if self.lending.observer is not None:
             self.parked_queues.recall(lane, most)
             self._steer()
 
     @property
     def free(self) -> int:
         """Credit that is not used now."""
-        return max(0, self._credit - len(self.loans))
-
-    @property
-    def lent(self) -> int:
-        """Messages lent."""
-        return len(self.loans) - len(self._fresh) - len(self._recalled)
+        return self.lending.free
 
     @property
     def _room(self) -> int:
-        return self.free - self.parked_queues.fetching if self._observer is not None else 0
+        return self.free - self.parked_queues.fetching if self.lending.observer is not None else 0
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -226,7 +217,7 @@ class RabbitQueue:
         now = time.monotonic()
         if self.parked_queues.wanted or self.loans.lanes:
             self._recalled_at = now
-        if self._observer is None:
+        if self.lending.observer is None:
             self.reader.want(0)
         else:
             self.reader.want(1 if now - self._recalled_at < 2 * TICK else 2)
@@ -252,7 +243,7 @@ class RabbitQueue:
         body = plain(message.body, properties.content_encoding, self._most)
         if lane is None and self._goes_round(ledger, message, body):
             return
-        if self._observer is None:
+        if self.lending.observer is None:
             ledger.back(tag)
             return
         expired = headers(message.header).get(LANE) if lane is None else None
@@ -260,7 +251,7 @@ class RabbitQueue:
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered)
-        self._lend(Loan(lease, key, id is not None, ledger, tag, lane))
+        self.lending.lend(Loan(lease, key, id is not None, ledger, tag, lane))
 
     def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes) -> bool:
         """Whether the message's time has not come when its step is over: then it waits in the next one."""
@@ -279,55 +270,9 @@ class RabbitQueue:
         self.sender.send(mail, confirmed)
         return True
 
-    def _lend(self, loan: Loan) -> None:
-        self.received += 1
-        self.loans.add(loan)
-        (self._fresh if loan.lane is None else self._recalled).append(loan)
-        self._emit()
-
-    def _lend_again(self, loan: Loan) -> bool:
-        """What was given back is the next to be lent; without a consumer it goes back to the broker."""
-        if self._observer is None:
-            return False
-        loan.lease = msgspec.structs.replace(loan.lease, redelivered=True)
-        (self._fresh if loan.lane is None else self._recalled).appendleft(loan)
-        self._loop.call_soon(self._emit)
-        return True
-
-    def _emit(self) -> None:
-        """Give out what has come, within credit, TURN at once, so that the event loop is never held up."""
-        if self._emitting:
-            return
-        for _ in range(TURN):
-            if self._observer is None or self.lent >= self._credit or (loan := self._next()) is None:
-                return
-            try:
-                self._observer.on_next(loan.lease)
-            except Exception as error:
-                self._loop.call_exception_handler({"message": "a consumer of the queue failed", "exception": error})
-        self._emitting = True
-        self._loop.call_soon(self._emit_on)
-
-    def _next(self) -> Loan | None:
-        """Recalled ones first, and with fresh ones in turn while more are wanted: those come in groups, and later."""
-        half = max(1, self._credit // 2)
-        if not self.parked_queues.wanted:
-            self._ahead = half
-        if self._recalled:
-            self._ahead = min(self._ahead + 1, half)
-            return self._recalled.popleft()
-        if not self._fresh or self._ahead <= 0:
-            return None
-        self._ahead -= self.parked_queues.wanted
-        return self._fresh.popleft()
-
-    def _emit_on(self) -> None:
-        self._emitting = False
-        self._emit()
-
     def _freed(self) -> None:
         """A loan has ended."""
-        self._emit()
+        self.lending.emit()
         if self.parked_queues.wanted:
             self.parked_queues.fill()
 
@@ -362,34 +307,18 @@ class RabbitQueue:
 
     async def figures(self) -> Figures:
         """What the queues hold now. Raises `QueueUnavailable`."""
-        depths = await self.depths()
-        outbox, waits = self.names.outbox, f"{self.names.outbox}.delay."
-        other = {name: n for name, n in depths.items() if n and name != outbox and not self.names.temporary(name)}
-        return Figures(
-            ready=depths.get(outbox, 0) + len(self._fresh),
-            waiting=sum(n for name, n in depths.items() if name.startswith(waits)),
-            unsettled=self.lent,
-            parked=dict(self.parked_queues.counts),
-            other=other,
-        )
+        return await self.views.figures()
 
-    async def depths(self) -> dict[str, int]:
-        """Messages that are ready, by queue: the outbox, the delays,
-        and SHOWN others at most. Raises `QueueUnavailable`.
+    async def flush(self) -> int:
+        """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
+        return await self.views.flush()
+
+    async def purge(self, queue: str | None = None, lane: str | None = None) -> int:
+        """Remove the messages of a queue (the outbox with all that waits, unless named), or of one lane's parked queue.
+
+        Returns how many. What is being sent at this moment is sent. Raises `QueueUnavailable`.
         """
-        link = self.broker.link
-        if link is None:
-            raise QueueUnavailable(f"RabbitMQ is away: {self.broker.why}")
-        parked = f"{self.names.index}."
-        wanted = [name for name in self.topology.known if name != self.names.index and not name.startswith(parked)]
-        wanted.sort(key=lambda name: name != self.names.outbox and not self.names.temporary(name))
-        found = {}
-        for name in wanted[: SHOWN + len(STEPS)]:
-            try:
-                found[name] = (await link.count(name)).message_count or 0
-            except ChannelNotFoundEntity:
-                self.topology.forget(name)
-        return found
+        return await self.views.purge(queue, lane)
 
 
 class _Answers:

@@ -286,6 +286,11 @@ class Link:
         assert answer is not None
         return answer
 
+    async def purge(self, queue: str) -> int:
+        """Empty a queue; returns how many went. Raises `ChannelNotFoundEntity` where there is none."""
+        answer = await self.ask(lambda channel: channel.queue_purge(queue))
+        return (answer.message_count or 0) if answer is not None else 0
+
 
 def say(error: BaseException) -> str:
     """In one line."""

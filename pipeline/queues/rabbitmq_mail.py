@@ -120,6 +120,18 @@ def plain(body: bytes, encoding: str | None, most: int) -> bytes:
     return bytes(whole)
 
 
+def at_once(body: bytes) -> bytes:
+    """A JSON object without its `nextattempt`; anything else as it is."""
+    try:
+        properties = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if not isinstance(properties, dict) or "nextattempt" not in properties:
+        return body
+    del properties["nextattempt"]
+    return msgspec.json.encode(properties)
+
+
 def headers(header: ContentHeader) -> dict[str, Any]:
     """The headers of what was consumed."""
     return header.properties.headers or {}

@@ -59,15 +59,19 @@ class Names:
         """The arguments of a queue. A classic one says nothing of its type, like those that applications declare."""
         arguments: dict[str, Any] = {"x-queue-type": "quorum"} if self._type == "quorum" else {}
         back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.outbox}
-        if name.startswith(f"{self.outbox}.delay."):
+        if self.delays(name):
             return arguments | back | {"x-message-ttl": int(name.rpartition(".")[2])}
         if name.startswith(f"{self.index}."):
             return arguments | back
         return arguments | {"x-max-priority": self._most} if self._most and self._type == "classic" else arguments
 
+    def delays(self, name: str) -> bool:
+        """The queue of a delay step."""
+        return name.startswith(f"{self.outbox}.delay.")
+
     def temporary(self, name: str) -> bool:
         """One of our own: a delay, a parked queue, or the index."""
-        return name == self.index or name.startswith((f"{self.index}.", f"{self.outbox}.delay."))
+        return name == self.index or name.startswith(f"{self.index}.") or self.delays(name)
 
 
 class Topology:

@@ -218,6 +218,12 @@ class ParkedQueues:
         self._counts.pop(lane, None)
         self._lanes.pop(lane, None)
 
+    def purged(self, lane: str | None, *, everything: bool) -> None:
+        """A lane's queue was emptied, or all of them were."""
+        for name in list(self._counts) if everything else [lane]:
+            if name is not None:
+                self._set(name, 0)
+
     # -- the link
 
     def lost(self, lent: Counter[str]) -> None:

@@ -119,9 +119,6 @@ def test_a_config_file_written_for_mailerq_loads_as_it_is(tmp_path: Path) -> Non
     assert loaded.smtp_privatekey == Path("/etc/mailerq/your.domain.com.key")
     without_effect = ["www-host", "rabbitmq-consumers", "smtp-threads", "send-log-format", "license"]
     later = [
-        "rabbitmq-address",
-        "rabbitmq-durable",
-        "rabbitmq-encoding",
         "spool-directory",
         "spool-delay",
         "cluster-address",
@@ -142,8 +139,7 @@ def test_a_key_without_effect_gives_one_warning_however_often_it_is_given(tmp_pa
 @pytest.mark.parametrize("name", [name for name in FIELDS if more(name)["later"]])
 def test_a_key_whose_feature_comes_later_warns(name: str) -> None:
     """It is accepted, so that configurations can be written ahead."""
-    texts = {"rabbitmq_queue_type": "quorum", "rabbitmq_encoding": "gzip"}
-    text = texts.get(name, "amqp://h" if name.endswith("address") else "1")
+    text = "amqp://h" if name.endswith("address") else "1"
     key = name.replace("_", "-")
     assert [line.split(" ")[0] for line in settings.load([f"--{key}={text}"]).warnings] == [key]
 

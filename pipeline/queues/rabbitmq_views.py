@@ -1,0 +1,121 @@
+"""What people see of the queues on RabbitMQ, and do to them as a whole.
+
+No state. Questions go to the broker one after another, over AMQP only, so that they work with any account that may use
+the queues; SHOWN other queues at most, so that names which single messages bring cost little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from pipeline.queues.contract import Figures, QueueUnavailable
+from pipeline.queues.rabbitmq_broker import Broker
+from pipeline.queues.rabbitmq_lending import Lending
+from pipeline.queues.rabbitmq_link import Ledger, Link
+from pipeline.queues.rabbitmq_mail import Mail, at_once, plain, queued
+from pipeline.queues.rabbitmq_names import Names, Topology
+from pipeline.queues.rabbitmq_parked import ParkedQueues
+from pipeline.queues.rabbitmq_sending import Sender
+
+SHOWN = 100  # queues that are neither the outbox nor temporary
+
+
+class Views:
+    """Figures, and actions on whole queues.
+
+    Args:
+        names, topology, broker, sender, parked, lending: the queue's parts.
+        most: bytes of a body beyond which it is not unpacked.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        topology: Topology,
+        broker: Broker,
+        sender: Sender,
+        parked: ParkedQueues,
+        lending: Lending,
+        most: int,
+    ) -> None:
+        self._names, self._topology, self._broker = names, topology, broker
+        self._sender, self._parked, self._lending, self._most = sender, parked, lending, most
+
+    async def figures(self) -> Figures:
+        """What the queues hold now. Raises `QueueUnavailable`."""
+        depths = {name: ready for name, (ready, _) in (await self.depths()).items()}
+        outbox, temporary = self._names.outbox, self._names.temporary
+        return Figures(
+            ready=depths.get(outbox, 0) + self._lending.fresh,
+            waiting=sum(n for name, n in depths.items() if self._names.delays(name)),
+            unsettled=self._lending.lent,
+            parked=dict(self._parked.counts),
+            other={name: n for name, n in depths.items() if n and name != outbox and not temporary(name)},
+        )
+
+    async def depths(self) -> dict[str, tuple[int, int]]:
+        """(messages that are ready, consumers) of the outbox, the delays and others. Raises `QueueUnavailable`."""
+        link, names = self._connected(), self._names
+        known = self._topology.known
+        mine = [names.outbox, *(name for name in known if names.delays(name))]
+        others = [name for name in known if name != names.outbox and not names.temporary(name)]
+        found = {}
+        for name in [*mine, *others[:SHOWN]]:
+            try:
+                count = await link.count(name)
+            except ChannelNotFoundEntity:
+                self._topology.forget(name)
+            else:
+                found[name] = (count.message_count or 0, count.consumer_count or 0)
+        return found
+
+    async def flush(self) -> int:
+        """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
+        link = self._connected()
+        ledger = await link.lender()
+        delays = [name for name in self._topology.known if self._names.delays(name)]
+        return sum([await self._hurry(link, ledger, name) for name in delays])
+
+    async def _hurry(self, link: Link, ledger: Ledger, name: str) -> int:
+        """Those that are in the queue of a step now; what comes there later comes out by itself."""
+        moved = 0
+        for _ in range((await link.count(name)).message_count or 0):
+            message = await ledger.channel.basic_get(name)
+            if (tag := message.delivery_tag) is None:
+                break
+            ledger.lent(tag)
+            body = at_once(plain(message.body, message.header.properties.content_encoding, self._most))
+            mail = Mail(queue=self._names.outbox, body=body, queued=queued(message.header))
+            self._sender.send(mail, partial(_moved, ledger, tag))
+            moved += 1
+        return moved
+
+    async def purge(self, queue: str | None, lane: str | None) -> int:
+        """Remove the messages of a queue (the outbox and what waits, unless named), or of a lane's parked queue."""
+        link, names, removed = self._connected(), self._names, 0
+        everything = lane is None and queue in (None, names.outbox)
+        if everything:
+            delays = [name for name in self._topology.known if names.delays(name)]
+            wanted = [names.outbox, *delays, *map(names.parked, self._parked.counts)]
+        else:
+            wanted = [names.parked(lane) if lane is not None else str(queue)]
+        for name in wanted:
+            with contextlib.suppress(ChannelNotFoundEntity):
+                removed += await link.purge(name)
+        self._parked.purged(lane, everything=everything)
+        return removed
+
+    def _connected(self) -> Link:
+        if self._broker.link is None:
+            raise QueueUnavailable(f"RabbitMQ is away: {self._broker.why}")
+        return self._broker.link
+
+
+def _moved(ledger: Ledger, tag: int, error: Exception | None) -> None:
+    if error is None:
+        ledger.ack(tag)
+    else:
+        ledger.back(tag)
