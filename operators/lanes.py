@@ -161,7 +161,7 @@ class Lanes:
             self._emit(delivery.ended(_returned()))
             return
         lane = self._lane(delivery)
-        if why := self._full(lane, recalled=recalled is not None):
+        if why := self._full(lane, recalled):
             self._emit(delivery.ended(parked(lane.name, why)))
             return
         lane.waiting.append(delivery)
@@ -180,9 +180,9 @@ class Lanes:
             lane.domains[delivery.domain] = None
         return lane
 
-    def _full(self, lane: Lane, *, recalled: bool) -> str | None:
-        """Why another delivery cannot be held in memory, or None."""
-        if not recalled and self._parked().get(lane.name):
+    def _full(self, lane: Lane, recalled: str | None) -> str | None:
+        """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from."""
+        if recalled != lane.name and self._parked().get(lane.name):
             return "behind those that are parked already"
         if (pause := self._paused(lane.name)) is not None:
             return pause.why

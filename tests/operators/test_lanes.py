@@ -1,12 +1,13 @@
 """Lanes: even rates, connection limits, bounded memory, parking and calling in, on virtual time."""
 
 import bisect
+import collections
 import itertools
 
 from operators.lanes import HORIZON, REST
 from operators.limits import Limits
 from operators.outcome import Next, deferred
-from tests.support.virtual import World
+from tests.support.virtual import World, delivery
 
 
 def most_in_a_minute(moments: list[float]) -> int:
@@ -244,3 +245,14 @@ def test_what_waits_is_looked_at_again_when_the_rules_change() -> None:
     assert [item.lease.id for item in world.ended] == [3, 2]
     world.run(40)
     assert world.numbers() == [1, 2, 3]
+
+
+def test_what_comes_back_from_a_pause_stays_in_order_behind_what_its_lane_has_parked() -> None:
+    """However much was held, and however little of it the lane has room for."""
+    world = World(credit=40, queue=5, domain_connections=1)
+    world.answer = lambda delivery: 0.05
+    for number in range(1, 301):
+        item = delivery(number, "a.example", "127.0.0.1", "127.1.0.1")
+        world.parked.setdefault("pause/1", collections.deque()).append(item)
+    world.run(120)
+    assert world.numbers() == list(range(1, 301))

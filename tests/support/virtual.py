@@ -153,7 +153,7 @@ class World:
                 assert item.route is not None
                 self.input.on_next(delivery(item.lease.id, group, ip, item.route.targets[0].address, recalled=lane))
 
-        self.scheduler.schedule_relative(0.0, lend)
+        self.scheduler.schedule_relative(0.03, lend)  # a read of the disk
 
 
 def delivery(number: int, group: str, ip: str, address: str, recalled: str | None = None) -> Delivery:
