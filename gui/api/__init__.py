@@ -21,7 +21,7 @@ VERSION = "/api/v1"
 
 
 def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -> ASGIApp:
-    """The console with the API beside it; `tokens`: the same that the console's Settings make and revoke."""
+    """The console with the API beside it; `tokens` are those that Settings makes and revokes."""
     return Door(console, application(facade), tokens, access)
 
 

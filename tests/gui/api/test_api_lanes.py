@@ -102,7 +102,8 @@ class TestFlood:
         assert (flood["pattern"], flood["id"], flood["state"]) == ("busy", rule["id"], "paused")
         assert flood["paused_until"] - time.time() <= 2
         assert flood["reduced_until"] == pytest.approx(flood["paused_until"] + 2, abs=0.1)
-        assert "421 4.7.0 too many connections from your ip" in lane["events"][0]["text"] or lane["events"]
+        assert flood["answer"].startswith("421 ")
+        assert any(event["text"].startswith("421 ") for event in lane["events"] if event["kind"] == "retried")
         assert lane["next_send"] == pytest.approx(flood["paused_until"], abs=0.5)
         mailbox.fed = False
         shown = await world.get(f"/floods/{rule['id']}")
@@ -160,7 +161,7 @@ async def test_a_lane_is_explained_whole(world: World, mailbox: Mailbox) -> None
     rule = await world.post("/throttles", {"domain": "fine.example", "domain_messages": 30, "queue": 3})
     await world.send(*(f"u{n}@fine.example" for n in range(6)))
     await until(lambda: mailbox.total == 1)
-    lane = await until(lambda: in_state(world, "throttled"))
+    lane = await until(lambda: waits_for_its_rate(world))
     assert limit(lane, "domain_messages") == (30, "throttles", "all > fine.example")
     assert next(each["source"]["id"] for each in lane["limits"] if each["field"] == "queue") == rule["id"]
     assert limit(lane, "ip_connections") == (20, "configuration", "ip-maxconnections")
@@ -172,7 +173,7 @@ async def test_a_lane_is_explained_whole(world: World, mailbox: Mailbox) -> None
     ]
     assert (lane["ip"], lane["group"], lane["domains"]) == ("127.0.0.1", "fine.example", ["fine.example"])
     assert lane["waiting"] + lane["in_flight"] == lane["in_memory"] <= 3
-    assert lane["in_memory"] + lane["parked"] + mailbox.total == 6
+    assert 6 <= lane["in_memory"] + lane["parked"] + mailbox.total <= 7  # one may be accepted and not settled yet
     assert lane["connections"]["open"] == 1
     assert lane["window"] > 1
     assert lane["flood"] is None
@@ -181,6 +182,12 @@ async def test_a_lane_is_explained_whole(world: World, mailbox: Mailbox) -> None
     assert (lane["answers"][0]["code"], lane["answers"][0]["result"]) == (250, "accepted")
     assert {"connecting", "connected", "delivered"} <= set(kinds(lane))
     assert LANE in [each["lane"] for each in await world.get("/lanes")]
+
+
+async def waits_for_its_rate(world: World) -> dict[str, Any] | None:
+    """The lane, once its first message is settled and the next waits in memory."""
+    lane = await explained(world)
+    return lane if lane["answers"] and lane["waits_for"] and lane["next_why"] != "as soon as it can" else None
 
 
 async def test_domains_of_the_same_servers_say_so(world: World, mailbox: Mailbox) -> None:
