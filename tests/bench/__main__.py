@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from tests.bench import bounded, domains, log_queries, queue, relay, strangers
+from tests.bench import bounded, domains, log_cost, log_queries, queue, relay, signing, strangers
 from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
@@ -14,7 +14,9 @@ BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "strangers": strangers.rows,
     "bounded": bounded.rows,
     "domains": domains.rows,
-    "log": log_queries.rows,
+    "signing": signing.rows,
+    "log-cost": log_cost.rows,
+    "log-queries": log_queries.rows,
 }
 
 if __name__ == "__main__":

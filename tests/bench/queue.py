@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import pathlib
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +20,7 @@ from operators.delivery import Lease
 from pipeline.queues.contract import Settlement
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.store import Store, Work
+from tests.bench.table import Row, markdown
 
 BODY = b"x" * 4096
 PUBLISHERS = 50
@@ -77,19 +77,16 @@ async def in_groups(path: pathlib.Path, cycles: int) -> float:
     return cycles / elapsed
 
 
-def measure(cycles: int = 10_000, rounds: int = 3) -> list[tuple[str, str]]:
-    """Rows for the table: what, and the figure. Medians of rounds that alternate."""
+def rows(cycles: int = 10_000, rounds: int = 3) -> list[Row]:
+    """For the table: medians of rounds that alternate."""
     single, grouped = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             single.append(one_by_one(pathlib.Path(folder) / "single.db", cycles // 10))
             grouped.append(uvloop.run(in_groups(pathlib.Path(folder) / "grouped.db", cycles)))
     ratio = statistics.median(many / one for many, one in zip(grouped, single, strict=True))
-    return [
-        ("queue, one commit a call: cycles/s", f"{statistics.median(single):,.0f}"),
-        (f"queue, {PUBLISHERS} publishers in groups: cycles/s", f"{statistics.median(grouped):,.0f}"),
-        ("ratio", f"{ratio:.1f}"),
-    ]
+    what = f"queue: publish, lend, settle, 4 KB, {PUBLISHERS} publishers, durable"
+    return [Row(what, f"{statistics.median(grouped):,.0f}/s", f"{ratio:.0f} times one commit a call")]
 
 
 def main() -> None:
@@ -103,8 +100,7 @@ def main() -> None:
     if arguments.busy:
         threading.Thread(target=_spin, args=(stop,)).start()
     try:
-        for name, figure in measure(arguments.cycles, arguments.rounds):
-            sys.stdout.write(f"{name:<50} {figure:>10}\n")
+        print(markdown(rows(arguments.cycles, arguments.rounds)))
     finally:
         stop.set()
 
