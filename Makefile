@@ -7,7 +7,7 @@ READY  := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 LOCK   := --quiet --upgrade --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: run demo check test bench screenshots lock clean
+.PHONY: run demo check test bench notebooks screenshots lock clean
 
 run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
 	@$(BIN)/mailrace serve
@@ -29,6 +29,9 @@ test: $(TESTED) .ci/packages.ok  ## everything
 
 bench: $(TESTED) .ci/packages.ok ## the benchmarks, with a table
 	$(BIN)/python -m tests.bench
+
+notebooks: $(TESTED)     ## the delivery log in Jupyter
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 .PHONY: .ci/packages.ok
 .ci/packages.ok:
@@ -53,7 +56,7 @@ screenshots: $(TESTED) .ci/packages.ok ## pictures of every view, into screensho
 lock: $(TESTED)          ## renew the locked versions
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml
-	$(BIN)/pip-compile $(LOCK) --extra test --output-file requirements-test.lock pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra test --extra notebooks --output-file requirements-test.lock pyproject.toml
 
 clean:                   ## remove what was installed and built; keeps var/
 	rm -rf $(VENV) build *.egg-info
