@@ -6,12 +6,14 @@ Owner of nothing: a pause is a rule like those of Paused deliveries, where it is
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS, Shown
 from gui.gate import session
 from gui.view import View
+from operators.hold import parked_queue
 from settings.rules import Invalid, NoSuchRule, Pause, Unavailable
 
 
@@ -35,54 +37,39 @@ class Running(Shown, component=f"{SCRIPTS}/running.js"):
 
     def refresh(self) -> None:
         """Show what is in force now."""
-        pauses, wider, narrower = self._pauses(), self._wider(), self._narrower()
+        same, wider, part = self._pauses("same"), self._pauses("wider"), self._pauses("part")
         parked = self._view.facade.machine.queue.parked()
-        counted = pauses + wider if pauses or wider else []
-        held = sum(parked.get(f"pause/{pause.id}", 0) for pause in counted)
-        state = "paused" if pauses else "covered" if wider else "running"
-        by = ", ".join(_named(pause) for pause in wider[:2])
-        self.show("state", {"state": state, "held": held, "by": by, "narrower": len(narrower)})
+        held = sum(parked.get(parked_queue(pause), 0) for pause in (*same, *wider))
+        state = "paused" if same else "covered" if wider else "running"
+        self.show("state", {"state": state, "held": held, "narrower": len(part)})
 
-    def _in_force(self) -> list[Pause]:
-        now = time.time()
-        return [pause for pause in self._view.facade.machine.rules.snapshot.pauses if not pause.ended(now)]
-
-    def _pauses(self) -> list[Pause]:
-        """The pauses of exactly this selection."""
-        return [pause for pause in self._in_force() if _scope(pause) == self._selected]
-
-    def _wider(self) -> list[Pause]:
-        """Those that hold it as a part of more: of the machine, as long as there is no more between."""
-        return [pause for pause in self._in_force() if self._selected and not _scope(pause)]
-
-    def _narrower(self) -> list[Pause]:
-        """Those that may hold a part of it."""
-        return [pause for pause in self._in_force() if self._touches(_scope(pause))]
-
-    def _touches(self, scope: dict[str, Any]) -> bool:
-        """Whether a pause is for other mail than what is selected, and yet may be for some of it."""
-        common = scope.keys() & self._selected.keys()
-        return bool(scope) and scope != self._selected and all(scope[name] == self._selected[name] for name in common)
+    def _pauses(self, how: str) -> list[Pause]:
+        """The pauses in force that are for what is selected in this way."""
+        now, pauses = time.time(), self._view.facade.machine.rules.snapshot.pauses
+        return [pause for pause in pauses if not pause.ended(now) and describes(pause, self._selected) == how]
 
     async def _press(self) -> None:
-        view, rules = self._view, self._view.facade.machine.rules
+        view = self._view
         if not view.access.valid(session(view.request.headers)):
             return
         try:
-            if pauses := self._pauses():
+            if pauses := self._pauses("same"):
                 for pause in pauses:
                     await view.facade.resume(pause.id, view.who)
-            elif not self._wider():
-                await rules.create("pauses", self._selected, view.who)
+            elif not self._pauses("wider"):
+                await view.facade.pause(self._selected, view.who)
         except (Invalid, NoSuchRule, Unavailable) as error:
             self._notes.say(str(error), level="bad")
         self.refresh()
 
 
-def _scope(pause: Pause) -> dict[str, Any]:
+def describes(pause: Pause, selected: Mapping[str, Any]) -> str:
+    """Whether a pause is for the `same` mail as is selected, for `wider` (all), `part` of it at most, or `none`."""
     given = {"ip": pause.ip, "domain": pause.domain, "remote_ip": pause.remote_ip, "tag": pause.tag}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _named(pause: Pause) -> str:
-    return " and ".join(str(value) for value in _scope(pause).values()) or "all mail"
+    scope = {name: value for name, value in given.items() if value is not None}
+    if scope == selected:
+        return "same"
+    if not scope:
+        return "wider"
+    common = scope.keys() & selected.keys()
+    return "part" if all(scope[name] == selected[name] for name in common) else "none"

@@ -88,6 +88,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def running_stage() -> type[Stage]:
+    """For stages of one's own."""
+    return Stage
+
+
 @pytest.fixture
 async def chromium() -> AsyncIterator[Browser]:
     """A real headless Chromium."""
@@ -107,7 +113,7 @@ async def visitor(chromium: Browser) -> Callable[..., Awaitable[Page]]:
         await page.goto(stage.url + "/login?redirect_to=" + quote(path, safe=""))
         await page.fill("#password", "secret")
         await page.click("button[type=submit]")
-        await page.wait_for_selector(".view > *")
+        await page.wait_for_selector(".tile-value" if path.split("?")[0] == "/" else ".view .card")
         return page
 
     return visit

@@ -1,8 +1,10 @@
 """The whole of it for the console's views: a real machine with its console, mail from the simulated internet's senders.
 
 Run as a program: `python live_stage.py <mailrace options>`. Prints `ready` when the console answers. Its standard input
-takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`), `open`
-(prints how many pages are open), `stop`.
+takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`),
+`crowd <count>` (mail for so many domains has been seen, prints `seen`), `queue <json>` (publishes this message, prints
+`queued`), `open` (prints how many pages are open), `watching` (how many watch the dialogue and the events), `port` (of
+intake), `audit` (the last change), `locals` (the local addresses), `stop`.
 """
 
 from __future__ import annotations
@@ -10,16 +12,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gui.components.live import Live
 from gui.serve import Web, announce
+from operators.delivery import Delivery, Lease
+from operators.events import Assigned, Settled
+from operators.message import Message
+from operators.outcome import Next, Outcome
 from pipeline.demo import start
 from pipeline.machine import Machine
 from settings import load
 from tests.support.source import Source
+
+
+def crowd(machine: Machine, count: int) -> None:
+    """Mail for many domains has been here; a hundred domains share each lane."""
+    for number in range(count):
+        domain, lane = f"d{number:05}.example", f"127.0.0.1/mx{number // 100}.example"
+        delivery = Delivery(
+            lease=Lease(id=-number, body=b""), message=Message(recipient=f"you@{domain}"), domain=domain, lane=lane
+        )
+        outcome = Outcome(state="message", result="accepted", next=Next.DELIVERED, code=250, attempted=True)
+        machine.report(Assigned(time=time.time(), delivery=delivery))
+        machine.report(Settled(time=time.time(), delivery=delivery, outcome=outcome))
 
 
 async def main() -> None:
@@ -39,6 +58,24 @@ async def main() -> None:
             count, domain = line.split()[1:]
             await Source(machine.intake.addresses[0][1], int(count), sessions=1, domain=lambda _, to=domain: to).run()
             print("sent", flush=True)
+        elif line == "port":
+            print(machine.intake.addresses[0][1], flush=True)
+        elif line == "watching":
+            await asyncio.sleep(0.5)
+            print(len(machine.dialogue._watchers), len(machine._events.observers), flush=True)
+        elif line.startswith("crowd "):
+            crowd(machine, int(line.split()[1]))
+            print("seen", flush=True)
+        elif line.startswith("queue "):
+            published = asyncio.get_running_loop().create_future()
+            machine.queue.publish([(settings.rabbitmq_outbox, line[6:].encode())], published.set_result)
+            await published
+            print("queued", flush=True)
+        elif line == "audit":
+            (last,) = await machine.rules.audit(1)
+            print(last.who, last.origin, last.action, last.kind, flush=True)
+        elif line == "locals":
+            print([rule.pattern for rule in machine.rules.snapshot.locals], flush=True)
         elif line == "open":
             await asyncio.sleep(0.5)
             print(f"open {len(Live.open)}", flush=True)

@@ -58,7 +58,7 @@ export default {
   template: `
     <div class="rules">
       <div class="rules-tools">
-        <input type="search" class="field" data-search :value="query" :aria-label="'Search in ' + label" placeholder="Search" @input="typed">
+        <input type="search" class="field" data-search v-model="search" :aria-label="'Search in ' + label" placeholder="Search" @input="typed">
         <span class="of" role="status">{{ counted }}</span>
         <span class="grow"></span>
         <button type="button" class="small" v-for="form in ['CSV', 'JSON']" :aria-label="'Export as ' + form" @click="$emit('export', form.toLowerCase())">{{ form }}</button>
@@ -77,7 +77,7 @@ export default {
         <tbody ref="body">
           <tr v-for="(row, at) in shown" :key="row.id" :data-id="row.id" :class="{ moved: moved === row.id }" @click="pressed($event, row)">
             <td v-if="drag" class="handle-cell"><button type="button" class="handle" :aria-label="'Move ' + row.title + ', place ' + (at + 1) + '; arrow keys move it'"
-              @pointerdown="grab($event, row)" @pointermove="pull" @pointerup="drop" @pointercancel="drop" @keydown.up.prevent="shift(at, -1)" @keydown.down.prevent="shift(at, 1)">⠿</button></td>
+              @pointerdown="grab($event, row)" @keydown.up.prevent="shift(at, -1)" @keydown.down.prevent="shift(at, 1)">⠿</button></td>
             <td v-for="column in columns" :key="column.name" :class="[classes(column), { unset: isNone(value(row, column)) }]" :data-label="column.label" :data-group="column.group">
               <Cell :value="value(row, column)" :column="column" :now="now" />
               <span v-if="row.notes && row.notes[column.name]" class="rule-note" :title="row.notes[column.name]"><i aria-hidden="true">⚠</i> {{ row.notes[column.name] }}</span></td>
@@ -88,14 +88,14 @@ export default {
         </tbody>
       </table></div>
       <div v-else class="empty"><template v-if="total"><div class="empty-title">Nothing matches “{{ query }}”</div>
-          <button type="button" class="small" @click="$emit('filter', '')">Show all {{ total }}</button></template>
+          <button type="button" class="small" @click="all">Show all {{ total }}</button></template>
         <template v-else><div class="empty-title">{{ empty.title }}</div><div>{{ empty.text }}</div>
           <button type="button" class="strong" @click="$emit('add')">{{ add }}</button></template></div>
       <div v-if="pages > 1" class="pager"><button type="button" class="small" :disabled="page <= 1" @click="$emit('page', page - 1)">Previous</button>
         <span>Page {{ page }} of {{ pages }}</span><button type="button" class="small" :disabled="page >= pages" @click="$emit('page', page + 1)">Next</button></div>
     </div>`,
   data() {
-    return { now: Date.now() / 1000, icons: ICONS, moved: null, shown: this.rows };
+    return { now: Date.now() / 1000, icons: ICONS, moved: null, shown: this.rows, search: this.query };
   },
   computed: {
     groups() {
@@ -113,6 +113,9 @@ export default {
     },
   },
   watch: {
+    query(query) {
+      if (this.said !== query) this.search = query; // else it is the answer to what has been typed since
+    },
     rows(rows) {
       if (this.moved === null) this.shown = rows;
     },
@@ -130,6 +133,7 @@ export default {
   unmounted() {
     clearInterval(this.clock);
     clearTimeout(this.waiting);
+    this.dragging?.abort();
     document.removeEventListener("keydown", this.keys);
   },
   methods: {
@@ -138,25 +142,32 @@ export default {
     },
     isNone: (value) => value === null || value === undefined || value === "" || value === false,
     classes: (column) => ({ number: column.kind === "number" || column.kind === "seconds", grouped: column.group, ["col-" + column.name]: true }),
-    typed(event) {
+    typed() {
       clearTimeout(this.waiting);
-      this.waiting = setTimeout(() => this.$emit("filter", event.target.value), 150);
+      this.waiting = setTimeout(() => this.$emit("filter", (this.said = this.search)), 150);
+    },
+    all() {
+      this.$emit("filter", (this.said = this.search = ""));
     },
     pressed(event, row) {
       if (!event.target.closest("a, button") && !String(getSelection())) this.$emit("act", { id: row.id, action: "edit" });
     },
+    // A captured pointer is lost when its row moves in the document, so the document is listened to.
     grab(event, row) {
+      event.preventDefault();
       this.moved = row.id;
-      event.target.setPointerCapture(event.pointerId);
+      this.dragging = new AbortController();
+      const { signal } = this.dragging;
+      document.addEventListener("pointermove", this.pull, { signal });
+      for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, this.drop, { signal });
     },
     pull(event) {
-      if (this.moved === null) return;
       const over = [...this.$refs.body.children].find((line) => event.clientY < line.getBoundingClientRect().bottom) ?? this.$refs.body.lastElementChild;
       const to = this.shown.findIndex((row) => row.id === Number(over.dataset.id));
       this.place(this.shown.findIndex((row) => row.id === this.moved), to);
     },
     drop() {
-      if (this.moved === null) return;
+      this.dragging.abort();
       this.moved = null;
       this.tell();
     },

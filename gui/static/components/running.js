@@ -4,8 +4,8 @@ export default {
   emits: ["press"],
   template: `
     <div class="running-box"><slot></slot>
-      <a v-if="state.state === 'covered'" class="running is-bad" href="/paused" :title="'Paused with ' + state.by + '; see Paused deliveries'">
-        <svg viewBox="0 0 20 20" aria-hidden="true"><path d="M7 5v10M13 5v10" /></svg><b>Paused</b> <span>with {{ state.by }}<template v-if="state.held">, {{ held }}</template></span></a>
+      <a v-if="state.state === 'covered'" class="running is-bad" href="/paused" :title="'All mail is paused; see Paused deliveries'">
+        <svg viewBox="0 0 20 20" aria-hidden="true"><path d="M7 5v10M13 5v10" /></svg><b>Paused</b> <span>with all mail<template v-if="state.held">, {{ held }}</template></span></a>
       <button v-else type="button" class="running" :class="state.state === 'paused' ? 'is-bad' : 'is-good'" :aria-pressed="state.state === 'paused' ? 'true' : 'false'" :aria-busy="busy" :disabled="busy"
         :aria-label="state.state === 'paused' ? 'Paused: ' + what + ', ' + held + '. Press to resume' : 'Running: ' + what + '. Press to pause'" :title="state.state === 'paused' ? 'Resume ' + what : 'Pause ' + what" @click="press">
         <svg viewBox="0 0 20 20" aria-hidden="true"><path :d="state.state === 'paused' ? 'M7 5v10M13 5v10' : 'M6.500 4.500v11l9-5.500z'" /></svg>

@@ -1,0 +1,370 @@
+"""What an operator does with rules, in a real browser, over a real machine and a simulated internet."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+Visitor = Callable[..., Awaitable[Page]]
+VIEWS = ("throttling", "floods", "paused", "redirects", "dkim", "local")
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
+pytestmark = [pytest.mark.browser, pytest.mark.system]
+
+# Controls that nobody could name: no label, no text, no aria-label.
+NAMELESS = """() => [...document.querySelectorAll('button, input, select, textarea, a[href]')].filter((control) =>
+    control.offsetParent !== null && !(control.getAttribute('aria-label') || control.textContent?.trim()
+    || control.labels?.length || control.title)).map((control) => control.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, running_stage: Any) -> Iterator[Any]:
+    """A machine with a console; the password is `secret`."""
+    folder = tmp_path_factory.mktemp("rules")
+    options = ["--smtp-ip", "127.0.0.1", "--smtp-port", "0", "--shutdown-timeout", "1", "--server-id", "mx1.example"]
+    stage = running_stage(
+        folder, "--www-password", "secret", *options, "--send-log", str(folder / "send.log"), program="live_stage.py"
+    )
+    yield stage
+    stage.stop()
+
+
+async def fill(page: Page, **values: str) -> None:
+    """Type into the open form."""
+    for name, value in values.items():
+        field = page.locator(f"#form-{name}")
+        if await field.evaluate("field => field.tagName") == "SELECT":
+            await field.select_option(value)
+        else:
+            await field.fill(value)
+
+
+async def add(page: Page, **values: str) -> None:
+    """Add a rule with the form."""
+    await page.keyboard.press("n")
+    await fill(page, **values)
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(page.locator(".rule-sheet")).to_be_hidden()
+
+
+def row(page: Page, text: str) -> Locator:
+    """The row of the table of rules that has this text."""
+    return page.locator(".rule-grid tbody tr", has_text=text)
+
+
+async def undo(page: Page, said: str) -> None:
+    """Take back what the page says has been done."""
+    note = page.locator(".note", has_text=said).last
+    await note.get_by_role("button", name="Undo").click()
+    await expect(page.locator(".note", has_text="Undone").last).to_be_visible()
+
+
+async def test_a_limit_is_added_edited_undone_found_and_deleted(live: Any, visitor: Visitor) -> None:
+    """The whole life of a rule, with the way back from each step."""
+    page = await visitor(live, "/throttling")
+    await expect(page.locator(".empty-title")).to_have_text("No limits yet")
+    await add(page, domain="fast.example", domain_messages="6000")
+    await add(page, domain="slow.example", domain_messages="60", connection_security="required")
+    await add(page, domain="slow.example", ip="127.0.0.2", domain_messages="30")
+    await expect(page.locator(".rule-grid td.col-domain")).to_have_text(
+        ["slow.example", "fast.example", "slow.example"]
+    )
+    await row(page, "fast.example").get_by_role("button", name=re.compile("Edit")).click()
+    await fill(page, domain_messages="120")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(row(page, "fast.example").locator(".col-domain_messages")).to_have_text("120")
+    await undo(page, "Changed: fast.example")
+    await expect(row(page, "fast.example").locator(".col-domain_messages")).to_have_text("6,000")
+    await row(page, "fast.example").get_by_role("button", name=re.compile("Delete")).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(row(page, "fast.example")).to_have_count(0)
+    await undo(page, "Deleted: fast.example")
+    await expect(row(page, "fast.example").locator(".col-domain_messages")).to_have_text("6,000")
+
+
+async def test_most_specific_limits_come_first(live: Any, visitor: Visitor) -> None:
+    """In the order in which they are looked up."""
+    page = await visitor(live, "/throttling")
+    await add(page, queue="400")
+    await add(page, ip="127.0.0.3", domain_connections="9")
+    await add(page, domain="order.example", domain_connections="8")
+    await add(page, domain="order.example", ip="127.0.0.3", domain_connections="7")
+    order = await page.locator(".rule-grid tbody tr").evaluate_all(
+        "rows => rows.map((row) => [row.querySelector('.col-domain a'), row.querySelector('.col-ip a')].map(Boolean))"
+    )
+    ranks = [(domain and ip, domain, ip) for domain, ip in order]
+    assert [rank[0] for rank in ranks] == sorted([rank[0] for rank in ranks], reverse=True)
+    assert ranks[-1] == (False, False, False) and ranks[-2] == (False, False, True)
+
+
+async def test_a_form_says_what_is_wrong_as_one_types(live: Any, visitor: Visitor) -> None:
+    """With the text of the one validation; nothing is stored before it is right."""
+    page = await visitor(live, "/throttling?add")
+    await fill(page, domain="not a domain")
+    hint = page.locator("#form-domain-hint")
+    await expect(hint).to_contain_text("is no domain name")
+    await expect(page.locator("#form-domain")).to_have_attribute("aria-invalid", "true")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(page.locator("#form-domain")).to_be_focused()
+    await fill(page, domain="right.example", domain_messages="-5")
+    await expect(hint).to_contain_text("The destination")
+    await expect(page.locator("#form-domain_messages-hint")).to_contain_text("allowed is 0 or more")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".rule-sheet")).to_be_hidden()
+    await expect(row(page, "right.example")).to_have_count(0)
+
+
+async def test_search_and_order_are_in_the_address(live: Any, visitor: Visitor) -> None:
+    """So that they can be shared."""
+    page = await visitor(live, "/local")
+    for name in ("b@one.example", "a@one.example", "c@two.example"):
+        await add(page, pattern=name)
+    await page.keyboard.press("/")
+    await page.keyboard.type("one.ex")
+    await expect(page.locator(".rule-grid tbody tr")).to_have_count(2)
+    await page.get_by_role("button", name="Pattern", exact=True).click()
+    await page.get_by_role("button", name="Pattern").first.click()
+    await expect(page).to_have_url(f"{live.url}/local?q=one.ex&sort=pattern&down=1")
+    await page.reload()
+    await expect(page.locator(".rule-grid td.col-pattern")).to_have_text(["b@one.example", "a@one.example"])
+    await page.fill("[data-search]", "nothing at all")
+    await expect(page.locator(".empty-title")).to_contain_text("Nothing matches")
+
+
+async def test_a_row_leads_to_the_overview_which_pauses_and_resumes(live: Any, visitor: Visitor) -> None:
+    """The Running button pauses what is selected, turns red, says how many are held, and resumes."""
+    page = await visitor(live, "/throttling")
+    await add(page, domain="florist.example", domain_messages="600")
+    await row(page, "florist.example").get_by_role("link", name="florist.example").click()
+    await page.wait_for_url(live.url + "/?domain=florist.example")
+    button = page.locator("button.running")
+    await expect(button).to_have_text("Running")
+    await button.click()
+    await expect(button).to_contain_text("Paused")
+    await expect(button).to_have_attribute("aria-pressed", "true")
+    assert live.ask("mail 7 florist.example") == "sent"
+    await expect(button).to_contain_text("7 held", timeout=15_000)
+    await page.goto(live.url + "/paused")
+    await expect(row(page, "florist.example").locator(".col-held")).to_have_text("7")
+    await page.goto(live.url + "/")
+    await expect(page.locator(".running-more")).to_have_text("1 paused")
+    await page.goto(live.url + "/?domain=florist.example")
+    await page.locator("button.running").click()
+    await expect(page.locator("button.running")).to_have_text("Running")
+    await expect(page.locator("[data-counter=delivered] .tile-value")).to_have_text(re.compile("^7"), timeout=20_000)
+
+
+async def test_everything_can_be_paused_at_once(live: Any, visitor: Visitor) -> None:
+    """And what is part of it says so, with the way to Paused deliveries."""
+    page = await visitor(live, "/")
+    await page.locator("button.running").click()
+    await expect(page.locator("button.running")).to_contain_text("Paused")
+    await page.goto(live.url + "/?domain=fast.example")
+    covered = page.locator("a.running")
+    await expect(covered).to_contain_text("with all mail")
+    await covered.click()
+    await page.wait_for_url(live.url + "/paused")
+    await row(page, "everywhere").get_by_role("button", name=re.compile("Resume")).click()
+    await expect(row(page, "everywhere")).to_have_count(0)
+    await undo(page, "Resumed: all mail")
+    await expect(row(page, "everywhere")).to_have_count(1)
+    await row(page, "everywhere").get_by_role("button", name=re.compile("Resume")).click()
+    await expect(row(page, "everywhere")).to_have_count(0)
+
+
+async def test_a_key_is_generated_and_its_record_copied(live: Any, visitor: Visitor) -> None:
+    """The private key never comes to the browser."""
+    page = await visitor(live, "/dkim")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.click(".rules .empty .strong")
+    await fill(page, domain="sender.example", selector="s1", algorithm="ed25519")
+    await page.click("text=+ Add a pattern")
+    await page.get_by_label("Patterns 1", exact=True).fill("shop.sender.example")
+    await page.click(".rule-sheet button[type=submit]")
+    record = page.locator("dialog.record-box")
+    await expect(record.locator("[data-part=name]")).to_have_text("s1._domainkey.sender.example")
+    await record.locator("[data-copy=value]").click()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert re.fullmatch(r"v=DKIM1; k=ed25519; p=[A-Za-z0-9+/]{43}=", copied)
+    await record.get_by_role("button", name="Close").click()
+    await expect(row(page, "sender.example").locator(".col-dns")).to_contain_text("missing")
+    await row(page, "sender.example").get_by_role("button", name=re.compile("Edit")).click()
+    await expect(page.locator(".segments input:checked + span")).to_have_text("Keep")
+    assert "PRIVATE KEY" not in (await page.content()).replace('BEGIN PRIVATE KEY-----"', "")
+
+
+async def test_a_deleted_key_comes_back_whole(live: Any, visitor: Visitor) -> None:
+    """Undo stores the same key again: its record is the same."""
+    page = await visitor(live, "/dkim")
+    await add(page, domain="back.example", selector="s1")
+    value = page.locator("dialog.record-box [data-part=value]")
+    before = await value.inner_text()
+    await page.locator("dialog.record-box").get_by_role("button", name="Close").click()
+    await row(page, "back.example").get_by_role("button", name=re.compile("Delete")).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await undo(page, "Deleted: s1 of back.example")
+    await row(page, "back.example").get_by_role("button", name=re.compile("DNS record")).click()
+    await expect(value).to_have_text(before)
+
+
+async def test_a_pasted_key_that_is_none_is_refused_without_quoting_it(live: Any, visitor: Visitor) -> None:
+    """As one pastes it."""
+    page = await visitor(live, "/dkim?add")
+    await fill(page, domain="pasted.example", selector="s1")
+    await page.click("text=Paste one")
+    await fill(page, key="-----BEGIN PRIVATE KEY-----\nsecretsecret\n-----END PRIVATE KEY-----")
+    await expect(page.locator("#form-key-hint")).to_contain_text("cannot be read; allowed is an unencrypted PEM")
+    assert "secretsecret" not in await page.locator("#form-key-hint").inner_text()
+
+
+async def test_a_flood_pattern_is_tried_before_it_is_stored(live: Any, visitor: Visitor) -> None:
+    """On a text, and on the last real answers; then it slows a lane down, which can be ended early."""
+    assert live.ask("mail 3 blocked.example") == "sent"
+    page = await visitor(live, "/floods?add")
+    await fill(page, name="Blocked", pattern="sent. contact your")
+    await page.fill("#form-try", "550 5.7.1 messages weren't sent. Contact your provider")
+    await expect(page.locator(".aside").first).to_contain_text("This answer matches")
+    past = page.locator(".aside", has_text="negative answers")
+    while "Would have matched" not in await past.inner_text() or " 0 of" in await past.inner_text():
+        await page.wait_for_timeout(200)  # until the simulated receiver has answered
+        await page.locator("#form-try").press("End")
+        await page.keyboard.type(" ")
+    await expect(past).to_contain_text("blocked.example")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(page.locator(".rule-sheet")).to_be_hidden()
+    await page.fill(".tryout-bar input", "550 weren't sent. Contact your provider")
+    await expect(page.locator(".tryout-bar .aside")).to_contain_text("Blocked matches.")
+    assert live.ask("mail 1 blocked.example") == "sent"
+    lane = page.locator(".floods-card tr", has_text="blocked.example").first
+    await expect(lane).to_contain_text("paused", timeout=20_000)
+    await expect(row(page, "Blocked").locator(".col-hits")).to_have_text("1")
+    await page.goto(live.url + "/paused")
+    await lane.get_by_role("button", name="End it").click()
+    await page.get_by_role("dialog").get_by_role("button", name="End it").click()
+    await expect(page.locator(".floods-card")).to_contain_text("No receiver has slowed us down")
+
+
+async def test_flood_patterns_are_put_in_order_by_hand_and_by_key(live: Any, visitor: Visitor) -> None:
+    """By dragging, and with the arrow keys; the new order can be undone."""
+    page = await visitor(live, "/floods")
+    for name in ("One", "Two", "Three"):
+        await add(page, name=name, pattern=f"answer {name}")
+    names = page.locator(".rule-grid td.col-name")
+    before = await names.all_inner_texts()
+    assert before[-3:] == ["One", "Two", "Three"]
+    await row(page, "answer Three").locator(".handle").focus()
+    await page.keyboard.press("ArrowUp")
+    await expect(names).to_have_text([*before[:-3], "One", "Three", "Two"])
+    await undo(page, "The order has changed")
+    await expect(names).to_have_text(before)
+    handle = await row(page, "answer Three").locator(".handle").bounding_box()
+    target = await row(page, "answer One").bounding_box()
+    assert handle and target
+    await page.mouse.move(handle["x"] + 5, handle["y"] + 5)
+    await page.mouse.down()
+    await page.mouse.move(target["x"] + 20, target["y"] + 5, steps=5)
+    await page.mouse.up()
+    await expect(names).to_have_text([*before[:-3], "Three", "One", "Two"])
+    await page.reload()
+    await expect(names).to_have_text([*before[:-3], "Three", "One", "Two"])
+
+
+async def test_a_redirect_counts_what_it_moves_and_refuses_loops(live: Any, visitor: Visitor) -> None:
+    """What is redirected now is seen; a loop is refused with its line."""
+    page = await visitor(live, "/redirects")
+    for number in (1, 3, 4):
+        await add(page, from_ip=f"127.0.0.{number}", to_ip="127.0.0.2", domain="bakery.example")
+    assert live.ask("mail 6 bakery.example") == "sent"
+    await expect(page.locator(".col-now .tone").first).to_contain_text("a minute", timeout=20_000)
+    await page.keyboard.press("n")
+    await fill(page, from_ip="127.0.0.2", to_ip="127.0.0.1", domain="bakery.example")
+    await expect(page.locator("#form-to_ip-hint")).to_contain_text("makes a loop")
+    await page.keyboard.press("Escape")
+    await row(page, "127.0.0.1").get_by_role("button", name=re.compile("End")).click()
+    await expect(page.locator(".rule-grid tbody tr")).to_have_count(2)
+    await undo(page, "Ended: 127.0.0.1")
+    await expect(page.locator(".rule-grid tbody tr")).to_have_count(3)
+
+
+async def test_an_address_is_tried_on_the_local_addresses(live: Any, visitor: Visitor) -> None:
+    """Which pattern makes it local."""
+    page = await visitor(live, "/local")
+    await add(page, type="wildcard", pattern="*@here.example")
+    await page.fill(".tryout-bar input", "anybody@here.example")
+    await expect(page.locator(".tryout-bar .aside")).to_contain_text("By *@here.example (wildcard)")
+    await page.fill(".tryout-bar input", "anybody@there.example")
+    await expect(page.locator(".tryout-bar .aside")).to_contain_text("Not local")
+
+
+async def test_what_is_shown_can_be_exported(live: Any, visitor: Visitor) -> None:
+    """As CSV and JSON; only what is looked for, and no private key."""
+    page = await visitor(live, "/dkim")
+    await add(page, domain="export.example", selector="s9")
+    await page.locator("dialog.record-box").get_by_role("button", name="Close").click()
+    await page.fill("[data-search]", "export.example")
+    await expect(page.locator(".rule-grid tbody tr")).to_have_count(1)
+    texts = {}
+    for form in ("CSV", "JSON"):
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name=f"Export as {form}").click()
+        path = await (await download.value).path()
+        texts[form] = await asyncio.to_thread(Path(path).read_text)
+    (rule,) = json.loads(texts["JSON"])
+    (line,) = csv.DictReader(texts["CSV"].splitlines())
+    assert rule["selector"] == line["selector"] == "s9"
+    assert "key" not in rule and "PRIVATE" not in texts["CSV"]
+
+
+async def test_everything_from_outside_is_text(live: Any, visitor: Visitor) -> None:
+    """A rule's name, and what was searched for."""
+    page = await visitor(live, "/floods?q=" + "%3Cimg%20src%3Dx%20onerror%3Ddocument.title%3D'owned'%3E")
+    await expect(page.locator(".rules .empty-title")).to_contain_text("<img")
+    await page.goto(live.url + "/floods")
+    await add(page, name=HOSTILE, pattern=HOSTILE)
+    await expect(row(page, "<img src=x")).to_have_count(1)
+    await row(page, "<img src=x").get_by_role("button", name=re.compile("Delete")).click()
+    await expect(page.get_by_role("dialog")).to_contain_text("<img src=x")
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(row(page, "<img src=x")).to_have_count(0)
+    assert "owned" not in await page.title()
+
+
+async def test_every_change_says_who_and_from_where(live: Any, visitor: Visitor) -> None:
+    """The audit has the console and the browser's address."""
+    page = await visitor(live, "/local")
+    await add(page, pattern="audited@here.example")
+    assert live.ask("audit") == "console 127.0.0.1 create locals"
+
+
+async def test_nothing_changes_after_the_session_has_ended(live: Any, visitor: Visitor) -> None:
+    """A page stays open longer than its session; its buttons do nothing."""
+    page = await visitor(live, "/local?add")
+    await fill(page, pattern="late@here.example")
+    other = await page.context.new_page()
+    await other.goto(live.url + "/local")
+    await other.click("[data-do=logout]")
+    await other.wait_for_selector("#password")
+    await page.evaluate("document.querySelector('.rule-sheet form').requestSubmit()")
+    await page.wait_for_url("**/login*")
+    assert "late@here.example" not in live.ask("locals")
+
+
+@pytest.mark.parametrize("path", VIEWS)
+async def test_a_phone_shows_every_view_and_every_control_has_a_name(live: Any, visitor: Visitor, path: str) -> None:
+    """Nothing scrolls sideways, nothing is nameless; the form takes the whole screen."""
+    page = await visitor(live, f"/{path}", width=390, height=844)
+    await page.wait_for_selector(".rules")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert await page.evaluate(NAMELESS) == []
+    await page.goto(f"{live.url}/{path}?add")
+    await expect(page.locator(".rule-sheet")).to_be_visible()
+    assert await page.evaluate(NAMELESS) == []
+    assert await page.locator(".rule-sheet").evaluate("sheet => sheet.scrollWidth") <= 390
