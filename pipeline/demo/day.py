@@ -4,7 +4,7 @@ Providers and their words, the receivers' tempers, senders, the pacer and the re
 machine's own. There are no sockets and no waiting, so a day takes seconds, and the same seed gives the same day.
 
 What happens: a night, office hours, a newsletter to all from 06:30, and at 10:00 a campaign that leaves from one MTA
-IP, faster than some providers like; they put it off, and when it goes on, block that IP. Lookout is slow in the evening.
+IP, faster than some providers like; they put it off, and when it goes on, block it. Lookout is slow in the evening.
 """
 
 from __future__ import annotations

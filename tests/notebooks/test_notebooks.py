@@ -1,0 +1,127 @@
+"""The notebooks run from end to end on the demo's sample, draw, and find what the sample has in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from pipeline.custom import load
+from pipeline.demo import sample
+from settings.rules import Flood
+
+FOLDER = Path(__file__).parent.parent.parent / "notebooks"
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+# For each: plots at least, and what its last words must speak of, since it happened on the sample's day.
+EXPECTED = {
+    "deliverability": (5, [r"0\.3 to mx1\.lookout\.example", r"0\.3 to mx1\.yippee\.example", "campaign"]),
+    "operators": (2, [r"127\.0\.0\.3/mx1\.lookout\.example", r"60 seconds of rest", "spare the most"]),
+    "responses": (4, [r"6 blocks began", r"127\.0\.0\.3/mx1\.lookout\.example\S* at 10:", "2 flood patterns"]),
+    "throughput": (7, [r"127\.0\.0\.3/mx1\.bigmail\.example", "password-reset", r"mx1\.lookout\.example\S* was \d"]),
+}  # fmt: skip
+
+
+def executed(name: str, folder: Path = FOLDER) -> nbformat.NotebookNode:
+    """A notebook with its outputs, run as Jupyter runs it."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    NotebookClient(
+        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return notebook
+
+
+def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
+    """All outputs of a MIME type, in their order."""
+    return [
+        output["data"][kind]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if kind in output.get("data", {})
+    ]
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    """What it printed."""
+    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.fixture(autouse=True)
+def no_log_but_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the developer's own environment names."""
+    for name in ("MAILRACE_LOGS", "MAILRACE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_notebook_is_expected_here() -> None:
+    """A new one gets its line."""
+    assert sorted(EXPECTED) == NOTEBOOKS
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_draws_and_says_what_it_found(name: str) -> None:
+    """From a fresh clone, without a log of one's own."""
+    notebook = executed(name)
+    plots, words = EXPECTED[name]
+    assert len(outputs(notebook, "image/png")) >= plots
+    assert "The demo’s sample" in printed(notebook)
+    said = outputs(notebook, "text/markdown")[-1]
+    assert said.startswith("### What this log says")
+    for pattern in words:
+        assert re.search(pattern, said), pattern
+    errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    assert not errors
+    if name == "responses":
+        bodies = [json.loads(line) for line in printed(notebook).splitlines() if line.startswith("{")]
+        assert [Flood.model_validate(body).pattern for body in bodies] == [
+            "too many connections from your ip",
+            "temporarily deferred due to unexpected volume or user complaints",
+        ]
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+def test_a_notebook_reads_the_log_that_mailrace_logs_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of one's own, in place of the sample; a smaller one, with less in it, does too."""
+    sample.write(tmp_path / "logs", messages=4_000, seed=7)
+    monkeypatch.setenv("MAILRACE_LOGS", str(tmp_path / "logs"))
+    notebook = executed("deliverability")
+    assert str(tmp_path / "logs" / "send.jsonl") in printed(notebook)
+    assert outputs(notebook, "text/markdown")[-1].startswith("### What this log says")
+
+
+def test_the_machine_loads_the_operators_of_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the notebook's last words say: the cell with its imports, as a module of one's own."""
+    cells = [cell.source for cell in nbformat.read(FOLDER / "operators.ipynb", as_version=4).cells]
+    imports = [
+        line for line in cells[1].splitlines() if re.match("from (operators|reactivex) ", line.replace(".", " "))
+    ]
+    (tmp_path / "mine_of_the_notebook.py").write_text("\n".join([*imports, cells[3]]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "--operators mine:rest@hold,mine:hear@deliver" in "".join(cells)
+    loaded = load(["mine_of_the_notebook:rest@hold", "mine_of_the_notebook:hear@deliver"])
+    assert [(one.function.__name__, one.stage) for one in loaded] == [("rest", "hold"), ("hear", "deliver")]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_are_kept_without_outputs(name: str) -> None:
+    """A change of a notebook is a change of its text, and no output is out of date."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*")), ids=lambda path: path.name)
+def test_notebooks_read_the_log_through_the_query_alone(path: Path) -> None:
+    """One reader for the console, the command line and the notebooks."""
+    text = path.read_text()
+    for reader in ("import duckdb", "read_json", "read_parquet", "read_csv", "pipeline.log.source", ".read_text("):
+        assert reader not in text
