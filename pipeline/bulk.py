@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.queues.browse import Filter, Listed, Place
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.edit import Action, change, due
+from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
 
 MOST = 1_000_000
@@ -81,12 +81,8 @@ class Bulk:
 
         It may be short, or empty, and yet have a next one: a page looks at a limited number of messages.
         """
-        filter = self._filter(selection)
-        found = await self.queue.browse(filter, after, limit)
-        place = found.after
-        if place is not None and filter.waiting:
-            place = (await self._exact(place), place[1])
-        return [message for message in found.messages if self._wanted(selection, message)], place
+        found = await self.queue.browse(self._filter(selection), after, limit)
+        return [message for message in found.messages if self._wanted(selection, message)], found.after
 
     async def count(self, selection: Selection) -> int:
         """How many messages there are now, at most MOST. Raises `QueueUnavailable`."""
@@ -143,7 +139,7 @@ class Bulk:
         job.state = "running"
         for start in range(0, len(ids), PAGE):
             part = ids[start : start + PAGE].tolist()
-            job.changed += await change(self.queue, job.action, part)
+            job.changed += await self.queue.change(job.action, part)
             job.looked += len(part)
 
     async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[Listed]]:
@@ -151,11 +147,6 @@ class Bulk:
         while after is not None:
             page, after = await self.page(selection, after, PAGE)
             yield page
-
-    async def _exact(self, place: Place) -> float:
-        """A place's time, which came as JSON with 15 digits: rounded up it skips messages, down it repeats them."""
-        exact = await due(self.queue, place[1])
-        return place[0] if exact is None else exact
 
     def _filter(self, selection: Selection) -> Filter:
         queue, containing = selection.queue or self._outbox, selection.containing or None

@@ -25,7 +25,7 @@ from pipeline.explain import Brief, Explained, Explainer
 from pipeline.history import History
 from pipeline.log.query import LogQuery
 from pipeline.queues.contract import Figures
-from pipeline.queues.edit import Action, change, read
+from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.single import Shown, show
 from pipeline.submit import Submission
@@ -324,12 +324,12 @@ class Facade:
 
     async def message(self, id: int) -> Shown | None:
         """One queued message; None where it is gone. Raises `QueueUnavailable`."""
-        opened = await read(self.bulk.queue, id)
+        opened = await self.bulk.queue.read(id)
         return show(opened) if opened else None
 
     async def change(self, action: Action, id: int, who: Who) -> bool:
         """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
-        done = bool(await change(self.bulk.queue, action, [id]))
+        done = bool(await self.bulk.queue.change(action, [id]))
         if done:
             self._tell(f"message-{action}", f"{who.name}: {action} message {id}", "", who)
         return done

@@ -21,7 +21,6 @@ from operators.message import Unreadable, decode_object, from_properties
 from pipeline.bulk import state_of
 from pipeline.facade import Unbrowsable
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.edit import read
 from pipeline.single import Shown
 
 FRAMED = "Scripts, forms and everything from outside are off."
@@ -47,7 +46,7 @@ class MessageDrawer:
     async def _show(self, id: int) -> None:
         try:
             message = await self._facade.message(id)
-            opened = await read(self._facade.bulk.queue, id) if message else None
+            opened = await self._facade.bulk.queue.read(id) if message else None
         except (QueueUnavailable, Unbrowsable) as error:
             self._notes.say(str(error), level="bad")
             return

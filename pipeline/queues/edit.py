@@ -1,24 +1,19 @@
-"""Looking at single messages of the embedded queue, and changing many by their ids, for the console and the API.
+"""Single messages in the embedded queue's file: looked at whole, and changed by their ids. For the console and the API.
 
-Owns nothing: each call is one task in a thread of the queue's own. What is being sent at this moment is sent; what
-is changed under a lease behaves as with `flush` and `purge`.
+Owns nothing; runs in the queue's threads, see `EmbeddedQueue.read` and `EmbeddedQueue.change`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import msgspec
 
 from pipeline.queues.browse import Filter, Listed, browse
-from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.store import Store
 
 Action = Literal["retry", "release", "delete"]
-CHUNK = 200  # messages changed in one transaction, so that publishers get their turn
 
 # A message made ready must not be postponed again for the time that it names itself.
 _READY = """UPDATE messages SET lane = '', due = 0, expires = NULL, body = CASE WHEN json_valid(CAST(body AS TEXT))
@@ -38,32 +33,8 @@ class Opened(msgspec.Struct, frozen=True):
     body: bytes
 
 
-async def read(queue: EmbeddedQueue, id: int) -> Opened | None:
-    """One message, or None where it is not there (any more). Raises `QueueUnavailable`."""
-    found: Opened | None = await queue._ask(queue._views, partial(_read, id=id))
-    return found
-
-
-async def due(queue: EmbeddedQueue, id: int) -> float | None:
-    """The exact time that a message waits for; None where it is not there. Raises `QueueUnavailable`."""
-    found: float | None = await queue._ask(queue._views, partial(_due, id=id))
-    return found
-
-
-async def change(queue: EmbeddedQueue, action: Action, ids: Sequence[int]) -> int:
-    """Do this with these messages; returns how many it was done with. Raises `QueueUnavailable`.
-
-    `retry`: those that wait for a time become ready. `release`: those that are parked become ready. `delete`: they go.
-    """
-    changed = 0
-    for start in range(0, len(ids), CHUNK):
-        changed += await queue._ask(queue._writer, partial(_change, action=action, ids=ids[start : start + CHUNK]))
-    if changed:
-        queue._lending.counted(queue._parked_in(await queue._ask(queue._writer, Store.counts)))
-    return changed
-
-
-def _read(store: Store, id: int) -> Opened | None:
+def read(store: Store, id: int) -> Opened | None:
+    """One message, or None where it is not there (any more)."""
     with store.reading():
         listed = browse(store, Filter(), (0, id - 1), 1).messages
         if not listed or listed[0].id != id:
@@ -71,10 +42,9 @@ def _read(store: Store, id: int) -> Opened | None:
         return Opened(listed[0], store.take([id])[id].body)
 
 
-def _due(store: Store, id: int) -> float | None:
-    row = store._db.execute("SELECT due FROM messages WHERE id = ?", (id,)).fetchone()
-    return row[0] if row else None
+def change(store: Store, action: Action, ids: Sequence[int]) -> int:
+    """Do this with these messages, in one transaction; returns how many it was done with.
 
-
-def _change(store: Store, action: Action, ids: Sequence[int]) -> int:
-    return store._db.execute(_CHANGES[action], (json.dumps(list(ids)),)).rowcount
+    `retry`: those that wait for a time become ready. `release`: those that are parked become ready. `delete`: they go.
+    """
+    return store.change(_CHANGES[action], msgspec.json.encode(ids).decode())

@@ -28,6 +28,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
+from pipeline.queues import edit
 from pipeline.queues.browse import Browsed, Filter, Place, browse
 from pipeline.queues.contract import Confirmed, Figures, Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.fetch import Answer, Request, fetch
@@ -36,6 +37,7 @@ from pipeline.queues.store import Store
 from pipeline.queues.worker import Operation, Worker, Writer, due_time
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
+CHANGED = 200  # messages changed by their ids in one transaction, so that publishers get their turn
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 
 Counts = list[tuple[str, str, bool, int]]
@@ -285,6 +287,24 @@ class EmbeddedQueue:
         found: Browsed = await self._ask(self._views, partial(browse, filter=filter, after=after, limit=limit))
         return found
 
+    async def read(self, id: int) -> edit.Opened | None:
+        """One message, or None where it is not there (any more). Raises `QueueUnavailable`."""
+        found: edit.Opened | None = await self._ask(self._views, partial(edit.read, id=id))
+        return found
+
+    async def change(self, action: edit.Action, ids: Sequence[int]) -> int:
+        """Do this with these messages, see `edit.change`; returns how many. Raises `QueueUnavailable`.
+
+        What is being sent at this moment is sent.
+        """
+        changed = 0
+        for start in range(0, len(ids), CHANGED):
+            step = partial(edit.change, action=action, ids=ids[start : start + CHANGED])
+            changed += await self._ask(self._writer, step)
+        if changed:
+            await self._recount()
+        return changed
+
     async def flush(self) -> int:
         """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
         return await self._repeat(lambda store: store.flush(self._outbox))
@@ -301,8 +321,11 @@ class EmbeddedQueue:
         total = 0
         while changed := await self._ask(self._writer, step):
             total += changed
-        self._lending.counted(self._parked_in(await self._ask(self._writer, Store.counts)))
+        await self._recount()
         return total
+
+    async def _recount(self) -> None:
+        self._lending.counted(self._parked_in(await self._ask(self._writer, Store.counts)))
 
     async def _ask(self, worker: Worker, task: Callable[[Store], Any]) -> Any:
         if not self._open:

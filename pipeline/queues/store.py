@@ -235,6 +235,10 @@ class Store:
         listed: list[Any] = msgspec.json.decode(found.decode(errors="replace"))
         return listed
 
+    def change(self, sql: str, *parameters: Any) -> int:
+        """Do one statement, in a transaction of its own; returns how many rows it changed."""
+        return self._db.execute(sql, parameters).rowcount
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """What is read inside is of one moment."""
@@ -246,14 +250,14 @@ class Store:
 
     def flush(self, queue: str) -> int:
         """Make some of what waits ready; returns how many, 0 when there is no more."""
-        return self._db.execute(_FLUSH, (queue, CHUNK)).rowcount
+        return self.change(_FLUSH, queue, CHUNK)
 
     def purge(self, queue: str, lane: str | None) -> int:
         """Remove some messages of the queue, or of a lane's parked queue; returns how many, 0 when there is no more."""
         if lane is not None:
-            return self._db.execute(_PURGE_LANE, (queue, lane, CHUNK)).rowcount
+            return self.change(_PURGE_LANE, queue, lane, CHUNK)
         for purge in _PURGE_QUEUE:
-            if removed := self._db.execute(purge, (queue, CHUNK)).rowcount:
+            if removed := self.change(purge, queue, CHUNK):
                 return removed
         return 0
 
