@@ -94,3 +94,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 def lane_name(ip: str, group: str) -> str:
     """The lane of this MTA IP and destination group."""
     return f"{ip}/{group}"
+
+
+def lane_ip(name: str) -> str:
+    """The MTA IP of a lane; empty for a parked queue that is none: `pause/3`, or `?/example.com` before its route."""
+    ip = name.partition("/")[0]
+    return ip if "." in ip or ":" in ip else ""

@@ -24,7 +24,7 @@ import structlog
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from operators.delivery import Delivery
+from operators.delivery import Delivery, lane_ip
 from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken
 from operators.outcome import Next, Outcome
 from pipeline.figures import COUNTERS, FIGURES, GAUGES, INDEX, OUTSIDE, WRONG, Figure, counted
@@ -155,7 +155,7 @@ class Telemetry:
         if lease.recalled is None:
             self._add_all(held.domain, held.tags, "", _PROCESSED)
         else:
-            held.ip = lease.recalled.partition("/")[0]
+            held.ip = lane_ip(lease.recalled)
             self._unpark(held)
         return held
 
@@ -184,6 +184,8 @@ class Telemetry:
         )
         self._add_all(held.domain, held.tags, held.ip, counts)
         if outcome.next is Next.PARK:
+            # In a pause's queue it is nobody's: who it is assigned to afterwards, nobody knows.
+            held.ip = lane_ip(outcome.lane or "")
             self._park(held)
         elif not WRONG.isdisjoint(counts):
             self._remember(Answer(time=event.time, domain=held.domain, ip=held.ip, outcome=outcome))
@@ -193,11 +195,11 @@ class Telemetry:
         self._add_all(group if group in self._domains else "", (), event.ip, _CONNECTS)
 
     def _on_parked(self, event: Parked) -> None:
-        ip = event.lane.partition("/")[0]
         self._parked += event.count
-        self._parked_by["ip"][ip] = self._parked_by["ip"].get(ip, 0) + event.count
-        for keys, key in ((self._whole, ""), (self._ips, ip)):
-            self._add(keys, key, _PROCESSED, event.count)
+        self._add(self._whole, "", _PROCESSED, event.count)
+        if ip := lane_ip(event.lane):
+            self._parked_by["ip"][ip] = self._parked_by["ip"].get(ip, 0) + event.count
+            self._add(self._ips, ip, _PROCESSED, event.count)
 
     def _add_all(self, domain: str, tags: Iterable[str], ip: str, counts: tuple[int, ...]) -> None:
         """Count for all, and for each key; an empty one is unknown, and has no series."""

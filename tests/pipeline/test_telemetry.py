@@ -43,6 +43,8 @@ class Machine:
         return delivery
 
     def settle(self, delivery: Delivery, next_: Next = Next.DELIVERED, result: str = "accepted", **more: Any) -> None:
+        if next_ is Next.PARK:
+            more.setdefault("lane", delivery.lane)
         outcome = Outcome(state=more.pop("state", "process"), result=result, next=next_, **more)
         self.events.on_next(Settled(time=self.now, delivery=delivery, outcome=outcome))
 
@@ -97,6 +99,19 @@ def test_a_message_that_is_called_in_again_is_not_processed_again() -> None:
     machine.take(tags=("news",), lane="192.0.2.1/example.com", ip="192.0.2.1")
     for dimension, key in ((None, None), ("ip", "192.0.2.1"), ("domain", "example.com"), ("tag", "news")):
         assert machine.counted(dimension, key) == {"processed": 1, "in_memory": 1}
+
+
+@pytest.mark.parametrize("queue", ["pause/3", "?/example.com"])
+def test_only_a_lane_counts_for_an_mta_ip(queue: str) -> None:
+    """`pause/3` and `?/example.com` are parked queues too, but `pause` and `?` are no MTA IPs."""
+    machine = Machine()
+    machine.events.on_next(Parked(time=machine.now, lane=queue, count=2))
+    machine.settle(machine.take(ip="192.0.2.1"), Next.PARK, "error", lane=queue)
+    assert machine.counted()["parked"] == 3
+    machine.settle(machine.take(lane=queue, ip="192.0.2.2"), Next.PARK, "error", lane="192.0.2.2/example.com")
+    assert machine.telemetry.keys("ip") == ["192.0.2.2", "192.0.2.1"]
+    assert "parked" not in machine.counted("ip", "192.0.2.1")
+    assert machine.counted("ip", "192.0.2.2") == {"processed": 1, "parked": 1}
 
 
 def test_what_is_found_parked_at_start_is_processed_at_start() -> None:
