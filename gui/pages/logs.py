@@ -117,21 +117,22 @@ class Logs:
             background_tasks.create(self._tell(story))
 
     def _build(self) -> None:
-        with ui.element("div").classes("toolbar"):
-            self._bar = FilterBar(FIELDS, self._values, self._filtered, "Filter the log")
-            with ui.element("div").classes("toolbar-keys"):
-                self._live = drawing.text("button", "Follow", "small").props(
-                    "type=button data-follow aria-pressed=true"
-                )
-                self._live.on("click", self._toggle)
-                for kind in KINDS:
-                    button = drawing.text("button", f"↓ {kind.upper() if kind != 'parquet' else 'Parquet'}", "small")
-                    button.props(f'type=button data-export={kind} aria-label="Export as {kind}"')
-                    button.on("click", lambda _, k=kind: self._export(k))
+        self._bar = FilterBar(FIELDS, self._values, self._filtered, "Filter the log")
         with ui.element("section").classes("card log-chart"):
             with ui.element("div").classes("card-head"):
                 drawing.text("h2", "Attempts by result")
                 self._unit = ui.label("").classes("of")
+                with ui.element("div").classes("toolbar-keys"):
+                    self._live = drawing.text("button", "Follow", "small").props(
+                        "type=button data-follow aria-pressed=true"
+                    )
+                    self._live.on("click", self._toggle)
+                    for kind in KINDS:
+                        button = drawing.text(
+                            "button", f"↓ {kind.upper() if kind != 'parquet' else 'Parquet'}", "small"
+                        )
+                        button.props(f'type=button data-export={kind} aria-label="Export as {kind}"')
+                        button.on("click", lambda _, k=kind: self._export(k))
             self._chart = Chart()
             self._chart._props["lines"] = [{"name": name, "label": label} for name, label in MEANING.items()]
             self._chart._props["initial"] = {"first": 0, "step": 60, "values": {}}

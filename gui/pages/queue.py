@@ -29,6 +29,7 @@ from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.edit import Action
 
 SIZE = 50  # messages a page
+STEP, STEPS = 500, 20  # messages looked at once, and how often, for a page of a filter that few pass
 LANES = 6  # rows in each table above
 SOONEST = 1000  # waiting messages that are looked at
 LOOK = 5.0  # seconds between looks into the queue for these tables
@@ -111,9 +112,11 @@ class Queue:
         expected = (QueueUnavailable, Unbrowsable)
         self._refresh_figures = Latest(self._show_figures, expected)
         self._refresh = Latest(self._show, expected, self._failed)
-        for refresh in (self._refresh_figures, self._refresh):
-            refresh()
-            view.live.each(refresh.idly)
+        self._ticks = 0
+        self._refresh_figures()
+        self._refresh()
+        view.live.each(self._refresh_figures.idly)
+        view.live.each(self._tick)
         view.live.each(self._show_job)
         message = view.query.get("message", "")
         if message.isdecimal() and len(message) < 19:
@@ -178,7 +181,7 @@ class Queue:
         )
 
     async def _show(self) -> None:
-        page, self._after = await self._facade.bulk.page(self._selection(), self._places[-1], SIZE)
+        page, self._after = await self._collect(self._selection(), self._places[-1])
         number = len(self._places)
         text = f"Page {number}: {len(page)} messages" if number > 1 or self._after else f"{len(page)} messages"
         note = "More may follow: a page looks at a part of the queue." if self._after and len(page) < SIZE else ""
@@ -188,6 +191,25 @@ class Queue:
             pager={"text": text, "note": note, "back": number > 1, "on": self._after is not None},
             empty=msgspec.to_builtins(nothing if self._filters else EMPTY),
         )
+
+    async def _collect(self, selection: Selection, after: Place | None) -> tuple[list[Listed], Place | None]:
+        """A page, whole where there are enough messages near enough, and where the next one begins."""
+        found: list[Listed] = []
+        for _ in range(STEPS if self._filters else 1):
+            page, after = await self._facade.bulk.page(selection, after or (0, 0), STEP if self._filters else SIZE)
+            found += page
+            if len(found) > SIZE:
+                last = found[SIZE - 1]
+                return found[:SIZE], (last.due, last.id)
+            if after is None:
+                break
+        return found, after
+
+    def _tick(self) -> None:
+        """What takes a search is looked for again now and then only."""
+        self._ticks += 1
+        if not self._filters or self._ticks % round(LOOK) == 0:
+            self._refresh.idly()
 
     def _failed(self, why: str) -> None:
         self._table.show([], empty={"title": "Messages cannot be listed", "text": why}, pager={})

@@ -53,7 +53,7 @@ class SmtpMonitor:
                 self._said = ui.label("").classes("of").props("role=status data-skipped")
                 self._switch = drawing.text("button", "Stop", "small").props("type=button data-switch")
                 self._switch.on("click", self._toggle)
-                drawing.text("button", "Clear", "small").props("type=button").on("click", self._clear)
+                drawing.text("button", "Clear lines", "small").props("type=button").on("click", self._clear)
         self._monitor = Monitor()
         self._notes = Notes()
         self._drawer = DetailDrawer(lambda: None)

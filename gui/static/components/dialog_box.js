@@ -2,7 +2,7 @@
 export default {
   emits: ["answer", "check"],
   template: `
-    <dialog class="box" ref="box" aria-labelledby="box-title" @cancel="leave" @close="leave">
+    <dialog class="box" ref="box" aria-labelledby="box-title" @close="closed">
       <form v-if="open" @submit.prevent="send">
         <h2 id="box-title">{{ title }}</h2>
         <p v-for="line in lines" :key="line">{{ line }}</p>
@@ -44,6 +44,10 @@ export default {
       clearTimeout(this.timer);
       this.busy = true;
       this.$emit("answer", { ...this.values });
+    },
+    // told a moment after it was closed: it may be open again with another question
+    closed() {
+      if (!this.$refs.box.open) this.leave();
     },
     leave() {
       if (!this.open) return;

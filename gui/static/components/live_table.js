@@ -80,7 +80,7 @@ export default {
       if (this.opens && !event.target.closest("a, button, input") && !String(getSelection())) this.$emit("open", key);
     },
     none: (value) => value === null || value === undefined || value === "",
-    kind: (column) => [`is-${column.kind}`, { number: ["number", "size", "share", "time", "clock", "in", "amount"].includes(column.kind) }],
+    kind: (column) => [`is-${column.kind}`, { number: ["number", "size", "share", "time", "in", "amount"].includes(column.kind) }],
     level: (share) => (share >= 90 ? "good" : share >= 60 ? "watch" : "bad"),
     tick(key) {
       this.select(this.ticked.includes(key) ? this.ticked.filter((other) => other !== key) : [...this.ticked, key]);

@@ -48,6 +48,7 @@ export default {
         if (talk.lines.length > LINES) talk.lines.shift();
       }
       if (this.talks.length > CONNECTIONS) this.talks.length = CONNECTIONS;
+      this.$nextTick(() => this.$el.querySelectorAll?.("ol").forEach((list) => (list.scrollTop = list.scrollHeight)));
     },
     clear() {
       this.talks = [];
