@@ -40,7 +40,8 @@ LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq
 Answer = TypeVar("Answer")
 
 # What goes wrong on a connection is said by us, in one line, and not by the library with its traceback.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+for name in ("aiormq", "aiormq.connection", "aiormq.channel"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Unroutable(Exception):
@@ -83,7 +84,12 @@ class Ledger:
             self.link.run(self._tell())
 
     async def _tell(self) -> None:
+        """One at a time: a "multiple" must not overtake a single one that it covers."""
+        while not self.held and (self._done or self._back):
+            await self._tell_once()
         self._scheduled = False
+
+    async def _tell_once(self) -> None:
         done, self._done = self._done, set()
         back, self._back = self._back, []
         upto = count = 0
@@ -274,7 +280,7 @@ class Link:
             channel = self._questions
             try:
                 return await question(channel)
-            except ChannelClosed as error:
+            except BaseException as error:
                 self._questions = None
                 if tolerate is not None and isinstance(error, tolerate):
                     return None

@@ -58,6 +58,11 @@ def installed() -> bool:
     return SERVER.exists() and shutil.which("epmd") is not None
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Broker:
     """One node.
 
@@ -79,6 +84,7 @@ class Broker:
         self._name = f"mailrace-{uuid.uuid4().hex[:8]}@localhost"
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._configure(management, tls)
 
     @property
@@ -129,6 +135,8 @@ class Broker:
         if self._epmd is None:
             command = ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = subprocess.Popen(command, env=self._environment, **QUIET)  # type: ignore[call-overload]
+            while not _listens(self._epmd_port):  # or the node starts one of its own, which stays
+                time.sleep(0.01)
         with (self.folder / "terminal").open("ab") as terminal:
             self._node = subprocess.Popen(
                 [str(SERVER)],
@@ -139,12 +147,31 @@ class Broker:
                 stderr=terminal,
                 start_new_session=True,
             )
+        self._guard()
         end = time.monotonic() + PATIENCE
         while not self.speaks():
             if self._node.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"RabbitMQ did not start:\n{(self.folder / 'terminal').read_text()[-2000:]}")
             time.sleep(0.05)
         return self
+
+    def _guard(self) -> None:
+        """A process that ends the node when this one is gone, however it went."""
+        assert self._node is not None
+        assert self._epmd is not None
+        self._dismiss()
+        script = 'read _; kill -KILL -- "-$0" "$1"'
+        command = ["sh", "-c", script, str(self._node.pid), str(self._epmd.pid)]
+        output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **output)  # type: ignore[call-overload]
+
+    def _dismiss(self) -> None:
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.wait()
+            assert self._watch.stdin is not None
+            self._watch.stdin.close()
+            self._watch = None
 
     def speaks(self) -> bool:
         """Does it answer the protocol header (AMQP 0-9-1, 4.2.2) with a method frame?"""
@@ -196,6 +223,7 @@ class Broker:
 
     def stop(self) -> None:
         """End everything that was started, and remove a temporary folder."""
+        self._dismiss()
         if self._node is not None and self._node.poll() is None:
             self.signal(signal.SIGCONT)
             self.kill()
