@@ -20,7 +20,7 @@ from gui.view import Page, View
 from pipeline.facade import Facade
 
 LOGO = Path(__file__).parent / "static" / "logo.svg"
-KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"))
+KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"), ("n", "Add a rule, where there are rules"))
 
 
 class Frame:

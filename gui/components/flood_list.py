@@ -14,6 +14,7 @@ from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
 from gui.view import View
 
+MOST = 200  # rows; what is paused, and ends first, comes first
 COLUMNS = (
     Column("lane", "Destination", "link", main=True),
     Column("state", "State", "state", width="104px"),
@@ -63,9 +64,8 @@ class FloodList:
         machine, explainer = self._view.facade.machine, self._view.facade.explainer
         floods = [flood for active in machine.floods.all() if (flood := explainer.flood(active.lane)) is not None]
         wanted = [flood for flood in floods if not self._paused_only or flood.state == "paused"]
-        self._table.show(
-            [self._row(flood) for flood in sorted(wanted, key=lambda flood: (flood.state, flood.paused_until))]
-        )
+        wanted.sort(key=lambda flood: (flood.state, flood.paused_until))
+        self._table.show([self._row(flood) for flood in wanted[:MOST]])
 
     def _row(self, flood: Any) -> dict[str, Any]:
         ip, _, group = flood.lane.partition("/")

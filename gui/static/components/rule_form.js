@@ -34,7 +34,7 @@ export default {
                     <svg class="icon" viewBox="0 0 20 20" aria-hidden="true"><path d="M5 5l10 10M15 5 5 15" /></svg></button></div>
                 <button type="button" class="small" @click="values[field.name].push({ type: field.types[0], pattern: '' })">+ Add a pattern</button></template>
               <template v-else>
-                <label class="entry-label" :for="id(field)">{{ field.label }}<em v-if="field.required" aria-hidden="true">*</em></label>
+                <label class="entry-label" :class="{ unseen: secret && field.input === 'secret' }" :for="id(field)">{{ field.label }}<em v-if="field.required" aria-hidden="true">*</em></label>
                 <div class="entry-box">
                 <select v-if="field.input === 'choice'" class="field" :id="id(field)" v-model="values[field.name]" :aria-invalid="wrong(field.name)" :aria-describedby="hint(field)" @change="typed(field.name)">
                   <option v-if="!hasDefault(field)" value="">not set</option><option v-for="choice in field.choices" :value="choice">{{ word(choice) }}</option></select>
@@ -70,7 +70,9 @@ export default {
       const groups = [];
       for (const field of this.fields) {
         const group = groups.find((known) => known.name === field.group);
-        group ? group.fields.push(field) : groups.push({ name: field.group, fields: [field] });
+        const secret = field.name === "generate" && group ? group.fields.findIndex((other) => other.input === "secret") : -1;
+        if (!group) groups.push({ name: field.group, fields: [field] });
+        else group.fields.splice(secret < 0 ? group.fields.length : secret, 0, field); // the choice before what it shows
       }
       return groups;
     },
