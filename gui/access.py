@@ -73,16 +73,12 @@ class Access:
     Args:
         password: plain, or an argon2 hash in PHC form.
         secret: the key that sessions are signed with.
-        token: a bearer token that stands for a session, for programs.
         file: where the password's hash is kept; None where the configuration gives the password.
     """
 
-    def __init__(
-        self, password: str, secret: bytes, token: str = "", tries: Tries | None = None, file: Path | None = None
-    ) -> None:
+    def __init__(self, password: str, secret: bytes, tries: Tries | None = None, file: Path | None = None) -> None:
         self.tries = tries or Tries()
         self._secret = secret
-        self._token = token
         self._file = file
         self._set(password)
         self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
@@ -145,11 +141,6 @@ class Access:
             if len(self._ended) > REMEMBER:
                 self._ended.popitem(last=False)
 
-    def bearer(self, authorization: str) -> bool:
-        """Whether this `Authorization` header carries the token."""
-        scheme, _, token = authorization.partition(" ")
-        return bool(self._token) and scheme.lower() == "bearer" and hmac.compare_digest(token.strip(), self._token)
-
 
 class Opened(msgspec.Struct, frozen=True):
     """The access that the configuration gives, and the password where it was made up just now."""
@@ -168,9 +159,8 @@ def open_access(settings: Settings) -> Opened:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32))
-        token = settings.api_token.get_secret_value() if settings.api_token else ""
         if settings.www_password and (given := settings.www_password.get_secret_value()):
-            return Opened(Access(given, secret.encode(), token), None)
+            return Opened(Access(given, secret.encode()), None)
         generated = "-".join(secrets.token_hex(2) for _ in range(4))
         made = argon2.PasswordHasher().hash(generated)
         kept = _kept(folder / "console-password", lambda: made)
@@ -179,7 +169,7 @@ def open_access(settings: Settings) -> Opened:
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
     file = folder / "console-password"
-    return Opened(Access(kept, secret.encode(), token, file=file), generated if kept == made else None)
+    return Opened(Access(kept, secret.encode(), file=file), generated if kept == made else None)
 
 
 def network(client: str) -> str:

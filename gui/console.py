@@ -46,7 +46,7 @@ def console(machine: Machine, access: Access) -> ASGIApp:
         gzip_middleware_factory=None,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
-    app.add_middleware(Gate, access=access)
+    app.add_middleware(Gate, access=access, holder=tokens.holder)
     return with_api(app, facade, access, tokens)
 
 

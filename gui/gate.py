@@ -5,6 +5,7 @@ A pure ASGI middleware, so that it sees websockets and socket.io's polling as we
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -35,11 +36,14 @@ HEADERS = {
 
 
 class Gate:
-    """Lets through what has a session and comes from our own pages."""
+    """Lets through what has a session and comes from our own pages.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
+    Args:
+        holder: whose token an `Authorization` header carries, or None.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, holder: Callable[[str], str | None]) -> None:
+        self._app, self._access, self._holder = app, access, holder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -62,9 +66,9 @@ class Gate:
         if path in OPEN or path.startswith("/static/") or self._access.valid(session(headers)):
             return None
         if path.startswith(TOKEN):
-            if self._access.bearer(headers.get("authorization", "")):
+            if self._holder(headers.get("authorization", "")) is not None:
                 return None
-            return PlainTextResponse("Log in, or send the API token.\n", 401, {"WWW-Authenticate": "Bearer"})
+            return PlainTextResponse("Log in, or send a token of the API.\n", 401, {"WWW-Authenticate": "Bearer"})
         if scope["type"] == "http" and scope["method"] in SAFE and not path.startswith("/_nicegui"):
             where = path + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
             return RedirectResponse("/login" if where == "/" else f"/login?redirect_to={quote(where, safe='')}", 303)

@@ -264,9 +264,19 @@ Sink = Annotated[HostPort, Kind(_host_port, "host:port")]
 NameServers = Annotated[
     list[HostPort], Kind(_listed(_name_server), "IP addresses, with :port where it is not 53, with ; between them")
 ]
+
+
+def _token(text: str) -> SecretStr:
+    """What can stand after `Bearer` (RFC 6750 2.1), and is not guessed."""
+    if not re.fullmatch(r"[\x21-\x7e]{16,}", text):
+        raise ValueError
+    return SecretStr(text)
+
+
 File = Annotated[Path, Kind(_path, "a path")]
 Text = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,255}", "1 to 255 printable characters")]
 Secret = Annotated[SecretStr, Kind(SecretStr, "text")]
+Token = Annotated[SecretStr, Kind(_token, "16 or more letters, digits and signs: a shorter one can be guessed")]
 QueueName = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,200}", "a queue's name, 1 to 200 printable characters")]
 Ciphers = Annotated[str, Kind(_ciphers, "an OpenSSL cipher list that selects at least one cipher")]
 Logs = Annotated[list[str], Kind(_listed(_log), "stderr, stdout, syslog or a path with a / in it; several with commas")]

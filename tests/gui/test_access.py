@@ -115,13 +115,6 @@ def test_what_we_did_not_sign_is_no_session(cookie: str | None) -> None:
     assert not Access("secret", b"key").valid(cookie)
 
 
-def test_a_token_stands_for_a_session_only_where_one_is_set() -> None:
-    """An empty token is no token."""
-    assert Access("secret", b"key", "t0k3n").bearer("Bearer t0k3n")
-    assert not Access("secret", b"key", "t0k3n").bearer("Bearer other")
-    assert not Access("secret", b"key").bearer("Bearer ")
-
-
 async def test_a_password_is_made_up_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
     """The files are readable by us alone."""
     settings = load(["--data-dir", str(tmp_path / "var")], None, None)

@@ -13,7 +13,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gui.access import COOKIE, Access
 from gui.gate import OPEN, Gate, local
 
-ACCESS = Access("secret", b"key", "t0k3n")
+ACCESS = Access("secret", b"key")
+TOKENS = {"Bearer t0k3n": "prometheus"}
 
 
 async def page(request: Request) -> PlainTextResponse:
@@ -29,7 +30,7 @@ def client(logged_in: bool = False) -> TestClient:
     """A browser at a console with a page everywhere."""
     methods = ["GET", "POST", "DELETE"]
     app = Starlette(routes=[WebSocketRoute("/{path:path}", socket), Route("/{path:path}", page, methods=methods)])
-    browser = TestClient(Gate(app, ACCESS), follow_redirects=False)
+    browser = TestClient(Gate(app, ACCESS, TOKENS.get), follow_redirects=False)
     if logged_in:
         browser.cookies.set(COOKIE, ACCESS.begin())
     return browser

@@ -30,7 +30,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("www-privatekey", "/k.pem", Path("/k.pem")),
     ("www-ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
     ("www-url", "https://mta.example.org:8443/", "https://mta.example.org:8443/"),
-    ("api-token", "t0ken", "t0ken"),
+    ("api-token", "0123456789abcdef", "0123456789abcdef"),
     ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
     ("rabbitmq-outbox", "out", "out"),
     ("rabbitmq-inbox", "in", "in"),
