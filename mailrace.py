@@ -115,9 +115,10 @@ def _queue(settings: Settings, arguments: list[str]) -> int:
 
 
 def _logs(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.folders import at
     from pipeline.log.command import logs
 
-    return logs(settings, arguments)
+    return logs(at(settings, "logs") or settings, arguments)
 
 
 def _cluster(settings: Settings, _: list[str]) -> int:

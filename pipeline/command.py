@@ -14,12 +14,12 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.folders import at, folders
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
 from pipeline.queues import open_queue
@@ -27,7 +27,7 @@ from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
-from settings import SERVICE_DIR, ConfigurationErrors, Settings, StartError
+from settings import ConfigurationErrors, Settings, StartError
 
 
 def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
@@ -152,22 +152,13 @@ async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue | RabbitQue
 
 
 def _at_the_queue(settings: Settings) -> Settings:
-    """With the folder in which there is a queue: the one that was named; else that of here, or of the service."""
+    """With the folder in which there is a queue."""
     if settings.rabbitmq_address is not None:
         return settings
-    folders = [settings.data_dir] if settings.origin("data-dir") != "default" else [settings.data_dir, SERVICE_DIR]
-    for folder in folders:
-        if _is_there(folder / "queue.db"):
-            return settings.model_copy(update={"data_dir": folder})
-    what = f"{folders[0] / 'queue.db'}: there is no queue"
+    if (found := at(settings, "queue.db")) is not None:
+        return found
+    what = f"{folders(settings)[0] / 'queue.db'}: there is no queue"
     raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
-
-
-def _is_there(file: Path) -> bool:
-    try:
-        return file.exists()
-    except PermissionError:  # opening it will say so
-        return True
 
 
 _ACTIONS = {"show": _show, "flush": _flush, "purge": _purge}

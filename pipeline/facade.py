@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import msgspec
 from reactivex import abc
 
+from operators.delivery import lane_ip
 from operators.events import Event, Notice, Redirected
 from operators.hold import parked_queue
 from operators.outcome import Outcome
@@ -161,7 +162,7 @@ class Facade:
         figures = machine.telemetry.snapshots("ip", all_ips)
         lanes: dict[str, list[str]] = collections.defaultdict(list)
         for name in self.explainer.names():
-            lanes[name.partition("/")[0]].append(name)
+            lanes[lane_ip(name)].append(name)
         return [
             MtaIp(
                 ip=ip,
@@ -174,7 +175,6 @@ class Facade:
                 lanes=lanes[ip],
             )
             for ip in all_ips
-            if ip not in ("?", "pause")
         ]
 
     async def domains(

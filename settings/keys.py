@@ -43,6 +43,7 @@ from settings.values import (
     Size,
     Text,
     Timeout,
+    Token,
     choice,
     pattern,
     whole,
@@ -108,7 +109,9 @@ class Settings(BaseSettings):
     )
     www_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the console")
     www_url: Link | None = key(None, "how the other instances link to this console", shown="detected")
-    api_token: Secret | None = key(None, "one bearer token for the REST API, besides those made in the console")
+    api_token: Token | None = key(
+        None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
+    )
 
     # -- queues ----------------------------------------------------------------------------------------------------
 
@@ -218,7 +221,9 @@ class Settings(BaseSettings):
         _under("logs", "send.jsonl"), "delivery attempts, JSON Lines; empty turns it off", shown="in `data-dir`/logs"
     )
     received_log: File | None = key(
-        _under("logs", "received.jsonl"), "received messages, JSON Lines; empty turns it off", shown="in `data-dir`/logs"
+        _under("logs", "received.jsonl"),
+        "received messages, JSON Lines; empty turns it off",
+        shown="in `data-dir`/logs",
     )
     send_log_maxsize: Size = key(
         100_000_000, "a log of this size is rotated; rotated files become Parquet", shown="100MB"
@@ -250,6 +255,16 @@ class Settings(BaseSettings):
     def origin(self, name: str) -> str:
         """Where a key's value came from: `file:line`, `environment NAME`, `command line` or `default`."""
         return self._origins.get(name.replace("-", "_"), "default")
+
+    def under(self, folder: Path) -> Settings:
+        """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""
+        placed = [name for name, field in FIELDS.items() if field.default_factory_takes_validated_data]
+        moved = {name: self._placed(name, folder) for name in placed if self.origin(name) == "default"}
+        return self.model_copy(update={"data_dir": folder, **moved})
+
+    @staticmethod
+    def _placed(name: str, folder: Path) -> Any:
+        return FIELDS[name].get_default(call_default_factory=True, validated_data={"data_dir": folder})
 
     @classmethod
     def settings_customise_sources(

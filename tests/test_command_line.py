@@ -14,8 +14,10 @@ import pytest
 import mailrace
 import settings
 from operators.message import decode
+from pipeline.log import schema
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
+from tests.pipeline.log.records import TIME, accepted, delivery
 
 PROGRAM = Path(mailrace.__file__)
 MESSAGE = b"Subject: trial\nTo: a@example.org\nBcc: b@example.org\n\nbody\n"
@@ -47,7 +49,8 @@ def test_config_shows_each_value_with_its_origin_and_no_secret(
     file.write_text("smtp-username: relay\nsmtp-password: hunter2\nsmtp-threads: 4\n")
     monkeypatch.setenv("MAILRACE_DATABASE_ADDRESS", "mysql://u:hunter2@h/db")
     assert (
-        mailrace.main(["config", "--config-file", str(file), "--www-password=hunter2", "--api-token", "hunter2"]) == 0
+        mailrace.main(["config", "--config-file", str(file), "--www-password=hunter2", "--api-token=hunter2hunter2-x"])
+        == 0
     )
     shown, warned = capsys.readouterr()
     lines = {line.split(":")[0]: line.split(":", 1)[1].split() for line in shown.splitlines()}
@@ -115,7 +118,7 @@ def test_linked_as_sendmail_it_is_send(tmp_path: Path) -> None:
 def sent_from(folder: Path, service: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Send without --data-dir, in this folder, on a machine whose service has that one."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("pipeline.command.SERVICE_DIR", service)
+    monkeypatch.setattr("pipeline.folders.SERVICE_DIR", service)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(MESSAGE)))
     return mailrace.main(["send", "a@example.org"])
 
@@ -134,6 +137,21 @@ async def test_send_finds_the_queue_of_the_service(tmp_path: Path, monkeypatch: 
     await fill(tmp_path / "service")
     assert await asyncio.to_thread(sent_from, tmp_path, tmp_path / "service", monkeypatch) == 0
     assert "a@example.org" in await leases(tmp_path / "service", 2)
+
+
+def test_logs_finds_the_log_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked from any folder; a log that stands elsewhere in the configuration stays there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.folders.SERVICE_DIR", tmp_path / "service")
+    (tmp_path / "service" / "logs").mkdir(parents=True)
+    line = schema.line(schema.attempt(delivery(7), accepted(), TIME, None, "mx1"))
+    (tmp_path / "service" / "logs" / "send.jsonl").write_bytes(line)
+    assert mailrace.main(["logs", "--format=json"]) == 0
+    assert "user7@example.com" in capsys.readouterr().out
+    assert mailrace.main(["logs", "--format=json", "--send-log", str(tmp_path / "own.jsonl")]) == 0
+    assert capsys.readouterr().out == ""
 
 
 async def fill(folder: Path) -> None:

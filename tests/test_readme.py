@@ -22,7 +22,9 @@ def test_every_command_is_documented(command: str) -> None:
     assert f"`mailrace {command}" in TEXT
 
 
-@pytest.mark.parametrize("package", ["reactivex", "nicegui", "aio-pika", "aiosmtpd", "aiosmtplib", "dkimpy", "dnspython"])
+@pytest.mark.parametrize(
+    "package", ["reactivex", "nicegui", "aio-pika", "aiosmtpd", "aiosmtplib", "dkimpy", "dnspython"]
+)
 def test_every_library_has_its_reason(package: str) -> None:
     """Under "What it stands on"."""
     assert package in TEXT.partition("## What it stands on")[2]

@@ -36,6 +36,25 @@ def test_the_environment_can_name_the_config_file(tmp_path: Path) -> None:
     assert settings.load([], {"MAILRACE_CONFIG_FILE": str(tmp_path / "c.txt")}, None).www_port == 7
 
 
+def test_another_folder_takes_along_what_lies_in_it(tmp_path: Path) -> None:
+    """What was placed elsewhere stays there."""
+    moved = settings.load([f"--received-log={tmp_path}/elsewhere.jsonl"]).under(tmp_path)
+    assert (moved.data_dir, moved.send_log) == (tmp_path, tmp_path / "logs" / "send.jsonl")
+    assert moved.received_log == tmp_path / "elsewhere.jsonl"
+    assert moved.database_address.get_secret_value() == f"sqlite:///{tmp_path}/rules.db"
+
+
+@pytest.mark.parametrize("token", ["0123456789abcde", "16 characters and spaces", "sixteen-ch\u00e4racters"])
+def test_a_token_that_can_be_guessed_is_refused(token: str) -> None:
+    """Nothing slows down who tries; the line does not show it."""
+    with pytest.raises(settings.ConfigurationErrors) as refused:
+        settings.load(["--api-token", token])
+    assert refused.value.lines == (
+        "api-token: '******' (command line): must be 16 or more letters, digits and signs: a shorter one can be guessed,"
+        " or empty",
+    )
+
+
 def test_a_value_is_given_as_one_argument_or_two() -> None:
     """`--key value` and `--key=value`; the last one counts."""
     assert settings.load(["--www-port=1", "--www-ip", "::1", "--www-port", "2"]).www_port == 2
