@@ -42,6 +42,7 @@ class Throttling(RulePage):
 
     def __init__(self, view: View) -> None:
         self._grouped: tuple[float, dict[str, dict[str, None]]] = (-FRESH, {})
+        self._warned: dict[str, dict[str, None]] = {}
         super().__init__(view)
 
     def shown_columns(self) -> list[Column]:
@@ -64,6 +65,8 @@ class Throttling(RulePage):
 
     def refresh(self) -> None:
         self._lanes = _Lanes(self.machine.lanes.all())
+        if (groups := self._groups()) != self._warned:
+            self._warned, self._drawn = groups, None  # the rows say which domains share servers
         super().refresh()
 
     def live_cells(self, rule: Rule) -> Cells:
@@ -87,11 +90,12 @@ class Throttling(RulePage):
         """For each domain all those with the same servers, as mail has shown; worked out once in FRESH seconds."""
         now = time.monotonic()
         if now - self._grouped[0] > FRESH:
-            explainer, found = self.facade.explainer, collections.defaultdict[str, dict[str, None]](dict)
+            explainer, groups = self.facade.explainer, collections.defaultdict[str, dict[str, None]](dict)
             for name in dict.fromkeys((*explainer.names(), *self.facade.history.lanes())):
-                domains = dict.fromkeys(explainer.domains(name)) if not name.startswith(("?/", "pause/")) else {}
-                for domain in domains if len(domains) > 1 else ():
-                    found[domain].update(domains)
+                ip, _, group = name.partition("/")
+                if ip not in ("?", "pause"):  # a group is the same from whichever MTA IP
+                    groups[group].update(dict.fromkeys(explainer.domains(name)))
+            found = {domain: domains for domains in groups.values() if len(domains) > 1 for domain in domains}
             self._grouped = (now, found)
         return self._grouped[1]
 

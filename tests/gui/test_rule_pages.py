@@ -105,6 +105,21 @@ async def test_most_specific_limits_come_first(live: Any, visitor: Visitor) -> N
     assert ranks[-1] == (False, False, False) and ranks[-2] == (False, False, True)
 
 
+async def test_domains_with_the_same_servers_are_warned_of(live: Any, visitor: Visitor) -> None:
+    """They have one lane, so the limits of one hold for the other; what a rule applies to now is said, too."""
+    page = await visitor(live, "/throttling")
+    await add(page, domain="bigmail-uk.example", domain_messages="6000")
+    assert live.ask("mail 2 bigmail.example") == "sent"
+    assert live.ask("mail 2 bigmail-uk.example") == "sent"
+    await expect(row(page, "bigmail-uk.example").locator(".rule-note")).to_contain_text(
+        "bigmail.example", timeout=20_000
+    )
+    await expect(row(page, "bigmail-uk.example").locator(".col-applies")).to_contain_text("lane")
+    await row(page, "bigmail-uk.example").get_by_role("button", name=re.compile("Edit")).click()
+    await expect(page.locator(".aside").first).to_contain_text("Shares its servers with bigmail.example")
+    await expect(page.locator(".aside").last).to_contain_text("Applies right now to")
+
+
 async def test_a_form_says_what_is_wrong_as_one_types(live: Any, visitor: Visitor) -> None:
     """With the text of the one validation; nothing is stored before it is right."""
     page = await visitor(live, "/throttling?add")
