@@ -15,5 +15,7 @@ def connect(threads: int, memory: str) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": False,
     }
     database = duckdb.connect(":memory:", config=config)
-    database.execute("SET enable_progress_bar = false")  # or it draws one on standard output
+    # Or it draws one on standard output. Where there is none, as in Jupyter without widgets, setting it is an error.
+    if database.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (True,):
+        database.execute("SET enable_progress_bar = false")
     return database
