@@ -137,6 +137,8 @@ class RabbitQueue:
     async def _look(self, link: Link) -> None:
         self._steer()
         self.settling.look()
+        if missing := self.loans.missing():
+            self.parked_queues.miss(missing)
         if self.parked_queues.queues and not self.broker.blocked:
             readers = (await link.count(self.names.outbox)).consumer_count or 0
             await self.parked_queues.look(alone=readers <= self.reader.consumers)

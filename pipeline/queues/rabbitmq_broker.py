@@ -21,7 +21,7 @@ from pipeline.queues.rabbitmq_link import LOST, Link, say
 from settings import Settings
 
 TICK = 0.5  # seconds between looks at the link
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between tries to connect
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0  # seconds between tries to connect
 CHANCE = random.SystemRandom()
 
 Report = Callable[[str, str], None]
@@ -99,7 +99,7 @@ class Broker:
         except ChannelNotFoundEntity as error:
             await link.close()
             raise QueueUnavailable(f"{link.address}: {say(error)}, and rabbitmq-declare is off") from None
-        except (*LOST, QueueUnavailable) as error:
+        except (*LOST, QueueUnavailable, ValueError) as error:
             await link.close()
             raise QueueUnavailable(f"{link.address}: {say(error)}") from None
         if link.ended:

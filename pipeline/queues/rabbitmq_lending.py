@@ -2,6 +2,9 @@
 
 Owns the consumer's stream and what has come and is not given out yet. That is little: the readers' prefetch and the
 room for recalls are within credit. Everything here runs on the event loop.
+
+Orphans (`rabbitmq_loans`) do not count against the credit: what comes after a loss may be before them in its queue, and
+would otherwise keep them out. So for GRACE seconds after a loss there may be twice the credit.
 """
 
 from __future__ import annotations
@@ -82,7 +85,11 @@ class Lending:
         if self._emitting:
             return
         for _ in range(TURN):
-            if self.observer is None or self.lent >= self.credit or (loan := self._next()) is None:
+            if (
+                self.observer is None
+                or self.lent - self._loans.orphans >= self.credit
+                or (loan := self._next()) is None
+            ):
                 return
             try:
                 self.observer.on_next(loan.lease)

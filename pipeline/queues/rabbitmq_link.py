@@ -311,7 +311,8 @@ def _explain(error: Exception, address: str) -> str:
     url = URL(address)
     if isinstance(error, ProbableAuthenticationError):
         return f"the broker refuses the login of {url.user!r}"
-    if isinstance(error, ConnectionNotAllowed) or "NOT_ALLOWED" in str(error):
+    closed_at_open = "Connection.OpenOk" in str(error) and "Connection.Close" in str(error)  # all that aiormq says
+    if isinstance(error, ConnectionNotAllowed) or closed_at_open:
         return f"the broker does not let {url.user!r} use this virtual host, or has none of this name"
     if isinstance(error, TimeoutError):
         return f"no answer in {OPENING:g} seconds"

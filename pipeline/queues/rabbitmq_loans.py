@@ -69,6 +69,15 @@ class Loans:
     def __iter__(self) -> Iterator[Loan]:
         return iter(list(self._loans.values()))
 
+    @property
+    def orphans(self) -> int:
+        """Loans whose message has not come again yet."""
+        return sum(map(len, self._orphans.values()))
+
+    def missing(self) -> Counter[str]:
+        """Those of them that were got from parked queues, by lane."""
+        return Counter(loan.lane for loans in self._orphans.values() for loan in loans if loan.lane is not None)
+
     def add(self, loan: Loan) -> None:
         """A message has come."""
         self._loans[loan.lease.id] = loan

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,8 +22,13 @@ from settings import Settings
 
 KNOWN = 50_000
 LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
+_ODD = re.compile(r"[^A-Za-z0-9_.:,/-]")
 
 Report = Callable[[str, str], None]
+
+
+def _hexadecimal(found: re.Match[str]) -> str:
+    return "".join(f"#{byte:02x}" for byte in found[0].encode(errors="surrogatepass"))
 
 
 class Names:
@@ -48,12 +54,15 @@ class Names:
         return f"{self.outbox}.delay.{step}"
 
     def parked(self, lane: str) -> str:
-        """The parked queue of a lane; where the name would be too long, its end is a hash."""
-        name = f"{self.outbox}.parked.{lane}"
+        """The parked queue of a lane. What pamqp lets no queue's name contain is `#` and hexadecimal digits.
+
+        Where the name would be too long, its end is a hash.
+        """
+        name = f"{self.outbox}.parked.{_ODD.sub(_hexadecimal, lane)}"
         if len(name.encode()) <= LONGEST_NAME:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-        return name.encode()[: LONGEST_NAME - 33].decode(errors="ignore") + "~" + digest
+        return name.encode()[: LONGEST_NAME - 33].decode(errors="ignore") + "@" + digest
 
     def arguments(self, name: str) -> dict[str, Any]:
         """The arguments of a queue. A classic one says nothing of its type, like those that applications declare."""

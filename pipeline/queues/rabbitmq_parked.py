@@ -29,6 +29,7 @@ from pipeline.queues.rabbitmq_names import Topology
 FETCHES = 4
 PATIENCE = 1.0  # seconds until messages that were counted, and did not come, are somebody else's
 LINGER = 60.0
+BEFORE = 50  # messages that may stand before one that is missed
 REREAD = 60.0
 LOOKED = 20
 MOST_LANES = 100_000  # entries of the index that are looked at
@@ -139,6 +140,13 @@ class ParkedQueues:
         if most > 0 and self._counts.get(lane) and self._link is not None:
             self._wanted[lane] = min(self._wanted.get(lane, 0) + most, self._counts[lane])
             self.fill()
+
+    def miss(self, lanes: Mapping[str, int]) -> None:
+        """Messages lent over a lost link that have not come again: others came before them, so fetch on."""
+        for lane, count in lanes.items():
+            if lane not in self._fetching:
+                self._missing[lane] = 2 * count + BEFORE
+        self.fill()
 
     def fill(self) -> None:
         """Fetch what is wanted, where there is room; each lane in turn."""

@@ -1,4 +1,4 @@
-"""A client that publishes numbered queue messages, survives the loss of its broker, and remembers what was confirmed."""
+"""Publishes numbered queue messages, survives the loss of its broker, and remembers what is confirmed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Publisher:
             batch = range(self.offered, self.offered + min(BATCH, self.total - len(self.confirmed)))
             self.offered += len(batch)
             async with asyncio.timeout(5):
-                answers = await asyncio.gather(*(self._one(channel, number) for number in batch), return_exceptions=True)
+                answers = await asyncio.gather(
+                    *(self._one(channel, number) for number in batch), return_exceptions=True
+                )
             if any(isinstance(answer, BaseException) for answer in answers):
                 raise OSError("the broker is away")
 

@@ -1,0 +1,274 @@
+"""What is RabbitMQ's own: delays, parked queues after a restart, gzip, foreign publishers, losses, starting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiormq
+import pytest
+from pamqp import commands
+
+from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
+from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.rabbitmq_delays import LATE, STEPS, slack, step
+from pipeline.queues.rabbitmq_mail import plain
+from tests.pipeline.queues.desk import Desk, until
+from tests.support.broker import Broker, settings_for
+
+LANE = "127.0.0.1/example.com"
+
+
+@contextlib.asynccontextmanager
+async def opened(address: str, most: int = 2**31, **options: Any) -> AsyncIterator[Desk]:
+    """A started queue."""
+    queue = RabbitQueue(settings_for(address, **options), most, linger=0.1)
+    await queue.start()
+    try:
+        yield Desk(queue, None)
+    finally:
+        await queue.close()
+
+
+@contextlib.asynccontextmanager
+async def channel(address: str) -> AsyncIterator[Any]:
+    """Another client's channel."""
+    connection = await aiormq.connect(address)
+    yield await connection.channel()
+    await connection.close()
+
+
+def rabbit(desk: Desk) -> RabbitQueue:
+    assert isinstance(desk.queue, RabbitQueue)
+    return desk.queue
+
+
+# Delays
+
+
+def test_any_delay_is_a_few_steps_and_late_by_little() -> None:
+    """At most 31 queues; from 5 s to a day three steps at most, and late by LATE or one smallest step."""
+    chance = random.Random(1)
+    assert len(STEPS) <= 32
+    for _ in range(5000):
+        delay = left = int(1000 * 5 * (86400 / 5) ** chance.random())
+        may, steps = slack(delay), 0
+        while left > 0:
+            left -= step(left, may)
+            steps += 1
+        assert steps <= 3
+        assert -left <= max(LATE * delay, STEPS[0])
+
+
+async def test_retries_come_within_a_tenth_of_their_delays(address: str) -> None:
+    """Not before, and none is lent in between; over few queues."""
+    came: dict[bytes, float] = {}
+    async with opened(address) as desk:
+        desk.consume(1000)
+        await desk.publish(*[b"%d" % n for n in range(200)])
+        due = {}
+        for lease in await desk.next(200):
+            delay = 3 + int(lease.body) % 50 / 10
+            due[lease.body] = (delay, time.time() + delay)
+            await desk.settle(lease, Settlement(then=Retry(lease.body, due[lease.body][1])))
+        while len(came) < 200:
+            [lease] = await desk.next()
+            assert lease.body not in came
+            came[lease.body] = time.time()
+        delays = [name for name in rabbit(desk).topology.known if rabbit(desk).names.delays(name)]
+    for body, (delay, at) in due.items():
+        assert -0.05 <= came[body] - at <= 0.1 * delay + 2  # 2 s for a busy machine
+    assert len(delays) <= len(STEPS)
+
+
+async def test_delays_outlive_a_restart_of_ours(address: str) -> None:
+    """They are the broker's; and they are counted as waiting after it."""
+    async with opened(address) as desk:
+        await desk.publish(b"m", delay=2)
+    async with opened(address) as desk:
+        assert (await desk.queue.figures()).waiting == 1
+        desk.consume()
+        assert [lease.body for lease in await desk.next()] == [b"m"]
+
+
+async def test_flushed_messages_are_ready_at_once(address: str) -> None:
+    """And forget the time that they name themselves."""
+    async with opened(address) as desk:
+        await desk.publish(b'{"recipient":"a@b","nextattempt":{"time":"2099-01-01 00:00:00"}}', delay=500)
+        assert await rabbit(desk).flush() == 1
+        desk.consume()
+        assert [lease.body for lease in await desk.next()] == [b'{"recipient":"a@b"}']
+
+
+# Parked queues
+
+
+async def test_parked_queues_are_found_after_a_restart(address: str) -> None:
+    """By the index, since AMQP cannot list queues; also where the lane's name cannot be a queue's."""
+    long = "?~2001:db8::1/ä" + "x" * 250 + ".example"
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"a", b"b")
+        for lane, lease in zip((LANE, long), await desk.next(2), strict=True):
+            await desk.settle(lease, Settlement(then=Park(lane)))
+    async with opened(address) as desk:
+        assert dict(desk.queue.parked()) == {LANE: 1, long: 1}
+        desk.consume()
+        desk.queue.recall(long, 1)
+        assert [(lease.body, lease.recalled) for lease in await desk.next()] == [(b"b", long)]
+
+
+async def test_parked_queues_vanish_when_they_are_empty(address: str) -> None:
+    """Not before what was in them is settled."""
+    async with opened(address) as desk:
+        queue = rabbit(desk)
+        desk.consume()
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement(then=Park(LANE)))
+        desk.queue.recall(LANE, 1)
+        [lease] = await desk.next()
+        await asyncio.sleep(1.2)
+        assert queue.parked_queues.queues == 1
+        await desk.settle(lease)
+        await until(lambda: queue.parked_queues.queues == 0)
+        async with channel(address) as other:
+            with pytest.raises(aiormq.exceptions.ChannelNotFoundEntity):
+                await other.queue_declare(queue.names.parked(LANE), passive=True)
+
+
+async def test_a_parked_message_comes_when_it_expires(address: str) -> None:
+    """By its own TTL, over the outbox, as one of its lane."""
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement(then=Park(LANE, time.time() + 1)))
+        [again] = await desk.next()
+        assert (again.body, again.recalled, again.queued) == (b"m", LANE, lease.queued)
+        assert dict(desk.queue.parked()) == {}
+
+
+# Bodies
+
+
+async def test_gzip_is_read_always_and_written_where_configured(address: str) -> None:
+    """The broker holds gzip, with its content-encoding; whoever is lent it sees JSON."""
+    async with opened(address, rabbitmq_encoding="gzip") as desk, channel(address) as other:
+        await desk.publish(b'{"a":1}', queue="results")
+        message = await other.basic_get("results", no_ack=True)
+        assert message.header.properties.content_encoding == "gzip"
+        assert gzip.decompress(message.body) == b'{"a":1}'
+        properties = commands.Basic.Properties(content_encoding="gzip")
+        await other.basic_publish(gzip.compress(b'{"b":2}'), routing_key="outbox", properties=properties)
+        await other.basic_publish(b"no gzip", routing_key="outbox", properties=properties)
+        desk.consume()
+        assert [lease.body for lease in await desk.next(2)] == [b'{"b":2}', b"no gzip"]
+
+
+def test_a_bomb_is_unpacked_as_far_as_the_limit() -> None:
+    """One byte more than it, so that it shows."""
+    assert len(plain(gzip.compress(bytes(50_000_000)), "gzip", 1000)) == 1001
+    assert plain(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", 1000) == b"ab"
+    whole = gzip.compress(b"abc" * 100)
+    assert plain(whole[:-9], "gzip", 1000) == whole[:-9]
+
+
+async def test_priorities_decide_who_is_first(address: str) -> None:
+    """Where the queues have them."""
+    async with opened(address, rabbitmq_maxpriority=5) as desk:
+        await desk.publish(b'{"priority":1}', b'{"priority":9}', b'{"priority":3}')
+        desk.consume(1)
+        order = []
+        for _ in range(3):
+            [lease] = await desk.next()
+            order.append(lease.body)
+            await desk.settle(lease)
+        assert order == [b'{"priority":9}', b'{"priority":3}', b'{"priority":1}']
+
+
+@pytest.mark.parametrize("options", [{"rabbitmq_queue_type": "quorum"}, {"rabbitmq_exchange": "mail"}])
+async def test_the_round_works_with_other_topologies(address: str, options: dict[str, str]) -> None:
+    """Quorum queues; an exchange to publish to."""
+    async with opened(address, **options) as desk:
+        desk.consume()
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement(then=Park(LANE), publish=[("own results", b"r")]))
+        desk.queue.recall(LANE, 1)
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement(then=Retry(b"again", time.time() + 0.3)))
+        [lease] = await desk.next()
+        await desk.settle(lease)
+        assert (lease.body, (await desk.queue.figures()).other) == (b"again", {"own results": 1})
+
+
+async def test_a_copy_that_has_no_queue_holds_nothing_up(address: str) -> None:
+    """With rabbitmq-declare off, a message may name a queue that does not exist: said, and the message is done."""
+    async with opened(address):
+        pass
+    async with opened(address, rabbitmq_declare="false") as desk:
+        desk.consume()
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement(publish=[("nowhere", b"r"), ("results", b"r")]))
+        assert (await desk.queue.figures()).other == {"results": 1}
+        with pytest.raises(QueueUnavailable, match="nowhere"):
+            await desk.publish(b"m", queue="nowhere")
+
+
+# Starting
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("guest:", "stranger:"), "refuses the login of 'stranger'"),
+        (lambda text: text.rpartition("/")[0] + "/nowhere", "virtual host"),
+        (lambda text: text.replace(text.rpartition(":")[2].partition("/")[0], "1"), "cannot be reached"),
+    ],
+)
+async def test_a_broker_that_cannot_be_used_is_one_clear_line(address: str, change: Any, said: str) -> None:
+    """Which names the broker, and never the password."""
+    with pytest.raises(QueueUnavailable) as raised:
+        await RabbitQueue(settings_for(change(address))).start()
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert Broker.password not in str(raised.value)
+
+
+async def test_the_next_address_is_tried(address: str) -> None:
+    """Several addresses, with commas."""
+    async with opened(f"amqp://guest:x@127.0.0.1:1,{address}") as desk:
+        await desk.publish(b"m")
+
+
+async def test_missing_queues_are_said_at_start_where_none_are_declared(address: str) -> None:
+    """rabbitmq-declare: false."""
+    with pytest.raises(QueueUnavailable, match=r"'outbox'.*rabbitmq-declare is off"):
+        await RabbitQueue(settings_for(address, rabbitmq_declare="false")).start()
+
+
+# Losses
+
+
+async def test_a_lost_connection_loses_and_doubles_nothing(address: str, node: Broker) -> None:
+    """What is lent goes on, its settlement waits for the next connection, and it is not lent twice."""
+    async with opened(address) as desk:
+        queue = rabbit(desk)
+        await desk.publish(*[b"%d" % n for n in range(20)])
+        desk.consume(10)
+        leases = await desk.next(10)
+        assert queue.broker.link is not None
+        queue.broker.link.end("cut")
+        with pytest.raises(QueueUnavailable, match="cut"):
+            await desk.publish(b"refused")
+        await asyncio.gather(*(desk.settle(lease, Settlement(publish=[("results", b"r")])) for lease in leases))
+        rest = await desk.next(10)
+        assert sorted(int(lease.body) for lease in rest) == list(range(10, 20))
+        assert (await desk.queue.figures()).other == {"results": 10}
