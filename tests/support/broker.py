@@ -230,6 +230,9 @@ class Broker:
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait()
+            # A node that was started while it found none has started one of its own.
+            command = ["epmd", "-port", str(self._epmd_port), "-kill"]
+            subprocess.run(command, env=self._environment, check=False, **QUIET)  # type: ignore[call-overload]
         self._node = self._epmd = None
         if self._own:
             shutil.rmtree(self.folder, ignore_errors=True)
