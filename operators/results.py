@@ -13,6 +13,7 @@ from operators.delivery import Delivery
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 
+QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,7 +53,7 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     assert outcome is not None
     if outcome.next is Next.REFUSE:
         name = queues.get("refused") or queues.get("failure")
-        refused = {"error": outcome.description, "body": base64.b64encode(delivery.lease.body).decode()}
+        refused = {"error": outcome.description, **_quoted(delivery.lease.body)}
         return [(name, _encode(refused))] if name else []
     kinds = {Next.DELIVERED: ("results", "success"), Next.FAIL: ("results", "failure"), Next.RETRY: ("retry",)}
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
@@ -60,6 +61,12 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
         return []
     body = _encode(report(delivery.message, outcome, when))
     return [(name, body) for name in names]
+
+
+def _quoted(body: bytes) -> dict[str, Any]:
+    """A refused body; of a very large one the beginning, and how long it was."""
+    cut = {"size": len(body)} if len(body) > QUOTED else {}
+    return {"body": base64.b64encode(body[:QUOTED]).decode(), **cut}
 
 
 def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

@@ -107,6 +107,15 @@ def test_a_refused_body_goes_to_failure_where_no_refused_queue_is_set() -> None:
     assert "refused" in dict(plan(delivery(outcome), {"refused": "refused", **QUEUES}, 1, NOW).publish)
 
 
+def test_a_refused_body_of_any_size_is_quoted_only_so_far() -> None:
+    """A copy that no queue would take tells nobody anything."""
+    outcome = Outcome(state="process", result="invalid", next=Next.REFUSE, description="too large")
+    item = delivery(outcome).but(lease=Lease(1, b"x" * 3_000_000))
+    ((_, body),) = plan(item, QUEUES, 1, NOW).publish
+    assert len(json.loads(body)["body"]) == 4 * -(-1_000_000 // 3)
+    assert json.loads(body)["size"] == 3_000_000
+
+
 @pytest.mark.parametrize(
     ("queues", "expected"),
     [
