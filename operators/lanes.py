@@ -5,7 +5,10 @@ Owner of: the waiting deliveries, their pacers and the window of each lane. Conn
 Bounds: a lane holds at most its `queue` limit in memory, and never more than the credit that is still free
 (so one stalled lane leaves half of the credit to the others, two a third, and so on); what finds no room is parked.
 A lane whose next permits lie beyond HORIZON holds only what can go within it. A lane that made no progress for
-HORIZON parks what waits. Idle lanes are forgotten after REST.
+HORIZON parks what waits, a paused one at once. Idle lanes are forgotten after REST.
+
+Fairness: a connection stays with its lane while that has mail for it, unless another lane waits that has two fewer,
+or none at all while this one has carried TURN messages: then it is given up to that one.
 
 The window is how many deliveries of a lane may be under way at once: it starts at START, grows by one with each
 answer, and is halved when a connection fails, so that a receiver that hangs holds few slots (after Postfix's
@@ -15,77 +18,29 @@ initial_destination_concurrency).
 from __future__ import annotations
 
 import collections
-import math
+import itertools
 from collections.abc import Callable, Mapping
 
 import reactivex as rx
 from reactivex import Observable, abc
 
 from operators.delivery import Delivery
-from operators.limits import Limits, Pacer
+from operators.lane import Called, Lane
+from operators.limits import Limits
 from operators.outcome import Next, Outcome, deferred, parked
 from operators.slots import Skipped, Slot, Slots, Wait
 from operators.stage import Report, Stage, unreported
 
-START = 5  # deliveries under way at once in a new lane
+__all__ = ["HORIZON", "REST", "Lane", "Lanes"]
+
 MOST = 1000  # the largest window
 HORIZON = 30.0  # seconds that a delivery may wait in memory
 REST = 60.0  # seconds without work after which a lane is forgotten
 NAMES = 100  # domains of a group that a lane remembers, for the console and the rules
-RECALL_AGAIN = 5.0  # seconds after which messages that were called in, and did not come, are given up
 TICK = 0.001  # seconds: the finest wake-up; clocks round, and a wake-up before its time would spin
 STARVED = 8  # lanes tried when a connection comes free
-
-
-class Called:
-    """How many messages of a parked queue have been called in, and are not here yet."""
-
-    __slots__ = ("_at", "count")
-
-    def __init__(self) -> None:
-        self.count, self._at = 0, -math.inf
-
-    def add(self, count: int, now: float) -> None:
-        """So many have been called in."""
-        self.count += count
-        self._at = now
-
-    def discount(self) -> None:
-        """One is here."""
-        self.count = max(0, self.count - 1)
-
-    def stale(self, now: float) -> bool:
-        """The rest will not come: the queue had fewer."""
-        return now - self._at > RECALL_AGAIN
-
-
-class Lane:
-    """One lane's state. Read it for the console; only `Lanes` changes it."""
-
-    __slots__ = (
-        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "progress_at", "waiting", "waits_for",
-        "waits_until", "wake", "window",
-    )  # fmt: skip
-
-    def __init__(self, name: str, ip: str, group: str, now: float) -> None:
-        self.name = name
-        self.ip = ip
-        self.group = group
-        self.domains: dict[str, None] = {}
-        self.waiting: collections.deque[Delivery] = collections.deque()
-        self.in_flight = 0
-        self.window = START
-        self.pacer = Pacer()
-        self.wake: abc.DisposableBase | None = None
-        self.waits_for = ""  # why the head of the lane does not go now
-        self.waits_until: float | None = None  # monotonic seconds, where known
-        self.active_at = now
-        self.progress_at = now
-
-    @property
-    def memory(self) -> int:
-        """Deliveries that it holds in memory."""
-        return len(self.waiting) + self.in_flight
+TURN = 20  # messages over a connection after which it goes to a lane that has none
+SWEPT = 1000  # parked queues, and lanes without a connection, looked at in one sweep
 
 
 class Lanes:
@@ -123,7 +78,8 @@ class Lanes:
         self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
         self._emit: Callable[[Delivery], None] = lambda delivery: None
         self._closing = False
-        slots.released = self._released
+        self._swept = 0  # where the next sweep begins
+        slots.released, slots.freed = self._released, self._freed
 
     # -- the stage --------------------------------------------------------------------------------------------
 
@@ -162,8 +118,10 @@ class Lanes:
             return
         lane = self._lane(delivery)
         if why := self._full(lane, recalled):
-            self._emit(delivery.ended(parked(lane.name, why)))
+            self._park(lane, delivery, why)
             return
+        if lane.can_go:
+            lane.progress_at = self._clock()  # nothing has held it up so far
         lane.waiting.append(delivery)
         self._pump(lane)
 
@@ -173,8 +131,6 @@ class Lanes:
         if lane is None:
             group = delivery.lane.partition("/")[2]
             lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now)
-        if not lane.memory:
-            lane.progress_at = now
         lane.active_at = now
         if delivery.domain not in lane.domains and len(lane.domains) < NAMES:
             lane.domains[delivery.domain] = None
@@ -182,7 +138,7 @@ class Lanes:
 
     def _full(self, lane: Lane, recalled: str | None) -> str | None:
         """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from."""
-        if recalled != lane.name and self._parked().get(lane.name):
+        if recalled != lane.name and (lane.parking or self._parked().get(lane.name)):
             return "behind those that are parked already"
         if (pause := self._paused(lane.name)) is not None:
             return pause.why
@@ -206,10 +162,10 @@ class Lanes:
         """Let go what may go now; leave behind why the rest waits."""
         while lane.waiting:
             if (pause := self._paused(lane.name)) is not None:
-                self._hold(lane, pause)
-                return
+                self._park_all(lane, pause.why)
+                break
             if lane.in_flight >= lane.window:
-                self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers"), starved=False)
+                self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers", own=True))
                 return
             limits, now = self._limits(lane), self._clock()
             if (ready := lane.pacer.ready(limits.domain_messages)) > now:
@@ -234,11 +190,11 @@ class Lanes:
         lane.pacer.take(now)
         self._emit(head.but(slot=got))
 
-    def _hold(self, lane: Lane, wait: Wait, *, starved: bool = True) -> None:
+    def _hold(self, lane: Lane, wait: Wait) -> None:
         lane.waits_for, lane.waits_until = wait.why, wait.until
         if wait.until is not None:
             self._wake_at(lane, wait.until)
-        elif starved:
+        elif not wait.own:
             self._starved[lane.name] = None
 
     def _wake_at(self, lane: Lane, at: float) -> None:
@@ -255,36 +211,62 @@ class Lanes:
 
     def settled(self, delivery: Delivery) -> None:
         """The queue has confirmed a delivery's end: its slot is free again, and its lane may go on."""
-        lane = self._lanes.get(delivery.lane)
+        lane, outcome = self._lanes.get(delivery.lane), delivery.outcome
+        if lane is not None and outcome is not None and outcome.next is Next.PARK and outcome.lane == lane.name:
+            lane.parking = max(0, lane.parking - 1)
         if delivery.slot is not None:
             if lane is not None:
                 lane.in_flight -= 1
                 lane.active_at = self._clock()
-                self._adapt(lane, delivery.outcome)
+                self._adapt(lane, outcome)
             self._slots.release(delivery.slot, self._clock())
         if lane is not None:
             self._call_in(lane.name)
         if (queue := delivery.lease.recalled) is not None and queue != delivery.lane:
             self._call_in(queue)
 
-    @staticmethod
-    def _adapt(lane: Lane, outcome: Outcome | None) -> None:
+    def _adapt(self, lane: Lane, outcome: Outcome | None) -> None:
         """Grow the window with each answer; halve it when the connection failed."""
         if outcome is None:
             return
         if outcome.code is not None and outcome.code != 421:
             lane.window = min(lane.window + 1, MOST)
+            lane.progress_at = self._clock()
         elif outcome.result in ("timeout", "lost", "error", "invalid"):
             lane.window = max(1, lane.window // 2)
 
-    def _released(self, name: str) -> None:
-        """A connection came free: its own lane first, then those that wait for one, in turn."""
+    def _released(self, slot: Slot) -> None:
+        """A connection came free: it stays with its lane, unless that owes it to one that waits."""
+        if not (owed := self._owed(slot)):
+            self.go_on(slot.lane)
+        if not slot.busy:
+            self._serve(STARVED)
+        if owed:
+            self.go_on(slot.lane)
+
+    def _freed(self, slot: Slot) -> None:
+        """A connection was closed: those that wait for one come first."""
+        self._serve(STARVED)
+        self.go_on(slot.lane)
+
+    def _owed(self, slot: Slot) -> bool:
+        """Whether a lane that waits has too few connections for this one to stay where it is."""
+        if not self._starved:
+            return False
+        mine, _ = self._slots.of(slot.lane)
+        others = (self._slots.of(name)[0] for name in itertools.islice(self._starved, STARVED) if name != slot.lane)
+        return any(open_ + 1 < mine or (not open_ and slot.messages >= TURN) for open_ in others)
+
+    def _serve(self, most: int) -> None:
+        """Lanes that wait for a connection try again, in turn."""
+        for _ in range(min(most, len(self._starved))):
+            name, _ = self._starved.popitem(last=False)
+            self.go_on(name)
+
+    def go_on(self, name: str) -> None:
+        """What this lane waited for may have come to pass: try."""
         if (lane := self._lanes.get(name)) is not None:
             self._pump(lane)
-        for _ in range(min(STARVED, len(self._starved))):
-            name, _ = self._starved.popitem(last=False)
-            if (lane := self._lanes.get(name)) is not None:
-                self._pump(lane)
 
     def _call_in(self, queue: str) -> None:
         """Call parked messages in, where fewer than half of what there is room for are here or on their way."""
@@ -304,7 +286,8 @@ class Lanes:
         if self._paused(queue) is not None:
             return 0, 0
         if lane is not None:
-            return (0 if self._stalled(lane) else self._room(lane)), lane.memory
+            late = lane.waits_until is not None and lane.waits_until > self._clock() + HORIZON
+            return (0 if late or self._stalled(lane) else self._room(lane)), lane.memory
         return (0 if self._blocked(queue) else max(1, self._free() // 2)), 0
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
@@ -314,33 +297,42 @@ class Lanes:
         now = self._clock()
         self._slots.sweep(now)
         for lane in list(self._lanes.values()):
-            if lane.waiting and self._stalled(lane) and (lane.waits_until or now) <= now:
+            soon = lane.waits_until is not None and now < lane.waits_until <= now + HORIZON
+            if lane.waiting and self._stalled(lane) and not soon:
                 self._park_all(lane, "the lane made no progress")
-            if not lane.memory and now - lane.active_at > REST and lane.pacer.ready(lane.pacer.limit) <= now:
+            if lane.rests and now - lane.active_at > REST and lane.pacer.ready(lane.pacer.limit) <= now:
                 del self._lanes[lane.name]
+                self._starved.pop(lane.name, None)
+        self._serve(SWEPT)  # whom nobody told
         self._call_in_all()
 
     def _stalled(self, lane: Lane) -> bool:
-        """It holds deliveries, and has let none go for HORIZON."""
-        return lane.memory > 0 and self._clock() - lane.progress_at > HORIZON
+        """It wants to let deliveries go, and has got no answer and let none go for HORIZON."""
+        return not lane.can_go and self._clock() - lane.progress_at > HORIZON
 
     def _call_in_all(self) -> None:
-        parked, now = self._parked(), self._clock()
+        now = self._clock()
         for queue in [queue for queue, called in self._called.items() if called.stale(now)]:
             del self._called[queue]
-        for queue in list(parked):
+        queues = list(self._parked())
+        begin = self._swept if self._swept < len(queues) else 0
+        for queue in queues[begin : begin + SWEPT]:
             self._call_in(queue)
+        self._swept = begin + SWEPT
 
     def reconsider(self) -> None:
         """The rules have changed: what waits goes through the stages before this one again."""
         for lane in list(self._lanes.values()):
             self._park_all(lane, "the rules have changed")
-        for queue in list(self._parked()):
-            self._call_in(queue)
+        self._call_in_all()
 
     def _park_all(self, lane: Lane, why: str) -> None:
         while lane.waiting:
-            self._emit(lane.waiting.pop().ended(parked(lane.name, why)))
+            self._park(lane, lane.waiting.popleft(), why)
+
+    def _park(self, lane: Lane, delivery: Delivery, why: str) -> None:
+        lane.parking += 1
+        self._emit(delivery.ended(parked(lane.name, why)))
 
     def close(self) -> None:
         """Give back what waits; what is under way ends by itself."""

@@ -4,8 +4,9 @@ A `Slot` is the right to one connection, and carries the connection while it is 
 within the limits of the lane, of the remote IP (for each MTA IP) and of the whole process; it opens nothing
 itself: the transport fills a slot, and says `closed` when its connection is gone.
 
-Bound: `maximum` slots in all. When it is reached, the connection that has been idle longest is asked to quit, and
-the taker waits. Health of addresses is kept for at most REMEMBER addresses; the oldest is forgotten.
+Bound: `maximum` slots in all. When it is reached, or what a remote IP may have, the connection that has been idle
+longest is asked to quit, one for each lane that waits, and the taker waits. Health of addresses is kept for at most
+REMEMBER addresses; the oldest is forgotten.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ class Slot:
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Not now. `until` is monotonic seconds; None: when a connection is released (`Slots.released`)."""
+    """Not now. `until` is monotonic seconds; None: when a connection is released, `own`: one of the lane's own."""
 
     why: str
     until: float | None = None
+    own: bool = False
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -68,13 +70,17 @@ class Skipped(msgspec.Struct, frozen=True):
     until: float
 
 
+_Idle = collections.OrderedDict[Slot, None]  # longest idle first
+
+
 class _Remote:
     """What is counted for one (MTA IP, remote IP)."""
 
-    __slots__ = ("connects", "messages", "open")
+    __slots__ = ("connects", "idle", "messages", "open")
 
     def __init__(self) -> None:
         self.open = 0
+        self.idle: _Idle = collections.OrderedDict()
         self.messages = Pacer()
         self.connects = Pacer()
 
@@ -82,10 +88,11 @@ class _Remote:
 class _Lane:
     """What is counted for one lane."""
 
-    __slots__ = ("connects", "idle", "open")
+    __slots__ = ("connects", "idle", "leaving", "open")
 
     def __init__(self) -> None:
         self.open = 0
+        self.leaving: Slot | None = None  # was asked to quit, so that this lane gets a connection
         self.idle: list[Slot] = []  # most recently used last
         self.connects = Pacer()
 
@@ -95,12 +102,13 @@ class Slots:
 
     def __init__(self, maximum: int = 1000) -> None:
         self.maximum = maximum
-        self.released: Callable[[str], None] = lambda lane: None  # called after a connection came free, with its lane
+        self.released: Callable[[Slot], None] = lambda slot: None  # called after a connection came free
+        self.freed: Callable[[Slot], None] = lambda slot: None  # called after it was closed, and another may be opened
         self.open = 0
         self.attempting = 0
         self._lanes: dict[str, _Lane] = {}
         self._remotes: dict[tuple[str, str], _Remote] = {}
-        self._idle: collections.OrderedDict[Slot, None] = collections.OrderedDict()  # longest idle first
+        self._idle: _Idle = collections.OrderedDict()
         self._skipped: collections.OrderedDict[str, tuple[float, str]] = collections.OrderedDict()
 
     # -- taking ---------------------------------------------------------------------------------------------
@@ -110,16 +118,22 @@ class Slots:
         mine = self._lanes.get(lane)
         if mine is None:
             mine = self._lanes[lane] = _Lane()
-        return self._reuse(mine, limits, now) or self._begin(mine, lane, ip, targets, limits, now)
+        kept = self._reuse(mine, limits, now)
+        if isinstance(kept, Slot) or (kept is not None and self.open >= self.maximum):
+            return kept
+        begun = self._begin(mine, lane, ip, targets, limits, now)
+        if kept is None or not isinstance(begun, Wait):
+            return begun
+        return min(kept, begun, key=lambda wait: math.inf if wait.until is None else wait.until)
 
-    def _reuse(self, mine: _Lane, limits: Limits, now: float) -> Slot | None:
+    def _reuse(self, mine: _Lane, limits: Limits, now: float) -> Slot | Wait | None:
+        """The lane's connection that idled last; where only its rate forbids it now, when it does no longer."""
         while mine.idle:
             slot = mine.idle[-1]
             remote = self._remotes[slot.ip, slot.target.address]
-            if remote.messages.ready(limits.ip_messages) > now:
-                return None
-            mine.idle.pop()
-            self._idle.pop(slot, None)
+            if (ready := remote.messages.ready(limits.ip_messages)) > now:
+                return Wait(f"{limits.ip_messages} messages a minute to {slot.target.address}", ready)
+            self._idles_no_more(slot)
             if slot.connection is None or not slot.connection.usable:
                 continue  # it is being closed; `closed` frees it
             remote.messages.take(now)
@@ -131,16 +145,18 @@ class Slots:
         self, mine: _Lane, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float
     ) -> Slot | Wait | Skipped:
         if limits.domain_connections and mine.open >= limits.domain_connections:
-            return Wait(f"{limits.domain_connections} connections at once to the domain")
+            return Wait(f"{limits.domain_connections} connections at once to the domain", own=True)
         if (ready := mine.connects.ready(limits.domain_connects)) > now:
             return Wait(f"{limits.domain_connects} new connections a minute to the domain", ready)
         if self.open >= self.maximum:
-            self._evict()
+            self._make_room(mine, self._idle)
             return Wait(f"{self.maximum} connections in all")
         target = self._choose(ip, targets, limits, now)
         if isinstance(target, Skipped) and mine.open:
             return Wait(target.why, target.until)  # a receiver that takes no further connection still takes mail
         if not isinstance(target, Target):
+            if isinstance(target, Wait) and target.until is None:
+                self._make_room_at(mine, ip, targets)
             return target
         slot = Slot(lane, ip, target, limits)
         mine.open += 1
@@ -191,12 +207,29 @@ class Slots:
         remote.messages.ready(slot.limits.ip_messages)
         remote.messages.take(now)
 
-    def _evict(self) -> None:
-        if self._idle:
-            slot, _ = self._idle.popitem(last=False)
+    def _make_room_at(self, mine: _Lane, ip: str, targets: Sequence[Target]) -> None:
+        """One that idles at an address of these: its lane may never have use for it again."""
+        for target in targets:
+            remote = self._remotes.get((ip, target.address))
+            if remote is not None and remote.idle:
+                self._make_room(mine, remote.idle)
+                return
+
+    def _make_room(self, mine: _Lane, idle: _Idle) -> None:
+        """The one that has been idle longest gives way; only one while it takes its leave."""
+        if not idle or (mine.leaving is not None and mine.leaving.connection is not None):
+            return
+        slot = next(iter(idle))
+        self._idles_no_more(slot)
+        if slot.connection is not None:
+            mine.leaving = slot
+            slot.connection.quit("limit")
+
+    def _idles_no_more(self, slot: Slot) -> None:
+        if slot in self._idle:
+            del self._idle[slot]
             self._lanes[slot.lane].idle.remove(slot)
-            if slot.connection is not None:
-                slot.connection.quit("limit")
+            del self._remotes[slot.ip, slot.target.address].idle[slot]
 
     # -- while it is used -------------------------------------------------------------------------------------
 
@@ -238,9 +271,7 @@ class Slots:
         """The transport says that the slot's connection is gone."""
         slot.connection = None
         if not slot.busy:
-            self._idle.pop(slot, None)
-            if slot in (idle := self._lanes[slot.lane].idle):
-                idle.remove(slot)
+            self._idles_no_more(slot)
             self._free(slot)
 
     def release(self, slot: Slot, now: float) -> None:
@@ -253,14 +284,14 @@ class Slots:
         if slot.connection.usable:
             slot.idle_since, slot.idle_until = now, now + (slot.limits.connection_idle or math.inf)
             self._lanes[slot.lane].idle.append(slot)
+            self._remotes[slot.ip, slot.target.address].idle[slot] = None
             self._idle[slot] = None
-        self.released(slot.lane)
+        self.released(slot)
 
     def sweep(self, now: float) -> None:
         """Quit the connections that have idled long enough, and forget what is at rest; call it about once a second."""
         for slot in [slot for slot in self._idle if slot.idle_until <= now]:
-            del self._idle[slot]
-            self._lanes[slot.lane].idle.remove(slot)
+            self._idles_no_more(slot)
             if slot.connection is not None:
                 slot.connection.quit("idle")
         for lane in [
@@ -286,7 +317,7 @@ class Slots:
         self.open -= 1
         self._lanes[slot.lane].open -= 1
         self._uncount(slot)
-        self.released(slot.lane)
+        self.freed(slot)
 
     # -- addresses that failed ----------------------------------------------------------------------------------
 

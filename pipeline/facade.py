@@ -313,7 +313,7 @@ class Facade:
         if not self.machine.floods.end(lane):
             return False
         self._tell("flood-ended", f"{who.name} has ended the flood on {lane}", lane, who)
-        self.machine.slots.released(lane)  # so that it goes on now, not when its pause would have ended
+        self.machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
         return True
 
     # -- the queue --------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ class Facade:
         for host in explained.hosts if explained else ():
             self.machine.slots.healthy(host.address)
         self._tell("retry-now", f"{who.name} has {lane} retried now", lane, who)
-        self.machine.slots.released(lane)
+        self.machine.lanes.go_on(lane)
         ip, _, group = lane.partition("/")
         domains = tuple(explained.domains if explained else ()) or (group,)
         return self.bulk.begin("retry", Selection(state="waiting", domain=domains, ip="" if ip == "?" else ip))

@@ -242,7 +242,7 @@ def test_what_waits_is_looked_at_again_when_the_rules_change() -> None:
     world = World(domain_messages=6)
     world.send(3)
     world.lanes.reconsider()
-    assert [item.lease.id for item in world.ended] == [3, 2]
+    assert [item.lease.id for item in world.ended] == [2, 3]
     world.run(40)
     assert world.numbers() == [1, 2, 3]
 
@@ -256,3 +256,78 @@ def test_what_comes_back_from_a_pause_stays_in_order_behind_what_its_lane_has_pa
         world.parked.setdefault("pause/1", collections.deque()).append(item)
     world.run(120)
     assert world.numbers() == list(range(1, 301))
+
+
+def test_an_open_connection_that_waits_for_its_remote_ip_s_rate_goes_on_in_time() -> None:
+    """One connection, 60 a minute to the address: one a second, not one whenever the connection idles out."""
+    world = World(domain_connections=1, ip_messages=60)
+    world.answer = lambda item: 0.1
+    world.send(10)
+    world.run(15)
+    assert len(world.gone) == 10
+
+
+def test_a_busy_lane_gives_others_their_connections() -> None:
+    """All connections are one lane's, which has mail for them without end: another lane still gets some."""
+    world = World(maximum=5)
+    world.send(60)
+    for _ in range(20):
+        world.send(10)
+        world.send(1, "b.example", address="127.1.0.2")
+        world.run(1)
+    assert len(world.numbers("b.example")) >= 18
+    assert world.most_total == 5
+
+
+def test_more_lanes_than_connections_take_turns() -> None:
+    """Each with mail without end: none is left out."""
+    world = World(maximum=2)
+    world.answer = lambda item: 0.1
+    for _ in range(60):
+        for name in "abcd":
+            world.send(5, f"{name}.example", address=f"127.1.0.{ord(name)}")
+        world.run(1)
+    sent = [len(world.numbers(f"{name}.example")) for name in "abcd"]
+    assert min(sent) > max(sent) / 2
+
+
+def test_a_busy_lane_gives_others_their_connections_to_an_address_they_share() -> None:
+    """Also where its idle ones would be kept for ever."""
+    world = World(ip_connections=3, connection_idle=0.0)
+    world.send(20)
+    world.run(20)
+    assert world.slots.of("127.0.0.1/a.example")[1] == 3
+    world.send(1, "b.example")
+    world.run(2)
+    assert len(world.numbers("b.example")) == 1
+    assert world.most_open["127.1.0.1"] == 3
+
+
+def test_a_pause_gives_back_the_credit_of_what_waits_already() -> None:
+    """However long it lasts; it began with the answer to one of them."""
+    world = World(credit=100, domain_connections=1)
+    world.send(20)
+    world.paused = {"127.0.0.1/a.example": 3600.0}
+    world.run(2)
+    assert world.credit == 100
+    assert len(world.parked["127.0.0.1/a.example"]) == 19
+
+
+def test_one_connection_that_hangs_does_not_hold_up_what_is_parked() -> None:
+    """The lane's other slots are free."""
+    world = World(credit=100)
+    world.answer = lambda item: None if item.lease.id == 1 else 1.0
+    world.send(1)
+    world.paused = {"127.0.0.1/a.example": 40.0}
+    world.send(10)
+    world.run(60)
+    assert world.numbers() == list(range(1, 12))
+
+
+def test_what_is_on_its_way_to_be_parked_is_not_overtaken() -> None:
+    """Not even while the queue has not confirmed that it is parked."""
+    world = World(queue=1)
+    world.send(2)
+    world.lanes.settled(world.gone[0][1].ended(world.outcome(world.gone[0][1])))
+    world.send(1)
+    assert [item.lease.id for item in world.ended] == [2, 3]

@@ -1,0 +1,79 @@
+"""Lane: the state of one (MTA IP, destination group), and the messages of a parked queue that are on their way.
+
+Only `Lanes` changes it, and bounds it.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+
+from reactivex import abc
+
+from operators.delivery import Delivery
+from operators.limits import Pacer
+
+START = 5  # deliveries under way at once in a new lane
+RECALL_AGAIN = 5.0  # seconds after which messages that were called in, and did not come, are given up
+
+
+class Called:
+    """How many messages of a parked queue have been called in, and are not here yet."""
+
+    __slots__ = ("_at", "count")
+
+    def __init__(self) -> None:
+        self.count, self._at = 0, -math.inf
+
+    def add(self, count: int, now: float) -> None:
+        """So many have been called in."""
+        self.count += count
+        self._at = now
+
+    def discount(self) -> None:
+        """One is here."""
+        self.count = max(0, self.count - 1)
+
+    def stale(self, now: float) -> bool:
+        """The rest will not come: the queue had fewer."""
+        return now - self._at > RECALL_AGAIN
+
+
+class Lane:
+    """One lane's state. Read it for the console; only `Lanes` changes it."""
+
+    __slots__ = (
+        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "parking", "progress_at", "waiting",
+        "waits_for", "waits_until", "wake", "window",
+    )  # fmt: skip
+
+    def __init__(self, name: str, ip: str, group: str, now: float) -> None:
+        self.name = name
+        self.ip = ip
+        self.group = group
+        self.domains: dict[str, None] = {}
+        self.waiting: collections.deque[Delivery] = collections.deque()
+        self.in_flight = 0
+        self.parking = 0  # deliveries on their way to its parked queue
+        self.window = START
+        self.pacer = Pacer()
+        self.wake: abc.DisposableBase | None = None
+        self.waits_for = ""  # why the head of the lane does not go now
+        self.waits_until: float | None = None  # monotonic seconds, where known
+        self.active_at = now
+        self.progress_at = now
+
+    @property
+    def memory(self) -> int:
+        """Deliveries that it holds in memory."""
+        return len(self.waiting) + self.in_flight
+
+    @property
+    def can_go(self) -> bool:
+        """Nothing of its own is in the way of the next one."""
+        return not self.waiting and self.in_flight < self.window
+
+    @property
+    def rests(self) -> bool:
+        """It has nothing to do."""
+        return not self.memory and not self.parking
