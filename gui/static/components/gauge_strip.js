@@ -8,7 +8,7 @@ export default {
       <div v-for="[name, label, tip] in gauges" :key="name" :data-tip="tip" :data-gauge="name" tabindex="0">
         <dt>{{ label }}</dt>
         <dd :class="{ zero: !values[name] }"><time v-if="values[name]?.at" :title="both(values[name].at)">{{ ahead(values[name].at) }}</time><template v-else>{{ shown(values[name]) }}</template></dd>
-        <small v-if="values[name + '_under']" :title="values[name + '_under']"><bdi>{{ values[name + "_under"] }}</bdi></small>
+        <dd v-if="values[name + '_under']" class="under" :title="values[name + '_under']"><bdi>{{ values[name + "_under"] }}</bdi></dd>
       </div>
     </dl>`,
   data: () => ({ now: Date.now() / 1000 }),

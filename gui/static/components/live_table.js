@@ -43,7 +43,7 @@ export default {
         <div v-else-if="empty" class="empty"><div class="empty-title">{{ empty.title }}</div><div>{{ empty.text }}</div><code v-if="empty.code" class="code">{{ empty.code }}</code></div>
       </div>
       <div v-if="pager.text && (keys.length || pager.back)" class="pager"><span role="status">{{ pager.text }}</span><span v-if="pager.note" class="of">{{ pager.note }}</span>
-        <span class="pager-keys" v-if="pager.back || pager.on"><button type="button" class="small" :disabled="!pager.back" @click="$emit('page', -1)" aria-label="Page before">‹ Back</button><button type="button" class="small" :disabled="!pager.on" @click="$emit('page', 1)" aria-label="Next page">Next ›</button></span>
+        <span class="pager-keys" v-if="pager.back || pager.on"><button type="button" class="small" :disabled="!pager.back" @click="$emit('page', -1)" aria-label="Back: page before">‹ Back</button><button type="button" class="small" :disabled="!pager.on" @click="$emit('page', 1)" aria-label="Next page">Next ›</button></span>
       </div>
     </div>`,
   data() {
