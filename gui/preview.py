@@ -22,8 +22,11 @@ HEAD = (
 )
 
 # `link` can make a browser resolve and connect (preconnect), which no policy forbids; `meta` can redirect; `base`
-# changes where links lead. The HTML standard begins a tag at `<` and a letter, and ends its name at these characters.
-_CONNECTING = re.compile(r"<(/?)(link|meta|base)(?=[\s/>\x00]|$)", re.IGNORECASE)
+# changes where links lead; for a frame Chromium opens a connection before it finds that the policy forbids it. The HTML
+# standard begins a tag at `<` and a letter, and ends its name at these characters.
+_CONNECTING = re.compile(
+    r"<(/?)(link|meta|base|iframe|frame|frameset|object|embed|portal|fencedframe)(?=[\s/>\x00]|$)", re.IGNORECASE
+)
 
 
 class Preview(msgspec.Struct, frozen=True):

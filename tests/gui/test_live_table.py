@@ -50,9 +50,12 @@ def test_an_address_holds_only_what_its_filters_can() -> None:
     assert address("/domains", kept(fields, said)) == "/domains?search=x%26y%3D1"
 
 
-@pytest.mark.parametrize("tag", ["<link rel=x>", "<LINK\nrel=x>", "<meta x>", "</base>", "<base/href=x>", "<link"])
+@pytest.mark.parametrize(
+    "tag",
+    ["<link rel=x>", "<LINK\nrel=x>", "<meta x>", "</base>", "<base/href=x>", "<link", "<iframe src=x>", "<Object x>"],
+)
 def test_what_connects_before_any_policy_is_no_element(tag: str) -> None:
-    """`link` resolves and connects, `meta` redirects, `base` moves links: their names are changed."""
+    """`link` connects, `meta` redirects, `base` moves links, a frame connects before it is forbidden: all are renamed."""
     name = tag.strip("</>").split()[0].split("/")[0]
     document = framed(f"<p>hi</p>{tag}")
     body = document.partition("<p>")[2]
