@@ -55,7 +55,7 @@ def test_an_address_holds_only_what_its_filters_can() -> None:
     ["<link rel=x>", "<LINK\nrel=x>", "<meta x>", "</base>", "<base/href=x>", "<link", "<iframe src=x>", "<Object x>"],
 )
 def test_what_connects_before_any_policy_is_no_element(tag: str) -> None:
-    """`link` connects, `meta` redirects, `base` moves links, a frame connects before it is forbidden: all are renamed."""
+    """`link` connects, `meta` redirects, `base` moves links, a frame connects too soon: all are renamed."""
     name = tag.strip("</>").split()[0].split("/")[0]
     document = framed(f"<p>hi</p>{tag}")
     body = document.partition("<p>")[2]
