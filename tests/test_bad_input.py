@@ -244,7 +244,8 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
      "headers: no change 'drop': there are remove, replace, update, prepend, append"),
     (b'{"recipient": "a@b.example", "headers": {"append": {"X": "1\\r\\nBcc: z@z.example"}}}', Next.FAIL,
      "headers: the value of X has a line break or NUL in it"),
-    (b'{"recipient": "a@b.example", "headers": {"append": {"X Y": "1"}}}', Next.FAIL, "headers: 'X Y' is no header name"),
+    (b'{"recipient": "a@b.example", "headers": {"append": {"X Y": "1"}}}', Next.FAIL,
+     "headers: 'X Y' is no header name"),
 ]  # fmt: skip
 
 Run = Callable[[list[str]], tuple[int, list[str]]]

@@ -14,8 +14,8 @@ from pipeline.queues.store import Store
 
 LOOKED = 5000  # messages looked at for one page
 
-# What is not JSON (refused bodies) has no properties. SQLite writes numbers into JSON with 15 digits, and a time has 17:
-# a place rounded up would skip messages, one rounded down would repeat them for ever.
+# What is not JSON (refused bodies) has no properties. SQLite writes numbers into JSON with 15 digits; times have 17,
+# and a place rounded up would skip messages, one rounded down would repeat them for ever.
 _PAGE = """SELECT json_group_array(json_array(id, queue, lane, json(printf('%!.17g', due)), expires, queued, size,
     json_extract(text, '$.recipient'), json_extract(text, '$.envelope'), json_array_length(text, '$.results'),
     json(json_extract(text, '$.results[#-1]'))))

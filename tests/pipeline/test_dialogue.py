@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator
 
 import pytest
-import trustme
 from reactivex.abc import DisposableBase
 from reactivex.scheduler import VirtualTimeScheduler
 
@@ -61,25 +60,6 @@ async def house(tmp_path: pathlib.Path) -> AsyncIterator[House]:
     house = House(tmp_path)
     yield house
     await house.close()
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
-def trusted(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 # -- coming in --------------------------------------------------------------------------------------------------------

@@ -23,14 +23,6 @@ class Clock:
 
 
 @pytest.fixture
-async def zone() -> AsyncIterator[NameServer]:
-    server = NameServer()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 

@@ -86,14 +86,6 @@ class Bench:
 
 
 @pytest.fixture
-async def zone() -> AsyncIterator[NameServer]:
-    server = NameServer()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 async def bench(zone: NameServer) -> AsyncIterator[Bench]:
     resolver = Resolver(dns_server=[(zone.address, zone.port)], dns_timeout=0.2, dns_attempts=1)
     bench = Bench(zone, resolver)

@@ -50,8 +50,8 @@ def test_a_token_that_can_be_guessed_is_refused(token: str) -> None:
     with pytest.raises(settings.ConfigurationErrors) as refused:
         settings.load(["--api-token", token])
     assert refused.value.lines == (
-        "api-token: '******' (command line): must be 16 or more letters, digits and signs: a shorter one can be guessed,"
-        " or empty",
+        "api-token: '******' (command line): must be 16 or more letters, digits and signs: "
+        "a shorter one can be guessed, or empty",
     )
 
 

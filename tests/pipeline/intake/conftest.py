@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
-import trustme
 import uvloop
 
 from tests.pipeline.intake.harness import House
@@ -22,26 +20,6 @@ ON_BOTH = ("test_smtp_tls.py", "test_smtp_limits.py")
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], object]]:
     """Which loops a test runs on."""
     return LOOPS if item.path.name in ON_BOTH else {"asyncio": LOOPS["asyncio"]}
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="session")
-def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file with key and certificate of `localhost`."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
-    return path
-
-
-@pytest.fixture(scope="session")
-def trusted(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 @pytest.fixture
