@@ -206,6 +206,7 @@ def test_other_records_beside_it_do_not_matter() -> None:
         keys.record_of(load(keys.generate("rsa"))),
         "v=DKIM1; p=!!!",
     ],
+    ids=["revoked", "other kind", "other hash", "other service", "an Ed25519 key", "another RSA key", "no base64"],
 )
 def test_a_record_with_which_verification_would_fail_is_different(record: str) -> None:
     """Revoked, another key or kind, hashes or services without ours; also where the right one is beside it."""
