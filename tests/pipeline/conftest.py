@@ -10,6 +10,8 @@ import pytest
 import trustme
 
 from pipeline.demo.nameserver import NameServer
+from pipeline.dns import Resolver
+from tests.pipeline.asking import Clock
 
 
 @pytest.fixture
@@ -18,6 +20,18 @@ async def zone() -> AsyncIterator[NameServer]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def resolver(zone: NameServer, clock: Clock) -> AsyncIterator[Resolver]:
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], clock=clock)
+    yield resolver
+    await resolver.close()
 
 
 @pytest.fixture(scope="session")
