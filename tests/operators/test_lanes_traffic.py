@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.delivery import Delivery
@@ -99,13 +99,19 @@ class Traffic(World):
         assert sorted([*parked, *waiting, *self.under_way, *ended]) == list(range(1, self.number + 1))
 
 
-@given(steps=STEPS, rate=st.sampled_from([0, 120]), address_rate=st.sampled_from([0, 90]))
+@settings(max_examples=200)
+@given(
+    burst=st.lists(st.integers(0, 10), min_size=4, max_size=4),
+    steps=STEPS,
+    rate=st.sampled_from([0, 120]),
+    address_rate=st.sampled_from([0, 90]),
+)
 def test_no_traffic_loses_doubles_or_strands_a_message(
-    steps: list[tuple[str, str, Any]], rate: int, address_rate: int
+    burst: list[int], steps: list[tuple[str, str, Any]], rate: int, address_rate: int
 ) -> None:
     """Each message ends once or is held; limits and credit hold at all times; when all is calm, everything leaves."""
     world = Traffic(domain_messages=rate, ip_messages=address_rate)
-    for step, name, value in steps:
+    for step, name, value in [*(("send", *each) for each in zip(LANES, burst, strict=True)), *steps]:
         if step == "send":
             world.send(min(value, world.credit), name, address=LANES[name])
         elif step == "behave":
