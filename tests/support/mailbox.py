@@ -20,6 +20,7 @@ class _Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.mailbox.peers[transport.get_extra_info("peername")[0]] += 1
         self.mailbox.open += 1
         self.mailbox.most_open = max(self.mailbox.most_open, self.mailbox.open)
         self.say(b"220 mailbox.example ESMTP")
@@ -72,6 +73,7 @@ class Mailbox:
         accepted: how often each `X-Number` was accepted.
         messages: the messages themselves, where `keep` is set, as they came over the wire without dot-unstuffing.
         moments: when each was accepted, monotonic seconds.
+        peers: connections from each address.
         open, most_open: connections now, and at most.
     """
 
@@ -80,6 +82,7 @@ class Mailbox:
         self.accepted: collections.Counter[str] = collections.Counter()
         self.messages: list[bytes] = []
         self.moments: list[float] = []
+        self.peers: collections.Counter[str] = collections.Counter()
         self.total = self.open = self.most_open = 0
         self._loop = Loop()
 
