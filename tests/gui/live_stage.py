@@ -4,19 +4,23 @@ Run as a program: `python live_stage.py <mailrace options>`. Prints `ready` when
 takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`),
 `crowd <count>` (mail for so many domains has been seen, prints `seen`), `queue <json>` (publishes this message, prints
 `queued`), `open` (prints how many pages are open), `watching` (how many watch the dialogue and the events), `port` (of
-intake), `audit` (the last change), `locals` (the local addresses), `stop`.
+intake), `audit` (the last change), `locals` (the local addresses), `routes` (all that is served, as JSON), `stop`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from gui.api.door import Door
 from gui.components.live import Live
 from gui.serve import Web, announce
 from operators.delivery import Delivery, Lease
@@ -39,6 +43,21 @@ def crowd(machine: Machine, count: int) -> None:
         outcome = Outcome(state="message", result="accepted", next=Next.DELIVERED, code=250, attempted=True)
         machine.report(Assigned(time=time.time(), delivery=delivery))
         machine.report(Settled(time=time.time(), delivery=delivery, outcome=outcome))
+
+
+def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Path and methods of all that an application serves, in whatever it is wrapped, and in what is mounted in it."""
+    if isinstance(app, Door):
+        yield from routes(app._console)
+        yield from routes(app._api)
+    for route in getattr(app, "routes", []):
+        path = prefix + getattr(route, "path", "")
+        if included := getattr(route, "original_router", None):  # how FastAPI keeps a router that is included
+            yield from routes(included, path + route.include_context.prefix)
+        elif getattr(getattr(route, "app", None), "routes", None):
+            yield from routes(route.app, path)
+        else:
+            yield path, sorted(getattr(route, "methods", None) or ["GET"])
 
 
 async def main() -> None:
@@ -76,6 +95,8 @@ async def main() -> None:
             print(last.who, last.origin, last.action, last.kind, flush=True)
         elif line == "locals":
             print([rule.pattern for rule in machine.rules.snapshot.locals], flush=True)
+        elif line == "routes":
+            print(json.dumps(list(routes(web._servers[-1][0].config.app))), flush=True)
         elif line == "open":
             await asyncio.sleep(0.5)
             print(f"open {len(Live.open)}", flush=True)
