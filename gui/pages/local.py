@@ -74,6 +74,6 @@ PAGE = Page(
     title="Local addresses",
     section="Receive",
     icon="M3 9l7-6 7 6v8H3zM7.500 17v-5h5v5",
-    key="l",
+    key="h",
     build=LocalAddresses,
 )

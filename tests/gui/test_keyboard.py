@@ -1,0 +1,59 @@
+"""All that `?` lists, done by keyboard alone, in a real browser over a real machine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from gui.pages import PAGES
+
+Visitor = Callable[..., Awaitable[Page]]
+pytestmark = [pytest.mark.browser, pytest.mark.system]
+
+RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local")
+SEARCHES = ("/ips", "/domains", "/queue", "/logs", "/settings", "/audit", *RULES)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, running_stage: Any) -> Iterator[Any]:
+    """A machine with a console; the password is `secret`."""
+    folder = tmp_path_factory.mktemp("keys")
+    options = ["--smtp-ip", "127.0.0.1", "--smtp-port", "0", "--shutdown-timeout", "1"]
+    stage = running_stage(folder, "--www-password", "secret", *options, program="live_stage.py")
+    yield stage
+    stage.stop()
+
+
+async def test_every_view_has_its_letter(live: Any, visitor: Visitor) -> None:
+    """`g` and the letter that `?` lists lead there; no letter leads to two."""
+    page = await visitor(live, "/audit")
+    await page.keyboard.press("?")
+    listed = await page.locator("dialog.keys dt").all_inner_texts()
+    assert listed == ["?", "/", "n", *(f"g {view.key}" for view in PAGES)]
+    assert len(set(listed)) == len(listed)
+    await page.keyboard.press("Escape")
+    await expect(page.locator("dialog.keys")).to_be_hidden()
+    for view in PAGES:
+        await page.keyboard.press("g")
+        await page.keyboard.press(view.key)
+        await page.wait_for_url(live.url + view.path)
+        await page.wait_for_selector(".view .card, .view .tile-value")
+
+
+async def test_slash_searches_and_n_adds(live: Any, visitor: Visitor) -> None:
+    """In every view that has something to search; in every view of rules. Escape leads out of the form."""
+    page = await visitor(live, "/ips")
+    for path in SEARCHES:
+        await page.goto(live.url + path)
+        await page.wait_for_selector(".stage input")
+        await page.keyboard.press("/")
+        assert await page.evaluate("document.activeElement.matches('.stage input')"), path
+        if path in RULES:
+            await page.evaluate("document.activeElement.blur()")
+            await page.keyboard.press("n")
+            await expect(page.locator("dialog[open] input:focus, dialog[open] select:focus")).to_have_count(1)
+            await page.keyboard.press("Escape")
+            await expect(page.locator("dialog[open]")).to_have_count(0)
