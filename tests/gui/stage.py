@@ -40,6 +40,7 @@ DOMAINS = {
     "example.org": (2, 0.1, 550, "5.1.1", "<nobody@example.org>: Recipient address rejected: User unknown"),
     "a-company-with-a-very-long-domain-name.international.example": (1, 0.2, 554, "5.7.1", "Policy rejection " * 6),
 }
+DICE = random.Random(1)
 
 
 class Stage:
@@ -67,32 +68,32 @@ class Stage:
         return self.now if self.now is not None else time.time()
 
     def message(self, domain: str, text: str | None = None) -> None:
-        message = Message(recipient=f"you@{domain}", tags=random.choice((["newsletter"], ["receipts"], [])))
+        message = Message(recipient=f"you@{domain}", tags=DICE.choice((["newsletter"], ["receipts"], [])))
         lease = Lease(id=next(self._ids), body=b"")
-        delivery = Delivery(lease=lease, message=message, domain=domain, ip=f"192.0.2.{random.randint(10, 13)}")
+        delivery = Delivery(lease=lease, message=message, domain=domain, ip=f"192.0.2.{DICE.randint(10, 13)}")
         delivery = delivery.but(lane=f"{delivery.ip}/{domain}")
         now = self.time()
         self.events.on_next(Taken(time=now, delivery=delivery))
         self.events.on_next(Assigned(time=now, delivery=delivery))
         self._held.append(delivery)
-        if random.random() < 0.1:
+        if DICE.random() < 0.1:
             self.events.on_next(
                 Connecting(time=now, lane=delivery.lane, ip=delivery.ip, remote_ip="198.51.100.1", host="mx")
             )
         if len(self._held) > 240:
-            self._settle(self._held.pop(random.randrange(200)), text)
+            self._settle(self._held.pop(DICE.randrange(200)), text)
 
     def _settle(self, delivery: Delivery, text: str | None) -> None:
         _, share, code, status, answer = DOMAINS.get(delivery.domain, (1, 1.0, 550, "5.0.0", text or ""))
         rest: dict[str, Any] = {
             "attempted": True,
-            "messages": random.randint(1, 9),
+            "messages": DICE.randint(1, 9),
             "remote_ip": "198.51.100.1",
             "host": f"mx1.{delivery.domain}",
         }
-        if random.random() >= share:
+        if DICE.random() >= share:
             outcome = Outcome(state="message", result="accepted", next=Next.DELIVERED, code=250, **rest)
-        elif random.random() < 0.12:
+        elif text is None and DICE.random() < 0.12:
             outcome = Outcome(
                 state="data", result="timeout", next=Next.RETRY, description="no answer for 300 s", **rest
             )
@@ -109,12 +110,12 @@ class Stage:
         started = time.time()
         for second in range(7200, 0, -1):
             self.now = started - second
-            for _ in range(int(3 + 3 * math.sin(second / 400) + random.random() * 2 + (20 if second < 60 else 0))):
-                self.message(random.choices(names, weights)[0])
+            for _ in range(int(3 + 3 * math.sin(second / 400) + DICE.random() * 2 + (20 if second < 60 else 0))):
+                self.message(DICE.choices(names, weights)[0])
         self.now = None
         while True:
-            for _ in range(random.randint(1, 5)):
-                self.message(random.choices(names, weights)[0])
+            for _ in range(DICE.randint(1, 5)):
+                self.message(DICE.choices(names, weights)[0])
             await asyncio.sleep(0.1)
 
     def hostile(self) -> None:
