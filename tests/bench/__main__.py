@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from tests.bench import bounded, domains, log_cost, log_queries, queue, relay, signing, strangers
+from tests.bench import bounded, console, domains, log_cost, log_queries, queue, relay, signing, strangers
 from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "signing": signing.rows,
     "log-cost": log_cost.rows,
     "log-queries": log_queries.rows,
+    "console": console.rows,
 }
 
 if __name__ == "__main__":
