@@ -54,12 +54,17 @@ def settle(
             report("settle", delivery, error)
             settlement = Settlement(then=Retry(delivery.lease.body, clock() + PUT_OFF))
 
+        carry_out(delivery, settlement, done)
+
+    def carry_out(delivery: Delivery, settlement: Settlement, done: Done) -> None:
+        """What names itself here is made once, not for each message: else only the garbage collector frees bodies."""
+
         def confirmed(error: Exception | None) -> None:
             if error is None:
                 done(delivery)
                 return
             report("settle", delivery, error)
-            scheduler.schedule_relative(again, lambda *_: queue(delivery.lease, settlement, confirmed))
+            scheduler.schedule_relative(again, lambda *_: carry_out(delivery, settlement, done))
 
         queue(delivery.lease, settlement, confirmed)
 
