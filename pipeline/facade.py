@@ -28,6 +28,7 @@ from pipeline.log.query import LogQuery
 from pipeline.queues.contract import Figures
 from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.monitor import Monitor
 from pipeline.single import Shown, show
 from pipeline.submit import Submission
 from pipeline.telemetry import Answer, Dimension
@@ -132,6 +133,11 @@ class Facade:
         if not isinstance(self.machine.queue, EmbeddedQueue):
             raise Unbrowsable(UNBROWSABLE)
         return Bulk(self.machine.queue, self.machine.settings.rabbitmq_outbox)
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """Watches the queues."""
+        return Monitor(self.machine)
 
     @cached_property
     def submission(self) -> Submission:

@@ -30,6 +30,7 @@ from settings.values import (
     Intervals,
     Link,
     Logs,
+    Management,
     NameServers,
     Networks,
     OperatorNames,
@@ -145,6 +146,11 @@ class Settings(BaseSettings):
     rabbitmq_maxpriority: Annotated[int, whole(0, 255)] = key(0, "x-max-priority of the queues")
     rabbitmq_encoding: Annotated[str, choice("gzip")] | None = key(
         None, "`gzip` compresses what is published; what is consumed may always be gzip"
+    )
+    rabbitmq_management: Management | None = key(
+        None,
+        "the broker's management API, for the AMQP monitor; without a login of its own it gets that of the broker",
+        shown="its usual port on the broker's host",
     )
     rabbitmq_qos: Annotated[int, whole(1, 65535)] = key(1000, "credit: the most unsettled deliveries in memory")
 

@@ -285,6 +285,7 @@ Database = Annotated[
     Kind(_database, "sqlite:///absolute/file, postgresql://user:password@host/name or mysql://user:password@host/name"),
 ]
 Broker = Annotated[SecretAddress, url("amqp(s)://user:password@host/vhost", "amqp", "amqps", many=True)]
+Management = Annotated[SecretAddress, url("http(s)://[user:password@]host:port", "http", "https")]
 Link = Annotated[str, url("an http:// or https:// address", "http", "https", secret=False)]
 Credentials = Annotated[
     SecretAddress,

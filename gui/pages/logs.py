@@ -134,6 +134,7 @@ class Logs:
                         button.props(f'type=button data-export={kind} aria-label="Export as {kind}"')
                         button.on("click", lambda _, k=kind: self._export(k))
             self._chart = Chart()
+            self._chart._props["legend"] = True
             self._chart._props["lines"] = [{"name": name, "label": label} for name, label in MEANING.items()]
             self._chart._props["initial"] = {"first": 0, "step": 60, "values": {}}
         self._card = ui.element("div")

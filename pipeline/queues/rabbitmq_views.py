@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.rabbitmq_broker import Broker
 from pipeline.queues.rabbitmq_lending import Lending
-from pipeline.queues.rabbitmq_link import Ledger, Link
+from pipeline.queues.rabbitmq_link import LOST, Ledger, Link, say
 from pipeline.queues.rabbitmq_mail import Mail, at_once, plain, queued
 from pipeline.queues.rabbitmq_names import Names, Topology
 from pipeline.queues.rabbitmq_parked import ParkedQueues
@@ -68,6 +68,8 @@ class Views:
                 count = await link.count(name)
             except ChannelNotFoundEntity:
                 self._topology.forget(name)
+            except LOST as error:
+                raise QueueUnavailable(f"RabbitMQ is away: {say(error)}") from None
             else:
                 found[name] = (count.message_count or 0, count.consumer_count or 0)
         return found

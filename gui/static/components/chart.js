@@ -3,7 +3,7 @@ import { echarts } from "nicegui-echart";
 import { clock, utc } from "/static/time.js";
 
 export default {
-  props: { lines: Array, initial: Object },
+  props: { lines: Array, initial: Object, legend: Boolean },
   template: `<div class="chart" role="img" aria-label="Counters over time"></div>`,
   mounted() {
     this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
@@ -69,7 +69,11 @@ export default {
         {
           animation: false,
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-          grid: { left: 8, right: 28, top: 10, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 28, top: this.legend ? 30 : 10, bottom: 4, containLabel: true },
+          legend: {
+            show: this.legend, top: 0, right: 20, icon: "roundRect", itemWidth: 10, itemHeight: 4, itemGap: 14,
+            selectedMode: false, textStyle: { ...font, fontSize: 12 },
+          },
           xAxis: {
             type: "time", ...this.span(), axisLine: { lineStyle: { color: line } }, axisTick: { show: false },
             axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, step === 1) },
