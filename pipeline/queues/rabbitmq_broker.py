@@ -68,11 +68,16 @@ class Broker:
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
-        """Reconnect no more."""
-        if self._keeper is not None:
+        """Reconnect no more.
+
+        Asked again until it is so: where the connection fails in the same moment, aiormq raises that failure in place
+        of the cancellation, and what was cancelled goes on.
+        """
+        while self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-            self._keeper = None
+            await asyncio.wait([self._keeper], timeout=TICK)
+            if self._keeper.done():
+                self._keeper = None
 
     async def close(self) -> None:
         """End the connection properly."""

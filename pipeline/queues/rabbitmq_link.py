@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, cast
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.channel import Channel
+from aiormq.connection import Connection
 from aiormq.exceptions import (
     AMQPError,
     ChannelClosed,
@@ -243,6 +245,14 @@ class Link:
             self._unblocked = self._loop.create_task(self._connection.ready())
             return False
         return True
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """RabbitMQ's; (0,) of a broker that is another one."""
+        said = cast(Connection, self._connection).server_properties
+        if said.get("product") != "RabbitMQ":
+            return (0,)
+        return tuple(int(part) for part in re.findall(r"\d+", str(said.get("version", 0)))[:2])
 
     # -- lending
 

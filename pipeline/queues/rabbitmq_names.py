@@ -4,7 +4,15 @@ Owns the names that are known to exist on this connection; forgets them with it.
 Queues of ours - delays, parked, the index of the parked ones - are always declared; those of the configuration and of
 single messages only with `rabbitmq-declare`. One that exists with other arguments is used as it is, and said once.
 
+The delays are quorum queues, whatever the others are: a classic one moves what has expired without waiting until the
+outbox has it safe, and when the broker was killed meanwhile, 2,500 to 3,400 of 10,000 messages were gone (3.10.8,
+either version of classic queues); of quorum queues, none. It costs a fifth of the rate. Older brokers cannot.
+
 No queue has `x-expires`: RabbitMQ counts a queue that holds mail and has no reader as unused, and would drop it.
+
+A classic queue is removed by one question, "delete it if it is empty and unused". For quorum queues RabbitMQ does not
+have it (540 NOT_IMPLEMENTED, which ends the connection), so there we look first, and then delete. Between the two lies
+one turn on one channel; nobody parks in it but an instance that has just stopped reading the outbox (`ParkedQueues`).
 """
 
 from __future__ import annotations
@@ -15,12 +23,15 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from pipeline.queues.rabbitmq_link import Link
 from settings import Settings
 
 KNOWN = 50_000
+UNLIMITED = 1_000_000_000
+CONFIRMS_EXPIRY = (3, 10)  # the RabbitMQ that has TTLs and at-least-once dead-lettering in quorum queues
 LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
 _ODD = re.compile(r"[^A-Za-z0-9_.:,/-]")
 
@@ -31,6 +42,19 @@ def _hexadecimal(found: re.Match[str]) -> str:
     return "".join(f"#{byte:02x}" for byte in found[0].encode(errors="surrogatepass"))
 
 
+def _arguments(quorum: bool, back: str | None) -> dict[str, Any]:
+    """Those of a queue of ours, which dead-letters into `back`.
+
+    RabbitMQ 4 drops what came back to a quorum queue 20 times, unless that is told otherwise.
+    """
+    arguments: dict[str, Any] = {}
+    if back is not None:
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": back}
+        if quorum:
+            arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    return arguments | {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED} if quorum else arguments
+
+
 class Names:
     """Names and arguments of the queues, by the configuration."""
 
@@ -39,7 +63,8 @@ class Names:
         self.exchange = settings.rabbitmq_exchange or ""
         self.durable = settings.rabbitmq_durable or settings.rabbitmq_queue_type == "quorum"
         self.declare = settings.rabbitmq_declare
-        self._type, self._most = settings.rabbitmq_queue_type, settings.rabbitmq_maxpriority
+        self.quorum, self._most = settings.rabbitmq_queue_type == "quorum", settings.rabbitmq_maxpriority
+        self.confirms_expiry = False  # whether the broker can move what has expired without losing it
         others = ("inbox", "local", "reports", "refused", "dsn", "results", "success", "failure", "retry")
         named = [getattr(settings, f"rabbitmq_{kind}") for kind in others]
         self.configured = list(dict.fromkeys([self.outbox, *filter(None, named)]))
@@ -66,13 +91,12 @@ class Names:
 
     def arguments(self, name: str) -> dict[str, Any]:
         """The arguments of a queue. A classic one says nothing of its type, like those that applications declare."""
-        arguments: dict[str, Any] = {"x-queue-type": "quorum"} if self._type == "quorum" else {}
-        back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.outbox}
         if self.delays(name):
-            return arguments | back | {"x-message-ttl": int(name.rpartition(".")[2])}
-        if name.startswith(f"{self.index}."):
-            return arguments | back
-        return arguments | {"x-max-priority": self._most} if self._most and self._type == "classic" else arguments
+            return _arguments(self.confirms_expiry, back=self.outbox) | {"x-message-ttl": int(name.rpartition(".")[2])}
+        if self.temporary(name):
+            return _arguments(self.quorum, back=None if name == self.index else self.outbox)
+        arguments: dict[str, Any] = {"x-queue-type": "quorum"} if self.quorum else {}
+        return arguments | {"x-max-priority": self._most} if self._most and not self.quorum else arguments
 
     def delays(self, name: str) -> bool:
         """The queue of a delay step."""
@@ -102,6 +126,7 @@ class Topology:
     async def prepare(self, link: Link) -> None:
         """The exchange, the outbox and the configured queues. Raises where one cannot be had (`aiormq` errors)."""
         names = self.names
+        names.confirms_expiry = link.version >= CONFIRMS_EXPIRY
         if names.declare and names.exchange:
             await link.ask(
                 lambda channel: channel.exchange_declare(
@@ -128,7 +153,8 @@ class Topology:
             self.known.add(name)
 
     async def _declare(self, link: Link, name: str) -> None:
-        durable, arguments = self.names.durable, self.names.arguments(name)
+        arguments = self.names.arguments(name)
+        durable = self.names.durable or "x-queue-type" in arguments
         try:
             await link.ask(lambda channel: channel.queue_declare(name, durable=durable, arguments=arguments))
         except ChannelPreconditionFailed as error:
@@ -141,11 +167,28 @@ class Topology:
             await link.ask(lambda channel: channel.queue_bind(name, self.names.exchange, name))
 
     async def remove(self, link: Link, name: str) -> bool:
-        """Delete a queue unless somebody reads it or something is in it; whether it is gone."""
+        """Delete a queue of ours unless somebody reads it or something is in it; whether it is gone."""
         async with self._lock:
             self.forget(name)
+            await self._declare(link, name)  # it may be of the other type, from another configuration
+            if self.names.quorum or name in self._odd:
+                gone = await link.ask(lambda channel: _look_and_delete(channel, name), tolerate=ChannelNotFoundEntity)
+                return gone is not False
             try:
                 await link.ask(lambda channel: channel.queue_delete(name, if_unused=True, if_empty=True))
             except ChannelPreconditionFailed:
                 return False
             return True
+
+
+async def _look_and_delete(channel: AbstractChannel, name: str) -> bool:
+    """By a message got from it: the count is 0 also while a quorum queue's leader does not answer (250 ms)."""
+    readers = (await channel.queue_declare(name, passive=True)).consumer_count
+    found = await channel.basic_get(name)
+    if found.delivery_tag is not None:
+        await channel.basic_nack(found.delivery_tag, requeue=True)
+        return False
+    if readers:
+        return False
+    await channel.queue_delete(name)
+    return True
