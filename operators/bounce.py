@@ -1,6 +1,8 @@
 """bounce: the delivery status notification that a sender asked for (RFC 3461, RFC 3464). Pure functions.
 
-None is sent for the null sender, with NOTIFY=NEVER, or where nobody asked: so a bounce never bounces.
+None is sent for the null sender, with NOTIFY=NEVER, or where nobody asked: so a bounce never bounces. Whatever an
+address or an answer holds, its field is one line of ASCII (RFC 6533 3); only `To` has international addresses as they
+are.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from email.message import EmailMessage, Message
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.parser import BytesHeaderParser
-from email.policy import SMTP, compat32
+from email.policy import SMTPUTF8, compat32
 from email.utils import formatdate
 from typing import Any
 
+from operators.addresses import valid_path
 from operators.delivery import Delivery
 from operators.message import Invalid, mime_properties, timestamp
 from operators.outcome import Next, Outcome
@@ -33,7 +36,7 @@ def bounce(delivery: Delivery, hostname: str, message_id: str, when: float) -> d
     """
     message, outcome = delivery.message, delivery.outcome
     assert outcome is not None
-    if message.dsn is None or not message.envelope or outcome.next not in ACTIONS:
+    if message.dsn is None or outcome.next not in ACTIONS or not valid_path(message.envelope or ""):
         return None
     wish, action = ACTIONS[outcome.next]
     wishes = {part.strip().upper() for part in (message.dsn.notify or "").split(",")}
@@ -41,7 +44,7 @@ def bounce(delivery: Delivery, hostname: str, message_id: str, when: float) -> d
         return None
     mail = _report(delivery, outcome, action, hostname, when)
     mail["Message-ID"] = f"<{message_id}>"
-    source = mime_properties(mail.as_bytes(policy=SMTP))
+    source = mime_properties(mail.as_bytes(policy=SMTPUTF8))
     own = {"message-id": message_id, "received": timestamp(when), "hostname": hostname}
     return {"recipient": message.envelope, "envelope": "", **own, **source}
 
@@ -76,23 +79,29 @@ def _status(delivery: Delivery, outcome: Outcome, action: str, hostname: str, wh
     whole, one = EmailMessage(compat32), EmailMessage(compat32)
     whole["Reporting-MTA"] = f"dns; {hostname}"
     if wish.envid:
-        whole["Original-Envelope-Id"] = wish.envid
+        whole["Original-Envelope-Id"] = _line(wish.envid)
     if delivery.lease.queued:
         whole["Arrival-Date"] = formatdate(delivery.lease.queued)
     if wish.orcpt:
-        one["Original-Recipient"] = wish.orcpt
-    one["Final-Recipient"] = f"rfc822; {message.recipient}"
+        one["Original-Recipient"] = _line(wish.orcpt)
+    one["Final-Recipient"] = f"{'rfc822' if message.recipient.isascii() else 'utf-8'}; {_line(message.recipient)}"
     one["Action"] = action
     one["Status"] = outcome.status or _status_of(outcome)
     if outcome.host:
         one["Remote-MTA"] = f"dns; {outcome.host}"
     if outcome.code:
-        one["Diagnostic-Code"] = f"smtp; {outcome.code} {outcome.status or ''} {outcome.description}".replace("  ", " ")
+        said = f"smtp; {outcome.code} {outcome.status or ''} {outcome.description}"
+        one["Diagnostic-Code"] = _line(said).replace("  ", " ")
     one["Last-Attempt-Date"] = formatdate(when)
     part = Message(compat32)
     part["Content-Type"] = "message/delivery-status"
     part.set_payload([whole, one])
     return part
+
+
+def _line(text: str) -> str:
+    """The text as one line of ASCII (RFC 6533 3, utf-8-addr-xtext)."""
+    return "".join(sign if " " <= sign <= "~" else f"\\x{{{ord(sign):X}}}" for sign in text)
 
 
 def _status_of(outcome: Outcome) -> str:

@@ -24,6 +24,7 @@ class Lease(msgspec.Struct, frozen=True):
         queued: epoch seconds at which it came into the queue.
         recalled: the lane whose parked queue it was called in from, or None for the outbox.
         redelivered: it was lent before, and not settled.
+        size: bytes, at least, of a body that is too long; of that `body` is only the beginning. 0: `body` is whole.
     """
 
     id: Any
@@ -31,6 +32,7 @@ class Lease(msgspec.Struct, frozen=True):
     queued: float = 0.0
     recalled: str | None = None
     redelivered: bool = False
+    size: int = 0
 
 
 class Target(msgspec.Struct, frozen=True):

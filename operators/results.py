@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from operators.delivery import Delivery
+from operators.delivery import Delivery, Lease
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 
@@ -52,9 +52,7 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     outcome = delivery.outcome
     assert outcome is not None
     if outcome.next is Next.REFUSE:
-        name = queues.get("refused") or queues.get("failure")
-        refused = {"error": outcome.description, **_quoted(delivery.lease.body)}
-        return [(name, _encode(refused))] if name else []
+        return refusal(delivery.lease, queues, outcome.description)
     kinds = {Next.DELIVERED: ("results", "success"), Next.FAIL: ("results", "failure"), Next.RETRY: ("retry",)}
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
@@ -63,10 +61,12 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     return [(name, body) for name in names]
 
 
-def _quoted(body: bytes) -> dict[str, Any]:
-    """A refused body; of a very large one the beginning, and how long it was."""
-    cut = {"size": len(body)} if len(body) > QUOTED else {}
-    return {"body": base64.b64encode(body[:QUOTED]).decode(), **cut}
+def refusal(lease: Lease, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:
+    """A body that is no message, for the refused queue, or for failure; of a very large one the beginning."""
+    name = queues.get("refused") or queues.get("failure")
+    size = lease.size or len(lease.body)
+    quoted = {"error": why, "body": base64.b64encode(lease.body[:QUOTED]).decode()}
+    return [(name, _encode(quoted | ({"size": size} if size > QUOTED else {})))] if name else []
 
 
 def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operators.delivery import Lease
 from operators.message import Message, seconds
 
+SHORTEST = 1  # second between attempts, whatever a message's own `retries` say
 JITTER = 0.05  # a retry comes up to this fraction later than its delay, so that an outage does not end in a stampede
 
 
@@ -33,6 +34,6 @@ def retry_at(attempts: int, delays: Sequence[int], now: float, last: float, most
     """
     if most and attempts >= most:
         return None
-    delay = delays[min(attempts, len(delays)) - 1] if delays else 0
+    delay = max(SHORTEST, delays[min(attempts, len(delays)) - 1]) if delays else SHORTEST
     at = now + delay * (1 + JITTER * chance)
     return at if at <= last else None

@@ -13,7 +13,7 @@ from reactivex import abc
 from operators.delivery import Delivery, Lease
 from operators.message import timestamp
 from operators.outcome import Next
-from operators.results import copies, tried
+from operators.results import copies, refusal, tried
 from operators.retry import deadline
 from operators.settlement import Park, Retry, Settlement
 from operators.stage import Done, Report, Stage, handover, unreported
@@ -50,9 +50,9 @@ def settle(
     def start(delivery: Delivery, done: Done) -> None:
         try:
             settlement = plan(delivery, queues, lifetime, clock(), notify)
-        except Exception as error:  # a lease is always settled: unchanged, later
+        except Exception as error:
             report("settle", delivery, error)
-            settlement = Settlement(then=Retry(delivery.lease.body, clock() + PUT_OFF))
+            settlement = unplanned(delivery, queues, clock(), error)
 
         carry_out(delivery, settlement, done)
 
@@ -69,6 +69,17 @@ def settle(
         queue(delivery.lease, settlement, confirmed)
 
     return handover("settle", start, report, ended=True)
+
+
+def unplanned(delivery: Delivery, queues: dict[str, str], now: float, error: Exception) -> Settlement:
+    """The end of a message whose end cannot be worked out, by a fault of ours; a lease is always settled.
+
+    What is delivered or given up is not sent again, which would go on for ever: the refused queue tells of it.
+    """
+    if delivery.outcome is not None and delivery.outcome.next in (Next.DELIVERED, Next.FAIL, Next.REFUSE):
+        what = f"{delivery.outcome.next.value}, but its result cannot be written: {type(error).__name__}"
+        return Settlement(refusal(delivery.lease, queues, what))
+    return Settlement(then=Retry(delivery.lease.body, now + PUT_OFF))
 
 
 def plan(

@@ -242,8 +242,8 @@ class RabbitQueue:
             if lane is not None:
                 self.parked_queues.change(lane, -1)
             return
-        body = plain(message.body, properties.content_encoding, self._most)
-        if lane is None and self._goes_round(ledger, message, body):
+        body, size = plain(message.body, properties.content_encoding, self._most)
+        if lane is None and not size and self._goes_round(ledger, message, body):
             return
         if self.lending.observer is None:
             ledger.back(tag)
@@ -252,7 +252,7 @@ class RabbitQueue:
         recalled = expired if isinstance(expired, str) else lane
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
-        lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered)
+        lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)
         self.lending.lend(Loan(lease, key, id is not None, ledger, tag, lane))
 
     def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes) -> bool:

@@ -5,7 +5,9 @@ Everything of Mailrace's own is in headers, so that any AMQP client can publish 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import time
 import zlib
 from datetime import UTC, datetime
@@ -15,11 +17,14 @@ import msgspec
 from pamqp import commands
 from pamqp.header import ContentHeader
 
+from operators.results import QUOTED
+
 QUEUED = "x-mailrace-queued"  # when it came into the queue, epoch milliseconds
 DUE = "x-mailrace-due"  # not before, epoch milliseconds
 SLACK = "x-mailrace-slack"  # milliseconds that it may be late
 LANE = "x-mailrace-lane"  # in whose parked queue it waits, or has expired
 LONGEST = 2**32 - 1  # milliseconds: the longest TTL (rabbitmq.com/docs/ttl)
+DENSEST = 1032  # times: the most that DEFLATE packs (zlib.net/zlib_tech.html)
 FASTEST = 1  # gzip level: 20 times as fast as level 9, and 10 % larger
 PERSISTENT, TRANSIENT = 2, 1  # delivery-mode
 
@@ -100,24 +105,39 @@ def compressed(body: bytes) -> bytes:
     return gzip.compress(body, FASTEST, mtime=0)
 
 
-def plain(body: bytes, encoding: str | None, most: int) -> bytes:
-    """The body as it was before compression; as it is where it is no gzip.
+def plain(body: bytes, encoding: str | None, most: int) -> tuple[bytes, int]:
+    """The body as it was before compression, or as it is where it is no gzip; and 0.
 
-    At most `most` bytes and one more: whoever sees that one knows that it is too long, and a bomb fills no memory.
+    Of one over `most` bytes only the beginning, and how many it has at least: so neither large bodies nor bombs fill
+    memory, however many of them come.
     """
-    if encoding is None or encoding.lower() not in ("gzip", "x-gzip"):
-        return body
-    whole, rest = bytearray(), body
-    try:
-        while rest and len(whole) <= most:  # RFC 1952 2.2: a file is a series of members
-            member = zlib.decompressobj(wbits=31)
-            whole += member.decompress(rest, most + 1 - len(whole))
-            if not member.eof and len(whole) <= most:
-                return body  # cut off
-            rest = member.unused_data
-    except zlib.error:
-        return body
-    return bytes(whole)
+    size = 0
+    if encoding is not None and encoding.lower() in ("gzip", "x-gzip"):
+        with contextlib.suppress(zlib.error, OSError, EOFError):
+            body, size = _unpacked(body, most)
+    size = size or len(body)
+    return (body, 0) if size <= most else (body[:QUOTED], size)
+
+
+def _unpacked(body: bytes, most: int) -> tuple[bytes, int]:
+    """What is in a gzip body, and how much of it there is: not more than `most` bytes and one are unpacked.
+
+    Most bombs not even so far: gzip ends with the size, modulo 2**32 (RFC 1952 2.3.1), which is believed where DEFLATE
+    can have made so much of so little. 1 GB of 1 MB: 1 ms instead of 850.
+
+    Raises:
+        zlib.error, OSError, EOFError: it is no gzip, or cut off.
+    """
+    member, claimed = zlib.decompressobj(wbits=31), int.from_bytes(body[-4:], "little")
+    if most < claimed <= DENSEST * len(body):
+        return member.decompress(body, QUOTED), claimed
+    whole = member.decompress(body, most + 1)
+    if not member.eof and len(whole) <= most:
+        raise EOFError
+    if member.unused_data and len(whole) <= most:  # RFC 1952 2.2: a file is a series of members
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            whole = file.read(most + 1)
+    return whole, len(whole)
 
 
 def at_once(body: bytes) -> bytes:

@@ -89,7 +89,8 @@ class Views:
             if (tag := message.delivery_tag) is None:
                 break
             ledger.lent(tag)
-            body = at_once(plain(message.body, message.header.properties.content_encoding, self._most))
+            body, size = plain(message.body, message.header.properties.content_encoding, self._most)
+            body = message.body if size else at_once(body)
             mail = Mail(queue=self._names.outbox, body=body, queued=queued(message.header))
             self._sender.send(mail, partial(_moved, ledger, tag))
             moved += 1
