@@ -253,7 +253,7 @@ class RabbitQueue:
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)
-        self.lending.lend(Loan(lease, key, id is not None, ledger, tag, lane))
+        self.lending.lend(Loan(lease, key, ledger, tag, lane))
 
     def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes) -> bool:
         """Whether the message's time has not come when its step is over: then it waits in the next one."""

@@ -5,9 +5,10 @@ meanwhile they are still on their way to their receivers here. So a loan whose d
 the same message comes again, it is the orphan's, and not delivered twice. Messages that were settled just before the
 loss may come again too, since acknowledgements are not confirmed: those are known by their key, and only
 acknowledged. Two messages without any difference are as good as one another, so nothing is lost by taking one for the
-other - except for a settled one: that needs the broker's mark "redelivered", or an AMQP message-id.
+other - except for a settled one: that needs the broker's mark "redelivered", or an AMQP message-id. What was settled
+over this very connection does not come again: an application may publish the same as often as it likes.
 
-Bounds: loans by credit; keys of settled ones by REMEMBERED.
+Bounds: loans by credit; keys of settled ones by REMEMBERED, of this connection and of those before it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ class Loan:
     Attributes:
         lease: what the machine has of it.
         key: the same for the same message, also over another connection.
-        identified: it has an AMQP message-id.
         ledger, tag: where it is settled; None: an orphan.
         lane: the parked queue that it was got from, or None for the outbox.
         settlement, confirmed: how it is to be settled, while that is under way.
@@ -40,11 +40,11 @@ class Loan:
     """
 
     __slots__ = (
-        "confirmed", "error", "identified", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
+        "confirmed", "error", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
     )  # fmt: skip
 
-    def __init__(self, lease: Lease, key: int, identified: bool, ledger: Ledger, tag: int, lane: str | None) -> None:
-        self.lease, self.key, self.identified, self.lane = lease, key, identified, lane
+    def __init__(self, lease: Lease, key: int, ledger: Ledger, tag: int, lane: str | None) -> None:
+        self.lease, self.key, self.lane = lease, key, lane
         self.ledger: Ledger | None = ledger
         self.tag = tag
         self.settlement: Settlement | None = None
@@ -60,7 +60,8 @@ class Loans:
     def __init__(self) -> None:
         self._loans: dict[int, Loan] = {}
         self._orphans: dict[int, list[Loan]] = {}  # by key
-        self._settled: OrderedDict[int, bool] = OrderedDict()  # key: identified
+        self._settled: OrderedDict[int, None] = OrderedDict()  # keys, over this connection
+        self._before: OrderedDict[int, None] = OrderedDict()  # keys, over those before it
         self.lanes: Counter[str] = Counter()  # loans got from parked queues
 
     def __len__(self) -> int:
@@ -99,12 +100,13 @@ class Loans:
         if loan.ledger is None:
             self._claim(loan)
         if done:
-            self._settled[loan.key] = loan.identified
-            if len(self._settled) > REMEMBERED:
-                self._settled.popitem(last=False)
+            _remember(self._settled, loan.key)
 
     def lost(self) -> None:
         """The connection is gone, and every tag with it."""
+        for key in self._settled:
+            _remember(self._before, key)
+        self._settled.clear()
         for loan in self._loans.values():
             if loan.ledger is not None:
                 loan.ledger = None
@@ -121,9 +123,9 @@ class Loans:
 
     def settled(self, key: int, identified: bool, redelivered: bool) -> bool:
         """Whether this message was settled already; asked only for a while after a loss."""
-        if not (identified or redelivered) or key not in self._settled:
+        if not (identified or redelivered) or key not in self._before:
             return False
-        del self._settled[key]
+        del self._before[key]
         return True
 
     def _claim(self, loan: Loan) -> None:
@@ -131,3 +133,9 @@ class Loans:
         loans.remove(loan)
         if not loans:
             del self._orphans[loan.key]
+
+
+def _remember(keys: OrderedDict[int, None], key: int) -> None:
+    keys[key] = None
+    if len(keys) > REMEMBERED:
+        keys.popitem(last=False)

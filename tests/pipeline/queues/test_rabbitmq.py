@@ -222,6 +222,18 @@ def test_what_says_that_it_is_gzip_is_unpacked_where_it_is() -> None:
     assert plain(whole, "deflate", 1000) == (whole, 0)
 
 
+async def test_the_same_message_as_often_as_it_is_published(address: str) -> None:
+    """Also with the same AMQP message-id: it is the application's own."""
+    properties = commands.Basic.Properties(message_id="same")
+    async with opened(address) as desk, channel(address) as other:
+        desk.consume(1)
+        for _ in range(3):
+            await other.basic_publish(b"m", routing_key="outbox", properties=properties)
+            [lease] = await desk.next()
+            await desk.settle(lease)
+            assert lease.body == b"m"
+
+
 async def test_priorities_decide_who_is_first(address: str) -> None:
     """Where the queues have them."""
     async with opened(address, rabbitmq_maxpriority=5) as desk:
