@@ -49,8 +49,10 @@ def routes(machine: Machine) -> APIRouter:
 
 
 async def _problem(machine: Machine) -> str:
-    """What does not answer. In general words: this page has no login."""
+    """What does not answer, or takes no mail. In general words: this page has no login."""
     try:
+        if machine.queue.full is not None:
+            return "the disk is full: no new mail is taken"
         figures = machine.queue.figures()
         if inspect.isawaitable(figures):
             await asyncio.wait_for(figures, PATIENCE)

@@ -56,6 +56,7 @@ from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.signing import Signing
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
+from pipeline.unsettled import Unsettled
 from settings import Settings, StartError
 from settings.rules import Snapshot, Unavailable
 
@@ -84,6 +85,7 @@ class Machine:
         self.depth = Figures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
         self._underway = 0
+        self._unsettled = Unsettled(partial(self._warned, "queue"))
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
         self._defaults = default_limits(settings)
@@ -92,7 +94,7 @@ class Machine:
         self.names = Names(settings.server_id)
         self.rules = open_rules(settings, self._warned)
         self.queue = open_queue(settings, self._warned)
-        self.log = open_log(settings, self.report)
+        self.log = open_log(settings, self._logged)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
@@ -116,6 +118,12 @@ class Machine:
     def report(self, event: Event) -> None:
         """Tell the event stream."""
         self._events.on_next(event)
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the disk or the broker now, a line each; mail goes on as far as it can."""
+        log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
+        return [fault for fault in (self.queue.full, log) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
 
@@ -141,7 +149,13 @@ class Machine:
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
             settle=settle(
-                self.queue.settle, result_queues(s), s.max_delivertime, time.time, self.scheduler, failed, self._notify
+                self.queue.settle,
+                result_queues(s),
+                s.max_delivertime,
+                time.time,
+                self.scheduler,
+                self._not_settled,
+                self._notify,
             ),
             settled=tap("settled", self._settled, failed),
             freed=tap("freed", self.lanes.settled, failed),
@@ -227,16 +241,28 @@ class Machine:
         log.warning(text, kind=kind)
         self.report(Notice(time=time.time(), kind=kind, text=text))
 
+    def _logged(self, event: Event) -> None:
+        """What the delivery log says of itself: lines that are lost, and that none are any more."""
+        log.warning(event.detail if isinstance(event, Fault) else getattr(event, "text", ""), kind="log")
+        self.report(event)
+
     def _ehlo_name(self, ip: str) -> str:
         return self.rules.snapshot.ehlo_name(ip) or self.names.ehlo(ip)
 
     def _settled(self, delivery: Delivery) -> None:
+        self._unsettled.settled(delivery)
         self._underway -= 1
         if not self._underway:
             self._at_rest.set()
         outcome = delivery.outcome
         assert outcome is not None
         self.report(Settled(time=time.time(), delivery=delivery, outcome=outcome, retry_at=outcome.until))
+
+    def _not_settled(self, stage: str, delivery: Delivery, error: Exception) -> None:
+        if isinstance(error, QueueUnavailable):
+            self._unsettled.failed(delivery, error)
+        else:
+            self._failed(stage, delivery, error)
 
     def _failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
         """An operator's exception ends one delivery's attempt; it is logged with its traceback."""

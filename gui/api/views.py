@@ -22,7 +22,10 @@ from pipeline.telemetry import Trouble
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine as a whole. `figures`: of the last 60 s, and now; `totals`: since the start; times: epoch seconds."""
+    """The machine as a whole. `figures`: of the last 60 s, and now; `totals`: since the start; times: epoch seconds.
+
+    `faults`: what is wrong with the disk, the broker or a stored rule now, a line each.
+    """
 
     instance: str
     time: float
@@ -58,7 +61,7 @@ def status(facade: Facade) -> Status:
         totals=machine.telemetry.totals(),
         troubles=troubles,
         rules_available=machine.rules.available,
-        faults=machine.rules.snapshot.faults,
+        faults=[*machine.faults, *machine.rules.snapshot.faults],
         warnings=machine.settings.warnings,
     )
 

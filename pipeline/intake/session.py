@@ -1,7 +1,7 @@
 """One SMTP session's mail transactions: MAIL, RCPT, DATA, and on to the queue.
 
 Bounds: recipients, `smtp-maxsize`, memory from the shared `Room`. 250 is said only when the queue has confirmed every
-message of the transaction; where it does not, 451, and nothing is stored.
+message of the transaction; where it does not, 451, or 452 where it has no room, and nothing is stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pipeline.intake.commands import is_routed, mail, rcpt
 from pipeline.intake.dialogue import Dialogue
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import MOST_RECIPIENTS, Transaction, bodies, ids_of, reply
+from pipeline.queues.contract import QueueFull
 
+NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
 MOST_RESERVED = 4_000_000  # octets set aside for a SIZE that was announced: a slow client shall not hold more idle
 
 
@@ -42,6 +44,8 @@ class Session(Dialogue):
         command = mail(arg)
         if command.size > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
+        if self.shared.queue.full is not None:  # said here already, so that nobody sends DATA for nothing
+            raise Refusal(NO_ROOM)
         self.transaction = Transaction(command)
         await self.push_soon("250 2.1.0 Sender ok")
 
@@ -160,8 +164,9 @@ class Session(Dialogue):
         self.answer = answer
         try:
             self.shared.queue.publish(messages, confirmed)
-            if await answer is not None:
-                raise Refusal("451 4.3.0 The queue takes nothing now, try again later")
+            if (error := await answer) is not None:
+                full = isinstance(error, QueueFull)
+                raise Refusal(NO_ROOM if full else "451 4.3.0 The queue takes nothing now, try again later")
         finally:
             self.answer = None
 

@@ -24,7 +24,7 @@ from pipeline.intake.client import Client
 from pipeline.intake.content import Room
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Dates, Ids
-from pipeline.queues.contract import Queue
+from pipeline.queues.contract import Queue, QueueFull
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Shared:
     def record(self, client: Client, sender: str, recipients: list[str], reason: str, raw: bytes | None) -> None:
         """Put what was turned away on the refused queue, if there is one; nobody waits for it."""
         queue = self.settings.rabbitmq_refused
-        if not queue:
+        if not queue or self.queue.full is not None:
             return
         message = {"envelope": sender, "reason": reason, **self.properties(client, self.dates.at(self.clock())[1])}
         if raw and len(recipients) * len(raw) <= self.most_copied:
@@ -120,7 +120,7 @@ class Shared:
         self.queue.publish(bodies, self._recorded)
 
     def _recorded(self, error: Exception | None) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, QueueFull):  # that is said elsewhere, and once
             self.fault("refused queue", error)
 
     def fault(self, where: str, error: Exception) -> None:

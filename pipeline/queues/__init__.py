@@ -17,11 +17,11 @@ def open_queue(settings: Settings, report: Callable[[str, str], None] = unreport
 
     Args:
         settings: with `rabbitmq-address` it is RabbitMQ's, else the embedded one.
-        report: told (kind, text) when a broker goes away and comes back, and what it refuses.
+        report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
     """
     if settings.rabbitmq_address is not None:
         return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report)
-    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox)
+    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report)
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

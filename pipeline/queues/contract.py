@@ -18,13 +18,17 @@ from reactivex import Observable
 from operators.delivery import Lease
 from operators.settlement import Park, Retry, Settlement
 
-__all__ = ["Confirmed", "Figures", "Park", "Queue", "QueueUnavailable", "Retry", "Settlement"]
+__all__ = ["Confirmed", "Figures", "Park", "Queue", "QueueFull", "QueueUnavailable", "Retry", "Settlement"]
 
 Confirmed = Callable[[Exception | None], None]
 
 
 class QueueUnavailable(Exception):
     """The queue cannot take or confirm anything now; intake answers 451."""
+
+
+class QueueFull(QueueUnavailable):
+    """There is no room for new messages where the queue keeps them; intake answers 452."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,10 @@ class Queue(Protocol):
     @property
     def free(self) -> int:
         """Credit that is not used now."""
+
+    @property
+    def full(self) -> str | None:
+        """Why no new message is taken now: there is no room to keep it. None while there is."""
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""

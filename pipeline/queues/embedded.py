@@ -5,8 +5,9 @@ publishing and settling that comes together is one transaction (WAL, synchronous
 Leases live in memory only: after a kill everything unsettled is lent again.
 
 Bounds: leases by credit and by bytes (`lending`); operations under way by those who wait for them: credit, and the
-sessions of intake. The page caches are a few MB, whatever the file holds. When the disk is full or fails, each
-operation is confirmed with `QueueUnavailable`, nothing of it is stored, and the writer goes on.
+sessions of intake. The page caches are a few MB, whatever the file holds. When the disk fails, each operation is
+confirmed with `QueueUnavailable`, nothing of it is stored, and the writer goes on. When it is full, new messages are
+confirmed with `QueueFull`, and what is lent can still be settled; see `space`.
 
 Other processes may publish to the same file, flush and purge it; that is noticed within `poll` seconds. Only one
 process may consume it at a time.
@@ -51,13 +52,20 @@ class EmbeddedQueue:
         path: the file; it and its folder are made where they are missing.
         outbox: the name of the queue that `consume` reads.
         clock: epoch seconds, for due times.
-        poll: seconds between looks at the clock and for other processes' changes.
+        poll: seconds between looks at the clock, at the disk, and for other processes' changes.
+        report: told (kind, text) when the disk is full, and when it has room again.
     """
 
     def __init__(
-        self, path: Path, outbox: str = "outbox", clock: Callable[[], float] = time.time, poll: float = POLL
+        self,
+        path: Path,
+        outbox: str = "outbox",
+        clock: Callable[[], float] = time.time,
+        poll: float = POLL,
+        report: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
+        self._say = partial(report, "disk")
         self._open = False
         self._sole: sqlite3.Connection | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -68,11 +76,11 @@ class EmbeddedQueue:
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._loop, self._report)
+        self._writer = Writer(self._loop, self._report, self._path, self._say)
         self._reader, self._views = Worker("queue-reader", self._loop), Worker("queue-views", self._loop)
         self._lending = Lending(self._loop, self._clock, self._read)
         try:
-            await self._writer.start(self._path, writes=True)
+            await self._writer.open()
             await self._reader.start(self._path, writes=False)
             await self._views.start(self._path, writes=False)
             self._lending.counted(self._parked_in(await self._writer.run(Store.counts)))
@@ -159,6 +167,11 @@ class EmbeddedQueue:
         """Credit that is not used now."""
         return self._lending.free
 
+    @property
+    def full(self) -> str | None:
+        """Why no new message is taken now: there is no room on the disk. None while there is."""
+        return self._writer.space.full if self._open else None
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self._lending.parked
@@ -237,8 +250,13 @@ class EmbeddedQueue:
         anew = self._ticks * self._poll >= RECOUNT
         if not self._looking:
             self._looking, self._ticks = True, 0 if anew else self._ticks
-            self._writer.post(lambda store: store.counts() if store.changed() or anew else None, self._looked)
+            self._writer.post(partial(self._news, anew=anew), self._looked)
         self._lending.fill()
+
+    def _news(self, store: Store, anew: bool) -> Counts | None:
+        """Runs in the thread that writes."""
+        self._writer.space.tend(store)
+        return store.counts() if store.changed() or anew else None
 
     def _looked(self, counts: Counts | None, error: Exception | None) -> None:
         self._looking = False

@@ -210,6 +210,11 @@ class RabbitQueue:
     def _room(self) -> int:
         return self.free - self.parked_queues.fetching if self.lending.observer is not None else 0
 
+    @property
+    def full(self) -> str | None:
+        """Why no new message is taken now: the broker is out of memory or disk. None while it is not."""
+        return self.broker.why if self.broker.blocked else None
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self.parked_queues.counts

@@ -239,6 +239,25 @@ class Store:
         """Do one statement, in a transaction of its own; returns how many rows it changed."""
         return self._db.execute(sql, parameters).rowcount
 
+    def fold(self, keep: bool = False) -> None:
+        """Fold the write-ahead log into the file, as far as nobody reads it just now.
+
+        Args:
+            keep: its room, to write it from the beginning again; else that is given back to the disk.
+
+        Raises:
+            sqlite3.Error: there is no room in the file for it.
+        """
+        self._db.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._one(f"PRAGMA wal_checkpoint({'RESTART' if keep else 'TRUNCATE'})")
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+
+    def shrink(self, pages: int) -> None:
+        """Give up to so many free pages back to the disk. Raises `sqlite3.Error`."""
+        self._db.executescript(f"PRAGMA incremental_vacuum({pages})")  # `execute` would give one page back, and stop
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """What is read inside is of one moment."""
@@ -274,6 +293,7 @@ class Store:
     def _prepare(self, writes: bool) -> None:
         self._db.execute("PRAGMA cache_size = -8000" if writes else "PRAGMA cache_size = -2000")  # KiB
         if writes:
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: it can shrink again, see `shrink`
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB

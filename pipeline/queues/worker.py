@@ -8,6 +8,7 @@ sessions and credit for the writer, one request at a time for a reader. Answers 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -18,11 +19,15 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Lease
-from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry
+from pipeline.queues.contract import Confirmed, Park, QueueFull, QueueUnavailable, Retry
+from pipeline.queues.space import Say, Space
 from pipeline.queues.store import LATEST, Store, Work
 
 GROUP = 256  # operations in a transaction
 GROUP_BYTES = 8 * 2**20  # of bodies in a transaction, and one more message
+
+# There is no room on the disk; the second is said where the index of the write-ahead log cannot grow.
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
 # What fails for one operation of a group fails for all.
 _COMMON = {
@@ -136,11 +141,32 @@ class Worker:
 
 
 class Writer(Worker):
-    """The thread that changes the file: everything that waits goes into one transaction."""
+    """The thread that changes the file: everything that waits goes into one transaction.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, report: Callable[[list[Operation]], None]) -> None:
+    New messages go in while `space` has room for them; what is settled goes in as long as there is any.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, report: Callable[[list[Operation]], None], path: Path, say: Say
+    ) -> None:
         super().__init__("queue-writer", loop)
         self._report = report
+        self._path = path
+        self.space = Space(path, lambda text: self._tell(say, text))
+
+    async def open(self) -> None:
+        """Open the file, on a full disk too. Raises `QueueUnavailable`."""
+        try:
+            await self.start(self._path, writes=True)
+        except QueueUnavailable:
+            if not self.space.give():
+                raise
+            await self.start(self._path, writes=True)
+        await self.run(self.space.tend)
+
+    def _tell(self, say: Say, text: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(say, text)
 
     def submit(self, operation: Operation) -> None:
         """Have it done, durably; `report` gets it back, answered, on the loop."""
@@ -176,23 +202,44 @@ class Writer(Worker):
         return group, following
 
     def _commit(self, group: list[Operation]) -> None:
-        assert self._store is not None
+        group = [operation for operation in group if self._admitted(operation)]
         work = Work()
         try:
             for operation in group:
                 operation.first = work.added
                 operation.describe(work)
-            first = self._store.write(work)
+            first = self._write(work, owed=all(operation.ends is not None for operation in group))
         except Exception as error:
             self._fail(group, error)
         else:
             for operation in group:
                 operation.first += first
 
+    def _admitted(self, operation: Operation) -> bool:
+        if operation.ends is not None or self.space.take(_size(operation)):
+            return True
+        operation.error = QueueFull(self.space.full or f"{self._path}: there is no room for a message of this size")
+        return False
+
+    def _write(self, work: Work, owed: bool) -> int:
+        """`owed`: all of it settles something, which is what the reserve is for."""
+        assert self._store is not None
+        while True:
+            try:
+                return self._store.write(work)
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    raise
+                self.space.failed()
+                if not owed or not self.space.give():
+                    raise
+                with contextlib.suppress(sqlite3.Error):
+                    self._store.fold(keep=True)
+
     def _fail(self, group: list[Operation], error: Exception) -> None:
         """Nothing of the group is done. Where it may be the fault of one operation, the others get another try."""
         assert self._store is not None
-        common = isinstance(error, sqlite3.Error) and _primary(error) in _COMMON
+        common = isinstance(error, sqlite3.Error) and not _is_full(error) and _primary(error) in _COMMON
         if common or len(group) == 1:
             for operation in group:
                 operation.error = _unavailable(self._store, error)
@@ -214,5 +261,9 @@ def _primary(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) in _FULL
+
+
 def _unavailable(store: Store, error: Exception) -> QueueUnavailable:
-    return QueueUnavailable(f"{store.path}: {error}")
+    return (QueueFull if _is_full(error) else QueueUnavailable)(f"{store.path}: {error}")

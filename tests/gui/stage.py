@@ -49,7 +49,7 @@ class Stage:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
-        self.queue = SimpleNamespace(figures=lambda: None, parked=dict)
+        self.queue = SimpleNamespace(figures=lambda: None, parked=dict, full=None)
         self.rules = RuleStore("", Path(settings.data_dir))
         gauges = {
             "attempting": lambda: 3,

@@ -17,10 +17,11 @@ from operators.outcome import Next, Outcome
 from pipeline.telemetry import FIGURES, Telemetry
 
 
-def client(figures: Any = lambda: None) -> tuple[TestClient, Telemetry]:
+def client(figures: Any = lambda: None, full: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
-    app.include_router(routes(SimpleNamespace(telemetry=telemetry, queue=SimpleNamespace(figures=figures))))  # type: ignore[arg-type]
+    queue = SimpleNamespace(figures=figures, full=full)
+    app.include_router(routes(SimpleNamespace(telemetry=telemetry, queue=queue)))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 
 
@@ -47,6 +48,12 @@ def test_it_is_ready_while_the_queue_answers() -> None:
     answer = client(broken)[0].get("/readyz")
     assert answer.status_code == 503
     assert answer.text == "the queue does not answer\n"
+
+
+def test_it_is_not_ready_while_there_is_no_room_for_mail() -> None:
+    """A balancer sends it elsewhere; where the disk is, nobody is told without a login."""
+    answer = client(full="the disk of /srv/mail is full")[0].get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "the disk is full: no new mail is taken\n")
 
 
 def test_prometheus_reads_every_figure() -> None:

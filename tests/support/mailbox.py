@@ -17,6 +17,7 @@ class _Session(asyncio.Protocol):
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox, self.buffer, self.data = mailbox, bytearray(), False
+        self.put_off = False  # the transaction's recipient
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -56,6 +57,12 @@ class _Session(asyncio.Protocol):
     def _command(self, line: bytes) -> None:
         if line.startswith(b"EHLO"):
             self.say(b"250-mailbox.example\r\n250-8BITMIME\r\n250 PIPELINING")
+        elif line.startswith(b"RCPT") and self.mailbox.defers:
+            self.put_off = True
+            self.mailbox.deferred += 1
+            self.say(b"451 4.7.1 Later")
+        elif line.startswith(b"DATA") and self.put_off:
+            self.say(b"554 5.5.1 No valid recipients")
         elif line.startswith(b"DATA"):
             self.data = True
             self.say(b"354 Go ahead")
@@ -63,6 +70,7 @@ class _Session(asyncio.Protocol):
             self.say(b"221 2.0.0 Bye")
             self.transport.close()
         else:
+            self.put_off = self.put_off and not line.startswith((b"MAIL", b"RSET"))
             self.say(b"250 2.1.0 Ok")
 
 
@@ -75,6 +83,7 @@ class Mailbox:
         moments: when each was accepted, monotonic seconds.
         peers: connections from each address.
         open, most_open: connections now, and at most.
+        defers: while it is set, no recipient is taken; `deferred` counts them.
     """
 
     def __init__(self, host: str = "127.0.0.1", *, keep: bool = False) -> None:
@@ -83,7 +92,8 @@ class Mailbox:
         self.messages: list[bytes] = []
         self.moments: list[float] = []
         self.peers: collections.Counter[str] = collections.Counter()
-        self.total = self.open = self.most_open = 0
+        self.total = self.open = self.most_open = self.deferred = 0
+        self.defers = False
         self._loop = Loop()
 
     def __enter__(self) -> Mailbox:

@@ -4,11 +4,16 @@ numbers of all that was answered 250."""
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import itertools
 from collections.abc import Callable
 
 Domain = Callable[[int], str]
+
+
+class Refused(OSError):
+    """A negative answer; the connection is given up."""
 
 
 class Source:
@@ -17,6 +22,7 @@ class Source:
     Attributes:
         confirmed: the numbers whose final dot was answered 250.
         offered: messages that were begun; one that is cut off is not offered again.
+        refusals: the negative answers.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class Source:
         self.port, self.total, self.sessions, self.domain = port, total, sessions, domain
         self.confirmed: set[int] = set()
         self.offered = 0
+        self.refusals: collections.Counter[str] = collections.Counter()
         self._numbers = itertools.count(first)
         self._body = (b"x" * 76 + b"\r\n") * (size // 78)
 
@@ -42,7 +49,9 @@ class Source:
         while self.offered < self.total:
             try:
                 await self._converse()
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if isinstance(error, Refused):
+                    self.refusals[str(error)] += 1
                 await asyncio.sleep(0.05)
 
     async def _converse(self) -> None:
@@ -70,5 +79,5 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
         line = await reader.readuntil(b"\r\n")
         if line[3:4] != b"-":
             if line[:1] in b"45":
-                raise OSError(line.decode())
+                raise Refused(line.decode().rstrip())
             return line

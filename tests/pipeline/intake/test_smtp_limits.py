@@ -108,6 +108,8 @@ async def test_the_largest_message_fits(house: House) -> None:
 class Slow:
     """A queue that answers when it is told to."""
 
+    full = None
+
     def publish(self, messages, confirmed, delay=0.0) -> None:
         self.confirmed = confirmed
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues import lending
+from pipeline.queues import lending, space
 from pipeline.queues.browse import Filter
-from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
+from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
 from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
 
@@ -170,8 +170,11 @@ async def test_only_one_process_consumes(tmp_path: Path, clock: Clock) -> None:
 # Failures
 
 
-async def test_a_full_disk_refuses_what_needs_room_and_nothing_else(tmp_path: Path, clock: Clock) -> None:
+async def test_a_full_disk_refuses_what_needs_room_and_nothing_else(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Publishing fails whole and unstored, settling goes on, and when there is room again, so does publishing."""
+    monkeypatch.setattr(space, "CALM", 0.0)
     async with opened(tmp_path / "q", clock) as desk:
         queue = embedded(desk)
         await desk.publish(*[bytes(20_000)] * 10)
@@ -181,11 +184,12 @@ async def test_a_full_disk_refuses_what_needs_room_and_nothing_else(tmp_path: Pa
         await queue._writer.run(lambda store: store._one(f"PRAGMA max_page_count = {pages}"))
         calls = [desk.publish(bytes(20_000), bytes(20_000)) for _ in range(20)]
         results = await asyncio.gather(*calls, desk.settle(leases[0]), return_exceptions=True)
-        assert {type(result) for result in results[:10]} == {QueueUnavailable}
+        assert {type(result) for result in results[:10]} == {QueueFull}
         assert "full" in str(results[0])
         assert results[-1] is None
         for lease in leases[1:]:
             await desk.settle(lease)
+        await until(lambda: desk.queue.full is None)
         await desk.publish(bytes(20_000), b"fits")
         await until(lambda: desk.leases[-1].body == b"fits")
 
