@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from operators.delivery import Target
+from operators.hold import parked_queue
 from operators.lanes import Lane
 from operators.limits import Limits
 from pipeline.history import History, LaneAnswer, LaneEvent, Past
@@ -49,6 +50,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     """What the lane waits for. `kind`: pause, flood, dns, or lane. `until`: epoch seconds, None where nobody knows.
 
     `all` is false where it holds only some of the lane's mail: a tag's, a domain's, or that for some of its hosts.
+    `held`: messages that a pause holds, of this lane and of the others that it is for: they have one parked queue.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     rule: int | None = None
     all: bool = True
+    held: int = 0
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +102,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane, explained. Times are epoch seconds; `next_send` None: see `next_why`."""
+    """A lane, explained. Times are epoch seconds; `next_send` None: see `next_why`; `held`: by its pauses."""
 
     lane: str
     ip: str
@@ -113,6 +116,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     window: int | None
     parked: int
+    held: int
     connections: dict[str, int]
     limits: list[AppliedLimit]
     flood: FloodInForce | None
@@ -190,6 +194,7 @@ class Explainer:
             in_flight=brief.in_flight,
             window=lane.window if lane else None,
             parked=brief.parked,
+            held=sum(obstacle.held for obstacle in obstacles),
             connections={"open": brief.open, "idle": brief.idle},
             limits=limits,
             flood=self.flood(name),
@@ -251,7 +256,7 @@ class Explainer:
         if not pauses or name.startswith("?/"):
             return
         ip, domains = name.partition("/")[0], {lookup_name(domain) for domain in self.domains(name)}
-        addresses = {target.address for target in self._targets(name)}
+        addresses, parked = {target.address for target in self._targets(name)}, self._machine.queue.parked()
         for pause in pauses:
             if pause.ended(now) or pause.ip not in (None, ip):
                 continue
@@ -260,7 +265,8 @@ class Explainer:
                 continue
             until = pause.until.timestamp() if pause.until else None
             why = f"paused: {pause.reason or 'by hand'}" + (f", tag {pause.tag!r} only" if pause.tag else "")
-            yield Obstacle(kind="pause", why=why, until=until, rule=pause.id, all=held and pause.tag is None)
+            waits, every = parked.get(parked_queue(pause), 0), held and pause.tag is None
+            yield Obstacle(kind="pause", why=why, until=until, rule=pause.id, all=every, held=waits)
 
     def _state(self, name: str, obstacles: Sequence[Obstacle]) -> str:
         kinds = {obstacle.kind for obstacle in obstacles if obstacle.all}

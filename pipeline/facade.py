@@ -29,6 +29,7 @@ from pipeline.queues.contract import Figures
 from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.monitor import Monitor
+from pipeline.recorder import Recorder
 from pipeline.single import Shown, show
 from pipeline.submit import Submission
 from pipeline.telemetry import Answer, Dimension
@@ -110,6 +111,7 @@ class Facade:
         self.redirected: collections.Counter[int] = collections.Counter()
         self._domains: tuple[float, list[DomainRow]] = (0.0, [])
         self._working = asyncio.Lock()
+        self.recorder = Recorder(machine.rules)
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
             machine.events.subscribe(self._count_redirect),
@@ -316,8 +318,11 @@ class Facade:
 
     def end_flood(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none."""
-        if not self.machine.floods.end(lane):
+        flood = self.explainer.flood(lane)
+        if flood is None or not self.machine.floods.end(lane):
             return False
+        facts = {"lane": lane, "pattern": flood.pattern, "answer": flood.answer, "state": flood.state}
+        self.recorder.soon(who, "end", "floods", flood.id, facts)
         self._tell("flood-ended", f"{who.name} has ended the flood on {lane}", lane, who)
         self.machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
         return True
@@ -337,12 +342,14 @@ class Facade:
         """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
         done = bool(await self.bulk.queue.change(action, [id]))
         if done:
+            self.recorder.soon(who, action, "messages", 0, {"message": id})
             self._tell(f"message-{action}", f"{who.name}: {action} message {id}", "", who)
         return done
 
     def begin(self, action: Action, selection: Selection, who: Who) -> Job:
         """Retry, release or delete all messages of a selection; the job tells how far it is. Raises `Busy`."""
         job = self.bulk.begin(action, selection)
+        self.recorder.at_end(who, "messages", job, msgspec.to_builtins(selection), self.bulk.finished)
         self._tell(f"bulk-{action}", f"{who.name}: {action} messages, job {job.id}", selection.lane, who)
         return job
 
@@ -355,7 +362,9 @@ class Facade:
         self.machine.lanes.go_on(lane)
         ip, _, group = lane.partition("/")
         domains = tuple(explained.domains if explained else ()) or (group,)
-        return self.bulk.begin("retry", Selection(state="waiting", domain=domains, ip="" if ip == "?" else ip))
+        job = self.bulk.begin("retry", Selection(state="waiting", domain=domains, ip="" if ip == "?" else ip))
+        self.recorder.at_end(who, "lanes", job, {"lane": lane}, self.bulk.finished)
+        return job
 
     def _tell(self, kind: str, text: str, lane: str, who: Who) -> None:
         fields = {"lane": lane, "who": who.name, "origin": who.origin}

@@ -246,7 +246,7 @@ def _limit(limit: AppliedLimit) -> dict[str, Any]:
     endless = limit.value == 0 and limit.field != "connection_idle"
     value = "no limit" if endless else f"{limit.value:,g} {unit}" if number else str(limit.value)
     source = limit.source
-    link = f"{KINDS[source.kind]}#{source.id}" if source.kind in KINDS else ""
+    link = f"{KINDS[source.kind]}?rule={source.id}" if source.kind in KINDS else ""
     names = {"throttles": f"rule {source.name}", "floods": f"flood pattern {source.name}", "configuration": source.name}
     return {
         "field": limit.field,

@@ -95,6 +95,11 @@ class LiveTable(Element, component=f"{SCRIPTS}/live_table.js"):
         """The rows shown are not replaced after all."""
         self.run_method("patch", {})
 
+    def on_hold(self, act: Callable[[bool], object]) -> None:
+        """Told when a mouse comes to the rows, and leaves them."""
+        self._props["holds"] = True
+        self.on("hold", lambda event: act(event.args is True))
+
     def on_sort(self, act: Callable[[str], object]) -> None:
         """Told the column whose heading was clicked."""
         self.on("sort", lambda event: act(str(event.args)))

@@ -203,13 +203,25 @@ class RulePage:
             self._look(sort="", down=False)
 
     def _open(self) -> None:
-        """The address may ask for the form: of one rule, or of a new one with these fields."""
+        """The address may ask for the form, of one rule or of a new one with these fields; or to be shown one rule."""
         query = self.view.query
+        if (number := query.get("rule", "")).isdecimal() and len(number) < 19:
+            self._point_at(int(number))
         if "add" in query:
             names = {field.name for field in fields(self.kind) if not (field.read_only or field.write_only)}
             self.form.begin({**self.initial, **{name: query[name][:300] for name in names if name in query}})
         elif (number := query.get("edit", "")).isdigit() and (rule := self.store.snapshot.rule(self.kind, int(number))):
             self.form.begin(rule.shown(), rule.id)
+
+    def _point_at(self, id_: int) -> None:
+        """Show the page that has this rule, and mark it there."""
+        ids = [rule.id for rule in self.matching()]
+        if id_ in ids:
+            self._listing.page = ids.index(id_) // PAGE + 1
+            self.refresh()
+            self.table.show("marked", id_)
+        else:
+            self.notes.say("The rule that the link meant is gone.", level="bad")
 
     def _export(self, form: str) -> None:
         rules = [self.facade.shown(rule) for rule in self.matching()]

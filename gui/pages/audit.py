@@ -15,7 +15,7 @@ from settings.rules import KINDS, Record, Unavailable
 
 MOST = 5000  # records that are looked at
 LOOK = 5.0  # seconds between looks into the database, while nothing is asked for
-ACTIONS = ("create", "update", "delete", "end")
+ACTIONS = ("create", "update", "delete", "end", "retry", "release")
 COLUMNS = (
     Column("time", "When", "clock", sortable=True, width="130px"),
     Column(
@@ -29,15 +29,19 @@ COLUMNS = (
     ),
     Column("origin", "From", "text", "The address it came from.", True, "13%"),
     Column("action", "Did", "state", sortable=True, width="110px"),
-    Column("kind", "Rule", "text", sortable=True, width="15%"),
-    Column("what", "What", "text", "What the rule is for, or what changed in it."),
+    Column("kind", "To", "text", "The rules; lanes and messages, where no rule was changed.", True, "15%"),
+    Column("what", "What", "text", "What it is for, or what changed in it."),
 )
 FIELDS = (
     Field("search", "Search", "search", "Who, from where, or what"),
-    Field("kind", "Rules", "choice", options=(("", "All"), *((kind, kind) for kind in KINDS))),
+    Field("kind", "Rules", "choice", options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages")))),
     Field("action", "Action", "choice", options=(("", "Any"), *((action, action) for action in ACTIONS))),
 )
-EMPTY = Empty("Nothing was changed yet", "Every change of a rule stands here, with what it was before and after.")
+EMPTY = Empty(
+    "Nothing was changed yet",
+    "Every change of a rule stands here, with what it was before and after; so do retries, ended floods, and what was "
+    "done to messages.",
+)
 
 
 class Audit:
@@ -76,7 +80,7 @@ class Audit:
                     ("When", f"{record.time.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
                     ("Who", record.who),
                     ("From", record.origin or "inside"),
-                    ("Rule", f"{record.kind} {record.rule}"),
+                    ("To", f"{record.kind} {record.rule or ''}"),
                 ],
             )
         ]

@@ -33,6 +33,7 @@ from pipeline.log.schema import Record
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart
 COUNT = 10  # ticks between counts, while following
+MOST_HELD = 1000  # records that wait while somebody looks at a row; the oldest of more are found on the next page
 KEPT = 600.0  # seconds that an export is there to be fetched
 RANGES = {"15m": 900, "1h": 3600, "24h": 86_400, "7d": 604_800}
 KINDS = ("csv", "json", "parquet")
@@ -105,9 +106,11 @@ class Logs:
         self._after: Position | None = None
         self._follower: Follower | None = None
         self._ticks = 0
+        self._pointed = self._open = self._paused = False  # rows must not move under a pointer, nor while one is read
+        self._held: list[Record] = []  # what has come meanwhile
         self._build()
         self._notes = Notes()
-        self._drawer = DetailDrawer(self._say)
+        self._drawer = DetailDrawer(self._shut)
         self._refresh = Latest(self._show, FAILURES, self._failed)
         self._count = Latest(self._show_counts, FAILURES, lambda why: None)
         self._poll = Latest(self._follow, FAILURES, self._failed)
@@ -148,6 +151,7 @@ class Logs:
         table.classes("card table-card")
         table.on_page(self._paged)
         table.on_open(self._opened)
+        table.on_hold(self._hold)
         return table
 
     # -- what is asked ------------------------------------------------------------------------------------------------
@@ -218,6 +222,7 @@ class Logs:
         self._follower, self._after = follower, page.after
         self._rows.clear()
         self._records.clear()
+        self._held.clear()
         for record in reversed(page.records):
             self._put(record)
         self._draw(page.warnings)
@@ -236,7 +241,7 @@ class Logs:
         pager["note"] = "; ".join(shown(line, 200) for line in warnings) or (
             "newest first, live" * (number == 1 and self._following)
         )
-        self._table.show(list(self._rows), pager=pager, empty=msgspec.to_builtins(EMPTY))
+        self._table.show(list(self._rows), pager=pager, empty=msgspec.to_builtins(EMPTY), hint="")
 
     def _failed(self, why: str) -> None:
         self._table.show([], empty={"title": "This cannot be answered", "text": shown(why)}, pager={})
@@ -254,10 +259,30 @@ class Logs:
         if follower is None:
             return
         new = await asyncio.to_thread(follower.poll)
-        if follower is self._follower and new:
-            for record in new[-SIZE:]:
-                self._put(record)
-            self._draw()
+        if follower is not self._follower:
+            return
+        self._held = [*self._held, *new][-MOST_HELD:]
+        if self._pointed or self._open:
+            self._paused = True
+            self._table.show(list(self._rows), hint=f"Paused while you look: {_new(len(self._held))}")
+        elif self._held or self._paused:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held, self._paused = self._held, [], False
+        for record in held[-SIZE:]:
+            self._put(record)
+        self._draw()
+
+    def _hold(self, on: bool) -> None:
+        self._pointed = on
+        self._poll.idly()
+
+    def _shut(self) -> None:
+        """The drawer was closed."""
+        self._open = False
+        self._say()
+        self._poll.idly()
 
     async def _show_counts(self) -> None:
         filters = self._filters()
@@ -282,6 +307,7 @@ class Logs:
         if record.message_id:
             background_tasks.create(self._tell(record.message_id))
         else:
+            self._open = True
             self._drawer.show(record.recipient or "", [all_of(record)])
 
     async def _tell(self, message_id: str) -> None:
@@ -293,7 +319,7 @@ class Logs:
         if not story.records:
             self._notes.say("The log knows nothing of this message any more.", level="bad")
             return
-        last = story.records[-1]
+        self._open, last = True, story.records[-1]
         sections = [steps("Its story, oldest first", [step(record) for record in story.records]), all_of(last)]
         self._drawer.show(last.recipient or "", sections, under=f"{message_id} · from {last.envelope or '<>'}")
 
@@ -311,6 +337,10 @@ class Logs:
             return
         with self._client:
             ui.download.file(folder / name, name)
+
+
+def _new(count: int) -> str:
+    return f"{MOST_HELD:,} and more new" if count >= MOST_HELD else f"{count:,} new"
 
 
 PAGE = Page(path="/logs", title="Log files", section="Monitor", icon=drawing.LINES, key="l", build=Logs)

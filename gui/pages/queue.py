@@ -18,18 +18,17 @@ from gui.components.gauge_strip import GaugeStrip
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.message_drawer import MessageDrawer
+from gui.components.message_table import MessageTable, last_answer
 from gui.components.notes import Notes
 from gui.components.progress import Progress
 from gui.view import Page, View
-from pipeline.bulk import MOST, Bulk, Busy, Job, Selection, state_of
+from pipeline.bulk import MOST, Bulk, Busy, Job, Selection
 from pipeline.explain import Brief
 from pipeline.facade import WORST, Unbrowsable
-from pipeline.queues.browse import Listed, Place
+from pipeline.queues.browse import Listed
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.edit import Action
 
-SIZE = 50  # messages a page
-STEP, STEPS = 500, 20  # messages looked at once, and how often, for a page of a filter that few pass
 LANES = 6  # rows in each table above
 SOONEST = 1000  # waiting messages that are looked at
 LOOK = 5.0  # seconds between looks into the queue for these tables
@@ -64,19 +63,6 @@ RETRY_COLUMNS = (
     Column("due", "Next", "in", "When the first of them goes.", width="78px"),
     Column("last", "Why", "answer", "The last answer to the first of them."),
 )
-COLUMNS = (
-    Column("recipient", "Recipient", "open", width="26%", main=True),
-    Column("envelope", "Sender", "text", width="17%"),
-    Column("state", "State", "state", width="96px"),
-    Column("queued", "Queued", "time", "When it came into the queue.", width="96px"),
-    Column("due", "Goes", "in", "When it is tried again.", width="84px"),
-    Column("attempts", "Attempts", "number", "Attempts behind it.", width="84px"),
-    Column("size", "Size", "size", "Of its JSON.", width="84px"),
-    Column("last", "Last answer", "answer"),
-)
-EMPTY = Empty(
-    "Nothing waits", "Messages stand here while they wait, are parked, or are retried. Send one with:", "mailrace send"
-)
 RETRIES_EMPTY = Empty("Nothing is retried", "A destination appears here when it has deferred mail, which then waits.")
 LANES_EMPTY = Empty(
     "No lane holds mail", "A lane appears while mail of one MTA IP to one destination is in memory or parked."
@@ -95,9 +81,6 @@ class Queue:
         self._client = ui.context.client
         self._facade, self._who = view.facade, view.who
         self._filters = kept(FIELDS, view.query)
-        self._places: list[Place] = [(0, 0)]  # where each page that was shown begins
-        self._after: Place | None = None
-        self._ticked: list[str] = []
         self._looked, self._oldest, self._waiting = 0.0, dict[str, float](), list[Listed]()
         self._job: Job | None = None
         self._gauges = GaugeStrip(GAUGES)
@@ -106,35 +89,29 @@ class Queue:
             self._retries = LiveTable(RETRY_COLUMNS, "Retries", RETRIES_EMPTY)
             for table in (self._lanes, self._retries):
                 table.classes("card table-card")
-        self._build_messages()
+        self._build_messages(view)
         self._box, self._notes = DialogBox(), Notes()
         self._drawer = MessageDrawer(view, self._box, self._notes, self._opened)
         expected = (QueueUnavailable, Unbrowsable)
         self._refresh_figures = Latest(self._show_figures, expected)
-        self._refresh = Latest(self._show, expected, self._failed)
-        self._ticks = 0
         self._refresh_figures()
-        self._refresh()
         view.live.each(self._refresh_figures.idly)
-        view.live.each(self._tick)
         view.live.each(self._show_job)
         message = view.query.get("message", "")
         if message.isdecimal() and len(message) < 19:
             self._drawer.open(int(message))
 
-    def _build_messages(self) -> None:
+    def _build_messages(self, view: View) -> None:
         with ui.element("div").classes("toolbar"):
             self._bar = FilterBar(FIELDS, self._filters, self._filtered, "Filter messages")
             with ui.element("div").classes("toolbar-keys"):
                 for action, (label, _, _) in ACTIONS.items():
                     button = drawing.text("button", f"{label}…", "small" + (" danger" if action == "delete" else ""))
                     button.props(f"type=button data-bulk={action}").on("click", lambda _, a=action: self._bulk(a))
+                export = drawing.text("button", "↓ CSV", "small")
+                export.props('type=button data-export=csv aria-label="Export as CSV"').on("click", self._export)
         self._progress = Progress()
-        self._table = LiveTable(COLUMNS, "Messages", EMPTY, selectable=True, opens=True)
-        self._table.classes("card table-card")
-        self._table.on_page(self._paged)
-        self._table.on_open(lambda key: self._drawer.open(int(key)))
-        self._table.on_select(self._select)
+        self._messages = MessageTable(view, self._chosen, lambda id: self._drawer.open(id), self._say)
 
     # -- figures and lanes ------------------------------------------------------------------------------------------
 
@@ -180,89 +157,57 @@ class Queue:
             containing=filters.get("containing", ""),
         )
 
-    async def _show(self) -> None:
-        page, self._after = await self._collect(self._selection(), self._places[-1])
-        number = len(self._places)
-        text = f"Page {number}: {len(page)} messages" if number > 1 or self._after else f"{len(page)} messages"
-        note = "More may follow: a page looks at a part of the queue." if self._after and len(page) < SIZE else ""
-        nothing = Empty("No message passes these filters", "Clear them to see all that waits.")
-        self._table.show(
-            [_row(message) for message in page],
-            pager={"text": text, "note": note, "back": number > 1, "on": self._after is not None},
-            empty=msgspec.to_builtins(nothing if self._filters else EMPTY),
-        )
+    def _chosen(self) -> tuple[Selection, bool]:
+        return self._selection(), bool(self._filters)
 
-    async def _collect(self, selection: Selection, after: Place | None) -> tuple[list[Listed], Place | None]:
-        """A page, whole where there are enough messages near enough, and where the next one begins."""
-        found: list[Listed] = []
-        for _ in range(STEPS if self._filters else 1):
-            page, after = await self._facade.bulk.page(selection, after or (0, 0), STEP if self._filters else SIZE)
-            found += page
-            if len(found) > SIZE:
-                last = found[SIZE - 1]
-                return found[:SIZE], (last.due, last.id)
-            if after is None:
-                break
-        return found, after
-
-    def _tick(self) -> None:
-        """What takes a search is looked for again now and then only."""
-        self._ticks += 1
-        if not self._filters or self._ticks % round(LOOK) == 0:
-            self._refresh.idly()
-
-    def _failed(self, why: str) -> None:
-        self._table.show([], empty={"title": "Messages cannot be listed", "text": why}, pager={})
+    async def _export(self) -> None:
+        self._notes.say("The messages are being listed…")
+        try:
+            await self._messages.export()
+        except (QueueUnavailable, Unbrowsable) as error:
+            self._notes.say(str(error), level="bad")
 
     def _filtered(self, filters: dict[str, str]) -> None:
-        self._filters, self._places = filters, [(0, 0)]
+        self._filters = filters
         self._say()
-        self._refresh()
-
-    def _paged(self, step: int) -> None:
-        if step > 0 and self._after is not None:
-            self._places.append(self._after)
-        elif step < 0 and len(self._places) > 1:
-            self._places.pop()
-        self._refresh()
+        self._messages.restart()
 
     def _say(self, message: str = "") -> None:
         with self._client:
-            ui.navigate.history.replace(address("/queue", {**self._filters, "message": message}))
+            ui.navigate.history.replace(
+                address("/queue", {**self._filters, **self._messages.address, "message": message})
+            )
 
     def _opened(self, id: int | None) -> None:
         self._say(str(id) if id is not None else "")
-        self._refresh()
-
-    def _select(self, keys: list[str]) -> None:
-        self._ticked = keys
+        self._messages.again()
 
     # -- in bulk ----------------------------------------------------------------------------------------------------
 
     async def _bulk(self, action: Action) -> None:
         try:
-            await (self._change_ticked(action) if self._ticked else self._change_all(action))
+            await (self._change_ticked(action) if self._messages.ticked else self._change_all(action))
         except (QueueUnavailable, Unbrowsable, Busy) as error:
             self._notes.say(str(error), level="bad")
 
     async def _change_ticked(self, action: Action) -> None:
-        label, question, done = ACTIONS[action]
-        ids = [int(key) for key in self._ticked]
+        label, question, _ = ACTIONS[action]
+        ids = self._messages.ticked
         title = f"{label} {_messages(len(ids))}?"
         if not await self._box.confirm(title, [f"Each of them {question}."], label, danger=action == "delete"):
             return
         changed = 0
         for id in ids:
             changed += await self._facade.change(action, id, self._who)
-        self._notes.say(f"{_messages(changed)} of {len(ids):,} {done}.")
-        self._refresh()
+        self._notes.say(f"{_messages(changed)} of {len(ids):,} {_done(action, changed)}.")
+        self._messages.again()
 
     async def _change_all(self, action: Action) -> None:
         label, question, _ = ACTIONS[action]
         selection = self._meant(action)
-        self._table.wait()
+        self._messages.table.wait()
         count = await self._facade.bulk.count(selection)
-        self._table.show_again()
+        self._messages.table.show_again()
         if not count:
             self._notes.say(f"Nothing that passes these filters could be {_past(action)}.")
             return
@@ -284,10 +229,10 @@ class Queue:
         self._progress.show("job", _progress(job))
         if job.ended is not None:
             self._job = None
-            done = f"{_messages(job.changed)} {ACTIONS[job.action][2]}."
+            done = f"{_messages(job.changed)} {_done(job.action, job.changed)}."
             self._notes.say(job.error or done, level="bad" if job.error else "good")
             self._progress.show("job", None)
-            self._refresh()
+            self._messages.again()
 
 
 def _gauges(figures: Figures, first: Listed | None) -> dict[str, Any]:
@@ -306,7 +251,7 @@ def _gauges(figures: Figures, first: Listed | None) -> dict[str, Any]:
     if first is not None:
         values["next"] = {"at": first.due}
         values["next_under"] = (
-            f"{shown(first.recipient, 80)}: {_answer(first.last)['text'][:160]}" if first.last else ""
+            f"{shown(first.recipient, 80)}: {last_answer(first.last)['text'][:160]}" if first.last else ""
         )
     return values
 
@@ -344,31 +289,12 @@ def _retry(ip: str, domain: str, messages: Sequence[Listed]) -> dict[str, Any]:
         "from": {"text": f"{shown(ip, 60)} → {shown(domain, 255)}" if ip else shown(domain, 255), "href": link},
         "count": len(messages),
         "due": messages[0].due,
-        "last": _answer(messages[0].last) if messages[0].last else None,
+        "last": last_answer(messages[0].last) if messages[0].last else None,
     }
 
 
 def _of(count: int, total: int, what: str) -> dict[str, Any]:
     return {"text": f"{count} of {total:,} {what}"} if total > count else {}
-
-
-def _row(message: Listed) -> dict[str, Any]:
-    return {
-        "key": str(message.id),
-        "recipient": shown(message.recipient, 320) or "(unreadable)",
-        "envelope": shown(message.envelope, 320) or "<>",
-        "state": state_of(message),
-        "queued": message.queued,
-        "due": message.due or None,
-        "attempts": message.attempts,
-        "size": message.size,
-        "last": _answer(message.last) if message.last else None,
-    }
-
-
-def _answer(last: Mapping[str, Any]) -> dict[str, Any]:
-    text = " ".join(str(last[name]) for name in ("status", "description") if last.get(name))
-    return {"code": shown(last.get("code") or last.get("result") or "", 20), "text": shown(text)}
 
 
 def _progress(job: Job) -> dict[str, Any]:
@@ -386,6 +312,11 @@ def _said(filters: Mapping[str, str]) -> list[str]:
 
 def _past(action: Action) -> str:
     return {"retry": "retried: it does not wait", "release": "released: it is not parked", "delete": "deleted"}[action]
+
+
+def _done(action: Action, count: int) -> str:
+    words = ACTIONS[action][2]
+    return words.replace("are ", "is ").replace("go ", "goes ") if count == 1 else words
 
 
 def _messages(count: int) -> str:

@@ -15,6 +15,7 @@ from gui.view import Page, View
 from operators.lanes import Lane
 from settings.limits import Limits
 from settings.rules import Rule, Throttle
+from settings.rules.fields import lookup_name
 
 MOST = 6  # lanes that the form names
 FRESH = 5.0  # seconds that is taken for true which domains share servers
@@ -62,6 +63,19 @@ class Throttling(RulePage):
 
     def consequence(self, rule: Rule) -> str:
         return "From the next message the less specific limits decide, at last the configuration's."
+
+    def _open(self) -> None:
+        """What limits a lane is one link: its rule, the one for its domain from all MTA IPs, or a new one for it."""
+        query = self.view.query
+        ip, domain = query.get("ip", "")[:45], lookup_name(query.get("domain", "")[:255])
+        if not domain or "add" in query:
+            super()._open()
+            return
+        rules = {(rule.ip, rule.domain): rule for rule in self.store.snapshot.throttles}
+        if rule := rules.get((ip, domain)) or rules.get((None, domain)):
+            self.form.begin(rule.shown(), rule.id)
+        else:
+            self.form.begin({"ip": ip, "domain": domain})
 
     def refresh(self) -> None:
         self._lanes = _Lanes(self.machine.lanes.all())

@@ -1,5 +1,7 @@
 """The audit: who changed which rule, when, from where, before and after. Never with a private key.
 
+What is done besides rules has a record too: of `kind` floods (one in force was ended), lanes or messages.
+
 Bound: the newest KEPT records stay.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +19,7 @@ from settings.rules import tables
 from settings.rules.models import NAMES, Rule
 
 KEPT = 100_000
-Action = Literal["create", "update", "delete", "end"]
+Action = Literal["create", "update", "delete", "end", "retry", "release"]
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -27,7 +30,10 @@ class Who(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One change. `before` and `after` are the rule as the API shows it; None where there was none."""
+    """One change. `before` and `after` are the rule as the API shows it; None where there was none.
+
+    `rule` is its id; of messages the number of the bulk action.
+    """
 
     id: int
     time: datetime.datetime
@@ -47,13 +53,27 @@ def write(
     rule = after or before
     if rule is None:
         raise ValueError("neither before nor after")
+    note(connection, who, now, action, NAMES[type(rule)], rule.id, _shown(before), _shown(after))
+
+
+def note(
+    connection: sa.Connection,
+    who: Who,
+    now: float,
+    action: Action,
+    kind: str,
+    number: int,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """Record anything; facts are JSON values."""
     values = {
         "time": datetime.datetime.fromtimestamp(int(now), datetime.UTC),
         "who": who.name[:200],
         "origin": who.origin[:200],
         "action": action,
-        "kind": NAMES[type(rule)],
-        "rule": rule.id,
+        "kind": kind,
+        "rule": number,
         "before": _json(before),
         "after": _json(after),
     }
@@ -73,8 +93,12 @@ def trim(connection: sa.Connection) -> None:
     connection.execute(tables.audit.delete().where(column <= newest - KEPT))
 
 
-def _json(rule: Rule | None) -> str | None:
-    return json.dumps(rule.shown(), ensure_ascii=False) if rule is not None else None
+def _shown(rule: Rule | None) -> dict[str, Any] | None:
+    return rule.shown() if rule is not None else None
+
+
+def _json(facts: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(facts, ensure_ascii=False) if facts is not None else None
 
 
 def _parsed(text: str | None) -> dict[str, Any] | None:

@@ -148,6 +148,13 @@ class Database:
             audit.trim(connection)
             return self._read(connection).indexed()
 
+    def note(
+        self, who: Who, now: float, action: audit.Action, kind: str, number: int, facts: Mapping[str, Any]
+    ) -> None:
+        """Record something that is no change of a rule. Raises `Unavailable`."""
+        with self._errors(), self._engine.begin() as connection:
+            audit.note(connection, who, now, action, kind, number, None, facts)
+
     def records(self, limit: int) -> list[audit.Record]:
         """The newest changes, newest first. Raises `Unavailable`."""
         with self._errors(), self._engine.begin() as connection:

@@ -25,7 +25,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject
 
 from settings.rules import validate
-from settings.rules.audit import Record, Who
+from settings.rules.audit import Action, Record, Who
 from settings.rules.database import Change, Database
 from settings.rules.engine import Unavailable
 from settings.rules.models import Rule
@@ -145,6 +145,12 @@ class RuleStore:
         """The newest changes, newest first. Raises `Unavailable`."""
         async with self._turn:
             return await self._threaded(lambda: self._database.records(limit))
+
+    async def record(self, who: Who, action: Action, kind: str, number: int, facts: Mapping[str, Any]) -> None:
+        """Put something into the audit that is no change of a rule; facts are JSON values. Raises `Unavailable`."""
+        now = self._clock()
+        async with self._turn:
+            await self._threaded(lambda: self._database.note(who, now, action, kind, number, facts))
 
     def export(self) -> dict[str, Any]:
         """All rules in force as one JSON document, without private keys."""

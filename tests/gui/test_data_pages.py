@@ -123,6 +123,7 @@ async def test_the_drawer_explains_a_lane_and_pauses_it(live: Any, visitor: Visi
     await page.click(".box button[type=submit]")
     await expect(drawer.locator(".lane-verdict")).to_contain_text("paused")
     await expect(page.locator("[data-row='university.example'] .state")).to_have_text("paused")
+    await expect(drawer.locator("[data-figure=held] dd")).to_have_text(re.compile("[1-9]"), timeout=30_000)
     await page.click(".note button:has-text('Undo')")
     await expect(page.locator("[data-row='university.example'] .state")).not_to_have_text("paused")
 
@@ -169,6 +170,29 @@ async def test_messages_are_deleted_in_bulk_after_one_question_with_their_count(
     await page.click(".box button[type=submit]")
     await expect(page.locator(".notes")).to_contain_text("3 messages are deleted.")
     await expect(page.locator(".empty:has-text('No message passes')")).to_be_visible()
+
+
+async def test_messages_are_put_in_any_order_on_the_server_and_exported(live: Any, visitor: Visitor) -> None:
+    """The address says the order; the file has all that pass, in it, and nothing a spreadsheet would run."""
+    for number, name in enumerate(("bo", "=1+1", "al")):
+        assert live.ask("queue " + waiting(f"{name}@sorted.example", "x" * (number * 100))) == "queued"
+    page = await visitor(live, "/queue?domain=sorted.example")
+    await expect(page.locator("[data-row]:has-text('sorted.example')")).to_have_count(3)
+    openers = page.locator(".sheet-grid[aria-label=Messages] .opener")
+    await page.click("th[data-column=recipient] button")
+    await expect(openers).to_have_text(["=1+1@sorted.example", "al@sorted.example", "bo@sorted.example"])
+    await page.click("th[data-column=size] button")
+    await page.click("th[data-column=size] button")
+    await expect(openers).to_have_text(["al@sorted.example", "=1+1@sorted.example", "bo@sorted.example"])
+    await expect(page).to_have_url(re.compile("sort=-size"))
+    async with page.expect_download() as download:
+        await page.click("[data-export=csv]")
+    lines = (await asyncio.to_thread(Path(await (await download.value).path()).read_text)).splitlines()
+    assert [line.split(",")[1] for line in lines] == [
+        "Recipient", "al@sorted.example", "'=1+1@sorted.example", "bo@sorted.example",
+    ]  # fmt: skip
+    await page.reload()
+    await expect(openers.first).to_have_text("al@sorted.example")
 
 
 async def test_a_queued_message_is_shown_and_its_html_runs_and_loads_nothing(live: Any, visitor: Visitor) -> None:
@@ -246,6 +270,26 @@ async def test_the_log_is_followed_live_and_counted(live: Any, visitor: Visitor)
     )
     await page.click("[data-follow]")
     await expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "false")
+
+
+async def test_rows_stay_while_somebody_points_at_them_or_reads_one(live: Any, visitor: Visitor) -> None:
+    """What comes meanwhile is counted, and stands there when the mouse and the drawer have gone."""
+    page = await visitor(live, "/logs?range=15m")
+    await rows(page, 5)
+    await page.hover("[data-row] >> nth=2")
+    hint = page.locator(".sheet-hint")
+    await expect(hint).to_contain_text("Paused while you look")
+    before = await rows(page)
+    await expect(hint).not_to_have_text(await hint.inner_text())
+    assert await rows(page) == before
+    await page.click("[data-row] >> nth=2")
+    await expect(page.locator(".drawer")).to_be_visible()
+    await page.mouse.move(5, 5)
+    await expect(hint).not_to_have_text(await hint.inner_text())
+    assert await rows(page) == before
+    await page.keyboard.press("Escape")
+    await expect(hint).to_be_hidden()
+    await changes(page, "[data-row] .opener")
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("csv", b"v,time,"), ("json", b'{"v":'), ("parquet", b"PAR1")])
@@ -361,6 +405,20 @@ async def test_the_audit_says_who_changed_what(live: Any, visitor: Visitor) -> N
         await expect(row).to_contain_text(text)
     await row.click()
     await expect(page.locator(".drawer [data-section=After]")).to_contain_text("name: Receipts")
+
+
+async def test_the_audit_has_what_was_done_to_messages(live: Any, visitor: Visitor) -> None:
+    """A bulk action stands there with its filters and how many it changed."""
+    assert live.ask("queue " + waiting("gone@audited.example", "Subject: hi\n\nhello\n")) == "queued"
+    page = await visitor(live, "/queue?domain=audited.example")
+    await expect(page.locator("[data-row]:has-text('audited.example')")).to_have_count(1)
+    await page.click("[data-bulk=delete]")
+    await page.click(".box button[type=submit]")
+    await expect(page.locator(".notes")).to_contain_text("1 message is deleted.")
+    await page.goto(live.url + "/audit?kind=messages&search=audited.example")
+    row = page.locator("[data-row]").first
+    for text in ("console", "127.0.0.1", "delete", "messages", "audited.example", "messages 1"):
+        await expect(row).to_contain_text(text)
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------

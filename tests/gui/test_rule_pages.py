@@ -90,6 +90,31 @@ async def test_a_limit_is_added_edited_undone_found_and_deleted(live: Any, visit
     await expect(row(page, "fast.example").locator(".col-domain_messages")).to_have_text("6,000")
 
 
+async def test_a_link_to_a_lanes_limits_opens_the_form_of_its_rule_or_of_a_new_one(live: Any, visitor: Visitor) -> None:
+    """That for the MTA IP and the domain, that for the domain, or a new one for both, as the lane drawer links it."""
+    page = await visitor(live, "/throttling?ip=127.0.0.4&domain=linked.example")
+    await expect(page.locator("#form-domain")).to_have_value("linked.example")
+    await expect(page.locator("#form-ip")).to_have_value("127.0.0.4")
+    await fill(page, ip="", domain_messages="77")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(row(page, "linked.example")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("#form-domain_messages")).to_have_value("77")
+    await expect(page.locator("#form-ip")).to_have_value("")
+
+
+async def test_a_link_to_a_rule_marks_it(live: Any, visitor: Visitor) -> None:
+    """As limits in force link to where they come from; of a rule that is gone it is said."""
+    page = await visitor(live, "/throttling")
+    await add(page, domain="marked.example", queue="5")
+    id_ = await row(page, "marked.example").get_attribute("data-id")
+    await page.goto(f"{live.url}/throttling?rule={id_}")
+    await expect(page.locator(".rule-grid tr.marked")).to_contain_text("marked.example")
+    await expect(page.locator(".rule-grid tr.marked")).to_be_in_viewport()
+    await page.goto(f"{live.url}/throttling?rule=999999")
+    await expect(page.locator(".note")).to_contain_text("is gone")
+
+
 async def test_most_specific_limits_come_first(live: Any, visitor: Visitor) -> None:
     """In the order in which they are looked up."""
     page = await visitor(live, "/throttling")

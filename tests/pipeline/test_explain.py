@@ -129,6 +129,13 @@ def test_a_pause_holds_all_of_a_lane_or_a_part(pause: Pause, state: str, next_se
     assert lane.next_send == (pytest.approx(time.time(), abs=5) if next_send == "now" else next_send)
 
 
+def test_what_a_pause_holds_is_told_with_it() -> None:
+    """It lies in the pause's parked queue, not in the lane's; a pause of others holds nothing of this lane."""
+    scene = Scene(parked={"pause/1": 7, "pause/2": 9}, pauses=[Pause(id=1), Pause(id=2, domain="b.example")])
+    lane = scene.explain()
+    assert (lane.parked, lane.held, [each.held for each in lane.waits_for]) == (0, 7, [7])
+
+
 @pytest.mark.parametrize("pause", [Pause(id=1, ip="192.0.2.2"), Pause(id=1, domain="b.example")])
 def test_a_pause_of_others_is_not_told(pause: Pause) -> None:
     """Neither another MTA IP's nor another domain's."""

@@ -28,10 +28,11 @@ export default {
             <div data-tip="Deliveries of the lane in memory that wait for a permit."><dt>Waiting</dt><dd>{{ lane.waiting.toLocaleString() }}</dd></div>
             <div data-tip="Deliveries under way now, and how many may be: the window grows with each answer, and is halved when a connection fails."><dt>Under way</dt><dd>{{ lane.in_flight.toLocaleString() }}<small v-if="lane.window"> of {{ lane.window }}</small></dd></div>
             <div data-tip="Messages of the lane outside memory."><dt>Parked</dt><dd>{{ lane.parked.toLocaleString() }}</dd></div>
+            <div v-if="lane.held" data-figure="held" data-tip="Messages that its pauses hold, outside memory: of this lane, and of the others that a pause is for."><dt>Held</dt><dd>{{ lane.held.toLocaleString() }}</dd></div>
             <div data-tip="Connections of the lane, and how many of them idle."><dt>Connections</dt><dd>{{ lane.connections.open }}<small v-text="', ' + lane.connections.idle + ' idle'"></small></dd></div>
           </dl>
           <section v-if="lane.waits_for.length"><h3>Waits for</h3>
-            <ul class="plain-list"><li v-for="(obstacle, at) in lane.waits_for" :key="at"><bdi>{{ obstacle.why }}</bdi><span class="of" v-if="!obstacle.all"> only some of its mail</span><time v-if="obstacle.until" class="of" :title="both(obstacle.until)"> until {{ clock(obstacle.until) }}, {{ ahead(obstacle.until) }}</time></li></ul>
+            <ul class="plain-list"><li v-for="(obstacle, at) in lane.waits_for" :key="at"><bdi>{{ obstacle.why }}</bdi><span class="of" v-if="obstacle.held"> holds {{ obstacle.held.toLocaleString() }}</span><span class="of" v-if="!obstacle.all"> only some of its mail</span><time v-if="obstacle.until" class="of" :title="both(obstacle.until)"> until {{ clock(obstacle.until) }}, {{ ahead(obstacle.until) }}</time></li></ul>
           </section>
           <section><h3>Limits in force</h3>
             <p v-for="line in lane.shares" :key="line" class="hint">{{ line }}</p>
@@ -68,7 +69,7 @@ export default {
     says() {
       const { next_send } = this.lane;
       if (next_send) return next_send <= this.now + 1 ? "Sends now" : `Sends next ${this.ahead(next_send)}`;
-      return this.lane.in_memory || this.lane.parked || this.lane.waits_for.length ? "Does not send" : "Nothing to send";
+      return this.lane.in_memory || this.lane.parked || this.lane.held || this.lane.waits_for.length ? "Does not send" : "Nothing to send";
     },
     because() {
       return this.lane.next_why === "nothing waits" ? "No mail of it waits in memory or is parked." : this.lane.next_why;

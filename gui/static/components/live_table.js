@@ -2,11 +2,12 @@
 import { ago, both, clock } from "/static/time.js";
 
 export default {
-  props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, initial: Object },
-  emits: ["sort", "page", "open", "act", "select"],
+  props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, holds: Boolean, initial: Object },
+  emits: ["sort", "page", "open", "act", "select", "hold"],
   template: `
     <div class="sheet" :class="{ loading }">
-      <div class="sheet-scroll" tabindex="-1">
+      <div v-if="hint" class="sheet-hint" role="status"><span>{{ hint }}</span></div>
+      <div class="sheet-scroll" tabindex="-1" @pointerenter="hold($event, true)" @pointerleave="hold($event, false)">
         <table v-if="keys.length" class="grid sheet-grid" :aria-label="label">
           <colgroup><col v-if="selectable" style="width: 34px" /><col v-for="column in columns" :key="column.name" :style="{ width: column.width || null }" /></colgroup>
           <thead><tr>
@@ -47,7 +48,7 @@ export default {
       </div>
     </div>`,
   data() {
-    return { keys: [], cells: {}, pager: {}, empty: null, sort: "", descending: false, chosen: null, ticked: [], loading: true, now: Date.now() / 1000, ...this.initial };
+    return { keys: [], cells: {}, pager: {}, hint: "", empty: null, sort: "", descending: false, chosen: null, ticked: [], loading: true, now: Date.now() / 1000, ...this.initial };
   },
   computed: {
     all() {
@@ -75,6 +76,10 @@ export default {
     },
     wait() {
       this.loading = true;
+    },
+    // A finger does not leave what it has touched.
+    hold(event, on) {
+      if (this.holds && event.pointerType === "mouse") this.$emit("hold", on);
     },
     row(event, key) {
       if (this.opens && !event.target.closest("a, button, input") && !String(getSelection())) this.$emit("open", key);

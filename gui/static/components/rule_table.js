@@ -53,7 +53,7 @@ export const Cell = {
 export default {
   components: { Cell },
   props: { label: String, columns: Array, rows: Array, live: Object, sort: String, down: Boolean, drag: Boolean, actions: Array,
-    add: String, query: String, total: Number, found: Number, page: Number, pages: Number, empty: Object },
+    marked: Number, add: String, query: String, total: Number, found: Number, page: Number, pages: Number, empty: Object },
   emits: ["filter", "sort", "page", "act", "order", "export", "add"],
   template: `
     <div class="rules">
@@ -75,7 +75,7 @@ export default {
             <th class="acts"><span class="unseen">Actions</span></th></tr>
         </thead>
         <tbody ref="body">
-          <tr v-for="(row, at) in shown" :key="row.id" :data-id="row.id" :class="{ moved: moved === row.id }" @click="pressed($event, row)">
+          <tr v-for="(row, at) in shown" :key="row.id" :data-id="row.id" :class="{ moved: moved === row.id, marked: marked === row.id }" @click="pressed($event, row)">
             <td v-if="drag" class="handle-cell"><button type="button" class="handle" :aria-label="'Move ' + row.title + ', place ' + (at + 1) + '; arrow keys move it'"
               @pointerdown="grab($event, row)" @keydown.up.prevent="shift(at, -1)" @keydown.down.prevent="shift(at, 1)">⠿</button></td>
             <td v-for="column in columns" :key="column.name" :class="[classes(column), { unset: isNone(value(row, column)) }]" :data-label="column.label" :data-group="column.group">
@@ -129,6 +129,7 @@ export default {
       }
     };
     document.addEventListener("keydown", this.keys);
+    this.$nextTick(() => this.$el.querySelector("tr.marked")?.scrollIntoView({ block: "center" }));
   },
   unmounted() {
     clearInterval(this.clock);

@@ -133,7 +133,15 @@ class TestFlood:
         lane = await explained(world)
         assert lane["flood"] is None
         assert any(event["text"] == f"tester has ended the flood on {LANE}" for event in lane["events"])
+        ended = await until(lambda: recorded(world, "end"))
+        assert (ended["who"], ended["kind"]) == ("tester", "floods")
+        assert (ended["after"]["lane"], ended["after"]["pattern"]) == (LANE, "busy")
         await until(lambda: mailbox.total == 22)
+
+
+async def recorded(world: World, action: str) -> dict[str, Any] | None:
+    """The newest such change in the audit."""
+    return next((record for record in await world.get("/audit") if record["action"] == action), None)
 
 
 async def in_state(world: World, state: str) -> dict[str, Any] | None:
@@ -217,6 +225,8 @@ async def test_a_host_that_is_skipped_says_why_until_when_and_is_retried_now(wor
     job = await world.post(f"/lanes/{lane}/retry", None, 202)
     await until(lambda: changed(world, job["id"], 1))
     assert any(event["kind"] == "retry-now" for event in (await explained(world, lane))["events"])
+    retried = await until(lambda: recorded(world, "retry"))
+    assert (retried["kind"], retried["after"]["lane"]) == ("lanes", lane)
     await until(lambda: twice(world, lane))
 
 
