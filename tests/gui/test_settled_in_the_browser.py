@@ -55,10 +55,8 @@ async def test_each_state_of_a_key_in_dns_is_seen_and_why(served: Any, chromium:
         served.zone.add(f"{state}.example", "A", "192.0.2.1")
     served.zone.trouble("s1._domainkey.unreachable.example", Trouble.SERVFAIL)
     served.zone.add("s1._domainkey.different.example", "TXT", '"v=DKIM1; k=ed25519; p=AAAA"')
-    made = {
-        s: await asyncio.to_thread(lambda s=s: api.create("dkim-keys", domain=f"{s}.example", **make)) for s in STATES
-    }
-    served.zone.add("s1._domainkey.valid.example", "TXT", f'"{made["valid"]["record"]}"')
+    records = {state: await asyncio.to_thread(new_key, api, f"{state}.example") for state in STATES}
+    served.zone.add("s1._domainkey.valid.example", "TXT", f'"{records["valid"]}"')
     page = await chromium.new_page()
     await entered(page, served.url, "dkim", served.password)
     rows = {state: page.locator(".rule-grid tbody tr", has_text=f"{state}.example") for state in STATES}
