@@ -21,8 +21,8 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
     """The attempt as the `results` property lists it; properties that need a connection only where there was one."""
     result: dict[str, Any] = {"state": outcome.state, "result": outcome.result, "time": timestamp(when)}
     if outcome.remote_ip is not None:
+        result |= {"mta": outcome.mta} if outcome.mta else {}
         result |= {
-            "mta": outcome.mta,
             "from": outcome.local_ip,
             "to": outcome.remote_ip,
             "messages": outcome.messages,

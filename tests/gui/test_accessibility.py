@@ -1,12 +1,10 @@
 """Every view, checked by axe-core in a real browser: names, roles, contrast, in both looks.
 
-axe-core comes from npm when the tests run, into a temporary folder; nothing of it is kept here.
+axe-core comes from npm when the tests run, see `tests/support/node.py`; nothing of it is kept in git.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,11 +12,11 @@ import pytest
 from playwright.async_api import Page
 
 from gui.pages import PAGES
+from tests.support import node
 
 Visitor = Callable[..., Awaitable[Page]]
 pytestmark = [pytest.mark.browser, pytest.mark.system]
 
-AXE = "axe-core@4.14.1"
 # The rules of WCAG 2 A and AA, and of good practice; only what axe itself calls serious or critical counts.
 RUN = """async () => {
   for (const animation of document.getAnimations()) try { animation.finish() } catch { animation.cancel() }
@@ -29,16 +27,12 @@ RUN = """async () => {
 
 
 @pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+def axe() -> str:
     """The script of axe-core."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is missing, which brings axe-core; install Debian's npm")
-    folder = tmp_path_factory.mktemp("axe")
-    command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", AXE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    if done.returncode:
-        pytest.skip(f"npm cannot install {AXE}: {done.stderr.strip()[-200:]}")
-    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+    try:
+        return (node.modules() / "axe-core/axe.min.js").read_text()
+    except node.Missing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")

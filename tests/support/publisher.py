@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 
 import aiormq
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 from pamqp import commands
 
 BATCH = 100
@@ -75,3 +76,16 @@ async def drain(address: str, queue: str) -> list[bytes]:
         bodies.append(message.body)
     await connection.close()
     return bodies
+
+
+async def depth(address: str, *queues: str) -> dict[str, int]:
+    """How many messages are ready in each of these queues; 0 where there is no such queue."""
+    connection = await aiormq.connect(address)
+    found = dict.fromkeys(queues, 0)
+    for queue in queues:
+        channel = await connection.channel()
+        with contextlib.suppress(ChannelNotFoundEntity):
+            found[queue] = (await channel.queue_declare(queue, passive=True)).message_count or 0
+            await channel.close()
+    await connection.close()
+    return found
