@@ -42,11 +42,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): $(VENV)/bin/python requirements.lock pyproject.toml
+	@echo "installing what Mailrace needs into $(VENV): some minutes, the first time"
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 $(TESTED): $(READY) requirements-test.lock
+	@echo "installing what tests and notebooks need into $(VENV): some minutes, the first time"
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
 	@touch $@
 
@@ -59,4 +61,4 @@ lock: $(TESTED)          ## renew the locked versions
 	$(BIN)/pip-compile $(LOCK) --extra test --extra notebooks --output-file requirements-test.lock pyproject.toml
 
 clean:                   ## remove what was installed and built; keeps var/
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build notebooks/.sample *.egg-info

@@ -5,7 +5,7 @@ All reading of the log goes through `pipeline.log.query.LogQuery`; nothing here 
 
 from __future__ import annotations
 
-import atexit
+import hashlib
 import os
 import shutil
 import sys
@@ -21,7 +21,8 @@ from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # Jupyter starts in this folder
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # Jupyter starts in this folder
 
 from pipeline.demo import sample
 from pipeline.log.query import LogQuery
@@ -34,7 +35,8 @@ ACCEPTED, DEFERRED, FAILED = "#1a9e77", "#f0b429", "#d1495b"
 COLOURS = {"delivered": ACCEPTED, "retry": DEFERRED, "fail": FAILED}
 LABELS = {"delivered": "accepted", "retry": "put off", "fail": "given up"}
 SERIES = ("#2f6fb0", "#e07b39", "#7a5aa6", "#3a9188", "#b5477a", "#7d8a2e", "#5b6470", "#c2a03a")
-SHARE = LinearSegmentedColormap.from_list("share", [FAILED, DEFERRED, "#f4f1de", "#7cc6ae", ACCEPTED])
+# Dark at the bad end: red and green alone are the same to one man in twelve.
+SHARE = LinearSegmentedColormap.from_list("share", ["#7d1128", FAILED, DEFERRED, "#f4f1de", "#7cc6ae", ACCEPTED])
 SHARE.set_bad("white")
 
 plt.rcParams.update(
@@ -68,13 +70,11 @@ def open_log(path: str | None = None) -> LogQuery:
 
     Args:
         path: a folder with `send.jsonl` and `received.jsonl`, or a send-log. None: what MAILRACE_LOGS names, or, where
-            it is not set, a day of the demo's log, written now into a temporary folder.
+            it is not set, a day of the demo's log.
     """
     given = path or os.environ.get("MAILRACE_LOGS")
     if given is None:
-        folder = Path(tempfile.mkdtemp(prefix="mailrace-sample-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        send = sample.write(folder)
+        send = _sample()
     else:
         send = Path(given).expanduser()
         send = send / "send.jsonl" if send.is_dir() else send
@@ -87,6 +87,23 @@ def open_log(path: str | None = None) -> LogQuery:
     whose = "The demo’s sample" if given is None else send
     print(f"{whose}: {attempts:,} attempts, {first:%F %H:%M} to {last:%F %H:%M} UTC")
     return log
+
+
+def _sample() -> Path:
+    """A day of the demo's log, one for all notebooks: written once, and anew where what writes it has changed."""
+    sources = [*(HERE.parent / "pipeline").glob("demo/*.py"), *(HERE.parent / "pipeline").glob("log/*.py")]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources)))
+    folder = HERE / ".sample" / digest.hexdigest()[:12]
+    if not folder.exists():
+        print("Writing a day of the demo’s log, for all notebooks: some seconds, once.")
+        folder.parent.mkdir(exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent))
+        sample.write(part)
+        try:
+            part.rename(folder)
+        except OSError:  # another notebook was faster
+            shutil.rmtree(part)
+    return folder / "send.jsonl"
 
 
 def step(log: LogQuery) -> int:
@@ -125,6 +142,7 @@ def shares(axes: Axes, table: pd.DataFrame, title: str, text: bool = False) -> N
     if text:
         for (row, column), value in np.ndenumerate(table.to_numpy(float)):
             if not np.isnan(value):
-                axes.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=8.5)
+                ink = "white" if value < 0.15 else INK
+                axes.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=8.5, color=ink)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.01, aspect=30, format=lambda value, _: f"{value:.0%}")
     bar.outline.set_visible(False)

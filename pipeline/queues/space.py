@@ -26,7 +26,7 @@ ENOUGH = KEPT * 3 // 2  # bytes: room again; more than KEPT, or it would begin a
 STEP = 2**20  # bytes
 GROWTH = 3  # a message takes its size in the write-ahead log, then in the file, and some around it
 PAGES = 1000  # of 4 KiB, given back to the disk at once
-CALM = 10.0  # seconds in which there is room again until it is over
+CALM = 5.0  # seconds in which there is room again until it is over
 SAY_AGAIN = 60.0  # seconds
 
 Say = Callable[[str], None]
