@@ -28,8 +28,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Any]:
     await zone.start()
     options = {"dns_server": f"{zone.address}:{zone.port}", "dns_timeout": "0.5s", "api_token": TOKEN}
     program = await asyncio.to_thread(Program(tmp_path, **options).start)
-    found = re.search(r"password\s+(\S+)", program.output, re.IGNORECASE)
-    assert found, program.output
+    async with asyncio.timeout(30):
+        while not (found := re.search(r"password\s+(\S+)\s", program.output, re.IGNORECASE)):
+            await asyncio.sleep(0.1)
     url = f"http://127.0.0.1:{program.www_port}"
     yield SimpleNamespace(zone=zone, program=program, url=url, password=found[1])
     program.kill()
