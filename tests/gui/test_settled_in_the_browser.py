@@ -29,7 +29,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Any]:
     options = {"dns_server": f"{zone.address}:{zone.port}", "dns_timeout": "0.5s", "api_token": TOKEN}
     program = await asyncio.to_thread(Program(tmp_path, **options).start)
     async with asyncio.timeout(30):
-        while not (found := re.search(r"password\s+(\S+)\s", program.output, re.IGNORECASE)):
+        while not (found := re.search(r"password\s+(\S+)\s", program.output, re.IGNORECASE)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     url = f"http://127.0.0.1:{program.www_port}"
     yield SimpleNamespace(zone=zone, program=program, url=url, password=found[1])
