@@ -11,27 +11,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from operators.delivery import Delivery
-from operators.dkim import CANONICALIZATIONS, Key, load, signatures
+from operators.dkim import Key, signatures
+from operators.dkim_keys import CANONICALIZATIONS, load
 from operators.message import Invalid, seconds
 from operators.outcome import deferred, failed
 from operators.stage import Done, Report, Stage, handover, unreported
 from settings.rules.fields import domain_name, header_name, selector
 
 QUICK = 65_536  # bytes up to which Ed25519 signs on the spot: 0.1 ms, about what a hand-over costs
-Work = Callable[[], bytes]
-OffLoop = Callable[[Work, Callable[[bytes | Exception], None]], None]
+Signer = Callable[[bytes, Sequence[Key], float, Callable[[bytes | Exception], None]], None]
 KeysOf = Callable[[Delivery], Sequence[Key]]
 PROTOCOLS = ("dkim", "arc")
 PRIVATE = "an unencrypted PEM private key, RSA of 1024 to 4096 bits or Ed25519"
 T = TypeVar("T")
 
 
-def sign(keys_of: KeysOf, off_loop: OffLoop, clock: Callable[[], float], report: Report = unreported) -> Stage:
+def sign(keys_of: KeysOf, signer: Signer, clock: Callable[[], float], report: Report = unreported) -> Stage:
     """Puts the DKIM-Signature fields of all its keys before the message.
 
     Args:
         keys_of: the keys that sign this delivery; raises `Invalid`.
-        off_loop: does work elsewhere, and calls back on the loop with what came of it.
+        signer: as `dkim.signatures`, elsewhere; calls back with what came of it.
         clock: epoch seconds.
         report: told of exceptions.
     """
@@ -48,14 +48,14 @@ def sign(keys_of: KeysOf, off_loop: OffLoop, clock: Callable[[], float], report:
         elif len(source) <= QUICK and all(key.quick for key in keys):
             done(delivery.but(source=signatures(source, keys, clock()) + source))
         else:
-            off_loop(lambda: signatures(source, keys, clock()) + source, lambda result: signed(delivery, done, result))
+            signer(source, keys, clock(), lambda result: signed(delivery, done, result))
 
     def signed(delivery: Delivery, done: Done, result: bytes | Exception) -> None:
         if isinstance(result, Exception):
             report("sign", delivery, result)
             done(delivery.ended(deferred("process", "error", f"sign: {type(result).__name__}")))
         else:
-            done(delivery.but(source=result))
+            done(delivery.but(source=result + delivery.source))
 
     return handover("sign", start, report)
 

@@ -53,6 +53,7 @@ from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
 from pipeline.queues import open_queue, result_queues
 from pipeline.queues.contract import Figures, QueueUnavailable
+from pipeline.signers import Signers
 from pipeline.signing import Signing
 from pipeline.smtp import Transport
 from pipeline.telemetry import Telemetry
@@ -72,7 +73,7 @@ class Machine:
     Attributes:
         settings: the configuration in force.
         events: the one event stream; subscribe, never push.
-        queue, log, telemetry, slots, lanes, resolver, signing, transport, intake: its parts.
+        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake: its parts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -103,6 +104,7 @@ class Machine:
         self.signing = Signing(
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
+        self.signers = Signers(self.report)
         self.slots = Slots(settings.max_connections)
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
         self.floods = Floods(time.monotonic, self._flooded)
@@ -143,7 +145,7 @@ class Machine:
             hold=hold(self._rules, time.time, failed),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
-            sign=sign(self.signing.keys_of, self.signing.off_loop, time.time, failed),
+            sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
@@ -296,6 +298,7 @@ class Machine:
         self._observe(life)
         life.push_async_callback(self.resolver.close)
         life.push_async_callback(self.signing.close)
+        life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
         life.push_async_callback(self.transport.close)
         await self.intake.start()

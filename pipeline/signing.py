@@ -1,14 +1,13 @@
-"""Signing: the keys that sign now, the threads that do it, and what DNS says of each key.
+"""Signing: the keys that sign now, and what DNS says of each key. `signers` makes the signatures.
 
 With `dkim-check-dns` a rule's key signs only while its public half is in DNS. It is asked for at start, when the key
 changes, and again when the answer's TTL ends, at most every LONGEST seconds; never for a message. While DNS does not
 answer the last answer holds. A message's own keys sign until DNS has said that their record is missing or different:
 what an application hands in is not held up by a look-up, and is looked up once, whatever the number of messages.
 
-Bounds: THREADS threads, and one piece of work for each slot; a state for each rule, and for OWN of the messages' own
-keys, the least recently used forgotten; QUESTIONS to DNS at once, so that mail's own look-ups find room, and LOOKS
-that wait: more own keys are looked up with a later message. When a name server is dead, keys stay as they are, and it
-is asked again.
+Bounds: a state for each rule, and for OWN of the messages' own keys, the least recently used forgotten; QUESTIONS to
+DNS at once, so that mail's own look-ups find room, and LOOKS that wait: more own keys are looked up with a later
+message. When a name server is dead, keys stay as they are, and it is asked again.
 """
 
 from __future__ import annotations
@@ -17,21 +16,20 @@ import asyncio
 import collections
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 from reactivex import abc
 
 from operators.delivery import Delivery
-from operators.dkim import Key, from_domain, load
+from operators.dkim import Key, from_domain
+from operators.dkim_keys import load, record
 from operators.events import Event, Notice
 from operators.published import Verdict, compare
 from operators.routes import Answer
-from operators.sign import Work, own_keys
+from operators.sign import own_keys
 from settings.rules import DkimKey, Snapshot
 
-THREADS = 2
 LONGEST = 600.0  # seconds between two looks at a record
 SHORTEST = 30.0  # the same, whatever the TTL says
 OWN = 10_000  # messages' own keys whose record is remembered
@@ -75,7 +73,7 @@ class _Watched:
 
 
 class Signing:
-    """Which keys sign which delivery, and the signing of them.
+    """Which keys sign which delivery.
 
     Args:
         rules: the rules in force.
@@ -105,7 +103,6 @@ class Signing:
         self._own: collections.OrderedDict[tuple[str, str], tuple[bool, float]] = collections.OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._limit = asyncio.Semaphore(QUESTIONS)
-        self._threads = ThreadPoolExecutor(THREADS, "signing")
         self._loop = asyncio.get_running_loop()
 
     # -- for every message --------------------------------------------------------------------------------------
@@ -123,18 +120,6 @@ class Signing:
         found = rules.dkim_keys_for(from_domain(delivery.source), now) if rules.dkim_keys else ()
         keys = [watched.key for rule in found if (watched := self._watched.get(rule.id)) and watched.state.signs]
         return keys if own is None else [*keys, *filter(self._signs, own_keys(own, now))]
-
-    def off_loop(self, work: Work, done: Callable[[bytes | Exception], None]) -> None:
-        """Do this in a thread, then call `done` on the loop with what came of it."""
-
-        def run() -> None:
-            try:
-                result: bytes | Exception = work()
-            except Exception as error:
-                result = error
-            self._loop.call_soon_threadsafe(done, result)
-
-        self._threads.submit(run)
 
     # -- what DNS says ------------------------------------------------------------------------------------------
 
@@ -177,7 +162,7 @@ class Signing:
             signs=not self._check_dns,
             why=ASKING,
             name=key.name,
-            record=key.record,
+            record=record(key),
         )
         same = before is not None and (before.state.name, before.state.record) == (new.name, new.record)
         watched = self._watched[rule.id] = _Watched(rule, key, before.state if before and same else new)
@@ -221,7 +206,7 @@ class Signing:
     def _signs(self, key: Key) -> bool:
         if not self._check_dns:
             return True
-        known = (key.name, key.record)
+        known = (key.name, record(key))
         signs, expires = self._own.get(known, (True, 0.0))
         if expires <= self._monotonic() and len(self._tasks) < LOOKS:
             self._remember(known, signs, self._monotonic() + LONGEST)  # so that it is asked for once
@@ -250,11 +235,10 @@ class Signing:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Ask no more, and sign no more."""
+        """Ask no more."""
         for watched in self._watched.values():
             watched.dispose()
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -10,7 +10,8 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.dkim import BODY, HEADER, Key, from_domain, load, signatures
+from operators.dkim import BODY, HEADER, Key, from_domain, signatures
+from operators.dkim_keys import load
 from operators.published import compare
 from operators.routes import Answer, Status
 from operators.wire import normalise

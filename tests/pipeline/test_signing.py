@@ -1,17 +1,15 @@
-"""Which keys sign: what DNS says of them, against a real name server on loopback; and signing off the loop."""
+"""Which keys sign: what DNS says of them, against a real name server on loopback."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from reactivex.scheduler import VirtualTimeScheduler
 
 from operators.delivery import Delivery, Lease
-from operators.dkim import load
+from operators.dkim_keys import load
 from operators.events import Event, Notice
 from operators.message import Invalid, from_properties
 from pipeline import signing as module
@@ -344,22 +342,7 @@ async def test_no_state_and_no_event_has_a_private_key(bench: Bench) -> None:
     assert bench.events
 
 
-# -- off the loop -------------------------------------------------------------------------------------------------
-
-
-async def result(work: Callable[[], bytes], signing: Signing) -> tuple[bytes | Exception, int]:
-    """What came of the work, and the thread that brought it."""
-    done: asyncio.Future[tuple[bytes | Exception, int]] = asyncio.get_running_loop().create_future()
-    signing.off_loop(work, lambda got: done.set_result((got, threading.get_ident())))
-    return await done
-
-
-async def test_work_is_done_in_a_thread_and_brought_back_to_the_loop(bench: Bench) -> None:
-    """Errors too."""
-    here = threading.get_ident()
-    assert await result(lambda: b"here" if threading.get_ident() == here else b"away", bench.signing) == (b"away", here)
-    error, _ = await result(lambda: bytes(1 // 0), bench.signing)
-    assert isinstance(error, ZeroDivisionError)
+# -- every message ------------------------------------------------------------------------------------------------
 
 
 async def test_without_keys_nothing_is_parsed(bench: Bench) -> None:

@@ -1,0 +1,198 @@
+"""Signers: the processes that make DKIM signatures, from the event loop's side.
+
+A thread would do too, were it not for the interpreter's lock: RSA-2048 takes 0.25 ms, and to hand a message to a thread
+and back cost the loop as much again. Sending it to a process and back costs 0.03 ms, and there it is another core's.
+
+Owns the processes. They start with the first message, a further one where all the others have BUSY messages waiting,
+MOST at most. Bounds: a message for each connection is on its way, and each process keeps KEYS keys, the longest unused
+forgotten. Where a process ends by itself, what it had is answered with `Unsigned` (and so is tried again later), that
+is said, and a new one starts, AGAIN seconds after the last one at the soonest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from operators.dkim import Key
+from operators.events import Event, Fault
+from pipeline.signer import LENGTH, Forget, Job, Keep, Signed
+
+MOST = max(1, min(4, (os.cpu_count() or 1) - 1))  # processes; one core is the event loop's
+BUSY = 8  # messages: 2 ms of RSA-2048
+KEYS = 1000  # of rules and of messages, in each process: 2 MB
+AGAIN = 1.0  # seconds
+ROOT = Path(__file__).parent.parent
+
+Done = Callable[[bytes | Exception], None]
+_encoder = msgspec.msgpack.Encoder()
+_decode = msgspec.msgpack.Decoder(Signed).decode
+
+
+class Unsigned(Exception):
+    """The process that was to sign has ended, or could not do it; says which."""
+
+
+class Signers:
+    """Signs elsewhere.
+
+    Args:
+        report: told when a process ends by itself.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, report: Callable[[Event], None], clock: Callable[[], float] = time.time) -> None:
+        self._report, self._clock = report, clock
+        self._loop = asyncio.get_running_loop()
+        self._running: list[_Signer] = []
+        self._starting: set[asyncio.Task[Any]] = set()
+        self._next = 0.0  # loop time of the next start, at the soonest
+        self._closed = False
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return len(self._running)
+
+    def sign(self, source: bytes, keys: Sequence[Key], now: float, done: Done) -> None:
+        """Calls `done` with the DKIM-Signature fields, or with why there are none; see `operators.dkim.signatures`."""
+        signer = min(self._running, key=lambda signer: signer.waiting, default=None)
+        if (signer is None or signer.waiting >= BUSY) and self._may_start():
+            signer = self._start()
+        if signer is None:
+            done(Unsigned("the signer has ended, and starts again soon"))
+        else:
+            signer.sign(source, keys, now, done)
+
+    async def close(self) -> None:
+        """Let them end what they have, and end."""
+        self._closed = True
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*(signer.close() for signer in self._running))
+
+    def _may_start(self) -> bool:
+        return not self._closed and len(self._running) < MOST and self._loop.time() >= self._next
+
+    def _start(self) -> _Signer:
+        signer = _Signer(self._loop, self._ended)
+        self._running.append(signer)
+        self._next = self._loop.time() + AGAIN
+        task = self._loop.create_task(self._spawn(signer))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return signer
+
+    async def _spawn(self, signer: _Signer) -> None:
+        """A session of its own, so that a Ctrl-C at the terminal is not for it; nothing of our environment."""
+        command = [sys.executable, "-P", "-m", "pipeline.signer"]
+        environment = {"PYTHONPATH": str(ROOT)}
+        try:
+            await self._loop.subprocess_exec(
+                lambda: signer, *command, stderr=None, env=environment, start_new_session=True
+            )
+        except OSError as error:
+            signer.gone(f"cannot be started: {error.strerror}")
+
+    def _ended(self, signer: _Signer, why: str) -> None:
+        self._running.remove(signer)
+        if not self._closed:
+            self._report(Fault(time=self._clock(), where="signer", detail=why))
+
+
+class _Signer(asyncio.SubprocessProtocol):
+    """One process: what it was asked, and which keys it has."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[_Signer, str], None]) -> None:
+        self._ended = ended
+        self._asked: dict[int, Done] = {}
+        self._numbers: collections.OrderedDict[Key, int] = collections.OrderedDict()
+        self._last = 0  # number given out, to a job or a key
+        self._unsent: list[bytearray] = []  # until it runs
+        self._input: asyncio.WriteTransport | None = None
+        self._process: asyncio.SubprocessTransport | None = None
+        self._received = bytearray()
+        self._gone: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that it has not signed yet."""
+        return len(self._asked)
+
+    def sign(self, source: bytes, keys: Sequence[Key], now: float, done: Done) -> None:
+        """As `Signers.sign`."""
+        numbers = [self._number(key) for key in keys]
+        self._last += 1
+        self._asked[self._last] = done
+        self._send(Job(self._last, numbers, now, source))
+
+    async def close(self) -> None:
+        """Wait until it has ended."""
+        if self._input is not None:
+            self._input.close()
+        await self._gone
+
+    def gone(self, why: str) -> None:
+        """It has ended, or never began: nobody waits for it any longer."""
+        if self._gone.done():
+            return
+        self._gone.set_result(None)
+        self._ended(self, why)
+        asked, self._asked = self._asked, {}
+        for done in asked.values():
+            done(Unsigned(why))
+
+    def _number(self, key: Key) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            self._last += 1
+            number = self._numbers[key] = self._last
+            der = key.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+            self._send(Keep(number, key.domain, key.selector, der, list(key.headers), key.canonicalization))
+            if len(self._numbers) > KEYS:
+                self._send(Forget(self._numbers.popitem(last=False)[1]))
+        else:
+            self._numbers.move_to_end(key)
+        return number
+
+    def _send(self, order: Keep | Forget | Job) -> None:
+        frame = bytearray(LENGTH)
+        _encoder.encode_into(order, frame, LENGTH)
+        frame[:LENGTH] = (len(frame) - LENGTH).to_bytes(LENGTH, "big")
+        if self._input is None:
+            self._unsent.append(frame)
+        else:
+            self._input.write(frame)
+
+    # -- what the process does ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It runs."""
+        self._process = cast(asyncio.SubprocessTransport, transport)  # uvloop's do not say so
+        self._input = cast(asyncio.WriteTransport, self._process.get_pipe_transport(0))
+        self._input.writelines(self._unsent)
+        self._unsent.clear()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """It has signed something."""
+        received = self._received
+        received += data
+        while len(received) >= LENGTH and len(received) >= (end := LENGTH + int.from_bytes(received[:LENGTH], "big")):
+            signed = _decode(received[LENGTH:end])
+            del received[:end]
+            if (done := self._asked.pop(signed.id, None)) is not None:
+                done(Unsigned(signed.error) if signed.error else signed.fields)
+
+    def process_exited(self) -> None:
+        """It has ended."""
+        assert self._process is not None
+        self.gone(f"has ended with {self._process.get_returncode()}")
+        self._process.close()
