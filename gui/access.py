@@ -1,4 +1,4 @@
-"""Access: who may use the console. The password, the sessions, and the tries that failed.
+"""Access: who may use the console and the API. The password, the sessions, and the tries that failed.
 
 Owner of: the files `console-password` (an argon2 hash) and `console-secret` in `data-dir`, both mode 600; the sessions
 that were logged out; the clients whose tries failed. A session is a signed cookie, so it outlives a restart; its key
@@ -35,8 +35,23 @@ BLOCKED = 900.0  # seconds a client is blocked, and a failed try is remembered
 COOKIE = "mailrace_session"
 
 
+class TooManyTries(Exception):
+    """This client must wait, whatever it knows.
+
+    Args:
+        wait: seconds.
+    """
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(f"Too many failed tries. Try again in {minutes(wait)}.")
+        self.headers = {"Retry-After": str(int(wait) + 1)}
+
+
 class Tries:
-    """Failed tries by client: after FREE_TRIES each next one must wait 1, 2, 4... s, after MOST_TRIES BLOCKED s."""
+    """Failed tries by client, of the password and of tokens together.
+
+    After FREE_TRIES each next one must wait 1, 2, 4... s, after MOST_TRIES BLOCKED s.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,6 +74,28 @@ class Tries:
     def succeeded(self, client: str) -> None:
         """This client knows the password."""
         self._failed.pop(network(client), None)
+
+    def holder(self, client: str, authorization: str, known: Callable[[str], str | None]) -> str | None:
+        """Whose token stands in this header, or None; a wrong one is a failed try.
+
+        A right one does not forgive those of others: a proxy has one address for all who come through it.
+
+        Args:
+            client: its address.
+            authorization: the header; empty where there is none.
+            known: whose token it is, or None.
+
+        Raises:
+            TooManyTries: the client must wait first.
+        """
+        if not authorization:
+            return None
+        if wait := self.wait(client):
+            raise TooManyTries(wait)
+        holder = known(authorization)
+        if holder is None:
+            self.failed(client)
+        return holder
 
     @staticmethod
     def _penalty(count: int) -> float:

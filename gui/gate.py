@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gui.access import COOKIE, Access
+from gui.access import COOKIE, Access, TooManyTries
 
 OPEN = ("/login", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
 TOKEN = ("/metrics", "/api/")  # for programs: a bearer token will do
@@ -66,8 +66,12 @@ class Gate:
         if path in OPEN or path.startswith("/static/") or self._access.valid(session(headers)):
             return None
         if path.startswith(TOKEN):
-            if self._holder(headers.get("authorization", "")) is not None:
-                return None
+            client, given = (scope.get("client") or ("",))[0], headers.get("authorization", "")
+            try:
+                if self._access.tries.holder(client, given, self._holder) is not None:
+                    return None
+            except TooManyTries as error:
+                return PlainTextResponse(f"{error}\n", 429, error.headers)
             return PlainTextResponse("Log in, or send a token of the API.\n", 401, {"WWW-Authenticate": "Bearer"})
         if scope["type"] == "http" and scope["method"] in SAFE and not path.startswith("/_nicegui"):
             where = path + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gui.access import Access
+from gui.access import Access, TooManyTries
 from gui.api.answers import problem
 from gui.api.tokens import Tokens
 from gui.gate import HEADERS, session
@@ -33,8 +33,13 @@ class Door:
             await self._console(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        holder = self._tokens.holder(headers.get("authorization", ""))
         send = _with_headers(scope, send)
+        client, given = (scope.get("client") or ("",))[0], headers.get("authorization", "")
+        try:
+            holder = self._access.tries.holder(client, given, self._tokens.holder)
+        except TooManyTries as error:
+            await problem(429, str(error), headers=error.headers)(scope, receive, send)
+            return
         if holder is None and not (path in DOCS and self._access.valid(session(headers))):
             await _refusal(path, headers)(scope, receive, send)
             return

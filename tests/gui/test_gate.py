@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gui.access import COOKIE, Access
+from gui.access import COOKIE, MOST_TRIES, Access, Tries
 from gui.gate import OPEN, Gate, local
 
 ACCESS = Access("secret", b"key")
@@ -27,7 +27,8 @@ async def socket(websocket: WebSocket) -> None:
 
 
 def client(logged_in: bool = False) -> TestClient:
-    """A browser at a console with a page everywhere."""
+    """A browser at a console with a page everywhere; nobody has tried anything yet."""
+    ACCESS.tries = Tries()
     methods = ["GET", "POST", "DELETE"]
     app = Starlette(routes=[WebSocketRoute("/{path:path}", socket), Route("/{path:path}", page, methods=methods)])
     browser = TestClient(Gate(app, ACCESS, TOKENS.get), follow_redirects=False)
@@ -66,6 +67,17 @@ def test_a_token_opens_what_programs_use_and_nothing_else(path: str, status: int
     """A page needs a person."""
     assert client().get(path, headers={"Authorization": "Bearer t0k3n"}).status_code == status
     assert client().get(path, headers={"Authorization": "Bearer wrong"}).status_code != 200
+
+
+def test_wrong_tokens_for_the_metrics_block_as_wrong_passwords_do() -> None:
+    """The same count, so that neither door is the weaker one; a session goes on."""
+    browser = client()
+    for _ in range(MOST_TRIES):
+        ACCESS.tries.failed("testclient")
+    answer = browser.get("/metrics", headers={"Authorization": "Bearer t0k3n"})
+    assert (answer.status_code, answer.text) == (429, "Too many failed tries. Try again in 15 minutes.\n")
+    browser.cookies.set(COOKIE, ACCESS.begin())
+    assert browser.get("/metrics").status_code == 200
 
 
 def test_a_socket_needs_a_session() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gui.access import MOST_TRIES, Tries
 from gui.api import application
-from tests.gui.api.world import World
+from tests.gui.api.world import ACCESS, World
 
 
 async def test_a_fault_of_ours_says_nothing_of_its_cause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +36,28 @@ async def test_nothing_is_reached_without_a_token(world: World) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["www-authenticate"] == "Bearer"
     for wrong in ("Bearer wrong", f"Basic {world.token}", "Bearer", world.token):
+        ACCESS.tries = Tries()
         answer = await world.stranger.get("/api/v1/status", headers={"Authorization": wrong})
         assert answer.status_code == 401, wrong
     assert (await world.stranger.get("/elsewhere")).text == "the console"
+
+
+async def test_wrong_tokens_slow_down_and_block_as_wrong_passwords_do(world: World) -> None:
+    """Then a right one is not even looked at, and the answer says until when; whoever sends none is not meant."""
+    ACCESS.tries = Tries(lambda: 1000.0)
+    codes = []
+    for _ in range(5):
+        answer = await world.stranger.get("/api/v1/status", headers={"Authorization": "Bearer wrong"})
+        codes.append(answer.status_code)
+    assert codes == [401, 401, 401, 429, 429]
+    for _ in range(MOST_TRIES):
+        ACCESS.tries.failed("127.0.0.1")
+    answer = await world.client.get("/status")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "901")
+    assert answer.json()["detail"] == "Too many failed tries. Try again in 15 minutes."
+    assert (await world.stranger.get("/api/v1/status")).status_code == 401
+    ACCESS.tries = Tries()
+    assert (await world.client.get("/status")).status_code == 200
 
 
 def walk(app: Any) -> list[tuple[str, list[str]]]:
