@@ -20,7 +20,7 @@ def open_queue(settings: Settings, report: Callable[[str, str], None] = unreport
         report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
     """
     if settings.rabbitmq_address is not None:
-        return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report)
+        return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report, folder=settings.data_dir)
     return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report)
 
 

@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import reactivex as rx
 from aiormq.abc import DeliveredMessage
@@ -38,12 +39,13 @@ from pipeline.queues.rabbitmq_names import Names, Topology
 from pipeline.queues.rabbitmq_parked import LINGER, ParkedQueues
 from pipeline.queues.rabbitmq_reading import Reader
 from pipeline.queues.rabbitmq_sending import Sender
+from pipeline.queues.rabbitmq_settled import Key, Settled
+from pipeline.queues.rabbitmq_settled import key as identity
 from pipeline.queues.rabbitmq_settling import Settling, put_off
 from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
 
 STALL = 10.0  # seconds without a confirmation after which the broker is away
-AGAIN = 600.0  # seconds after a new connection in which what was settled may come again
 EARLY = 0.02  # seconds before its time that a message is lent
 
 
@@ -61,6 +63,7 @@ class RabbitQueue:
         clock: epoch seconds.
         linger: seconds for which an empty parked queue is kept.
         stall: seconds without a confirmation after which the broker is away.
+        folder: where to note what is settled; None: in memory.
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class RabbitQueue:
         clock: Callable[[], float] = time.time,
         linger: float = LINGER,
         stall: float = STALL,
+        folder: Path | None = None,
     ) -> None:
         self._most, self._clock, self._stall = most, clock, stall
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
-        self.loans = Loans()
+        self.settled = Settled(folder / "settled" if folder is not None else None, report)
+        self.loans = Loans(self.settled)
         self.lending = Lending(self.loans, lambda: self.parked_queues.wanted)
         self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, report, stall)
         self.parked_queues = ParkedQueues(
@@ -151,6 +156,7 @@ class RabbitQueue:
             await asyncio.wait_for(self._quiet(), self._stall)
         await self.broker.close()
         self.settling.abandon()
+        self.settled.close()
         if observer is not None:
             observer.on_completed()
 
@@ -169,6 +175,7 @@ class RabbitQueue:
             if self.lending.observer is not None:
                 observer.on_error(QueueUnavailable(f"{self.names.outbox}: is consumed already"))
                 return Disposable()
+            self.settled.open()
             self.lending.observer, self.lending.credit = observer, credit
             self.reader.credit(credit)
             self._steer()
@@ -231,24 +238,25 @@ class RabbitQueue:
 
     def _arrive(self, ledger: Ledger, message: DeliveredMessage, lane: str | None = None) -> None:
         """The broker has sent a message of the outbox, or of a lane's parked queue."""
+        if ledger.link.ended:
+            return  # read before the loss, and handled after it: the broker sends it again
         tag, properties = message.delivery_tag, message.header.properties
         assert tag is not None
         ledger.lent(tag)
-        id, redelivered = properties.message_id, bool(getattr(message.delivery, "redelivered", False))
-        key = hash((id, message.body))
+        redelivered = bool(getattr(message.delivery, "redelivered", False))
+        key = identity(properties.message_id, message.body)
         if (orphan := self.loans.reclaim(key, ledger, tag)) is not None:
             if orphan.lane is not None:
                 self.parked_queues.change(orphan.lane, -1)
             self.settling.carry_out(orphan)
             return
-        recent = time.monotonic() - self.broker.connected_at < AGAIN
-        if recent and self.loans.settled(key, id is not None, redelivered):
+        if self.settled.again(key, redelivered):
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)
             return
         body, size = plain(message.body, properties.content_encoding, self._most)
-        if lane is None and not size and self._goes_round(ledger, message, body):
+        if lane is None and not size and self._goes_round(ledger, message, body, key):
             return
         if self.lending.observer is None:
             ledger.back(tag)
@@ -260,7 +268,7 @@ class RabbitQueue:
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)
         self.lending.lend(Loan(lease, key, ledger, tag, lane))
 
-    def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes) -> bool:
+    def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes, key: Key) -> bool:
         """Whether the message's time has not come when its step is over: then it waits in the next one."""
         tag, own = message.delivery_tag, headers(message.header)
         now, due = self._clock(), number(own, DUE)
@@ -269,6 +277,7 @@ class RabbitQueue:
 
         def confirmed(error: Exception | None) -> None:
             if error is None:
+                self.settled.add(key)
                 ledger.ack(tag)
             else:
                 self._loop.call_later(1, ledger.back, tag)

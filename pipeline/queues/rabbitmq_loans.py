@@ -3,17 +3,15 @@
 Owns the loans. When the connection is lost, the broker puts all of them back and sends them again, over the next one;
 meanwhile they are still on their way to their receivers here. So a loan whose delivery tag is void is an orphan: when
 the same message comes again, it is the orphan's, and not delivered twice. Messages that were settled just before the
-loss may come again too, since acknowledgements are not confirmed: those are known by their key, and only
-acknowledged. Two messages without any difference are as good as one another, so nothing is lost by taking one for the
-other - except for a settled one: that needs the broker's mark "redelivered", or an AMQP message-id. What was settled
-over this very connection does not come again: an application may publish the same as often as it likes.
+loss may come again too, since acknowledgements are not confirmed: those are known by `rabbitmq_settled`. Two messages
+without any difference are as good as one another, so nothing is lost by taking one for the other while both are lent.
 
-Bounds: loans by credit; keys of settled ones by REMEMBERED, of this connection and of those before it.
+Bounds: loans by credit.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 
 from operators.delivery import Lease
@@ -21,8 +19,7 @@ from operators.settlement import Settlement
 from pipeline.queues.contract import Confirmed
 from pipeline.queues.rabbitmq_link import Ledger
 from pipeline.queues.rabbitmq_mail import Mail
-
-REMEMBERED = 20_000
+from pipeline.queues.rabbitmq_settled import Key, Settled
 
 
 class Loan:
@@ -43,7 +40,7 @@ class Loan:
         "confirmed", "error", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
     )  # fmt: skip
 
-    def __init__(self, lease: Lease, key: int, ledger: Ledger, tag: int, lane: str | None) -> None:
+    def __init__(self, lease: Lease, key: Key, ledger: Ledger, tag: int, lane: str | None) -> None:
         self.lease, self.key, self.lane = lease, key, lane
         self.ledger: Ledger | None = ledger
         self.tag = tag
@@ -55,13 +52,16 @@ class Loan:
 
 
 class Loans:
-    """All loans, by the lease's id."""
+    """All loans, by the lease's id.
 
-    def __init__(self) -> None:
+    Args:
+        settled: told what is settled.
+    """
+
+    def __init__(self, settled: Settled) -> None:
+        self._settled = settled
         self._loans: dict[int, Loan] = {}
-        self._orphans: dict[int, list[Loan]] = {}  # by key
-        self._settled: OrderedDict[int, None] = OrderedDict()  # keys, over this connection
-        self._before: OrderedDict[int, None] = OrderedDict()  # keys, over those before it
+        self._orphans: dict[Key, list[Loan]] = {}
         self.lanes: Counter[str] = Counter()  # loans got from parked queues
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Loans:
         return self._loans.get(id)
 
     def remove(self, loan: Loan, *, done: bool) -> None:
-        """It is lent no more. `done`: it is not in its queue any more either."""
+        """It is lent no more. `done`: it is not in its queue any more either, or will not be soon."""
         if self._loans.pop(loan.lease.id, None) is None:
             return
         if loan.lane is not None:
@@ -100,19 +100,17 @@ class Loans:
         if loan.ledger is None:
             self._claim(loan)
         if done:
-            _remember(self._settled, loan.key)
+            self._settled.add(loan.key)
 
     def lost(self) -> None:
         """The connection is gone, and every tag with it."""
-        for key in self._settled:
-            _remember(self._before, key)
-        self._settled.clear()
+        self._settled.lost()
         for loan in self._loans.values():
             if loan.ledger is not None:
                 loan.ledger = None
                 self._orphans.setdefault(loan.key, []).append(loan)
 
-    def reclaim(self, key: int, ledger: Ledger, tag: int) -> Loan | None:
+    def reclaim(self, key: Key, ledger: Ledger, tag: int) -> Loan | None:
         """The orphan that this message is, with its new tag; None where it is none."""
         if not (loans := self._orphans.get(key)):
             return None
@@ -121,21 +119,8 @@ class Loans:
         loan.ledger, loan.tag = ledger, tag
         return loan
 
-    def settled(self, key: int, identified: bool, redelivered: bool) -> bool:
-        """Whether this message was settled already; asked only for a while after a loss."""
-        if not (identified or redelivered) or key not in self._before:
-            return False
-        del self._before[key]
-        return True
-
     def _claim(self, loan: Loan) -> None:
         loans = self._orphans[loan.key]
         loans.remove(loan)
         if not loans:
             del self._orphans[loan.key]
-
-
-def _remember(keys: OrderedDict[int, None], key: int) -> None:
-    keys[key] = None
-    if len(keys) > REMEMBERED:
-        keys.popitem(last=False)

@@ -152,7 +152,8 @@ class Settling:
         if loan.ledger is not None:
             loan.ledger.ack(loan.tag)
             self.acknowledged += 1
-        self._end(loan, done=True)
+        # An orphan's message may come again, and what is to happen with it then did not happen: only its copies did.
+        self._end(loan, done=loan.ledger is not None or loan.settlement is None or loan.settlement.then is None)
 
     def _give_back(self, loan: Loan) -> None:
         """Into the queue that it came from, at its place."""

@@ -8,6 +8,7 @@ import gzip
 import random
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiormq
@@ -28,9 +29,9 @@ LANE = "127.0.0.1/example.com"
 
 
 @contextlib.asynccontextmanager
-async def opened(address: str, most: int = 2**31, **options: Any) -> AsyncIterator[Desk]:
+async def opened(address: str, most: int = 2**31, folder: Path | None = None, **options: Any) -> AsyncIterator[Desk]:
     """A started queue."""
-    queue = RabbitQueue(settings_for(address, **options), most, linger=0.1)
+    queue = RabbitQueue(settings_for(address, **options), most, linger=0.1, folder=folder)
     await queue.start()
     try:
         yield Desk(queue, None)
@@ -353,3 +354,72 @@ async def test_a_lost_connection_loses_and_doubles_nothing(address: str, node: B
         rest = await desk.next(10)
         assert sorted(int(lease.body) for lease in rest) == list(range(10, 20))
         assert (await desk.queue.figures()).other == {"results": 10}
+
+
+def post(node: Broker, address: str, body: str, **properties: object) -> None:
+    """Publish as a client does that sets nothing by itself: aiormq gives each message an id."""
+    asked = {"properties": properties, "routing_key": "outbox", "payload": body, "payload_encoding": "string"}
+    node.api("POST", f"exchanges/{address.rpartition('/')[2]}/amq.default/publish", asked)
+
+
+async def mark(address: str, number: int) -> None:
+    """Have so many messages of the outbox flagged as redelivered, as all are after a crash of the broker."""
+    async with channel(address) as other:
+        tags = [(await other.basic_get("outbox")).delivery_tag for _ in range(number)]
+        await other.basic_nack(tags[-1], multiple=True, requeue=True)
+
+
+async def test_equal_messages_are_two_though_both_are_flagged(address: str, node: Broker) -> None:
+    """Without a message-id nothing tells one that was settled before the loss from one that nobody was sent."""
+    async with opened(address) as desk:
+        for _ in range(12):
+            post(node, address, "same")
+        await mark(address, 12)
+        desk.consume(4)
+        for lease in await desk.next(4):
+            await desk.settle(lease)
+        link = rabbit(desk).broker.link
+        assert link is not None
+        link.end("cut")
+        for _ in range(8):
+            [lease] = await desk.next()
+            await desk.settle(lease)
+        assert (await desk.queue.figures()).ready == 0
+
+
+async def test_what_was_settled_before_a_crash_is_not_sent_again(address: str, node: Broker, tmp_path: Path) -> None:
+    """By its message-id, where the broker has lost the acknowledgement: though our process is another one."""
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        post(node, address, "m", message_id="1")
+        [lease] = await desk.next()
+        await desk.settle(lease)
+    async with opened(address, folder=tmp_path):
+        pass  # once more without a consumer: nothing is forgotten
+    for id, body in (("1", "m"), ("1", "another"), ("2", "m")):
+        post(node, address, body, message_id=id)
+    await mark(address, 3)
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        assert [lease.body for lease in await desk.next(2)] == [b"another", b"m"]
+        await desk.nothing_more()
+        post(node, address, "m", message_id="1")
+        assert [lease.body for lease in await desk.next()] == [b"m"]
+
+
+async def test_a_retry_that_was_not_put_off_is_tried_again(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settled while its message was away for long, and somebody else's for all we knew: then it comes after all."""
+    monkeypatch.setattr("pipeline.queues.rabbitmq_settling.GRACE", 0.1)
+    async with opened(address) as desk:
+        queue = rabbit(desk)
+        desk.consume(1)
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        queue.cease()
+        assert queue.broker.link is not None
+        queue.broker.link.end("cut")
+        await desk.settle(lease, Settlement(then=Retry(b"later", time.time() + 100)))
+        assert queue.broker.link is not None
+        queue.broker.link.end("cut again")
+        desk.consume(1)
+        assert [lease.body for lease in await desk.next()] == [b"m"]
