@@ -92,13 +92,11 @@ class Signers:
         return signer
 
     async def _spawn(self, signer: _Signer) -> None:
-        """A session of its own, so that a Ctrl-C at the terminal is not for it; nothing of our environment."""
+        """With nothing of our environment."""
         command = [sys.executable, "-P", "-m", "pipeline.signer"]
         environment = {"PYTHONPATH": str(ROOT)}
         try:
-            await self._loop.subprocess_exec(
-                lambda: signer, *command, stderr=None, env=environment, start_new_session=True
-            )
+            await self._loop.subprocess_exec(lambda: signer, *command, stderr=None, env=environment)
         except OSError as error:
             signer.gone(f"cannot be started: {error.strerror}")
 
