@@ -16,7 +16,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from gui.components.parts import SCRIPTS
-from pipeline.log.text import visible
+from pipeline.log.text import no_formula, visible
 
 LONGEST = 500  # characters of a cell
 Kind = Literal[
@@ -134,13 +134,13 @@ def shown(text: object, longest: int = LONGEST) -> str:
 
 
 def csv_of(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV. A spreadsheet takes what begins with these signs for a formula: not what comes from outside."""
+    """Rows as CSV, without formulas from outside."""
     written = io.StringIO()
     lines = csv.writer(written)
     lines.writerow(column.label for column in columns)
     for row in rows:
         cells = (_plain(row.get(column.name)) for column in columns)
-        lines.writerow(f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell for cell in cells)
+        lines.writerow(map(no_formula, cells))
     return written.getvalue()
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from pipeline.log.text import no_formula
 from settings.rules import Rule
 from settings.rules.form import fields
 
@@ -67,4 +68,4 @@ def as_csv(kind: str, rules: Sequence[Mapping[str, Any]]) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | dict | tuple):
         return json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+    return no_formula(value) if isinstance(value, str) else value

@@ -21,9 +21,10 @@ import msgspec
 
 from pipeline.log.database import connect
 from pipeline.log.filters import EVERYTHING, Filters, utc, where
-from pipeline.log.schema import Attempt, Reception, Record
+from pipeline.log.schema import Attempt, Reception, Record, columns
 from pipeline.log.source import Files, Source
 from pipeline.log.tail import Tail
+from pipeline.log.text import FORMULA
 
 MEMORY = "300MB"
 THREADS = 2
@@ -138,7 +139,7 @@ class LogQuery:
         def run(cursor: duckdb.DuckDBPyConnection, files: Files) -> None:
             ordered = msgspec.structs.replace(files, parquet=files.parquet[::-1])
             table, given = source.table(ordered)
-            shown = "*" if kind == "parquet" else _written_times(source.record)
+            shown = "*" if kind == "parquet" else _written(source.record, kind)
             sql = f"COPY (SELECT {shown} FROM {table} WHERE {condition}) TO $target ({FORMATS[kind]})"
             cursor.execute(sql, {**parameters, **given, "target": part})
 
@@ -239,10 +240,15 @@ def _position(shown: list[Record]) -> Position:
     return Position(last, sum(record.time == last for record in shown))
 
 
-def _written_times(record: type[Record]) -> str:
+def _written(record: type[Record], kind: str) -> str:
+    """What to select for a file of text: times as ISO 8601, and in CSV no formulas, as `no_formula` has it."""
     times = [name for name in ("time", "retry_at") if name in record.__struct_fields__]
-    written = ", ".join(f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}" for name in times)
-    return f"* REPLACE ({written})"
+    written = [f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}" for name in times]
+    if kind == "csv":
+        signs = ", ".join(f"chr({ord(sign)})" for sign in FORMULA)
+        texts = [name for name, type in columns(record).items() if type == "VARCHAR"]
+        written += [f"if(left({name}, 1) IN ({signs}), chr(39) || {name}, {name}) AS {name}" for name in texts]
+    return f"* REPLACE ({', '.join(written)})"
 
 
 # Records of one time have an order too, so that pages do not overlap.

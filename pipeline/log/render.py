@@ -1,6 +1,7 @@
 """Log records as text: a table for people, JSON Lines and CSV for programs.
 
-What comes from outside is shown, never obeyed: on a terminal, control and direction characters are escaped.
+What comes from outside is shown, never obeyed: on a terminal, control and direction characters are escaped, and in
+CSV a text that a spreadsheet would take for a formula gets a quote.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from pipeline.log.query import Count
 from pipeline.log.schema import Attempt, Reception, Record
-from pipeline.log.text import visible
+from pipeline.log.text import no_formula, visible
 
 Printer = Callable[[Sequence[Record]], None]
 
@@ -42,7 +43,7 @@ def say_counts(counts: Sequence[Count], kind: str) -> None:
     if kind == "csv":
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(Count.__struct_fields__)
-        rows.writerows((count.time.isoformat(), _for_tty(count.value or ""), count.count) for count in counts)
+        rows.writerows((count.time.isoformat(), _plain(count.value), count.count) for count in counts)
         return
     table = Table("time", "value", box=None)
     table.add_column("count", justify="right")
@@ -110,8 +111,8 @@ def _local(record: Record | Count) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, list):
-        return _for_tty(" ".join(value))
+    if isinstance(value, list | str):
+        return _for_tty(no_formula(value if isinstance(value, str) else " ".join(value)))
     return _for_tty(value.isoformat() if hasattr(value, "isoformat") else str(value))
 
 

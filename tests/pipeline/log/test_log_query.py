@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import threading
 from pathlib import Path
@@ -246,6 +247,21 @@ def test_an_export_has_all_that_pass_oldest_first(query: LogQuery, tmp_path: Pat
         decoded = [msgspec.json.decode(line, type=schema.Attempt) for line in path.read_bytes().splitlines()]
         assert decoded == attempts()[::3]
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_csv_export_holds_no_formulas(tmp_path: Path) -> None:
+    """What a receiver answered is text in a spreadsheet, too; only there does it get a quote."""
+    send_log = tmp_path / "send.jsonl"
+    answers = ["=1+1", "@SUM(A1)", "+49", "-1", "\tx", "plain"]
+    send_log.write_bytes(
+        b"".join(schema.line(msgspec.structs.replace(attempts()[0], description=it)) for it in answers)
+    )
+    written = {kind: tmp_path / f"x.{kind}" for kind in ("csv", "json")}
+    for kind, path in written.items():
+        assert LogQuery(send_log).export(path, kind) == []
+    with written["csv"].open(newline="") as file:
+        assert [row["description"] for row in csv.DictReader(file)] == [*(f"'{it}" for it in answers[:-1]), "plain"]
+    assert [msgspec.json.decode(line)["description"] for line in written["json"].read_bytes().splitlines()] == answers
 
 
 def test_an_export_that_cannot_be_written_says_so(query: LogQuery, tmp_path: Path) -> None:

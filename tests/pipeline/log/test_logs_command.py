@@ -67,6 +67,16 @@ def test_json_and_csv_are_for_programs(files: SimpleNamespace, capsys: pytest.Ca
     assert [row["code"] for row in rows] == ["250", "550", "250"]
 
 
+def test_csv_holds_no_formulas(files: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A spreadsheet would run what a receiver answered, or a sender wrote."""
+    record = schema.attempt(delivery(9, recipient="@x.example"), refused("=cmd|' /C calc'!A1"), TIME, None, "mx1")
+    files.send_log.write_bytes(schema.line(record))
+    logs(files, ["--format", "csv"])
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["recipient"], row["description"]) == ("'@x.example", "'=cmd|' /C calc'!A1")
+    assert row["code"] == "550"
+
+
 def test_counts_have_a_line_each(files: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     """By a field, in buckets."""
     assert logs(files, ["--count-by", "result", "--bucket", "1d", "--format", "csv"]) == 0
