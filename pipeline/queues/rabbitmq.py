@@ -47,6 +47,9 @@ from settings import Settings
 
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 EARLY = 0.02  # seconds before its time that a message is lent
+HEAVY = (
+    65_536  # bytes of a packed body beyond which it is not unpacked on the event loop: of so many come 64 MB, in 0.1 s
+)
 
 
 def unreported(kind: str, text: str) -> None:
@@ -106,6 +109,7 @@ class RabbitQueue:
         self.reader = Reader(self.names.outbox, self._arrive)
         self.views = Views(self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, most)
         self._ids = itertools.count(1)
+        self._unpacking = asyncio.Semaphore()
         self._recalled_at = 0.0
         self._ledger: Ledger | None = None
 
@@ -255,7 +259,27 @@ class RabbitQueue:
             if lane is not None:
                 self.parked_queues.change(lane, -1)
             return
-        body, size = plain(message.body, properties.content_encoding, self._most)
+        if lane is None and properties.content_encoding is not None and len(message.body) > HEAVY:
+            ledger.link.run(self._unpack(ledger, message, key))
+            return
+        self._come(ledger, message, lane, key, *plain(message.body, properties.content_encoding, self._most))
+
+    async def _unpack(self, ledger: Ledger, message: DeliveredMessage, key: Key) -> None:
+        """One at a time and beside the event loop, which many bombs would hold up until the broker seems away."""
+        async with self._unpacking:
+            if ledger.link.ended:
+                return
+            encoding = message.header.properties.content_encoding
+            body, size = await asyncio.to_thread(plain, message.body, encoding, self._most)
+        if not ledger.link.ended:
+            self._come(ledger, message, None, key, body, size)
+
+    def _come(
+        self, ledger: Ledger, message: DeliveredMessage, lane: str | None, key: Key, body: bytes, size: int
+    ) -> None:
+        """It is unpacked, and can be lent."""
+        tag, redelivered = message.delivery_tag, bool(getattr(message.delivery, "redelivered", False))
+        assert tag is not None
         if lane is None and not size and self._goes_round(ledger, message, body, key):
             return
         if self.lending.observer is None:

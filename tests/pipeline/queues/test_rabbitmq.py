@@ -17,7 +17,7 @@ from pamqp import commands
 
 from operators.results import QUOTED
 from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
-from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.rabbitmq import HEAVY, RabbitQueue
 from pipeline.queues.rabbitmq_broker import Broker as Keeper
 from pipeline.queues.rabbitmq_delays import LATE, STEPS, slack, step
 from pipeline.queues.rabbitmq_link import Link
@@ -203,6 +203,21 @@ async def test_gzip_is_read_always_and_written_where_configured(address: str) ->
         await other.basic_publish(b"no gzip", routing_key="outbox", properties=properties)
         desk.consume()
         assert [lease.body for lease in await desk.next(2)] == [b'{"b":2}', b"no gzip"]
+
+
+async def test_large_gzip_is_lent_too_and_holds_nobody_up(address: str) -> None:
+    """It is unpacked beside the event loop; what comes behind it may be lent first."""
+    large = random.Random(1).randbytes(3 * HEAVY).hex().encode()
+    async with opened(address) as desk, channel(address) as other:
+        for body in (large, b"x" * 100):
+            properties = commands.Basic.Properties(content_encoding="gzip")
+            await other.basic_publish(gzip.compress(body), routing_key="outbox", properties=properties)
+        desk.consume()
+        leases = await desk.next(2)
+        assert {lease.body for lease in leases} == {large, b"x" * 100}
+        for lease in leases:
+            await desk.settle(lease)
+        assert (await desk.queue.figures()).unsettled == 0
 
 
 def test_a_bomb_is_unpacked_as_far_as_the_limit() -> None:
