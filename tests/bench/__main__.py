@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from tests.bench import bounded, console, domains, log_cost, log_queries, queue, relay, signing, strangers
+from tests.bench import bounded, broker, console, domains, log_cost, log_queries, queue, relay, signing, strangers
 from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "log-cost": log_cost.rows,
     "log-queries": log_queries.rows,
     "console": console.rows,
+    "broker": broker.rows,
 }
 
 if __name__ == "__main__":
