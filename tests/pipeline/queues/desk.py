@@ -9,10 +9,11 @@ import pytest
 from reactivex import abc
 
 from operators.delivery import Lease
-from pipeline.queues.contract import Queue, Settlement
+from pipeline.queues.contract import Park, Queue, Settlement
 
 PATIENCE = 20.0  # seconds until a test gives up waiting for what must come
 SHORT = 0.15  # seconds in which what must not come would have come
+LANE = "127.0.0.1/example.com"
 
 
 class Clock:
@@ -97,3 +98,15 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():  # noqa: ASYNC110 - it may be anything, also in another process
             await asyncio.sleep(0.001)
+
+
+def bodies(number: int, start: int = 0) -> list[bytes]:
+    """So many different ones."""
+    return [b'{"n":%d}' % n for n in range(start, start + number)]
+
+
+async def park(desk: Desk, *wanted: bytes, lane: str = LANE, expires: float | None = None) -> None:
+    """Publish these, take them, and park them."""
+    await desk.publish(*wanted)
+    for lease in await desk.next(len(wanted)):
+        await desk.settle(lease, Settlement(then=Park(lane, expires)))
