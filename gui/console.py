@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import socket
 from pathlib import Path
-from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
@@ -25,7 +24,7 @@ from pipeline.facade import Facade
 STATIC = Path(__file__).parent / "static"
 
 
-def console(machine: Machine, access: Access) -> ASGIApp:
+def console(machine: Machine, facade: Facade, access: Access) -> ASGIApp:
     """The application. NiceGUI has one application a process, so this is called once."""
     settings = machine.settings
     instance = settings.server_id or socket.gethostname()
@@ -35,7 +34,6 @@ def console(machine: Machine, access: Access) -> ASGIApp:
     app.include_router(login.routes(access, instance, version))
     app.include_router(health.routes(machine))
     tokens = open_tokens(settings)
-    facade = Facade(cast(Any, machine))
     Frame(machine, facade, access, tokens, PAGES, SECTIONS, instance, version).register()
     ui.run_with(
         app,

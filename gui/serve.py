@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gui.access import Opened, open_access
 from gui.console import console
 from gui.machine import Machine
+from pipeline.facade import Facade
 from settings import Settings, StartError
 
 log = structlog.get_logger("console")
@@ -99,6 +101,7 @@ class Web:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._facade: Facade | None = None
         self._context = _tls(settings) if settings.www_secure_port else None
         self._plain = _listen(settings, "www-port", settings.www_port)
         self._secure = _listen(settings, "www-secure-port", settings.www_secure_port)
@@ -108,7 +111,8 @@ class Web:
         if not self._plain and not self._secure:
             return None
         opened = open_access(self._settings)
-        app = console(machine, opened.access)
+        self._facade = Facade(cast(Any, machine))
+        app = console(machine, self._facade, opened.access)
         if self._secure:
             await self._serve(app, self._secure, self._context)
             app = _redirect(self._secure.getsockname()[1])
@@ -144,6 +148,8 @@ class Web:
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+        if self._facade is not None:
+            self._facade.close()
         for where in (self._plain, self._secure):
             if where:
                 where.close()
