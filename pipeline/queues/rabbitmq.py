@@ -254,7 +254,7 @@ class RabbitQueue:
                 self.parked_queues.change(orphan.lane, -1)
             self.settling.carry_out(orphan)
             return
-        if self.settled.again(key, redelivered):
+        if self.settled.again(key, redelivered, DUE in headers(message.header)):
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)

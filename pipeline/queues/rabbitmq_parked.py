@@ -207,7 +207,8 @@ class ParkedQueues:
         async def take(message: DeliveredMessage) -> None:
             nonlocal got
             got += 1
-            self._fetching[lane] -= 1
+            if not link.ended:  # else the fetch may be over, and its lane would count as being fetched for ever
+                self._fetching[lane] -= 1
             self._arrive(ledger, message, lane)
             if got >= due:
                 all_here.set()
@@ -218,7 +219,7 @@ class ParkedQueues:
         tag = await link.consume(ledger, name, due - 1, take)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(all_here.wait(), PATIENCE)
-        await ledger.channel.basic_cancel(tag, nowait=True)
+        await ledger.channel.basic_cancel(tag)  # waits: what is on its way would be thrown away, and stay lent
 
     def _gone(self, lane: str) -> None:
         self._topology.forget(self._topology.names.parked(lane))

@@ -96,9 +96,14 @@ class Settled:
             except OSError as error:
                 self._give_up(error)
 
-    def again(self, key: Key, redelivered: bool) -> bool:
-        """Whether this is a message that was settled, and is to be acknowledged only. Once over each connection."""
-        if not redelivered or not isinstance(key, bytes) or not 0 < self._numbers.get(key, 0) <= self._before:
+    def again(self, key: Key, redelivered: bool, ours: bool = False) -> bool:
+        """Whether this message was settled, and is to be acknowledged only. Once over each connection.
+
+        `ours`: we have published it ourselves, so that nothing else has its id. RabbitMQ moves such a one twice, the
+        second time without the mark, where it was killed between putting it into the outbox and out of its delay.
+        """
+        number = self._numbers.get(key, 0) if isinstance(key, bytes) else 0
+        if not number or not (ours or (redelivered and number <= self._before)):
             return False
         self.add(key)
         return True

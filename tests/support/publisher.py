@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 
 import aiormq
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
@@ -23,15 +24,17 @@ def queue_message(number: int, domain: str = "a.example", size: int = 2000) -> b
 
 
 class Publisher:
-    """Publishes `total` persistent messages to the outbox, a batch at once.
+    """Publishes `total` persistent messages to the outbox, a batch at once. `body`: makes one of its number.
 
     Attributes:
         confirmed: the numbers that the broker has confirmed.
         offered: numbers used; one whose fate is unknown is not used again.
     """
 
-    def __init__(self, address: str, total: int, queue: str = "outbox") -> None:
-        self.address, self.total, self.queue = address, total, queue
+    def __init__(
+        self, address: str, total: int, queue: str = "outbox", body: Callable[[int], bytes] = queue_message
+    ) -> None:
+        self.address, self.total, self.queue, self.body = address, total, queue, body
         self.confirmed: set[int] = set()
         self.offered = 0
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -61,9 +64,7 @@ class Publisher:
 
     async def _one(self, channel: aiormq.abc.AbstractChannel, number: int) -> None:
         properties = commands.Basic.Properties(delivery_mode=2)
-        await channel.basic_publish(
-            queue_message(number), routing_key=self.queue, properties=properties, mandatory=True
-        )
+        await channel.basic_publish(self.body(number), routing_key=self.queue, properties=properties, mandatory=True)
         self.confirmed.add(number)
 
 

@@ -176,6 +176,26 @@ async def test_a_parked_queue_with_mail_in_it_stays(address: str) -> None:
         assert (await other.basic_get(name)).body == b"m"
 
 
+async def test_messages_that_are_slow_to_come_in_hold_nothing_up(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that waits no longer loses none that is on its way, and does not keep fresh messages out."""
+    monkeypatch.setattr("pipeline.queues.rabbitmq_parked.PATIENCE", 0)
+    async with opened(address) as desk:
+        desk.consume(100)
+        await desk.publish(*[b"%d" % n for n in range(60)])
+        for lease in await desk.next(60):
+            await desk.settle(lease, Settlement(then=Park(LANE)))
+        await desk.publish(b"fresh")
+        came: set[bytes] = set()
+        async with asyncio.timeout(20):
+            while len(came) < 61:
+                desk.queue.recall(LANE, 60)
+                await asyncio.sleep(0.02)
+                for lease in await desk.next(len(desk.leases)):
+                    came.add(lease.body)
+                    await desk.settle(lease)
+        assert dict(desk.queue.parked()) == {}
+
+
 async def test_a_parked_message_comes_when_it_expires(address: str) -> None:
     """By its own TTL, over the outbox, as one of its lane."""
     async with opened(address) as desk:

@@ -44,6 +44,15 @@ def test_what_is_new_or_has_no_id_is_sent() -> None:
     assert not notes.again(key(None, b"m"), redelivered=True)
 
 
+def test_what_we_have_published_ourselves_has_an_id_of_its_own() -> None:
+    """So it is known over the same connection, too, and without the mark: a delay that ended twice."""
+    notes, _ = settled(None)
+    assert not notes.again(key("1", b"m"), redelivered=False, ours=True)
+    notes.add(key("1", b"m"))
+    assert notes.again(key("1", b"m"), redelivered=False, ours=True)
+    assert notes.again(key("1", b"m"), redelivered=False, ours=True)
+
+
 def test_the_oldest_are_forgotten(tmp_path: Path) -> None:
     """REMEMBERED are kept, in memory and in the file, also over a restart in the middle of the ring."""
     path = tmp_path / "settled"
