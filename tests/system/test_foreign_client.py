@@ -34,6 +34,7 @@ from tests.support.rows import MIME, PLAIN_PORT, ROWS, SECURE_PORT, Absent, Row,
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(not installed(), reason=MISSING)]
 
+NO_MESSAGE = '["a@b.example"]'
 NOTICE = "noted"  # local part that a notification goes to
 PATIENCE = 60.0  # seconds for all rows to come to their ends
 ANSWERS = {
@@ -76,7 +77,7 @@ def depths(broker: Broker) -> dict[str, int]:
 
 def expected() -> Counter[str]:
     """Copies by queue, once everything has come to its end."""
-    return Counter(queue for row in ROWS for queue in row.queues)
+    return Counter(refused=1) + Counter(queue for row in ROWS for queue in row.queues)
 
 
 def ended(broker: Broker) -> dict[str, int]:
@@ -106,7 +107,7 @@ def carry_out(folder: pathlib.Path) -> Run:
         with Program(folder, dkim_check_dns="false", **options) as program:
             ports = {PLAIN_PORT: plain.port, SECURE_PORT: secure.port}
             messages = [{"body": message_of(number, ports), "gzip": bool(number % 2)} for number in range(len(ROWS))]
-            node.publish(broker.address, "outbox", messages)
+            node.publish(broker.address, "outbox", [*messages, {"body": NO_MESSAGE, "gzip": True}])
             ended(broker)
             assert program.stop() == 0, program.output[-3000:]
         came = node.read(broker.address, {name: count for name, count in depths(broker).items() if count})
@@ -234,6 +235,13 @@ def test_a_notification_goes_to_the_envelope_where_it_is_asked_for(run: Run) -> 
 def test_the_smarthost_is_given_the_name_and_password(run: Run) -> None:
     """RFC 4616."""
     assert "AUTH PLAIN " + base64.b64encode(b"\0joe\0secret").decode() in run["commands"]
+
+
+def test_a_body_that_is_no_message_is_in_the_refused_queue(run: Run) -> None:
+    """Where one is set; as it was before compression."""
+    [refused] = run["queues"]["refused"]
+    body = base64.b64encode(NO_MESSAGE.encode()).decode()
+    assert refused["body"] == {"error": "body: not a JSON object but list", "body": body}
 
 
 def test_tags_are_in_the_log(run: Run) -> None:
