@@ -20,8 +20,8 @@ COLUMNS = (
     Column("state", "State", "state", width="104px"),
     Column("until", "Until", "in", tip="When the pause, or the time on the pattern's limits, ends.", width="96px"),
     Column("waits", "Waits", "number", tip="Messages in memory and parked that wait for this lane.", width="82px"),
-    Column("pattern", "Pattern"),
-    Column("answer", "Answer that matched", "code"),
+    Column("pattern", "Pattern", width="14%"),
+    Column("answer", "Answer that matched", "code", width="38%"),
     Column("acts", "", "actions", width="108px"),
 )
 NOTHING = Empty(

@@ -40,7 +40,7 @@ COLUMNS = (
     Column("ack", "Ack / s", "amount", "Messages settled a second.", width="84px"),
 )
 SOURCES = {
-    "embedded": "",
+    "embedded": "one file in data-dir, no broker",
     "management": "with the management API: figures of all its clients",
     "amqp": "over AMQP alone, rates and unacked are those of this instance",
     "": "",

@@ -34,7 +34,7 @@ COLUMNS = (
 )
 FIELDS = (
     Field("search", "Search", "search", "Who, from where, or what"),
-    Field("kind", "Rules", "choice", options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages")))),
+    Field("kind", "To", "choice", options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages")))),
     Field("action", "Action", "choice", options=(("", "Any"), *((action, action) for action in ACTIONS))),
 )
 EMPTY = Empty(

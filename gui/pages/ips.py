@@ -24,7 +24,7 @@ COLUMNS = (
         "ehlo", "EHLO name", "text", "How it greets: the override, else its reverse DNS name, else the host name.", True
     ),
     Column("host", "Host name", "text", "Its reverse DNS name, else the name of this machine."),
-    *(Column(name, FIGURES[name].label, "number", FIGURES[name].definition, True, "78px") for name in COUNTED),
+    *(Column(name, FIGURES[name].label, "number", FIGURES[name].definition, True, "92px") for name in COUNTED),
     Column("spark", "Last minute", "spark", "Attempts in each second of the last minute.", width="118px"),
     Column("lanes", "Lanes", "open", "The lanes that hold its mail now.", True, "92px"),
     Column("edit", "", "actions", width="100px"),

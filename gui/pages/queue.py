@@ -53,7 +53,7 @@ LANE_COLUMNS = (
     Column("state", "State", "state", width="98px"),
     Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="72px"),
     Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="66px"),
-    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="82px"),
+    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="94px"),
 )
 RETRY_COLUMNS = (
     Column(

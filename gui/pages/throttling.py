@@ -50,7 +50,8 @@ class Throttling(RulePage):
         found = columns_of(self.kind)
         domain = msgspec.structs.replace(found.pop("domain"), empty="all")
         ip = msgspec.structs.replace(found.pop("ip"), empty="all")
-        return [domain, ip, APPLIES, *(msgspec.structs.replace(column, empty="·") for column in found.values())]
+        limits = [msgspec.structs.replace(column, empty="·", label=_short(column.label)) for column in found.values()]
+        return [domain, ip, APPLIES, *limits]
 
     def title(self, rule: Rule) -> str:
         assert isinstance(rule, Throttle)
@@ -166,6 +167,11 @@ def _decides(mine: int, rule: Throttle, memory: int) -> str:
     given = sum(1 for name in Limits.__struct_fields__ if getattr(rule, name) is not None)
     part = f"{mine} of its {_many(given, 'limit')} hold" if given != mine else "all its limits hold"
     return f"{_many(memory, 'message')} in memory; {part if given else 'sets no limit yet'}"
+
+
+def _short(label: str) -> str:
+    """As ten of them fit side by side; the whole name is in the form, and what it means in the tooltip."""
+    return label.replace("onnections", "onn.")
 
 
 def _many(count: int, noun: str) -> str:

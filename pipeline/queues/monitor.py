@@ -132,7 +132,7 @@ class Monitor:
         rows = [*self._outbox_rows(figures, flow), *self._others(figures.other), *self._parked(figures)]
         return Seen(
             connected=True,
-            where="the embedded queue: one file in data-dir, no broker",
+            where="the embedded queue",
             waiting=figures.waiting,
             in_memory=figures.unsettled,
             parked=sum(figures.parked.values()),

@@ -1,18 +1,23 @@
-"""Pictures of every view with the demo's traffic: `python -m tests.support.screenshots [view ...]`, into screenshots/.
+"""Pictures of every view with the demo's traffic: `python -m tests.support.screenshots [name ...]`, into screenshots/.
 
-Each at 1440x900 and 390x844, light and dark.
+Each at 1440x900 and 390x844, light and dark: the views, and what opens in them (lane drawer, form, message). There are
+rules of every kind, and enough mail that some of it is slowed down.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import pathlib
 import sys
 import tempfile
 import time
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import httpx
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from gui.pages import PAGES
+from tests.support.api import TOKEN, Api
 from tests.support.program import ROOT, Program
 
 CHROMIUM = "/usr/bin/chromium"
@@ -23,48 +28,94 @@ ARGUMENTS = [
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 PASSWORD = "screenshots"
 WARM = 45.0  # seconds of traffic before the first picture, so that the charts have something to show
+VIEWS = {one.path.strip("/") or "overview": one.path for one in PAGES}
+OPENED = {  # an address, and what is clicked there
+    "lane": ("/domains?domain=flood.example", ""),
+    "form": ("/throttling", "[data-act=edit]"),
+    "record": ("/dkim", "[data-act=record]"),
+    "message": ("/queue?state=parked", "[aria-label=Messages] .opener"),
+    "story": ("/logs?result=error", "[data-row] .opener"),
+    "change": ("/audit", "[data-row]"),
+}
+LATER = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=3)).replace(microsecond=0).isoformat()
+LIMITS = {"domain_messages": 1200, "domain_connections": 12, "connection_messages": 50}
+RULES = [
+    ("throttles", {"domain": "bigmail.example", **LIMITS, "connection_security": "opportunistic"}),
+    ("throttles", {"domain": "yippee.example", "ip": "127.0.0.2", "domain_messages": 60, "queue": 200}),
+    ("throttles", {"domain": "newspaper.example", "domain_messages": 30, "connection_idle": 2}),
+    ("throttles", {"ip_connections": 20}),
+    ("floods", {"name": "busy", "pattern": "too many connections", "pause": 20, "reduced": 600, "domain_messages": 60}),
+    (
+        "floods",
+        {"name": "unusual rate", "pattern": "unusual (rate|volume)", "type": "regex", "pause": 300, "reduced": 3600},
+    ),
+    ("pauses", {"domain": "university.example", "until": LATER}),
+    ("pauses", {"ip": "127.0.0.3", "domain": "garage.example"}),
+    ("redirects", {"from_ip": "127.0.0.1", "domain": "blocked.example", "to_ip": "127.0.0.4", "until": LATER}),
+    ("dkim-keys", {"domain": "plannr.test", "selector": "s2026", "algorithm": "ed25519", "generate": True}),
+    ("dkim-keys", {"domain": "morgenpost.test", "selector": "mail", "algorithm": "rsa", "generate": True}),
+    ("locals", {"type": "wildcard", "pattern": "*@plannr.test"}),
+    ("mta-names", {"ip": "127.0.0.1", "name": "Newsletters", "ehlo": "out1.plannr.test"}),
+    ("mta-names", {"ip": "127.0.0.2", "name": "Receipts"}),
+]
 
 
-def picture(browser: Browser, program: Program, folder: pathlib.Path, views: list[str]) -> None:
-    """Log in once for each size and look, and take every view."""
+def prepare(program: Program) -> None:
+    """Rules of every kind."""
+    api = Api(program)
+    for kind, values in RULES:
+        try:
+            api.create(kind, **values)
+        except (AssertionError, httpx.HTTPError) as error:
+            print(f"{kind}: {error}", file=sys.stderr)
+
+
+def pictures(browser: Browser, program: Program, folder: pathlib.Path, names: list[str]) -> None:
+    """Log in once for each size and look, and take everything."""
+    base = f"http://127.0.0.1:{program.www_port}"
     for size, (width, height) in SIZES.items():
         for theme in ("light", "dark"):
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
             page = context.new_page()
-            page.goto(f"http://127.0.0.1:{program.www_port}/login")
-            if "login" in views:
+            page.goto(base + "/login")
+            if "login" in names:
                 page.screenshot(path=folder / f"login-{size}-{theme}.png")
             page.fill("input[name=password]", PASSWORD)
             page.press("input[name=password]", "Enter")
-            page.wait_for_url(f"http://127.0.0.1:{program.www_port}/")
-            for one in PAGES:
-                name = one.path.strip("/") or "overview"
-                if name in views:
-                    take(page, f"http://127.0.0.1:{program.www_port}{one.path}", folder / f"{name}-{size}-{theme}.png")
+            page.wait_for_url(base + "/")
+            for name in names:
+                if name != "login":
+                    path, click = OPENED.get(name) or (VIEWS[name], "")
+                    take(page, base + path, click, folder / f"{name}-{size}-{theme}.png")
             context.close()
 
 
-def take(page: Page, address: str, file: pathlib.Path) -> None:
-    """One view, once its live parts have had a few seconds."""
+def take(page: Page, address: str, click: str, file: pathlib.Path) -> None:
+    """One picture, once the live parts have had a few seconds."""
     page.goto(address)
-    page.wait_for_timeout(4000)
+    page.wait_for_timeout(3000)
+    if click:
+        with contextlib.suppress(Error):  # nothing there to open: the picture shows it
+            page.click(f"{click} >> nth=0", timeout=5000)
+        page.wait_for_timeout(2500)
     page.screenshot(path=file)
 
 
-def main(views: list[str]) -> None:
+def main(names: list[str]) -> None:
     """Start the demo, wait for traffic, take the pictures."""
     folder = ROOT / "screenshots"
     folder.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as name,
-        Program(pathlib.Path(name), "demo", www_password=PASSWORD) as program,
+        Program(pathlib.Path(name), "demo", www_password=PASSWORD, api_token=TOKEN) as program,
         sync_playwright() as playwright,
     ):
+        prepare(program)
         time.sleep(WARM)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        picture(browser, program, folder, views)
+        pictures(browser, program, folder, names)
         browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["login", *(one.path.strip("/") or "overview" for one in PAGES)])
+    main(sys.argv[1:] or ["login", *VIEWS, *OPENED])

@@ -23,6 +23,7 @@ export default {
     shown: (value) => (value == null ? "–" : typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 1 }) : value),
     ahead(seconds) {
       const left = Math.max(0, Math.round(seconds - this.now));
+      if (!left) return "now";
       if (left < 120) return `${left} s`;
       return left < 7200 ? `${Math.round(left / 60)} min` : `${Math.round(left / 3600)} h`;
     },
