@@ -64,7 +64,7 @@ class Program:
         """What it has written to the terminal."""
         return (self.folder / "terminal").read_text(errors="replace")
 
-    def start(self, patience: float = 30) -> Program:
+    def start(self, patience: float = 120) -> Program:
         """Start it, and wait until its SMTP server greets."""
         with (self.folder / "terminal").open("ab") as terminal:
             self.process = subprocess.Popen(
