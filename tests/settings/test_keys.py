@@ -50,6 +50,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("rabbitmq-queue-type", "quorum", "quorum"),
     ("rabbitmq-maxpriority", "5", 5),
     ("rabbitmq-encoding", "gzip", "gzip"),
+    ("rabbitmq-management", "http://u:p@broker:15672", "http://u:p@broker:15672"),
     ("rabbitmq-qos", "5000", 5000),
     ("database-address", "postgresql://u:p@h/db", "postgresql://u:p@h/db"),
     ("database-ttl", "10m", 600.0),
