@@ -124,6 +124,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unconfirmed: dict[int, tuple[float, Confirmed]] = {}  # by number; the first one is the oldest
+        self._promised: dict[int, Confirmed] = {}
         self._numbers = itertools.count()
         self._publishing: Channel
         self._questions: AbstractChannel | None = None
@@ -171,14 +172,15 @@ class Link:
         if self.ended:
             return
         self.ended = True
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        unanswered = [*self._promised.values(), *(confirmed for _, confirmed in self._unconfirmed.values())]
+        self._promised, self._unconfirmed = {}, {}
         if self._unblocked is not None:
             self._unblocked.cancel()
         task = self._loop.create_task(self._close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._lost(self, why)
-        for _, confirmed in unconfirmed.values():
+        for confirmed in unanswered:
             confirmed(QueueUnavailable(f"{self.address}: {why}"))
 
     async def _close(self) -> None:
@@ -200,6 +202,20 @@ class Link:
         return channel
 
     # -- publishing
+
+    def promised(self, confirmed: Confirmed) -> Confirmed:
+        """`confirmed`, to be called once: at the latest when this link ends.
+
+        What waits for an answer of a broker that is gone may never go on: aiormq does not end all of its futures.
+        """
+        number = next(self._numbers)
+        self._promised[number] = confirmed
+
+        def answer(error: Exception | None) -> None:
+            if (waiting := self._promised.pop(number, None)) is not None:
+                waiting(error)
+
+        return answer
 
     def publish(self, exchange: str, queue: str, body: bytes, properties: Any, confirmed: Confirmed) -> None:
         """Publish; `confirmed` with None when the broker has it safe, else with `Unroutable` or `QueueUnavailable`."""

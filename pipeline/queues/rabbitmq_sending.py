@@ -74,7 +74,7 @@ class Sender:
         if mail.queue in self._topology.known:
             self._put(link, mail, done, again=True)
         else:
-            link.run(self._declare_and_put(link, mail, done, again=True))
+            link.run(self._declare_and_put(link, mail, link.promised(done), again=True))
 
     def _counted(self, lane: str, done: Confirmed) -> Confirmed:
         """So that the lane's queue is not removed meanwhile."""
@@ -124,7 +124,7 @@ class Sender:
                 done(None)
             elif isinstance(error, Unroutable) and again and not link.ended:
                 self._topology.forget(mail.queue)
-                link.run(self._declare_and_put(link, mail, done, again=False))
+                link.run(self._declare_and_put(link, mail, link.promised(done), again=False))
             elif isinstance(error, Unroutable | ValueError):
                 done(Undeliverable(str(error)))
             else:
