@@ -28,7 +28,7 @@ def mount(folder: pathlib.Path, megabytes: int) -> pathlib.Path:
     return folder
 
 
-def run(module: str, *arguments: object, patience: float = 110) -> str:
+def run(module: str, *arguments: object, patience: float = 220) -> str:
     """Run a module as a program where it may mount; what it prints. Skips the test where nobody may."""
     way = _way()
     if way is None:
