@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reactivex import Observable
@@ -25,6 +26,10 @@ class Machine(Protocol):
     @property
     def telemetry(self) -> Telemetry:
         """The counters."""
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """What is wrong with the disk or the broker now, a line each."""
 
     @property
     def queue(self) -> Any:

@@ -24,13 +24,16 @@ class Judged(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def judge(figures: Mapping[str, int], troubles: Sequence[Trouble]) -> Judged:
+def judge(figures: Mapping[str, int], troubles: Sequence[Trouble], faults: Sequence[str] = ()) -> Judged:
     """What an operator should know first.
 
     Args:
         figures: a snapshot of the telemetry: sums of the last 60 s, and gauges.
         troubles: destinations with errors in the last 5 minutes, the worst first.
+        faults: what is wrong with the disk, the broker or a stored rule now, the worst first.
     """
+    if faults:
+        return Judged("bad", "Problem", f"{faults[0]}.", "; ".join(faults[1:]))
     delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"] + figures["unreached"]
     if not delivered + wrong:
         return _quiet(figures)

@@ -52,16 +52,16 @@ def routes(context: Context) -> APIRouter:
 def status(facade: Facade) -> Status:
     """How things are."""
     machine, troubles = facade.machine, facade.machine.telemetry.top_errors()
-    figures = facade.figures()
+    figures, faults = facade.figures(), [*machine.faults, *machine.rules.snapshot.faults]
     return Status(
         instance=machine.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles),
+        verdict=judge(figures, troubles, faults),
         figures=figures,
         totals=machine.telemetry.totals(),
         troubles=troubles,
         rules_available=machine.rules.available,
-        faults=[*machine.faults, *machine.rules.snapshot.faults],
+        faults=faults,
         warnings=machine.settings.warnings,
     )
 

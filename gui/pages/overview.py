@@ -66,6 +66,7 @@ class Overview:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._machine = view.machine
         self._telemetry: Telemetry = view.machine.telemetry
         self._choice = Choice.of(view.query)
         with view.tools:
@@ -184,7 +185,7 @@ class Overview:
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
-        verdict = judge(figures, troubles)
+        verdict = judge(figures, troubles, self._machine.faults)
         for name in ("level", "word", "text", "detail"):
             self._verdict.show(name, getattr(verdict, name))
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})

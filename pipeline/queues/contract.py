@@ -67,6 +67,10 @@ class Queue(Protocol):
     def full(self) -> str | None:
         """Why no new message is taken now: there is no room to keep it. None while there is."""
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it now, in one line; None while it works."""
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""
 

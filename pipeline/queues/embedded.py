@@ -172,6 +172,11 @@ class EmbeddedQueue:
         """Why no new message is taken now: there is no room on the disk. None while there is."""
         return self._writer.space.full if self._open else None
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it now: the disk is full. None while it works."""
+        return self.full
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self._lending.parked

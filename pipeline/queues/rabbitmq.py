@@ -226,6 +226,11 @@ class RabbitQueue:
         """Why no new message is taken now: the broker is out of memory or disk. None while it is not."""
         return self.broker.why if self.broker.blocked else None
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
+        return self.broker.why if self.broker.link is None else self.full
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self.parked_queues.counts

@@ -68,3 +68,9 @@ def test_nothing_accepted_is_a_problem() -> None:
     judged = judge(figures(strange=3), [trouble(errors=3, delivered=0)])
     assert judged.level == "bad"
     assert judged.text.startswith("Nothing was accepted")
+
+
+def test_what_is_wrong_with_the_machine_itself_comes_first() -> None:
+    """A full disk, a broker that is away: however well the rest goes."""
+    judged = judge(figures(delivered=6000), [trouble()], ["the disk is full", "the log loses lines"])
+    assert (judged.level, judged.text, judged.detail) == ("bad", "the disk is full.", "the log loses lines")

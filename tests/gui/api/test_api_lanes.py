@@ -177,7 +177,7 @@ async def test_a_lane_is_explained_whole(world: World, mailbox: Mailbox) -> None
     assert lane["next_send"] == pytest.approx(time.time() + 1.5, abs=1.5)
     assert lane["next_why"] == "30 messages a minute to the domain"
     assert lane["waits_for"] == [
-        {"kind": "lane", "why": lane["next_why"], "until": lane["next_send"], "rule": None, "all": True}
+        {"kind": "lane", "why": lane["next_why"], "until": lane["next_send"], "rule": None, "all": True, "held": 0}
     ]
     assert (lane["ip"], lane["group"], lane["domains"]) == ("127.0.0.1", "fine.example", ["fine.example"])
     assert lane["waiting"] + lane["in_flight"] == lane["in_memory"] <= 3
