@@ -24,12 +24,12 @@ COLUMNS = (
         "text",
         "The console, a token of the API by its name, or a part of the machine.",
         True,
-        "17%",
+        "13%",
         main=True,
     ),
-    Column("origin", "From", "text", "The address it came from.", True, "13%"),
+    Column("origin", "From", "text", "The address it came from.", True, "11%"),
     Column("action", "Did", "state", sortable=True, width="110px"),
-    Column("kind", "To", "text", "The rules; lanes and messages, where no rule was changed.", True, "15%"),
+    Column("kind", "To", "text", "The rules; lanes and messages, where no rule was changed.", True, "11%"),
     Column("what", "What", "text", "What it is for, or what changed in it."),
 )
 FIELDS = (

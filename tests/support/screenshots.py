@@ -30,7 +30,7 @@ PASSWORD = "screenshots"
 WARM = 45.0  # seconds of traffic before the first picture, so that the charts have something to show
 VIEWS = {one.path.strip("/") or "overview": one.path for one in PAGES}
 OPENED = {  # an address, and what is clicked there
-    "lane": ("/domains?domain=flood.example", ""),
+    "lane": ("/domains?domain=crawling.example", ""),
     "form": ("/throttling", "[data-act=edit]"),
     "record": ("/dkim", "[data-act=record]"),
     "message": ("/queue?state=parked", "[aria-label=Messages] .opener"),
