@@ -141,8 +141,8 @@ def _warned(settings: Settings) -> Settings:
     return settings
 
 
-# The queue's and the log's threads wait for the interpreter this long at most while the loop is busy. Python's own
-# 5 ms has them fall behind: 1,860 mails a second through the relay benchmark, against 2,440 with this (medians).
+# The queue's threads wait for the interpreter this long at most while the loop is busy. Python's own 5 ms has them
+# fall behind: 1,860 mails a second through the relay benchmark, against 2,440 with this (medians).
 SWITCH = 0.0005  # seconds
 
 

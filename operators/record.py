@@ -1,6 +1,6 @@
 """record: writes each attempt to the delivery log, before the queue forgets the message.
 
-Runs for every delivery, after conclude. The log decides what is an attempt, and bounds what it holds.
+Runs for every delivery, after conclude. The log decides what is an attempt, bounds what it holds, and lets nobody wait.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from collections.abc import Callable
 
 from operators.delivery import Delivery
 from operators.outcome import Next, Outcome
-from operators.stage import Done, Report, Stage, handover, unreported
+from operators.stage import Report, Stage, unreported
+from operators.tap import tap
 
-Log = Callable[[Delivery, Outcome, float, float | None, Callable[[], None]], None]
+Log = Callable[[Delivery, Outcome, float, float | None], None]
 
 
 def record(log: Log, clock: Callable[[], float], report: Report = unreported) -> Stage:
-    """Hands a delivery on once its line is safe from a crash of the program.
+    """Hands a delivery on once its line is safe from a crash of the program; one that cannot be logged, too.
 
     Args:
-        log: takes the delivery, its outcome, now, the time of its retry, and what to call when the line is written.
+        log: takes the delivery, its outcome, now, and the time of its retry; returns when the line is safe.
         clock: epoch seconds.
         report: told of exceptions.
     """
 
-    def start(delivery: Delivery, done: Done) -> None:
+    def write(delivery: Delivery) -> None:
         outcome = delivery.outcome
         assert outcome is not None
-        again = outcome.until if outcome.next is Next.RETRY else None
-        log(delivery, outcome, clock(), again, lambda: done(delivery))
+        log(delivery, outcome, clock(), outcome.until if outcome.next is Next.RETRY else None)
 
-    return handover("record", start, report, ended=True)
+    return tap("record", write, report)

@@ -30,7 +30,7 @@ from operators.conclude import conclude
 from operators.decode import decode
 from operators.deliver import deliver
 from operators.delivery import Delivery
-from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken
+from operators.events import Assigned, Event, Fault, Notice, Parked, Redirected, Settled, Taken
 from operators.expire import expire
 from operators.floods import Active, Floods
 from operators.hold import hold, in_force
@@ -316,7 +316,7 @@ class Machine:
         life.callback(self.telemetry.watch(self.events).dispose)
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
-        listen(self._events.pipe(ops.filter(lambda event: isinstance(event, Received))), self.log.received)
+        life.callback(self.log.watch(self.events).dispose)
         listen(rx.interval(1.0), self._each_second)
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider())

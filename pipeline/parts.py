@@ -8,12 +8,13 @@ from operators.events import Event
 from operators.limits import Limits
 from pipeline.dns import Resolver
 from pipeline.log.writer import DeliveryLog
+from pipeline.process import descent
 from settings import Settings
 from settings.rules import RuleStore
 
 
 def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog:
-    """The delivery log that the configuration asks for; not started yet."""
+    """The delivery log that the configuration asks for; not started yet. Raises `StartError` without its `user`."""
     return DeliveryLog(
         settings.send_log,
         settings.received_log,
@@ -21,6 +22,7 @@ def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog
         history=settings.send_log_history,
         instance=settings.server_id,
         report=report,
+        account=descent(settings.user),
     )
 
 

@@ -11,6 +11,7 @@ import os
 import pwd
 from collections.abc import Iterator
 
+from pipeline.log.rights import Account
 from settings import Settings, StartError
 
 
@@ -40,10 +41,7 @@ def become(user: str | None) -> None:
     """Change to this user and its groups, for good; raises `StartError` where that cannot be."""
     if user is None:
         return
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise StartError(f"user: there is no user {user!r} on this machine") from None
+    entry = _account(user)
     if os.geteuid() == entry.pw_uid:
         return
     try:
@@ -58,9 +56,26 @@ def hand_over(settings: Settings) -> None:
     """Give what is in `data-dir` to the user that the process will be, so that it can go on writing there."""
     if settings.user is None or os.geteuid() != 0:
         return
-    try:
-        entry = pwd.getpwnam(settings.user)
-    except KeyError:
-        raise StartError(f"user: there is no user {settings.user!r} on this machine") from None
+    entry = _account(settings.user)
     for path in [settings.data_dir, *settings.data_dir.rglob("*")]:
         os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+
+def descent(user: str | None) -> Account | None:
+    """What a child process has to become, where this one will `become` that user; None where it stays what it is.
+
+    Raises `StartError`.
+    """
+    if user is None:
+        return None
+    entry = _account(user)
+    if os.geteuid() != 0 or entry.pw_uid == 0:
+        return None
+    return entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"user: there is no user {user!r} on this machine") from None

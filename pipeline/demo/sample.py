@@ -1,64 +1,48 @@
 """A day's delivery log of the demo, without waiting for a day: what the notebooks show, and tests ask questions of.
 
-Owns nothing: it writes into the folder that it is given, through the delivery log itself.
+Owns nothing: it writes into the folder that it is given, in the delivery log's own form. No program runs that a disk
+could hold up, so it writes the files itself.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import time
+import itertools
 from pathlib import Path
 
-from operators.events import Event, Received
+from operators.events import Received
 from pipeline.demo.day import Day
-from pipeline.log.names import JSON_LINES, rotated
-from pipeline.log.writer import DeliveryLog
+from pipeline.log import schema
+from pipeline.log.archive import Archive
+from pipeline.log.file import LogFile
 
 MIDNIGHT = 1_794_873_600.0  # Tuesday, 17 November 2026, UTC
 MAXSIZE = 8_000_000  # bytes: some of the day is Parquet already
-TURN = 500  # events between two turns of the loop: what the journal holds in memory is bounded
-PATIENCE = 10.0  # seconds that the last conversion to Parquet may take
+BATCH = 500  # events between two writes
 
 
 def write(folder: Path, messages: int = 45_000, seed: int = 1) -> Path:
     """Write a day's log into a folder, which takes a few seconds; returns the path of its send-log.
 
-    The received-log lies beside it. The same arguments give the same records. Raises `LogUnavailable`.
+    The received-log lies beside it. The same arguments give the same records. Raises OSError.
 
     Args:
         folder: where to; made where it is not there.
         messages: about how many are sent in the day.
         seed: of everything that is left to chance.
     """
-    with concurrent.futures.ThreadPoolExecutor(1) as own:  # a notebook's thread has a running loop already
-        sent, received = own.submit(asyncio.run, _write(folder, messages, seed)).result()
-    _wait(sent, received)
-    return sent
-
-
-async def _write(folder: Path, messages: int, seed: int) -> tuple[Path, Path]:
     day = Day(MIDNIGHT, messages, seed)
-    sent, received = folder / "send.jsonl", folder / "received.jsonl"
-    said: list[Event] = []
-    log = DeliveryLog(
-        sent, received, maxsize=MAXSIZE, history=0, instance="demo", report=said.append, clock=lambda: day.now
-    )
-    log.start()
-    for number, event in enumerate(day.events()):
-        if isinstance(event, Received):
-            log.received(event)
-        else:
-            log.attempt(*event)
-        if number % TURN == 0:
-            await asyncio.sleep(0)
-    await log.close()
-    assert not said, said
-    return sent, received
+    sent, received = (LogFile(folder / name, MAXSIZE, lambda: day.now) for name in ("send.jsonl", "received.jsonl"))
+    events = day.events()
+    while batch := list(itertools.islice(events, BATCH)):
+        _append(sent, [schema.attempt(*event, "demo") for event in batch if not isinstance(event, Received)])
+        _append(received, [schema.reception(event, "demo") for event in batch if isinstance(event, Received)])
+    for log, record in ((sent, schema.Attempt), (received, schema.Reception)):
+        log.close()
+        said = Archive(log.path, record, history=0).tidy()
+        assert not said, said
+    return sent.path
 
 
-def _wait(*logs: Path) -> None:
-    """Until every rotated file is Parquet: `close` does not wait for that, and files that change are read twice."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and any(path.suffix == JSON_LINES for log in logs for path in rotated(log)):
-        time.sleep(0.02)
+def _append(log: LogFile, records: list[schema.Attempt] | list[schema.Reception]) -> None:
+    log.append(b"".join(map(schema.line, records)))
+    log.rotate()

@@ -10,7 +10,7 @@ import datetime
 import re
 from pathlib import Path
 
-JSON_LINES, PARQUET, PART = ".jsonl", ".parquet", ".part"
+JSON_LINES, PARQUET, PART, LOCK = ".jsonl", ".parquet", ".part", ".lock"
 
 
 def free_name(log: Path, now: float) -> Path:
@@ -40,6 +40,17 @@ def leftovers(log: Path) -> list[Path]:
     """What a crash has left: half a Parquet file, or a JSON Lines file that has its Parquet file."""
     names = _ours(log)
     return [log.with_name(name) for name in names if not name.endswith(PARQUET) and not _json_alone(name, names)]
+
+
+def untidy(log: Path, history: int) -> bool:
+    """Is there anything to convert or to delete? Raises OSError."""
+    files = rotated(log)
+    return bool(leftovers(log)) or any(path.suffix == JSON_LINES for path in files) or 0 < history < len(files)
+
+
+def lock_name(log: Path) -> Path:
+    """The file that says, by a lock on it, that somebody writes the log."""
+    return log.with_name(log.name + LOCK)
 
 
 def _ours(log: Path) -> set[str]:

@@ -28,7 +28,7 @@ CUT = 1000  # characters that are left of a text then
 NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE})  # neither an attempt nor an end
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What both logs say."""
 
     v: Annotated[int, Meta(description="version of this schema")]
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remote_ip: Annotated[str | None, Meta(description="IP of the other side: the receiver's, or the client's")] = None
 
 
-class Attempt(Record, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(Record, frozen=True, omit_defaults=True, gc=False):
     """One line of `send-log`: an attempt, or an end without one (expired, no MTA IP, unusable)."""
 
     lane: Annotated[str | None, Meta(description="MTA IP and destination group, `ip/group`")] = None
@@ -62,12 +62,14 @@ class Attempt(Record, frozen=True, kw_only=True, omit_defaults=True):
     tls: Annotated[str | None, Meta(description="TLS version, null without TLS")] = None
 
 
-class Reception(Record, frozen=True, kw_only=True, omit_defaults=True):
+class Reception(Record, frozen=True, omit_defaults=True, gc=False):
     """One line of `received-log`: a message that intake took."""
 
     source: Annotated[str | None, Meta(description="how it came in: `smtp`, `spool`, `cli` or `http`")] = None
     user: Annotated[str | None, Meta(description="who was logged in")] = None
 
+
+RECORDS: dict[str, type[Record]] = {"send-log": Attempt, "received-log": Reception}  # by the configuration's keys
 
 _encode = msgspec.json.Encoder().encode
 _from_epoch = datetime.datetime.fromtimestamp
@@ -77,31 +79,31 @@ _UTC = datetime.UTC
 def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float | None, instance: str) -> Attempt:
     """The record of a delivery's outcome. `when` and `retry_at` are epoch seconds."""
     message, queued = delivery.message, delivery.lease.queued
-    return Attempt(
-        v=VERSION,
-        time=_from_epoch(when, _UTC),
-        instance=instance,
-        message_id=message.message_id,
-        envelope=message.envelope or "",
-        recipient=message.recipient,
-        domain=delivery.domain or message.domain,
-        size=len(delivery.source) or None,
-        remote_ip=outcome.remote_ip,
-        lane=delivery.lane or None,
-        mta_ip=delivery.ip or outcome.local_ip,
-        host=outcome.host,
-        state=outcome.state,
-        result=outcome.result,
-        next=outcome.next.value,
-        retry_at=None if retry_at is None else _from_epoch(retry_at, _UTC),
-        code=outcome.code,
-        status=outcome.status,
-        description=outcome.description or None,
-        attempt=message.attempts + 1,
-        tags=message.tags,
-        queued=round(max(0.0, when - queued - outcome.wire), 4) if queued else None,
-        wire=round(outcome.wire, 4) or None,
-        tls=_tls_version(outcome.tls) if outcome.tls else None,
+    return Attempt(  # by position, in the fields' order: 0.2 microseconds, against 1.0 by name
+        VERSION,
+        _from_epoch(when, _UTC),
+        instance,
+        message.message_id,
+        message.envelope or "",
+        message.recipient,
+        delivery.domain or message.domain,
+        len(delivery.source) or None,
+        outcome.remote_ip,
+        delivery.lane or None,
+        delivery.ip or outcome.local_ip,
+        outcome.host,
+        outcome.state,
+        outcome.result,
+        outcome.next.value,
+        None if retry_at is None else _from_epoch(retry_at, _UTC),
+        outcome.code,
+        outcome.status,
+        outcome.description or None,
+        message.attempts + 1,
+        message.tags,
+        round(max(0.0, when - queued - outcome.wire), 4) if queued else None,
+        round(outcome.wire, 4) or None,
+        _tls_version(outcome.tls) if outcome.tls else None,
     )
 
 

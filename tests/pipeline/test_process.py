@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import pwd
 
 import pytest
 
-from pipeline.process import become, only_one
+from pipeline.process import become, descent, only_one
 from settings import StartError, load
 
 
@@ -39,3 +41,16 @@ def test_a_user_that_does_not_exist_is_one_clear_line() -> None:
     """Before anything is lost."""
     with pytest.raises(StartError, match="there is no user 'nobody-here'"):
         become("nobody-here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_children_become_what_the_program_will_become() -> None:
+    """User, group and all groups; nothing where both stay what they are."""
+    nobody = pwd.getpwnam("nobody")
+    account = descent("nobody")
+    assert account is not None
+    assert account[:2] == (nobody.pw_uid, nobody.pw_gid)
+    assert nobody.pw_gid in account[2]
+    assert descent(None) is descent("root") is None
+    with pytest.raises(StartError, match="there is no user 'nobody-here'"):
+        descent("nobody-here")

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from operators.events import Event
 from pipeline.log.writer import DeliveryLog
 
 Make = Callable[..., DeliveryLog]
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop run until this holds: the log is written by a process of its own, a few milliseconds behind."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def logged(path: Path) -> list[str]:
+    """The message-ids in a file; none where it is not there."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [msgspec.json.decode(line)["message_id"] for line in lines if line.endswith(b"\n")]
+
+
 @pytest.fixture
-def said() -> list[Event]:
+def said() -> list[Any]:
     """What the log reports."""
     return []
 
@@ -27,7 +42,7 @@ def send_log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def make(send_log: Path, said: list[Event]) -> AsyncIterator[Make]:
+async def make(send_log: Path, said: list[Any]) -> AsyncIterator[Make]:
     """Makes a started log; all are closed in the end."""
     made: list[DeliveryLog] = []
 

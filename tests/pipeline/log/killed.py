@@ -1,5 +1,6 @@
-"""Run by tests in a process of its own, to be killed: `writer FOLDER` logs attempts and prints the number of each
-that may be settled; `archive FOLDER STEP` tidies up and is killed at its STEP-th change on disk."""
+"""Run by tests in a process of its own, to be killed: `writer FOLDER` prints the number of the scribe's process, logs
+attempts, and prints the number of each that may be settled; `archive FOLDER STEP` tidies up and is killed at its
+STEP-th change on disk."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from pipeline.log.schema import Attempt
 from pipeline.log.writer import DeliveryLog
 from tests.pipeline.log.records import accepted, delivery
 
+FULL = 500_000  # bytes: half a pipe
+
 
 async def writer(folder: Path) -> None:
-    """Log as fast as it goes, with 200 at once, and rotations."""
+    """Log as fast as the scribe writes, with rotations; a few hundred lines are in the pipe at any moment."""
     log = DeliveryLog(
         folder / "send.jsonl",
         None,
@@ -30,15 +33,12 @@ async def writer(folder: Path) -> None:
         report=lambda event: print(event, file=sys.stderr),
     )
     log.start()
-    credit = asyncio.Semaphore(200)
-
-    def settle(number: int) -> None:
-        os.write(1, f"{number}\n".encode())
-        credit.release()
-
+    os.write(1, f"{log.keeper.pid}\n".encode())
     for number in itertools.count():
-        await credit.acquire()
-        log.attempt(delivery(number), accepted(), time.time(), None, lambda number=number: settle(number))
+        log.attempt(delivery(number), accepted(), time.time())
+        os.write(1, f"{number}\n".encode())
+        while log.journal.inside > FULL:  # noqa: ASYNC110 - mail is a hundred times slower
+            await asyncio.sleep(0.001)
 
 
 def archive(folder: Path, step: int) -> None:

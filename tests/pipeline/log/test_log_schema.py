@@ -15,7 +15,8 @@ from tests.pipeline.log.records import TIME, accepted, delivery
 def test_a_line_says_all_that_the_log_promises() -> None:
     """Who, from where, to where, what came of it, how long it took: in one JSON object."""
     tls = {"cipher": {"name": "TLS_AES_256_GCM_SHA384", "bits": 256, "version": "TLSv1.3"}}
-    made = schema.attempt(delivery(1, tags=["a", "b"], results=[{}, {}]), accepted(tls=tls), TIME, None, "mx1")
+    one, came = delivery(1, tags=["a", "b"], results=[{}, {}]), accepted(tls=tls, host="mx.example.com")
+    made = schema.attempt(one, came, TIME, TIME + 60, "mx1")
     assert msgspec.json.decode(schema.line(made)) == {
         "v": 1,
         "time": "2026-09-21T14:13:20Z",
@@ -28,9 +29,11 @@ def test_a_line_says_all_that_the_log_promises() -> None:
         "remote_ip": "127.0.0.9",
         "lane": "127.0.0.1/example.com",
         "mta_ip": "127.0.0.1",
+        "host": "mx.example.com",
         "state": "message",
         "result": "accepted",
         "next": "delivered",
+        "retry_at": "2026-09-21T14:14:20Z",
         "code": 250,
         "status": "2.0.0",
         "description": "queued",

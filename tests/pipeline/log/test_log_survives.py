@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.log import schema
 from pipeline.log.archive import Archive
-from pipeline.log.names import free_name, rotated
+from pipeline.log.names import free_name, lock_name, rotated
 from pipeline.log.query import MOST, LogQuery
+from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 
 ROOT = Path(__file__).parents[3]
@@ -45,20 +50,63 @@ def run(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
 
 
+def kill(process: subprocess.Popen[bytes]) -> list[int]:
+    """SIGKILL; the numbers that it had printed and nobody had read."""
+    process.kill()
+    assert process.stdout is not None
+    rest = [int(number) for number in process.stdout.read().split(b"\n")[:-1]]
+    process.stdout.close()
+    process.wait()
+    return rest
+
+
+def await_end(send_log: Path) -> None:
+    """Until nobody writes or converts: their locks fall with them."""
+    for path in (lock_name(send_log), send_log.parent):
+        lock = os.open(path, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.close(lock)
+
+
 @pytest.mark.parametrize("after", [100, 1500, 4000])
 def test_no_line_of_a_settled_message_is_lost(send_log: Path, after: int) -> None:
     """Killed while it writes, rotates and converts: each attempt that could be settled is in the log, once."""
     process = run("writer", send_log.parent)
     assert process.stdout is not None
+    process.stdout.readline()
     settled = [int(process.stdout.readline()) for _ in range(after)]
-    process.kill()
-    settled += [int(number) for number in process.stdout.read().split(b"\n")[:-1]]
-    process.wait()
+    settled += kill(process)
+    await_end(send_log)
     logged = found(send_log)
     assert set(settled[-MOST:]) <= set(logged)
     assert len(set(logged)) == len(logged)
     Archive(send_log, schema.Attempt, 0).tidy()
     assert found(send_log) == logged
+
+
+async def test_a_scribe_waits_for_the_one_before(send_log: Path, make: Make, said: list[Any]) -> None:
+    """Killed and started again at once: the lines that were under way come first, and rotation loses none."""
+    process = run("writer", send_log.parent)
+    assert process.stdout is not None
+    scribe = psutil.Process(int(process.stdout.readline()))
+    scribe.suspend()
+    await until(lambda: scribe.status() == psutil.STATUS_STOPPED)
+    written, settled = max([0, *found(send_log)]), [0]
+    while settled[-1] < written + 300:
+        settled.append(int(process.stdout.readline()))
+    settled += kill(process)
+    assert settled[-1] not in found(send_log)
+    log = make()
+    log.attempt(delivery(10**9), accepted(), TIME)
+    await until(lambda: bool(said))
+    assert "waits until the process that wrote it before has finished" in said[0].detail
+    assert 10**9 not in found(send_log)
+    scribe.resume()
+    await until(lambda: send_log.exists() and '"m1000000000"' in send_log.read_text())
+    await log.close()
+    await_end(send_log)
+    assert [name for name in logged(send_log) if name == "m1000000000"] == logged(send_log)[-1:]
+    assert set(settled[-MOST // 2 :]) <= set(found(send_log))
 
 
 @pytest.mark.parametrize("step", range(12))

@@ -1,108 +1,129 @@
 """Writing the delivery log."""
 
-# ruff: noqa: ASYNC110, ASYNC240 - small files, and a disk that is waited for
+# ruff: noqa: ASYNC240 - small files
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from reactivex.subject import Subject
 
 from operators.events import Event, Fault, Notice, Received
 from operators.outcome import parked, postponed
-from pipeline.log import journal
+from pipeline.log import journal, trouble
 from pipeline.log.names import rotated
+from pipeline.log.query import LogQuery
 from pipeline.log.writer import DeliveryLog, LogUnavailable
-from tests.pipeline.log.conftest import Make
+from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 
 
-def logged(path: Path) -> list[str]:
-    """The message-ids in a file."""
-    return [msgspec.json.decode(line)["message_id"] for line in path.read_bytes().splitlines()]
+def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
+    """Log these attempts."""
+    for number in numbers:
+        log.attempt(delivery(number), accepted(description=description), TIME + number)
 
 
-async def write(log: DeliveryLog, number: int) -> None:
-    """Log an attempt, and wait until the log has it."""
-    done = asyncio.Event()
-    log.attempt(delivery(number), accepted(), TIME + number, None, done.set)
-    await done.wait()
+def halt(log: DeliveryLog, how: signal.Signals = signal.SIGSTOP) -> int:
+    """Send the scribe a signal; its number."""
+    pid = log.keeper.pid
+    assert pid is not None
+    os.kill(pid, how)
+    return pid
 
 
-async def test_then_is_called_when_the_line_is_with_the_kernel(make: Make, send_log: Path) -> None:
-    """Whoever settles then loses no line to kill -9."""
+async def test_what_is_logged_is_with_the_kernel_at_once(make: Make, send_log: Path) -> None:
+    """Whoever settles then loses no line to kill -9, whatever the scribe is doing."""
     log = make()
-    seen: list[list[str]] = []
-    done = asyncio.Event()
-    log.attempt(delivery(1), accepted(), TIME, None, lambda: (seen.append(logged(send_log)), done.set()))
-    assert seen == []
-    await done.wait()
-    assert seen == [["m1"]]
+    pid = halt(log)
+    write(log, 1)
+    assert log.journal.inside > 0
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: logged(send_log) == ["m1"])
 
 
 async def test_many_lines_keep_their_order(make: Make, send_log: Path) -> None:
-    """Batches follow each other."""
+    """And all of them are in the file once the log is closed."""
     log = make()
-    called: list[int] = []
     for number in range(500):
-        log.attempt(delivery(number), accepted(), TIME, None, lambda number=number: called.append(number))
+        write(log, number)
         if number % 50 == 0:
             await asyncio.sleep(0)
     await log.close()
-    assert called == list(range(500))
     assert logged(send_log) == [f"m{number}" for number in range(500)]
 
 
 @pytest.mark.parametrize("outcome", [parked("lane", "full"), postponed(TIME + 60, "not yet")])
 async def test_what_is_no_attempt_and_no_end_is_not_logged(make: Make, send_log: Path, outcome: object) -> None:
-    """Parking happens inside; its `then` is called all the same."""
+    """Parking happens inside."""
     log = make()
-    done: list[bool] = []
-    log.attempt(delivery(), outcome, TIME, None, lambda: done.append(True))
+    log.attempt(delivery(), outcome, TIME)
     await log.close()
-    assert done == [True]
     assert send_log.read_bytes() == b""
 
 
 async def test_received_messages_have_a_log_of_their_own(make: Make, send_log: Path) -> None:
-    """One line for each that intake took."""
-    log = make()
-    log.received(Received(time=TIME, message_id="m9", envelope="", recipient="a@b.example", size=1, source="smtp"))
+    """One line for each that intake took, as the stream of events tells, before that goes on."""
+    log, events = make(), Subject[Event]()
+    watching = log.watch(events)
+    pid = halt(log)
+    events.on_next(Fault(time=TIME, where="x", detail="none of the log's business"))
+    assert log.journal.inside == 0
+    events.on_next(Received(time=TIME, message_id="m9", envelope="", recipient="a@b.example", size=1, source="smtp"))
+    assert log.journal.inside > 0
+    watching.dispose()
+    os.kill(pid, signal.SIGCONT)
     await log.close()
     assert logged(send_log.with_name("received.jsonl")) == ["m9"]
+    assert logged(send_log) == []
 
 
 async def test_a_torn_last_line_is_ended_at_the_start(make: Make, send_log: Path) -> None:
     """What follows a crash is readable."""
     send_log.write_bytes(b'{"v":1,"time":"2026-')
     log = make()
-    await write(log, 1)
+    write(log, 1)
+    await log.close()
     torn, whole = send_log.read_bytes().splitlines()
     assert torn == b'{"v":1,"time":"2026-'
     assert msgspec.json.decode(whole)["message_id"] == "m1"
 
 
 async def test_a_file_that_others_moved_away_is_left_at_sighup(make: Make, send_log: Path) -> None:
-    """As logrotate expects it."""
+    """As logrotate expects it: what is logged from then on is in the new file, without waiting for anything."""
     log = make()
-    await write(log, 1)
+    write(log, 1)
+    await until(lambda: logged(send_log) == ["m1"])
     moved = send_log.rename(send_log.with_name("moved"))
-    await write(log, 2)
+    write(log, 2)
     log.reopen()
-    await write(log, 3)
+    write(log, 3)
+    await log.close()
     assert (logged(moved), logged(send_log)) == (["m1", "m2"], ["m3"])
 
 
-async def test_a_full_file_is_rotated_between_lines(make: Make, send_log: Path) -> None:
-    """Nothing is lost or doubled on the way."""
-    log = make(maxsize=2000)
-    for number in range(20):
-        await write(log, number)
+async def test_a_full_file_is_rotated_between_lines_and_converted(make: Make, send_log: Path) -> None:
+    """Nothing is lost or doubled on the way, and the oldest go when there are too many."""
+    log, query = make(maxsize=1000, history=3), LogQuery(send_log)
+
+    def found() -> list[str | None]:
+        return [record.message_id for record in query.attempts().records]
+
+    for number in range(12):
+        write(log, number)
+        await until(lambda number=number: found()[:1] == [f"m{number}"])
+    await until(lambda: [path.suffix for path in rotated(send_log)] == [".parquet"] * 3)
     await log.close()
-    assert len(rotated(send_log)) >= 3
+    ids = found()
+    assert len(ids) >= 6
+    assert ids == [f"m{number}" for number in range(11, 11 - len(ids), -1)]
 
 
 def test_a_log_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
@@ -117,46 +138,131 @@ def test_a_log_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
         asyncio.run(start())
 
 
-async def test_a_full_disk_is_said_and_holds_nobody_up(make: Make, send_log: Path, said: list[Event]) -> None:
+async def test_a_log_that_is_turned_off_needs_no_process() -> None:
+    """With neither of them, everything passes without one."""
+    log = DeliveryLog(None, None, maxsize=0, history=0, instance="mx1", report=print)
+    log.start()
+    write(log, 1)
+    log.reopen()
+    assert (log.keeper.pid, log.trouble) == (None, None)
+    await log.close()
+
+
+async def test_a_full_disk_is_said_and_holds_nobody_up(make: Make, send_log: Path, said: list[Any]) -> None:
     """/dev/full is a disk without room: mail goes on, the lines are counted, and their end is said too."""
     send_log.symlink_to("/dev/full")
     log = make()
-    await write(log, 1)
-    await write(log, 2)
-    assert [type(event) for event in said] == [Fault]
-    assert "No space left on device; 1 lines are lost so far, mail goes on" in said[0].detail
+    write(log, 1)
+    await until(lambda: log.trouble is not None)
     assert log.trouble == "No space left on device"
+    assert "No space left on device; 1 lines are lost so far, mail goes on" in said[0].detail
+    write(log, 2)
     send_log.unlink()
-    await write(log, 3)
-    assert logged(send_log) == ["m3"]
-    assert isinstance(said[1], Notice)
-    assert said[1].fields == {"lost": 2}
-    assert log.trouble is None
+    write(log, 3)
+    await until(lambda: log.trouble is None)
+    assert [type(event) for event in said] == [Fault, Notice]
+    assert said[1].fields["lost"] + len(logged(send_log)) == 3
+    assert logged(send_log)[-1] == "m3"
 
 
-async def test_a_disk_that_hangs_is_given_up(
-    make: Make, send_log: Path, said: list[Event], monkeypatch: pytest.MonkeyPatch
+async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
+    make: Make, send_log: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe that nobody reads is such a disk. Who waited goes on, who comes does not wait, and memory is bounded."""
-    monkeypatch.setattr(journal, "PATIENCE", 0.02)
+    """A pipe that nobody reads is such a disk. Memory is bounded, and all that was not dropped is written later."""
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
     monkeypatch.setattr(journal, "MOST", 200_000)
+    monkeypatch.setattr(trouble, "SAY_AGAIN", 0.0)
     os.mkfifo(send_log)
     disk = os.open(send_log, os.O_RDWR | os.O_NONBLOCK)
     log = make()
-    called: list[int] = []
-    for number in range(100):
-        log.attempt(delivery(number), accepted(description="x" * 1000), TIME, None, lambda: called.append(1))
-    while len(called) < 100:
-        await asyncio.sleep(0.01)
-    log.attempt(delivery(), accepted(), TIME, None, lambda: called.append(2))
-    assert called[-1] == 2
-    for number in range(1000):
-        log.attempt(delivery(number), accepted(description="x" * 1000), TIME, None)
-    assert log.trouble is not None
-    assert "the disk has not answered" in said[0].detail
-    while log.trouble:  # the disk is back
-        with contextlib.suppress(BlockingIOError):
-            os.read(disk, 1 << 20)
-        await asyncio.sleep(0.001)
+    write(log, *range(200), description="x" * 1000)
+    await until(lambda: log.journal.inside == 0)  # the scribe has it, and is stuck
+    write(log, *range(200, 3000), description="x" * 1000)
+    await until(lambda: "the disk has not answered for" in (log.trouble or ""))
+    faults = [event.detail for event in said if isinstance(event, Fault)]
+    assert sum("bytes wait for the disk; " in detail for detail in faults) > 1000
+    assert any("the disk has not answered for" in detail for detail in faults)
+    seen = bytearray()
+    asyncio.get_running_loop().add_reader(disk, lambda: seen.extend(os.read(disk, 1 << 20)))  # the disk is back
+    await until(lambda: log.trouble is None and b'"m199"' in seen)
+    lost = sum(event.fields["lost"] for event in said if isinstance(event, Notice))
+    await until(lambda: seen.count(b"\n") == 3000 - lost)
     await log.close()
+    asyncio.get_running_loop().remove_reader(disk)
     os.close(disk)
+    assert lost > 1000
+    numbers = [int(msgspec.json.decode(line)["message_id"][1:]) for line in seen.splitlines()]
+    assert numbers == list(range(3000 - lost))
+
+
+async def test_what_does_not_fit_into_the_pipe_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
+    """A scribe that gets no processor for a while costs no line, and their order stays."""
+    log = make()
+    pid = halt(log)
+    write(log, *range(600), description="x" * 5000)
+    assert log.journal.inside < 600 * 5000
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: logged(send_log)[-1:] == ["m599"])
+    assert logged(send_log) == [f"m{number}" for number in range(600)]
+    assert said == []
+
+
+async def test_a_scribe_that_is_killed_is_replaced(make: Make, send_log: Path, said: list[Any]) -> None:
+    """What is logged while there is none waits in the pipe; that it happened is said, and that it is over."""
+    log = make()
+    write(log, 1)
+    await until(lambda: logged(send_log) == ["m1"])
+    killed = halt(log, signal.SIGKILL)
+    write(log, 2, 3)
+    await until(lambda: bool(said))
+    assert "the process that writes it has ended with -9" in said[0].detail
+    write(log, 4)
+    await until(lambda: logged(send_log) == ["m1", "m2", "m3", "m4"])
+    await until(lambda: log.trouble is None)
+    assert log.keeper.pid not in (None, killed)
+    assert [type(event) for event in said] == [Fault, Notice]
+
+
+async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, send_log: Path) -> None:
+    """An orderly stop leaves no line in the pipe."""
+    log = make()
+    halt(log)
+    write(log, 1)
+    halt(log, signal.SIGKILL)
+    await log.close()
+    assert logged(send_log) == ["m1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_the_scribe_ends_with_its_input_only(make: Make, send_log: Path, number: signal.Signals) -> None:
+    """A service manager, or Ctrl-C, may mean all processes: the last lines come when those have been told."""
+    log = make()
+    write(log, 1)
+    await until(lambda: logged(send_log) == ["m1"])
+    before = halt(log, number)
+    write(log, 2)
+    await until(lambda: logged(send_log) == ["m1", "m2"])
+    assert log.keeper.pid == before
+    assert os.getsid(before) == before != os.getsid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user reaches; `tmp_path` is only for one."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give away its rights")
+async def test_its_processes_have_no_rights_that_the_program_will_not_have(open_folder: Path) -> None:
+    """Started as root with `user`: the scribe is that user, and so are the files."""
+    account = (65534, 65534, [65534])
+    path = open_folder / "new" / "send.jsonl"
+    log = DeliveryLog(path, None, maxsize=200, history=2, instance="mx1", report=print, account=account)
+    log.start()
+    write(log, 1)
+    await until(lambda: [file.suffix for file in rotated(path)] == [".parquet"])
+    assert Path(f"/proc/{log.keeper.pid}").stat().st_uid == 65534
+    assert {file.stat().st_uid for file in (path.parent, *path.parent.iterdir())} == {65534}
+    await log.close()

@@ -1,0 +1,80 @@
+"""The archivist: has rotated files turned into Parquet, and those that are too many deleted, by a process (`archive`).
+
+Owns that process and the list of what is due. Bounds: one process, each log once in the list. It is ended with the
+program where it takes longer than LINGER: what it did not do is done at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from operators.events import Notice
+from pipeline.log.child import Child
+from pipeline.log.rights import Account
+from pipeline.log.trouble import Report
+
+LINGER = 1.0  # seconds
+
+
+class Archivist:
+    """The rotated files of all logs.
+
+    Args:
+        history: the most rotated files that are kept of each; 0 is all.
+        report: takes a `Notice` for each thing that an operator should know.
+        clock: epoch seconds.
+        account: what its process becomes.
+    """
+
+    def __init__(
+        self, history: int, report: Report, account: Account | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._history, self._report, self._clock, self._account = history, report, clock, account
+        self._due: dict[str, Path] = {}
+        self._child: Child | None = None
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+
+    def due(self, name: str, path: Path) -> None:
+        """There is something to do for this log, by its configuration key and its active file."""
+        self._due[name] = path
+        if self._child is None:
+            self._next()
+
+    async def close(self) -> None:
+        """End, with what is under way where that is soon."""
+        self._due.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._at_rest.wait(), LINGER)
+        if self._child is not None:
+            self._child.terminate()
+            await self._at_rest.wait()
+
+    def _next(self) -> None:
+        while self._due and self._child is None:
+            name = next(iter(self._due))
+            path = self._due.pop(name)
+            plan = json.dumps([name, str(path), self._history, self._account])
+            try:
+                self._child = Child(["-m", "pipeline.log.archive", plan], self._told, self._ended)
+                self._at_rest.clear()
+            except OSError as error:
+                self._say(f"{path}: rotated files stay as they are, until the next rotation: {error.strerror}")
+
+    def _ended(self, code: int) -> None:
+        self._child = None
+        self._at_rest.set()
+        if code > 0:
+            self._say(f"rotated files stay as they are, until the next rotation: the archive has ended with {code}")
+        self._next()
+
+    def _told(self, line: bytes) -> None:
+        self._say(line.decode(errors="replace"))
+
+    def _say(self, text: str) -> None:
+        self._report(Notice(time=self._clock(), kind="log", text=text))
