@@ -121,7 +121,10 @@ class Sender:
         def confirmed(error: Exception | None) -> None:
             if error is None:
                 self.published += 1
-                done(None)
+                if (left := self._topology.young(mail.queue)) > 0:
+                    link.run(_later(link, left, done))
+                else:
+                    done(None)
             elif isinstance(error, Unroutable) and again and not link.ended:
                 self._topology.forget(mail.queue)
                 link.run(self._declare_and_put(link, mail, link.promised(done), again=False))
@@ -132,3 +135,9 @@ class Sender:
 
         exchange = "" if self._topology.names.temporary(mail.queue) else self._topology.names.exchange
         link.publish(exchange, mail.queue, body, properties, confirmed)
+
+
+async def _later(link: Link, seconds: float, done: Confirmed) -> None:
+    """Confirmed by a queue that is not safe yet: it counts where the connection lives as long as that takes."""
+    await asyncio.sleep(seconds)
+    done(QueueUnavailable(f"{link.address}: was lost") if link.ended else None)
