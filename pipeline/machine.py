@@ -94,8 +94,8 @@ class Machine:
         self.ips = MtaIps(settings)
         self.names = Names(settings.server_id)
         self.rules = open_rules(settings, self._warned)
-        self.queue = open_queue(settings, self._warned)
         self.log = open_log(settings, self._logged)
+        self.queue = open_queue(settings, self._warned, before=self.log.flush)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )

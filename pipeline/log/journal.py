@@ -1,8 +1,10 @@
 """The journal: lines from the event loop into a pipe, whose other end is the writer process's (`scribe`).
 
 Nobody waits: what the pipe has taken is with the kernel, and survives kill -9 of the program, since the scribe reads
-on to the end. Only where the pipe is full (the scribe is a third of a second behind at 2,500 mails a second) do lines
-stay in the program's memory until there is room again, and would end with it.
+on to the end. It gets the lines of a turn of the loop together: a write of its own for each costs 14 microseconds,
+since another thread takes the interpreter meanwhile. The queue has them flushed before it settles anything. Only where
+the pipe is full (the scribe is a third of a second behind at 2,500 mails a second) do lines stay in the program's
+memory until there is room again, and would end with it.
 
 Bound: CAPACITY bytes in the pipe, MOST in memory; lines beyond that are dropped. The disk is taken for gone where
 nothing leaves the pipe for PATIENCE seconds. Both are said (`trouble`).
@@ -21,7 +23,7 @@ from pipeline.log.trouble import Trouble
 
 MOST = 16 * 1024 * 1024  # bytes of lines in memory, about 40,000 attempts
 CAPACITY = 1024 * 1024  # bytes of the pipe; Linux grants so many to everyone, elsewhere it stays at 64 KiB
-PIECE = 64 * 1024  # bytes a write, after the pipe was full
+PIECE = 64 * 1024  # bytes a write
 PATIENCE = 3.0  # seconds
 
 
@@ -38,6 +40,8 @@ class Journal:
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble
         self.outlet = self._inlet = -1
+        self._lines: list[bytes] = []  # of this turn of the loop
+        self._pending = 0  # bytes of them
         self._held = bytearray()  # what the pipe has not taken yet
         self._fed = 0  # bytes that it has taken, ever
         self._passed = 0  # bytes that had left it at the last look
@@ -62,21 +66,36 @@ class Journal:
         self._watch = self._loop.call_later(PATIENCE, self._look)
 
     def append(self, line: bytes) -> None:
-        """Hand over a line; once a log's line, so this is one system call. Raises nothing."""
+        """Hand over a line, with the others of this turn of the loop. Raises nothing."""
+        self._lines.append(line)
+        self._pending += len(line)
+        if len(self._lines) == 1:
+            self._loop.call_soon(self.flush)
+        elif self._pending > PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was appended in this turn of the loop."""
+        if not self._lines:
+            return
+        lines, self._lines, self._pending = self._lines, [], 0
+        self._take(b"".join(lines), len(lines))
+
+    def _take(self, lines: bytes, count: int) -> None:
         if not self._held:
             try:
-                taken = os.write(self._inlet, line)
+                taken = os.write(self._inlet, lines)
             except BlockingIOError:
                 taken = 0
             self._fed += taken
-            if taken == len(line):
+            if taken == len(lines):
                 return
-            self._held += line[taken:]
+            self._held += lines[taken:]
             self._loop.add_writer(self._inlet, self._feed)
-        elif len(self._held) + len(line) <= MOST:
-            self._held += line
+        elif len(self._held) + len(lines) <= MOST:
+            self._held += lines
         else:
-            self._trouble.lost(1, f"{len(self._held):,} bytes wait for the disk")
+            self._trouble.lost(count, f"{len(self._held):,} bytes wait for the disk")
 
     def begun(self) -> None:
         """A scribe reads from now on."""
@@ -85,6 +104,7 @@ class Journal:
 
     async def close(self) -> None:
         """Feed the pipe what is in memory, unless the disk is gone, and end it: the scribe then comes to its end."""
+        self.flush()
         self._watch.cancel()
         if self._held and not self._stuck:
             self._emptied = asyncio.Event()

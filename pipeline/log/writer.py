@@ -120,7 +120,9 @@ class DeliveryLog:
         return events.subscribe(self._heed)
 
     def attempt(self, delivery: Delivery, outcome: Outcome, when: float, retry_at: float | None = None) -> None:
-        """Log what came of a delivery, unless it is neither an attempt nor an end; then it survives kill -9.
+        """Log what came of a delivery, unless it is neither an attempt nor an end.
+
+        It survives kill -9 from `flush` on, or from the loop's next turn.
 
         Args:
             delivery, outcome: what came of it.
@@ -132,9 +134,14 @@ class DeliveryLog:
             self.journal.append(self._sent.mark + schema.line(record))
 
     def received(self, event: Received) -> None:
-        """Log a received message; then it survives kill -9."""
+        """Log a received message; as `attempt`."""
         if self._received is not None:
             self.journal.append(self._received.mark + schema.line(schema.reception(event, self._instance)))
+
+    def flush(self) -> None:
+        """Hand over the lines of this turn of the loop now: they survive kill -9 from here on."""
+        if self._running:
+            self.journal.flush()
 
     def reopen(self) -> None:
         """Go on with what is now at the files' paths (SIGHUP): the lines from now on."""

@@ -52,6 +52,7 @@ class EmbeddedQueue:
         path: the file; it and its folder are made where they are missing.
         outbox: the name of the queue that `consume` reads.
         clock: epoch seconds, for due times.
+        before: called on the loop before anything is handed to the writer's thread.
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
         report: told (kind, text) when the disk is full, and when it has room again.
     """
@@ -63,6 +64,7 @@ class EmbeddedQueue:
         clock: Callable[[], float] = time.time,
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
         self._say = partial(report, "disk")
@@ -72,6 +74,8 @@ class EmbeddedQueue:
         self._ticks = 0
         self._looking = False
         self._due, self._due_until = 0, 0.0
+        self._before = before
+        self._asked: list[Operation] = []  # in this turn of the loop
 
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
@@ -104,6 +108,7 @@ class EmbeddedQueue:
             observer.on_completed()
 
     async def _end(self) -> None:
+        self._hand_over()  # it may have been asked for in this turn of the loop
         for worker in (self._writer, self._reader, self._views):
             await worker.close()
 
@@ -208,10 +213,19 @@ class EmbeddedQueue:
 
     def _submit(self, operation: Operation) -> None:
         if self._open:
-            self._writer.submit(operation)
+            self._asked.append(operation)
+            if len(self._asked) == 1:
+                self._loop.call_soon(self._hand_over)
         else:
             operation.error = QueueUnavailable(f"{self._path}: the queue is not open")
             self._loop.call_soon(self._report, [operation])
+
+    def _hand_over(self) -> None:
+        """What was asked for in this turn of the loop, at once: to wake the writer's thread costs 15 us."""
+        self._before()
+        asked, self._asked = self._asked, []
+        for operation in asked:
+            self._writer.submit(operation)
 
     def _report(self, group: list[Operation]) -> None:
         """A group has been committed, or has failed."""

@@ -36,6 +36,7 @@ async def writer(folder: Path) -> None:
     os.write(1, f"{log.keeper.pid}\n".encode())
     for number in itertools.count():
         log.attempt(delivery(number), accepted(), time.time())
+        log.flush()
         os.write(1, f"{number}\n".encode())
         while log.journal.inside > FULL:  # noqa: ASYNC110 - mail is a hundred times slower
             await asyncio.sleep(0.001)

@@ -39,11 +39,12 @@ def halt(log: DeliveryLog, how: signal.Signals = signal.SIGSTOP) -> int:
     return pid
 
 
-async def test_what_is_logged_is_with_the_kernel_at_once(make: Make, send_log: Path) -> None:
+async def test_what_is_logged_and_flushed_is_with_the_kernel(make: Make, send_log: Path) -> None:
     """Whoever settles then loses no line to kill -9, whatever the scribe is doing."""
     log = make()
     pid = halt(log)
     write(log, 1)
+    log.flush()
     assert log.journal.inside > 0
     os.kill(pid, signal.SIGCONT)
     await until(lambda: logged(send_log) == ["m1"])
@@ -77,6 +78,7 @@ async def test_received_messages_have_a_log_of_their_own(make: Make, send_log: P
     events.on_next(Fault(time=TIME, where="x", detail="none of the log's business"))
     assert log.journal.inside == 0
     events.on_next(Received(time=TIME, message_id="m9", envelope="", recipient="a@b.example", size=1, source="smtp"))
+    log.flush()
     assert log.journal.inside > 0
     watching.dispose()
     os.kill(pid, signal.SIGCONT)
@@ -180,7 +182,7 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     write(log, *range(200, 3000), description="x" * 1000)
     await until(lambda: "the disk has not answered for" in (log.trouble or ""))
     faults = [event.detail for event in said if isinstance(event, Fault)]
-    assert sum("bytes wait for the disk; " in detail for detail in faults) > 1000
+    assert sum("bytes wait for the disk; " in detail for detail in faults) > 10  # a batch each
     assert any("the disk has not answered for" in detail for detail in faults)
     seen = bytearray()
     asyncio.get_running_loop().add_reader(disk, lambda: seen.extend(os.read(disk, 1 << 20)))  # the disk is back
