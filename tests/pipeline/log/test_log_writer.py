@@ -194,7 +194,7 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     os.close(disk)
     assert lost > 1000
     numbers = [int(msgspec.json.decode(line)["message_id"][1:]) for line in seen.splitlines()]
-    assert numbers == list(range(3000 - lost))
+    assert numbers == sorted(set(numbers)) and numbers[:1000] == list(range(1000))
 
 
 async def test_what_does_not_fit_into_the_pipe_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
