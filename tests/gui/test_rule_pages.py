@@ -392,7 +392,7 @@ async def test_nothing_changes_after_the_session_has_ended(live: Any, visitor: V
     await other.goto(live.url + "/local")
     await other.click("[data-do=logout]")
     await other.wait_for_selector("#password")
-    await page.evaluate("document.querySelector('.rule-sheet form').requestSubmit()")
+    await page.evaluate("document.querySelector('.rule-sheet form')?.requestSubmit()")
     await page.wait_for_url("**/login*")
     assert "late@here.example" not in live.ask("locals")
 

@@ -93,15 +93,15 @@ class TestFlood:
         """Lane, rule and events show the pattern and its ends; then the lane has its old limits, and all is sent."""
         rule = await world.post(
             "/floods",
-            {"name": "busy", "pattern": "too many connections", "pause": 2, "reduced": 2, "connection_messages": 7},
+            {"name": "busy", "pattern": "too many connections", "pause": 3, "reduced": 5, "connection_messages": 7},
         )
         watching = Client(world.machine.events, Watch(frozenset({"notice"}), LANE))
         await world.send(*(f"u{n}@fine.example" for n in range(25)))
         lane = await until(lambda: in_state(world, "flooded"))
         flood = lane["flood"]
         assert (flood["pattern"], flood["id"], flood["state"]) == ("busy", rule["id"], "paused")
-        assert flood["paused_until"] - time.time() <= 2
-        assert flood["reduced_until"] == pytest.approx(flood["paused_until"] + 2, abs=0.1)
+        assert flood["paused_until"] - time.time() <= 3
+        assert flood["reduced_until"] == pytest.approx(flood["paused_until"] + 5, abs=0.1)
         assert flood["answer"].startswith("421 ")
         assert any(event["text"].startswith("421 ") for event in lane["events"] if event["kind"] == "retried")
         assert lane["next_send"] == pytest.approx(flood["paused_until"], abs=0.5)
