@@ -266,6 +266,7 @@ class RabbitQueue:
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)
+                self.recall(lane, 1)  # another one in its place: whoever called waits for as many as there are
             return
         if lane is None and properties.content_encoding is not None and len(message.body) > HEAVY:
             ledger.link.run(self._unpack(ledger, message, key))

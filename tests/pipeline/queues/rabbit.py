@@ -46,8 +46,8 @@ def post(node: Broker, address: str, body: str, **properties: object) -> None:
     node.api("POST", f"exchanges/{address.rpartition('/')[2]}/amq.default/publish", asked)
 
 
-async def mark(address: str, number: int) -> None:
-    """Have so many messages of the outbox flagged as redelivered, as all are after a crash of the broker."""
+async def mark(address: str, number: int, queue: str = "outbox") -> None:
+    """Have so many messages of a queue flagged as redelivered, as all are after a crash of the broker."""
     async with channel(address) as other:
-        tags = [(await other.basic_get("outbox")).delivery_tag for _ in range(number)]
+        tags = [(await other.basic_get(queue)).delivery_tag for _ in range(number)]
         await other.basic_nack(tags[-1], multiple=True, requeue=True)

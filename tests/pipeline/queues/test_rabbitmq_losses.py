@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues.contract import QueueUnavailable, Retry, Settlement
+from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.rabbitmq_broker import Broker as Keeper
 from pipeline.queues.rabbitmq_link import Link
 from tests.pipeline.queues.desk import until
-from tests.pipeline.queues.rabbit import mark, opened, post, rabbit
+from tests.pipeline.queues.rabbit import LANE, channel, mark, opened, post, rabbit
 from tests.support.broker import Broker, settings_for
 
 
@@ -95,6 +95,32 @@ async def test_what_was_settled_before_a_crash_is_not_sent_again(address: str, n
         await desk.nothing_more()
         post(node, address, "m", message_id="1")
         assert [lease.body for lease in await desk.next()] == [b"m"]
+
+
+async def test_parked_ones_that_were_settled_are_not_called_in_for_others(address: str, tmp_path: Path) -> None:
+    """After a crash thousands of them may stand before those that are wanted."""
+    async with opened(address, folder=tmp_path) as desk, channel(address) as other:
+        desk.consume()
+        name = rabbit(desk).names.parked(LANE)
+        await desk.publish(*[b"%d" % number for number in range(30)])
+        for lease in await desk.next(30):
+            await desk.settle(lease, Settlement(then=Park(LANE)))
+        parked = [await other.basic_get(name) for _ in range(30)]
+        await other.basic_nack(parked[-1].delivery_tag, multiple=True, requeue=True)
+        desk.queue.recall(LANE, 30)
+        for lease in await desk.next(30):
+            if int(lease.body) < 20:
+                await desk.settle(lease)
+    async with channel(address) as other:
+        await other.queue_purge(name)
+        for message in parked:
+            await other.basic_publish(message.body, routing_key=name, properties=message.header.properties)
+    await mark(address, 30, name)
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        desk.queue.recall(LANE, 10)
+        assert sorted(int(lease.body) for lease in await desk.next(10)) == list(range(20, 30))
+        assert dict(desk.queue.parked()) == {}
 
 
 async def test_a_retry_that_was_not_put_off_is_tried_again(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
