@@ -159,7 +159,9 @@ class Link:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (*LOST, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if not isinstance(error, (*LOST, asyncio.CancelledError)) and not _nameless(error):
+                raise
             if not self.ended:
                 self.end(say(error))
 
@@ -310,6 +312,8 @@ class Link:
                 self._questions = None
                 if tolerate is not None and isinstance(error, tolerate):
                     return None
+                if _nameless(error):
+                    raise ConnectionError("the connection was lost") from None
                 raise
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
@@ -343,3 +347,8 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {OPENING:g} seconds"
     return f"cannot be reached: {say(error)}"
+
+
+def _nameless(error: BaseException) -> bool:
+    """What aiormq raises in place of an answer where the connection is closed meanwhile: `Exception()`."""
+    return type(error) is Exception and not error.args
