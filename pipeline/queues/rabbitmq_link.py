@@ -37,6 +37,7 @@ from settings.values import masked
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
 OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
+GONE = "the connection was lost"
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -128,6 +129,7 @@ class Link:
         self._numbers = itertools.count()
         self._publishing: Channel
         self._questions: AbstractChannel | None = None
+        self._asked: asyncio.Future[Any] | None = None  # the question under way
         self._asking = asyncio.Lock()
         self._unblocked: asyncio.Task[None] | None = None
         connection.closing.add_done_callback(lambda future: self._over(future, "the connection was closed"))
@@ -174,6 +176,8 @@ class Link:
         if self.ended:
             return
         self.ended = True
+        if self._asked is not None:
+            self._asked.cancel()
         unanswered = [*self._promised.values(), *(confirmed for _, confirmed in self._unconfirmed.values())]
         self._promised, self._unconfirmed = {}, {}
         if self._unblocked is not None:
@@ -301,20 +305,26 @@ class Link:
 
         Raises:
             ChannelClosed: the answer is no, and not of the kind to `tolerate`.
+            ConnectionError: the link has ended; aiormq alone would leave some questions without an answer for ever.
         """
         async with self._asking:
-            if self._questions is None or self._questions.is_closed:
-                self._questions = await self._connection.channel(publisher_confirms=False)
-            channel = self._questions
+            if self.ended:
+                raise ConnectionError(GONE)
+            self._asked = asked = asyncio.ensure_future(self._put(question))
             try:
-                return await question(channel)
+                return await asked
             except BaseException as error:
                 self._questions = None
                 if tolerate is not None and isinstance(error, tolerate):
                     return None
-                if _nameless(error):
-                    raise ConnectionError("the connection was lost") from None
+                if _nameless(error) or (self.ended and not _cancelled()):
+                    raise ConnectionError(GONE) from None
                 raise
+
+    async def _put(self, question: Callable[[AbstractChannel], Awaitable[Answer]]) -> Answer:
+        if self._questions is None or self._questions.is_closed:
+            self._questions = await self._connection.channel(publisher_confirms=False)
+        return await question(self._questions)
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
         """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
@@ -347,6 +357,12 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {OPENING:g} seconds"
     return f"cannot be reached: {say(error)}"
+
+
+def _cancelled() -> bool:
+    """Whoever asks is cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _nameless(error: BaseException) -> bool:
