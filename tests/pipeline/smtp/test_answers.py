@@ -9,6 +9,7 @@ import trustme
 
 from operators.limits import Limits
 from operators.outcome import Next
+from pipeline.smtp import connect
 from tests.support.receiver import CLOSE, SILENCE, Receiver, Slow
 from tests.support.sender import Sender, to
 
@@ -52,8 +53,12 @@ def server_tls() -> ssl.SSLContext:
 @pytest.mark.parametrize("pipelining", [True, False])
 @pytest.mark.parametrize("verb", DIALOGUE)
 @pytest.mark.parametrize(("answer", "result", "next", "code", "survives"), TABLE)
-async def test_an_answer_in_the_dialogue(verb, answer, result, next, code, survives, pipelining) -> None:
+async def test_an_answer_in_the_dialogue(
+    verb, answer, result, next, code, survives, pipelining, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One table decides; the connection goes on where it can, and the next message is accepted in any case."""
+    for patience in ("CONNECT", "GREETING", "COMMAND"):  # what comes before is not hurried: a busy machine takes longer
+        monkeypatch.setattr(connect, patience, 30_000.0)
     extensions = ("PIPELINING",) if pipelining else ()
     async with Receiver({verb: [answer]}, extensions) as receiver, Sender(to(receiver), hurry(answer)) as sender:
         outcome = await sender.send()
@@ -68,8 +73,11 @@ async def test_an_answer_in_the_dialogue(verb, answer, result, next, code, survi
 
 @pytest.mark.parametrize("verb", OPENING)
 @pytest.mark.parametrize(("answer", "result", "next", "code", "survives"), TABLE)
-async def test_an_answer_in_the_opening(verb, answer, result, next, code, survives, server_tls) -> None:
+async def test_an_answer_in_the_opening(
+    verb, answer, result, next, code, survives, server_tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same table holds before mail: no connection, and the next message makes a new one."""
+    monkeypatch.setattr(connect, "CONNECT", 30_000.0)
     required = Limits(connection_security="required" if verb == "STARTTLS" else "off")
     factor = hurry(answer)
     receiver = Receiver({verb: [answer]}, tls=server_tls)
