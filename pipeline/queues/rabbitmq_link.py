@@ -37,7 +37,6 @@ from settings.values import masked
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
 OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
-GONE = "the connection was lost"
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -129,7 +128,6 @@ class Link:
         self._numbers = itertools.count()
         self._publishing: Channel
         self._questions: AbstractChannel | None = None
-        self._asked: asyncio.Future[Any] | None = None  # the question under way
         self._asking = asyncio.Lock()
         self._unblocked: asyncio.Task[None] | None = None
         connection.closing.add_done_callback(lambda future: self._over(future, "the connection was closed"))
@@ -161,9 +159,7 @@ class Link:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (Exception, asyncio.CancelledError) as error:
-            if not isinstance(error, (*LOST, asyncio.CancelledError)) and not _nameless(error):
-                raise
+        except (*LOST, asyncio.CancelledError) as error:
             if not self.ended:
                 self.end(say(error))
 
@@ -176,8 +172,6 @@ class Link:
         if self.ended:
             return
         self.ended = True
-        if self._asked is not None:
-            self._asked.cancel()
         unanswered = [*self._promised.values(), *(confirmed for _, confirmed in self._unconfirmed.values())]
         self._promised, self._unconfirmed = {}, {}
         if self._unblocked is not None:
@@ -305,26 +299,18 @@ class Link:
 
         Raises:
             ChannelClosed: the answer is no, and not of the kind to `tolerate`.
-            ConnectionError: the link has ended; aiormq alone would leave some questions without an answer for ever.
         """
         async with self._asking:
-            if self.ended:
-                raise ConnectionError(GONE)
-            self._asked = asked = asyncio.ensure_future(self._put(question))
+            if self._questions is None or self._questions.is_closed:
+                self._questions = await self._connection.channel(publisher_confirms=False)
+            channel = self._questions
             try:
-                return await asked
+                return await question(channel)
             except BaseException as error:
                 self._questions = None
                 if tolerate is not None and isinstance(error, tolerate):
                     return None
-                if _nameless(error) or (self.ended and not _cancelled()):
-                    raise ConnectionError(GONE) from None
                 raise
-
-    async def _put(self, question: Callable[[AbstractChannel], Awaitable[Answer]]) -> Answer:
-        if self._questions is None or self._questions.is_closed:
-            self._questions = await self._connection.channel(publisher_confirms=False)
-        return await question(self._questions)
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
         """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
@@ -357,14 +343,3 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {OPENING:g} seconds"
     return f"cannot be reached: {say(error)}"
-
-
-def _cancelled() -> bool:
-    """Whoever asks is cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _nameless(error: BaseException) -> bool:
-    """What aiormq raises in place of an answer where the connection is closed meanwhile: `Exception()`."""
-    return type(error) is Exception and not error.args
