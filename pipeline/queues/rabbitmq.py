@@ -47,9 +47,8 @@ from settings import Settings
 
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 EARLY = 0.02  # seconds before its time that a message is lent
-HEAVY = (
-    65_536  # bytes of a packed body beyond which it is not unpacked on the event loop: of so many come 64 MB, in 0.1 s
-)
+# Bytes of a packed body beyond which it is not unpacked on the event loop: of so many come 64 MB, in 0.1 s.
+HEAVY = 65_536
 
 
 def unreported(kind: str, text: str) -> None:
