@@ -14,6 +14,7 @@ from operators.delivery import Delivery
 from operators.limits import Pacer
 
 START = 5  # deliveries under way at once in a new lane
+QUICK = 1.0  # seconds: what a lane lets go within them, it may always hold
 RECALL_AGAIN = 5.0  # seconds after which messages that were called in, and did not come, are given up
 
 
@@ -43,8 +44,8 @@ class Lane:
     """One lane's state. Read it for the console; only `Lanes` changes it."""
 
     __slots__ = (
-        "active_at", "domains", "group", "in_flight", "ip", "name", "pacer", "parking", "progress_at", "waiting",
-        "waits_for", "waits_until", "wake", "window",
+        "_rate", "active_at", "domains", "group", "in_flight", "ip", "measured_at", "name", "pacer", "parking",
+        "progress_at", "rate", "waiting", "waits_for", "waits_until", "wake", "went", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, ip: str, group: str, now: float) -> None:
@@ -62,6 +63,10 @@ class Lane:
         self.waits_until: float | None = None  # monotonic seconds, where known
         self.active_at = now
         self.progress_at = now
+        self.rate = math.inf  # deliveries a second that it lets go; infinite as long as nothing has held it up
+        self._rate = 0.0  # the last second's
+        self.measured_at: float | None = None  # monotonic seconds; None: it was not held up when last looked at
+        self.went = 0  # deliveries let go since then
 
     @property
     def memory(self) -> int:
@@ -72,6 +77,21 @@ class Lane:
     def can_go(self) -> bool:
         """Nothing of its own is in the way of the next one."""
         return not self.waiting and self.in_flight < self.window
+
+    @property
+    def quick(self) -> bool:
+        """What it holds goes within QUICK seconds."""
+        return self.memory <= self.rate * QUICK
+
+    def measure(self, now: float) -> None:
+        """Its rate, anew, to be called about once a second: the better of the last two, for one bad second is none."""
+        if self.can_go:
+            self.rate, self._rate, self.measured_at = math.inf, 0.0, None
+            return
+        if self.measured_at is not None:
+            rate = self.went / (now - self.measured_at)
+            self.rate, self._rate = max(rate, self._rate), rate
+        self.measured_at, self.went = now, 0
 
     @property
     def rests(self) -> bool:

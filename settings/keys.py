@@ -200,7 +200,9 @@ class Settings(BaseSettings):
     domain_maxmessages: Count = key(0, "messages a minute to a destination; 0 is unlimited")
     domain_maxconnects: Count = key(0, "new connections a minute to a destination; 0 is unlimited")
     domain_maxconnections: Count = key(0, "connections at once to a destination; 0 is unlimited")
-    domain_maxqueue: Count = key(500, "deliveries in memory for a destination, more are parked; 0 is unlimited")
+    domain_maxqueue: Count = key(
+        500, "deliveries in memory for a destination; more are parked, unless they go within a second; 0 is unlimited"
+    )
     ip_maxmessages: Count = key(0, "messages a minute to a remote IP; 0 is unlimited")
     ip_maxconnects: Count = key(0, "new connections a minute to a remote IP; 0 is unlimited")
     ip_maxconnections: Count = key(20, "connections at once to a remote IP; 0 is unlimited")

@@ -85,7 +85,8 @@ def _choose(request: Request, listings: list[list[tuple[int, int]]]) -> dict[int
 
     fresh = [offers(number, search) for number, search in enumerate(request.fresh)]
     recalls = [offers(number, search) for number, search in enumerate(request.recalls, len(fresh))]
-    sides = [_in_turn(fresh), _in_turn(recalls)]
+    recalled = _in_turn(recalls)
+    sides = [_in_turn(fresh), recalled, recalled]  # twice: what is parked shall become less, not more
     chosen: dict[int, int] = {}
     size = 0
     for id, more, number in _in_turn(sides[::-1] if request.recalls_first else sides):

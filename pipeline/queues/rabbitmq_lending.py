@@ -36,7 +36,7 @@ class Lending:
         self.credit = 0
         self._fresh: deque[Loan] = deque()
         self._recalled: deque[Loan] = deque()
-        self._ahead = 0  # how many fresh ones may go before the next recalled one
+        self._ahead = 0.0  # how many fresh ones may go before the next recalled one
         self._emitting = False
         self.received = 0  # messages that came, since the start
 
@@ -104,13 +104,16 @@ class Lending:
         self.emit()
 
     def _next(self) -> Loan | None:
-        """Recalled ones first, and with fresh ones in turn while more are wanted: those come in groups, and later."""
+        """Recalled ones first; while more are wanted, two of them for each fresh one: they come in groups, and later.
+
+        Two, so that what is parked becomes less, not more, while more comes for the same lane.
+        """
         half = max(1, self.credit // 2)
         wanted = self._wanted()
         if not wanted:
             self._ahead = half
         if self._recalled:
-            self._ahead = min(self._ahead + 1, half)
+            self._ahead = min(self._ahead + 0.5, half)
             return self._recalled.popleft()
         if not self._fresh or self._ahead <= 0:
             return None

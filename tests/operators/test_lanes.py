@@ -106,16 +106,60 @@ def test_an_idle_time_of_zero_is_unlimited() -> None:
 
 
 def test_a_lane_leaves_half_of_the_credit_to_others() -> None:
-    """One stalled lane holds at most half of the credit; the rest of its messages are parked."""
+    """One stalled lane holds at most half of the credit, as soon as that is known; the rest is parked."""
     world = World(credit=100, queue=0)
     world.answer = lambda delivery: None
     world.send(90)
-    world.run(1)
+    world.run(3)
     lane = world.lanes.get("127.0.0.1/a.example")
     assert lane is not None
     assert lane.memory <= 50
     assert world.credit >= 45
     assert sum(map(len, world.parked.values())) == 90 - lane.memory
+
+
+def test_a_quick_lane_holds_what_goes_within_a_second() -> None:
+    """However much that is: to park it and call it in again would be more work than to deliver it."""
+    world = World(credit=400, queue=10, ip_connections=0)
+    world.answer = lambda item: 0.05
+    for _ in range(100):
+        world.send(world.credit)
+        world.run(0.1)
+    assert len(world.gone) > 2000
+    assert not world.ended
+
+
+def test_a_lane_that_has_become_slow_parks_what_it_holds_too_much() -> None:
+    """And calls in what there is room for, oldest first: the order stays."""
+    world = World(credit=300, queue=10, ip_connections=20)
+    world.answer = lambda item: 0.05
+    for _ in range(30):
+        world.send(world.credit)
+        world.run(0.1)
+    world.answer = lambda item: 5.0
+    world.run(15)
+    lane = world.lanes.get("127.0.0.1/a.example")
+    assert lane is not None
+    assert len(lane.waiting) <= 10
+    assert world.credit >= 250
+    world.answer = lambda item: 0.05
+    world.run(100)
+    assert world.numbers() == list(range(1, world.number + 1))
+
+
+def test_what_a_quick_lane_holds_counts_as_free_for_the_others() -> None:
+    """A lane with a rate holds what can go soon, though a quick one has taken all of the credit."""
+    world = World(credit=400, ip_connections=0)
+    world.answer = lambda item: 0.3
+    world.by_group["slow.example"] = Limits(domain_messages=60)
+    for _ in range(50):
+        world.send(world.credit)
+        world.run(0.1)
+    world.send(world.credit)
+    world.credit += 20
+    world.send(20, "slow.example", address="127.1.0.9")
+    world.run(0.1)
+    assert not world.ended
 
 
 def test_a_stalled_lane_does_not_slow_another() -> None:
@@ -326,7 +370,7 @@ def test_one_connection_that_hangs_does_not_hold_up_what_is_parked() -> None:
 
 def test_what_is_on_its_way_to_be_parked_is_not_overtaken() -> None:
     """Not even while the queue has not confirmed that it is parked."""
-    world = World(queue=1)
+    world = World(queue=1, domain_messages=60)
     world.send(2)
     world.lanes.settled(world.gone[0][1].ended(world.outcome(world.gone[0][1])))
     world.send(1)
