@@ -16,17 +16,22 @@ from gui.view import View
 
 MOST = 200  # rows; what is paused, and ends first, comes first
 COLUMNS = (
-    Column("lane", "Destination", "link", main=True),
+    Column("lane", "Destination", "link", width="19%", main=True),
     Column("state", "State", "state", width="104px"),
     Column("until", "Until", "in", tip="When the pause, or the time on the pattern's limits, ends.", width="96px"),
     Column("waits", "Waits", "number", tip="Messages in memory and parked that wait for this lane.", width="82px"),
-    Column("pattern", "Pattern", width="14%"),
-    Column("answer", "Answer that matched", "code", width="38%"),
+    Column("pattern", "Pattern", width="12%"),
+    Column("answer", "Answer that matched", "code"),
     Column("acts", "", "actions", width="108px"),
 )
 NOTHING = Empty(
     "No receiver has slowed us down",
     "A lane appears here when an answer of its receiver matches a flood pattern, as long as it is slowed down.",
+)
+
+NOTHING_PAUSED = Empty(
+    "No receiver has us paused",
+    "A lane appears here while a flood pattern pauses it; slower but running ones stand under Flood patterns.",
 )
 
 
@@ -54,7 +59,7 @@ class FloodList:
             with tag("div", "card-head"):
                 text("h2", heading)
                 ui.label("by what receivers answered").classes("of")
-            self._table = LiveTable(COLUMNS, heading, NOTHING)
+            self._table = LiveTable(COLUMNS, heading, NOTHING_PAUSED if paused_only else NOTHING)
         self._table.on_act(self._act)
         self.refresh()
         view.live.each(self.refresh)

@@ -27,13 +27,13 @@ SORTED = 10_000  # messages that are put in another order
 EXPORTED = 100_000
 LOOK = 5.0  # seconds between looks that take a search
 COLUMNS = (
-    Column("recipient", "Recipient", "open", sortable=True, width="26%", main=True),
+    Column("recipient", "Recipient", "open", sortable=True, width="25%", main=True),
     Column("envelope", "Sender", "text", sortable=True, width="17%"),
     Column("state", "State", "state", sortable=True, width="96px"),
-    Column("queued", "Queued", "time", "When it came into the queue.", True, "96px"),
-    Column("due", "Goes", "in", "When it is tried again.", True, "84px"),
-    Column("attempts", "Attempts", "number", "Attempts behind it.", True, "84px"),
-    Column("size", "Size", "size", "Of its JSON.", True, "84px"),
+    Column("queued", "Queued", "time", "When it came into the queue.", True, "84px"),
+    Column("due", "Goes", "in", "When it is tried again.", True, "70px"),
+    Column("attempts", "Attempts", "number", "Attempts behind it.", True, "88px"),
+    Column("size", "Size", "size", "Of its JSON.", True, "70px"),
     Column("last", "Last answer", "answer"),
 )
 EMPTY = Empty(

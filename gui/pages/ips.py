@@ -17,16 +17,19 @@ from pipeline.facade import MtaIp
 from pipeline.figures import FIGURES
 from settings.rules import Invalid, MtaName, Rule, Unavailable
 
-COUNTED = ("attempts", "delivered", "errors", "in_memory", "parked")
+COUNTED = {"attempts": "90px", "delivered": "92px", "errors": "74px", "in_memory": "100px", "parked": "76px"}
 COLUMNS = (
-    Column("ip", "MTA IP", "link", "The address, and its console name.", True, "13%", main=True),
+    Column("ip", "MTA IP", "link", "The address, and its console name.", True, "12%", main=True),
     Column(
         "ehlo", "EHLO name", "text", "How it greets: the override, else its reverse DNS name, else the host name.", True
     ),
     Column("host", "Host name", "text", "Its reverse DNS name, else the name of this machine."),
-    *(Column(name, FIGURES[name].label, "number", FIGURES[name].definition, True, "92px") for name in COUNTED),
-    Column("spark", "Last minute", "spark", "Attempts in each second of the last minute.", width="118px"),
-    Column("lanes", "Lanes", "open", "The lanes that hold its mail now.", True, "92px"),
+    *(
+        Column(name, FIGURES[name].label, "number", FIGURES[name].definition, True, width)
+        for name, width in COUNTED.items()
+    ),
+    Column("spark", "Last minute", "spark", "Attempts in each second of the last minute.", width="101px"),
+    Column("lanes", "Lanes", "open", "The lanes that hold its mail now.", True, "76px"),
     Column("edit", "", "actions", width="100px"),
 )
 FIELDS = (Field("search", "Search", "search", "Address or name"),)
@@ -76,7 +79,7 @@ class MtaIps:
             "host": shown(ip.host_name, 255),
             **{name: ip.figures[name] for name in COUNTED},
             "spark": series["attempts"] if any(series["attempts"]) else None,
-            "lanes": f"{len(ip.lanes):,} lane{'s' if len(ip.lanes) != 1 else ''}" if ip.lanes else "",
+            "lanes": f"{len(ip.lanes):,}" if ip.lanes else "",
             "edit": [["rename", "Rename"]],
         }
 

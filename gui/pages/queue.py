@@ -52,7 +52,7 @@ LANE_COLUMNS = (
     Column("lane", "Lane", "link", "MTA IP and destination, and what its mail waits for.", main=True),
     Column("state", "State", "state", width="98px"),
     Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="72px"),
-    Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="66px"),
+    Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="70px"),
     Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="94px"),
 )
 RETRY_COLUMNS = (

@@ -231,7 +231,9 @@ def _version() -> str:
 def _span(seconds: float) -> str:
     minutes = int(seconds // 60)
     days, rest = divmod(minutes, 1440)
-    return f"{days} d {rest // 60} h" if days else f"{rest // 60} h {rest % 60} min"
+    if days:
+        return f"{days} d {rest // 60} h"
+    return f"{rest // 60} h {rest % 60} min" if rest >= 60 else f"{rest} min"
 
 
 PAGE = Page(path="/settings", title="Settings", section="System", icon=drawing.SLIDERS, key="e", build=SettingsView)

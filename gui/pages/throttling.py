@@ -175,7 +175,7 @@ def _short(label: str) -> str:
 
 
 def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,}\N{NO-BREAK SPACE}{noun}{'' if count == 1 else 's'}"
 
 
 def _some(names: Sequence[str]) -> str:

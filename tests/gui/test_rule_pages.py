@@ -289,7 +289,7 @@ async def test_a_flood_pattern_is_tried_before_it_is_stored(live: Any, visitor: 
     await page.goto(live.url + "/paused")
     await lane.get_by_role("button", name="End it").click()
     await page.get_by_role("dialog").get_by_role("button", name="End it").click()
-    await expect(page.locator(".floods-card")).to_contain_text("No receiver has slowed us down")
+    await expect(page.locator(".floods-card")).to_contain_text("No receiver has us paused")
 
 
 async def test_flood_patterns_are_put_in_order_by_hand_and_by_key(live: Any, visitor: Visitor) -> None:

@@ -12,6 +12,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import Any
 
 import httpx
 from playwright.sync_api import Browser, Error, Page, sync_playwright
@@ -39,7 +40,7 @@ OPENED = {  # an address, and what is clicked there
 }
 LATER = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=3)).replace(microsecond=0).isoformat()
 LIMITS = {"domain_messages": 1200, "domain_connections": 12, "connection_messages": 50}
-RULES = [
+RULES: list[tuple[str, dict[str, Any]]] = [
     ("throttles", {"domain": "bigmail.example", **LIMITS, "connection_security": "opportunistic"}),
     ("throttles", {"domain": "yippee.example", "ip": "127.0.0.2", "domain_messages": 60, "queue": 200}),
     ("throttles", {"domain": "newspaper.example", "domain_messages": 30, "connection_idle": 2}),

@@ -69,7 +69,7 @@ export default {
         {
           animation: false,
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-          grid: { left: 8, right: 28, top: this.legend ? 30 : 10, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 28, top: this.legend ? (this.$el.clientWidth < 480 ? 46 : 30) : 10, bottom: 4, containLabel: true },
           legend: {
             show: this.legend, top: 0, right: 20, icon: "roundRect", itemWidth: 10, itemHeight: 4, itemGap: 14,
             selectedMode: false, textStyle: { ...font, fontSize: 12 },

@@ -9,7 +9,7 @@ export default {
       <div v-if="hint" class="sheet-hint" role="status"><span>{{ hint }}</span></div>
       <div class="sheet-scroll" tabindex="-1" @pointerenter="hold($event, true)" @pointerleave="hold($event, false)">
         <table v-if="keys.length" class="grid sheet-grid" :aria-label="label">
-          <colgroup><col v-if="selectable" style="width: 34px" /><col v-for="column in columns" :key="column.name" :style="{ width: column.width || null }" /></colgroup>
+          <colgroup><col v-if="selectable" style="width: 34px" /><col v-for="column in columns" :key="column.name" :class="kind(column)" :style="{ width: column.width || null }" /></colgroup>
           <thead><tr>
             <th v-if="selectable" class="tick"><input type="checkbox" aria-label="Select all on this page" :checked="all" @change="tickAll" /></th>
             <th v-for="column in columns" :key="column.name" :class="kind(column)" :data-column="column.name"
