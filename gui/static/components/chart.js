@@ -65,11 +65,13 @@ export default {
       const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) => style.getPropertyValue(n).trim());
       const font = { color: text, fontFamily: "inherit", fontSize: 11 };
       const { step } = this.held;
+      const series = this.series();
+      const legend = series.length > 4 && this.$el.clientWidth < 480 ? 46 : 30; // pixels: two lines of it, or one
       this.chart.setOption(
         {
           animation: false,
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-          grid: { left: 8, right: 28, top: this.legend ? (this.$el.clientWidth < 480 ? 46 : 30) : 10, bottom: 4, containLabel: true },
+          grid: { left: 8, right: 28, top: this.legend ? legend : 10, bottom: 4, containLabel: true },
           legend: {
             show: this.legend, top: 0, right: 20, icon: "roundRect", itemWidth: 10, itemHeight: 4, itemGap: 14,
             selectedMode: false, textStyle: { ...font, fontSize: 12 },
@@ -89,7 +91,7 @@ export default {
             textStyle: { color: ink, fontSize: 12 }, axisPointer: { lineStyle: { color: text, type: "solid", width: 1 } },
             formatter: (points) => this.tooltip(points, step),
           },
-          series: this.series(),
+          series,
         },
         { notMerge: true },
       );

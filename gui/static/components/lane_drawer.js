@@ -32,7 +32,7 @@ export default {
             <div data-tip="Connections of the lane, and how many of them idle."><dt>Connections</dt><dd>{{ lane.connections.open }}<small v-text="', ' + lane.connections.idle + ' idle'"></small></dd></div>
           </dl>
           <section v-if="lane.waits_for.length"><h3>Waits for</h3>
-            <ul class="plain-list"><li v-for="(obstacle, at) in lane.waits_for" :key="at"><bdi>{{ obstacle.why }}</bdi><span class="of" v-if="obstacle.held"> holds {{ obstacle.held.toLocaleString() }}</span><span class="of" v-if="!obstacle.all"> only some of its mail</span><time v-if="obstacle.until" class="of" :title="both(obstacle.until)"> until {{ clock(obstacle.until) }}, {{ ahead(obstacle.until) }}</time></li></ul>
+            <ul class="plain-list"><li v-for="(obstacle, at) in lane.waits_for" :key="at"><bdi>{{ obstacle.why }}</bdi><span class="of" v-if="obstacle.held"> holds {{ obstacle.held.toLocaleString() }}</span><span class="of" v-if="!obstacle.all"> only some of its mail</span> <time v-if="obstacle.until" class="of" :title="both(obstacle.until)">until {{ clock(obstacle.until) }}, {{ ahead(obstacle.until) }}</time></li></ul>
           </section>
           <section><h3>Limits in force</h3>
             <p v-for="line in lane.shares" :key="line" class="hint">{{ line }}</p>
