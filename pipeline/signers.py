@@ -110,11 +110,11 @@ class _Signer(asyncio.SubprocessProtocol):
     """One process: what it was asked, and which keys it has."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[_Signer, str], None]) -> None:
-        self._ended = ended
+        self._loop, self._ended = loop, ended
         self._asked: dict[int, Done] = {}
         self._numbers: collections.OrderedDict[Key, int] = collections.OrderedDict()
         self._last = 0  # number given out, to a job or a key
-        self._unsent: list[bytearray] = []  # until it runs
+        self._unsent: list[bytearray] = []  # of this turn of the loop, or until it runs
         self._input: asyncio.WriteTransport | None = None
         self._process: asyncio.SubprocessTransport | None = None
         self._received = bytearray()
@@ -134,6 +134,7 @@ class _Signer(asyncio.SubprocessProtocol):
 
     async def close(self) -> None:
         """Wait until it has ended."""
+        self._flush()
         if self._input is not None:
             self._input.close()
         await self._gone
@@ -165,10 +166,15 @@ class _Signer(asyncio.SubprocessProtocol):
         frame = bytearray(LENGTH)
         _encoder.encode_into(order, frame, LENGTH)
         frame[:LENGTH] = (len(frame) - LENGTH).to_bytes(LENGTH, "big")
-        if self._input is None:
-            self._unsent.append(frame)
-        else:
-            self._input.write(frame)
+        self._unsent.append(frame)
+        if len(self._unsent) == 1 and self._input is not None:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Once a turn: each write wakes the process, and takes 19 us."""
+        if self._input is not None and self._unsent:
+            self._input.write(b"".join(self._unsent))
+            self._unsent.clear()
 
     # -- what the process does ------------------------------------------------------------------------------------
 
@@ -176,8 +182,7 @@ class _Signer(asyncio.SubprocessProtocol):
         """It runs."""
         self._process = cast(asyncio.SubprocessTransport, transport)  # uvloop's do not say so
         self._input = cast(asyncio.WriteTransport, self._process.get_pipe_transport(0))
-        self._input.writelines(self._unsent)
-        self._unsent.clear()
+        self._flush()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """It has signed something."""
