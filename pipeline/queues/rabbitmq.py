@@ -23,14 +23,12 @@ from pathlib import Path
 
 import reactivex as rx
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import ChannelNotFoundEntity
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
-from pipeline.queues.rabbitmq_delays import STEPS
 from pipeline.queues.rabbitmq_lending import Lending
 from pipeline.queues.rabbitmq_link import Ledger, Link
 from pipeline.queues.rabbitmq_loans import Loan, Loans
@@ -125,10 +123,7 @@ class RabbitQueue:
     async def _prepare(self, link: Link) -> None:
         self.topology.forget()
         await self.topology.prepare(link)
-        for ttl in STEPS:
-            with contextlib.suppress(ChannelNotFoundEntity):
-                await link.count(self.names.delay(ttl))
-                self.topology.known.add(self.names.delay(ttl))
+        await self.topology.learn_delays(link)
         self._ledger = await link.lender(lambda: link.end(f"queue {self.names.outbox!r} was deleted"))
         await self.parked_queues.prepare(link)
 

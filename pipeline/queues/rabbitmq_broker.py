@@ -12,7 +12,8 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
@@ -43,10 +44,10 @@ class Broker:
     def __init__(
         self,
         settings: Settings,
-        prepare: Callable[[Link], Awaitable[None]],
+        prepare: Callable[[Link], Coroutine[Any, Any, None]],
         attach: Callable[[Link], None],
         lost: Callable[[Link, str], None],
-        look: Callable[[Link], Awaitable[None]],
+        look: Callable[[Link], Coroutine[Any, Any, None]],
         report: Report,
         stall: float,
     ) -> None:
@@ -100,7 +101,7 @@ class Broker:
 
     async def _use(self, link: Link) -> None:
         try:
-            await self._prepare(link)
+            await link.outlive(self._prepare(link))
         except ChannelNotFoundEntity as error:
             await link.close()
             raise QueueUnavailable(f"{link.address}: {say(error)}, and rabbitmq-declare is off") from None
@@ -155,7 +156,7 @@ class Broker:
             return
         try:
             async with asyncio.timeout(self._stall):
-                await self._look_at(link)
+                await link.outlive(self._look_at(link))
         except (*LOST, QueueUnavailable) as error:
             if not self.blocked:
                 link.end(say(error))

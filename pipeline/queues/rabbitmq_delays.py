@@ -9,6 +9,7 @@ steps do (measured over 1 s to 2 days: 1.9 on average, 3 at most up to a day).
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 STEPS = tuple(round(250 * 1.53**n) for n in range(31))  # milliseconds
 LATE = 0.06  # fraction of its delay that a message may come late by its steps
@@ -19,25 +20,26 @@ def slack(delay: int) -> int:
     return int(delay * LATE)
 
 
-def step(left: int, slack: int) -> int:
-    """The TTL, one of STEPS, of the queue in which to wait next.
+def step(left: int, slack: int, steps: Sequence[int] = STEPS) -> int:
+    """The TTL, one of `steps`, of the queue in which to wait next.
 
     Args:
         left: milliseconds until the message is due; more than 0.
         slack: milliseconds that it may be late.
+        steps: milliseconds, ascending.
     """
-    if (whole := _cover(left, slack)) is not None:
+    if (whole := _cover(left, slack, steps)) is not None:
         return whole
-    below = STEPS[: bisect_left(STEPS, left)]
+    below = steps[: bisect_left(steps, left)]
     for first in reversed(below):
-        if _cover(left - first, slack) is not None:
+        if _cover(left - first, slack, steps) is not None:
             return first
     return below[-1]
 
 
-def _cover(left: int, slack: int) -> int | None:
+def _cover(left: int, slack: int, steps: Sequence[int]) -> int | None:
     """The one step that brings it there in time, or None. Nothing is finer than the smallest step."""
-    if left <= STEPS[0]:
-        return STEPS[0]
-    at = bisect_left(STEPS, left)
-    return STEPS[at] if at < len(STEPS) and STEPS[at] <= left + slack else None
+    if left <= steps[0]:
+        return steps[0]
+    at = bisect_left(steps, left)
+    return steps[at] if at < len(steps) and steps[at] <= left + slack else None

@@ -37,6 +37,7 @@ from settings.values import masked
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
 OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
+GONE = "the connection was lost"
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -122,7 +123,7 @@ class Link:
         self.ended = False
         self._connection, self._lost = connection, lost
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._unconfirmed: dict[int, tuple[float, Confirmed]] = {}  # by number; the first one is the oldest
         self._promised: dict[int, Confirmed] = {}
         self._numbers = itertools.count()
@@ -152,16 +153,42 @@ class Link:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside; an error of the connection ends the link."""
-        task = self._loop.create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._guarded(work))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (*LOST, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if not isinstance(error, (*LOST, asyncio.CancelledError)) and not _nameless(error):
+                raise
             if not self.ended:
                 self.end(say(error))
+
+    def _begin(self, work: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
+        """A task that ends soon after the link."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def outlive(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Await what aiormq may never end, or end with a nameless `Exception`, once the connection is lost.
+
+        Raises:
+            ConnectionError: the link has ended.
+        """
+        if self.ended:
+            work.close()
+            raise ConnectionError(GONE)
+        task = self._begin(work)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # also where nobody waits any more
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        if task.cancelled() or _nameless(task.exception()):
+            raise ConnectionError(GONE)
+        return task.result()
 
     def _over(self, future: asyncio.Future[Any], why: str) -> None:
         error = None if future.cancelled() else future.exception()
@@ -176,9 +203,7 @@ class Link:
         self._promised, self._unconfirmed = {}, {}
         if self._unblocked is not None:
             self._unblocked.cancel()
-        task = self._loop.create_task(self._close())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._close())
         self._lost(self, why)
         for confirmed in unanswered:
             confirmed(QueueUnavailable(f"{self.address}: {why}"))
@@ -186,6 +211,8 @@ class Link:
     async def _close(self) -> None:
         with contextlib.suppress(*LOST, asyncio.CancelledError):
             await asyncio.wait_for(self._connection.close(), CLOSING)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()  # aiormq lets some wait for ever: they would keep their locks and their counts
 
     async def close(self) -> None:
         """End it properly; what is not settled is in its queue again."""
@@ -221,9 +248,7 @@ class Link:
         """Publish; `confirmed` with None when the broker has it safe, else with `Unroutable` or `QueueUnavailable`."""
         number = next(self._numbers)
         self._unconfirmed[number] = (time.monotonic(), confirmed)
-        task = self._loop.create_task(self._publish(number, exchange, queue, body, properties))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._publish(number, exchange, queue, body, properties))
 
     async def _publish(self, number: int, exchange: str, queue: str, body: bytes, properties: Any) -> None:
         error: Exception | None = None
@@ -239,6 +264,9 @@ class Link:
             self.end(say(failure))
             return
         except Exception as failure:  # a name or a header that AMQP cannot carry
+            if _nameless(failure):
+                self.end(GONE)
+                return
             error = ValueError(f"cannot be published to {queue!r}: {failure}")
         if (waiting := self._unconfirmed.pop(number, None)) is not None:
             waiting[1](error)
@@ -299,18 +327,39 @@ class Link:
 
         Raises:
             ChannelClosed: the answer is no, and not of the kind to `tolerate`.
+            ConnectionError: the link has ended.
         """
         async with self._asking:
-            if self._questions is None or self._questions.is_closed:
-                self._questions = await self._connection.channel(publisher_confirms=False)
-            channel = self._questions
             try:
-                return await question(channel)
+                return await self.outlive(self._put(question))
             except BaseException as error:
                 self._questions = None
                 if tolerate is not None and isinstance(error, tolerate):
                     return None
                 raise
+
+    async def _put(self, question: Callable[[AbstractChannel], Awaitable[Answer]]) -> Answer:
+        if self._questions is None or self._questions.is_closed:
+            self._questions = await self._connection.channel(publisher_confirms=False)
+        return await question(self._questions)
+
+    async def answers(self, queue: str, seconds: float) -> bool:
+        """Whether a queue does within so many seconds. Raises `ChannelNotFoundEntity` where there is none.
+
+        By a message got from it, which is in its place again when the channel is closed: a count comes also of a quorum
+        queue without a leader. On a channel of its own, which such a one holds up.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self.outlive(self._get(queue))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _get(self, queue: str) -> None:
+        channel = await self._connection.channel(publisher_confirms=False)
+        await channel.basic_get(queue)
+        await channel.close()
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
         """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
@@ -343,3 +392,8 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {OPENING:g} seconds"
     return f"cannot be reached: {say(error)}"
+
+
+def _nameless(error: BaseException | None) -> bool:
+    """What aiormq raises in place of an answer where the connection is closed meanwhile: `Exception()`."""
+    return type(error) is Exception and not error.args

@@ -122,7 +122,7 @@ class Sender:
             if error is None:
                 self.published += 1
                 if (left := self._topology.young(mail.queue)) > 0:
-                    link.run(_later(link, left, done))
+                    link.run(_later(left, link.promised(done)))
                 else:
                     done(None)
             elif isinstance(error, Unroutable) and again and not link.ended:
@@ -137,7 +137,7 @@ class Sender:
         link.publish(exchange, mail.queue, body, properties, confirmed)
 
 
-async def _later(link: Link, seconds: float, done: Confirmed) -> None:
+async def _later(seconds: float, done: Confirmed) -> None:
     """Confirmed by a queue that is not safe yet: it counts where the connection lives as long as that takes."""
     await asyncio.sleep(seconds)
-    done(QueueUnavailable(f"{link.address}: was lost") if link.ended else None)
+    done(None)

@@ -31,7 +31,7 @@ def put_off(names: Names, body: bytes, queued: float, at: float, now: float, may
     if left <= 0:
         return Mail(queue=names.outbox, body=body, queued=queued)
     may = slack(left) if may is None else may
-    return Mail(queue=names.delay(step(left, may)), body=body, queued=queued, due=at, slack=may)
+    return Mail(queue=names.delay(step(left, may, names.steps)), body=body, queued=queued, due=at, slack=may)
 
 
 class Settling:
@@ -102,6 +102,7 @@ class Settling:
         if not loan.left:
             self._finish(loan)
             return
+        loan.left = [self._anew(mail) for mail in loan.left]
         loan.sending = len(loan.left)
         for mail in list(loan.left):
             self._sender.send(mail, self._sent(loan, mail))
@@ -117,6 +118,12 @@ class Settling:
                 name, body = self._names.parked(lane), loan.lease.body
                 mails.append(Mail(queue=name, body=body, queued=queued, lane=lane, expires=expires))
         return mails
+
+    def _anew(self, mail: Mail) -> Mail:
+        """What waits for a time is on its way as of now: the broker was away, and may have lost a step meanwhile."""
+        if not mail.due:
+            return mail
+        return put_off(self._names, mail.body, mail.queued, mail.due, self._clock(), mail.slack)
 
     def _sent(self, loan: Loan, mail: Mail) -> Confirmed:
         def done(error: Exception | None) -> None:

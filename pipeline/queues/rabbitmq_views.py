@@ -77,6 +77,9 @@ class Views:
     async def flush(self) -> int:
         """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
         link = self._connected()
+        return await link.outlive(self._flush(link))
+
+    async def _flush(self, link: Link) -> int:
         ledger = await link.lender()
         delays = [name for name in self._topology.known if self._names.delays(name)]
         return sum([await self._hurry(link, ledger, name) for name in delays])
