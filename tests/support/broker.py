@@ -160,8 +160,8 @@ class Broker:
         assert self._node is not None
         assert self._epmd is not None
         self._dismiss()
-        script = 'read _; kill -KILL -- "-$0" "$1"'
-        command = ["sh", "-c", script, str(self._node.pid), str(self._epmd.pid)]
+        script = 'read _; kill -KILL -- "-$0" "$1"'  # dash's kill knows no groups
+        command = ["bash", "-c", script, str(self._node.pid), str(self._epmd.pid)]
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **output)  # type: ignore[call-overload]
 
