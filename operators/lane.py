@@ -97,3 +97,7 @@ class Lane:
     def rests(self) -> bool:
         """It has nothing to do."""
         return not self.memory and not self.parking
+
+    def keep(self, least: float, most: float) -> float:
+        """Seconds for which it is kept with nothing to do: one more for each step that its window has made."""
+        return min(most, least + abs(self.window - START))

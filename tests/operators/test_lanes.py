@@ -252,6 +252,17 @@ def test_idle_lanes_are_forgotten() -> None:
     assert not world.slots._remotes
 
 
+def test_a_lane_is_remembered_as_long_as_it_has_learned_something() -> None:
+    """One that had a single message is as good as new after some seconds; a window that has grown is kept longer."""
+    world = World()
+    world.send(50, "busy.example")
+    world.send(1, "once.example", address="127.1.0.2")
+    world.run(20)
+    assert [lane.group for lane in world.lanes.all()] == ["busy.example"]
+    world.run(REST)
+    assert world.lanes.all() == []
+
+
 def test_closing_gives_back_what_waits() -> None:
     """Waiting deliveries return to the queue as if never taken; later ones too."""
     world = World(domain_connections=1)
