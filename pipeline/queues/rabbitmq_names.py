@@ -12,9 +12,13 @@ A quorum queue is not safe at once: one that was declared up to 0.7 s before the
 100 of 100 confirmed messages gone (RabbitMQ 3.10.8 saves its list of them now and then). So what is confirmed of
 a queue counts only when that was declared YOUNG seconds ago.
 
-Or it does not come back at all: the one declared last before the kill then waits for ever to be told to elect a leader
-(3.10.8: each time, up to 0.7 s after; not after 1 s). It says that it is there and empty, and holds up for 30 s
-each channel that publishes to it or gets from it; with all publications on one channel nothing was confirmed any more.
+Of whatever type, the queue declared last before a kill may be gone with all that was confirmed of it: RabbitMQ's log
+(mnesia's) says that a queue was made, and then, in what disk_log writes 2 s later or with the next entry, that it shall
+be so. Without that a restart takes it back. So the queue declared last is safe with the next one, or after YOUNG too.
+
+Or a quorum queue does not come back at all: the one declared last before the kill then waits for ever to be told to
+elect a leader (3.10.8: each time, up to 0.7 s after; not after 1 s). It says that it is there and empty, and holds up
+for 30 s each channel that publishes to it or gets from it; with all publications on one channel nothing was confirmed.
 So each delay is asked before a link is used, and the steps of those that do not answer are left out. They are not
 deleted: without a majority of its nodes a queue full of mail looks the same.
 
@@ -29,6 +33,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -43,7 +48,7 @@ from settings import Settings
 
 KNOWN = 50_000
 UNLIMITED = 1_000_000_000
-YOUNG = 2.0  # seconds
+YOUNG = 2.5  # seconds
 ANSWER = 3.0  # seconds for a queue to elect its leader after a restart of the broker, and to answer
 CONFIRMS_EXPIRY = (3, 10)  # the RabbitMQ that has TTLs and at-least-once dead-lettering in quorum queues
 LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
@@ -131,6 +136,7 @@ class Topology:
         self._odd: set[str] = set()
         self._silent: set[str] = set()  # delays that do not answer
         self._declared: dict[str, float] = {}  # quorum queues of the last YOUNG seconds; when, monotonic
+        self._last = ("", -math.inf)  # the queue declared last, and when
         self._lock = asyncio.Lock()
 
     def forget(self, name: str | None = None) -> None:
@@ -183,12 +189,11 @@ class Topology:
             self.known.add(name)
 
     def young(self, name: str) -> float:
-        """Seconds until what is in the queue is safe there."""
-        if name not in self._declared:
-            return 0.0
-        left = self._declared[name] + YOUNG - time.monotonic()
+        """Seconds until what is in the queue is safe there, at most: another declaration may make it so earlier."""
+        at = self._declared.get(name, self._last[1] if name == self._last[0] else -math.inf)
+        left = at + YOUNG - time.monotonic()
         if left <= 0:
-            del self._declared[name]
+            self._declared.pop(name, None)
         return left
 
     async def _declare(self, link: Link, name: str) -> None:
@@ -196,6 +201,8 @@ class Topology:
         durable = self.names.durable or "x-queue-type" in arguments
         try:
             await link.ask(lambda channel: channel.queue_declare(name, durable=durable, arguments=arguments))
+            if durable:
+                self._last = (name, time.monotonic())
             if "x-queue-type" in arguments:
                 self._declared[name] = time.monotonic()
         except ChannelPreconditionFailed as error:

@@ -24,6 +24,7 @@ from pipeline.queues.rabbitmq_parked import ParkedQueues
 from settings import Settings
 
 UNLIMITED = 2**62
+LOOK = 0.1  # seconds between two looks whether a new queue is safe
 _TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 
 
@@ -82,8 +83,6 @@ class Sender:
 
         def counted(error: Exception | None) -> None:
             self._parked.putting(lane, -1)
-            if error is None:
-                self._parked.change(lane, 1)
             done(error)
 
         return counted
@@ -121,8 +120,10 @@ class Sender:
         def confirmed(error: Exception | None) -> None:
             if error is None:
                 self.published += 1
-                if (left := self._topology.young(mail.queue)) > 0:
-                    link.run(_later(left, link.promised(done)))
+                if mail.lane is not None:
+                    self._parked.change(mail.lane, 1)  # now: it may expire before it is safe
+                if self._topology.young(mail.queue) > 0:
+                    link.run(self._when_safe(mail.queue, link.promised(done)))
                 else:
                     done(None)
             elif isinstance(error, Unroutable) and again and not link.ended:
@@ -136,8 +137,8 @@ class Sender:
         exchange = "" if self._topology.names.temporary(mail.queue) else self._topology.names.exchange
         link.publish(exchange, mail.queue, body, properties, confirmed)
 
-
-async def _later(seconds: float, done: Confirmed) -> None:
-    """Confirmed by a queue that is not safe yet: it counts where the connection lives as long as that takes."""
-    await asyncio.sleep(seconds)
-    done(None)
+    async def _when_safe(self, queue: str, done: Confirmed) -> None:
+        """Confirmed by a queue that is not safe yet: it counts where the connection lives as long as that takes."""
+        while (left := self._topology.young(queue)) > 0:  # noqa: ASYNC110 - of a second or two
+            await asyncio.sleep(min(left, LOOK))
+        done(None)

@@ -62,7 +62,7 @@ async def test_retries_come_within_a_tenth_of_their_delays(address: str) -> None
 async def test_delays_outlive_a_restart_of_ours(address: str) -> None:
     """They are the broker's; and they are counted as waiting after it."""
     async with opened(address) as desk:
-        await desk.publish(b"m", delay=2)
+        await desk.publish(b"m", delay=6)
     async with opened(address) as desk:
         assert (await desk.queue.figures()).waiting == 1
         desk.consume()
@@ -178,6 +178,21 @@ async def test_a_parked_message_comes_when_it_expires(address: str) -> None:
         [again] = await desk.next()
         assert (again.body, again.recalled, again.queued) == (b"m", LANE, lease.queued)
         assert dict(desk.queue.parked()) == {}
+
+
+async def test_what_is_parked_in_a_new_queue_counts_as_soon_as_that_is_safe(address: str) -> None:
+    """A broker that is killed may forget the queue that was declared last: the next declaration makes it safe."""
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"1", b"2")
+        first, second = await desk.next(2)
+        confirmed: list[int] = []
+        desk.queue.settle(first, Settlement(then=Park(LANE)), lambda error: confirmed.append(1))
+        await until(lambda: desk.queue.parked().get(LANE) == 1)
+        assert confirmed == []
+        desk.queue.settle(second, Settlement(then=Park(f"{LANE}.org")), lambda error: confirmed.append(2))
+        await until(lambda: len(confirmed) == 2)
+        assert confirmed == [1, 2]
 
 
 # Bodies
