@@ -23,6 +23,8 @@ from pipeline.log.text import visible
 from tests.pipeline.log.records import TIME, accepted, delivery, refused
 
 ROOT = Path(__file__).parents[3]
+# What a shell starts in the background ignores SIGINT, and so do its children: also tests.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 RUN = """
 import sys, types, pathlib
 from pipeline.log.command import logs
@@ -153,7 +155,7 @@ def test_times_are_how_long_ago_or_iso() -> None:
 def test_following_goes_on_until_it_is_interrupted(files: SimpleNamespace) -> None:
     """On a real terminal: what is there, then what comes; Ctrl-C ends it with exit code 0."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", RUN, str(files.send_log), "--follow", "--code", "250"]
+    command = [sys.executable, "-c", HEARD + RUN, str(files.send_log), "--follow", "--code", "250"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, stdin=subprocess.DEVNULL)
     out = ""
     while "user2@example.com" not in out:
