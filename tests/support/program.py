@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -9,17 +11,32 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import psutil
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+FIRST, LAST = 10_000, 32_000  # ports
+
+
+def _ports() -> Iterator[int]:
+    """Below those that outgoing connections are given, each worker of a test run has its own; each port comes once."""
+    workers, worker = 8, int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    count = (LAST - FIRST) // workers
+    for number in itertools.count(os.getpid() * 61):
+        yield FIRST + worker + workers * (number % count)
+
+
+_next_ports = _ports()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on now, and that nothing takes before its server does."""
+    for port in _next_ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise AssertionError
 
 
 def greets(port: int, host: str = "127.0.0.1") -> bool:

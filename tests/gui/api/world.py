@@ -21,6 +21,7 @@ from pipeline.facade import Facade
 from pipeline.machine import Machine
 from settings import load
 from tests.support.mailbox import Mailbox
+from tests.support.program import free_port
 
 ACCESS = Access("secret", b"key")
 
@@ -108,10 +109,3 @@ async def served(app: Any) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listening.close()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
