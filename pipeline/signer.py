@@ -78,22 +78,30 @@ def serve(orders: BufferedIOBase, answers: int) -> None:
         _write(answers, signed)
 
 
-def _jobs(received: bytearray, keys: dict[int, Key]) -> Iterator[Job]:
-    """Those that are complete, and what stands between them is done; they are taken from `received`."""
+def frames(received: bytearray) -> Iterator[bytearray]:
+    """The messages that are complete, without their lengths; what was handed out is taken from `received`."""
     begin = 0
-    while len(received) >= (body := begin + LENGTH):
-        end = body + int.from_bytes(received[begin:body], "big")
-        if len(received) < end:
-            break
-        begin = end
-        match _order(received[body:end]):
+    try:
+        while len(received) >= (body := begin + LENGTH):
+            end = body + int.from_bytes(received[begin:body], "big")
+            if len(received) < end:
+                break
+            begin = end
+            yield received[body:end]
+    finally:
+        del received[:begin]
+
+
+def _jobs(received: bytearray, keys: dict[int, Key]) -> Iterator[Job]:
+    """Those that are complete; what stands between them is done."""
+    for frame in frames(received):
+        match _order(frame):
             case Keep() as new:
                 keys[new.number] = _key(new)
             case Forget(number):
                 keys.pop(number, None)
             case Job() as job:
                 yield job
-    del received[:begin]
 
 
 def _write(answers: int, signed: bytearray) -> None:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from operators.dkim import Key
 from operators.events import Event, Fault
-from pipeline.signer import LENGTH, Forget, Job, Keep, Signed
+from pipeline.signer import LENGTH, Forget, Job, Keep, Signed, frames
 
 MOST = max(1, min(4, (os.cpu_count() or 1) - 1))  # processes; one core is the event loop's
 BUSY = 8  # messages: 2 ms of RSA-2048
@@ -186,11 +186,9 @@ class _Signer(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """It has signed something."""
-        received = self._received
-        received += data
-        while len(received) >= LENGTH and len(received) >= (end := LENGTH + int.from_bytes(received[:LENGTH], "big")):
-            signed = _decode(received[LENGTH:end])
-            del received[:end]
+        self._received += data
+        for frame in frames(self._received):
+            signed = _decode(frame)
             if (done := self._asked.pop(signed.id, None)) is not None:
                 done(Unsigned(signed.error) if signed.error else signed.fields)
 

@@ -122,9 +122,7 @@ def test_a_quick_lane_holds_what_goes_within_a_second() -> None:
     """However much that is: to park it and call it in again would be more work than to deliver it."""
     world = World(credit=400, queue=10, ip_connections=0)
     world.answer = lambda item: 0.05
-    for _ in range(100):
-        world.send(world.credit)
-        world.run(0.1)
+    world.flood(10)
     assert len(world.gone) > 2000
     assert not world.ended
 
@@ -133,9 +131,7 @@ def test_a_lane_that_has_become_slow_parks_what_it_holds_too_much() -> None:
     """And calls in what there is room for, oldest first: the order stays."""
     world = World(credit=300, queue=10, ip_connections=20)
     world.answer = lambda item: 0.05
-    for _ in range(30):
-        world.send(world.credit)
-        world.run(0.1)
+    world.flood(3)
     world.answer = lambda item: 5.0
     world.run(15)
     lane = world.lanes.get("127.0.0.1/a.example")
@@ -152,9 +148,7 @@ def test_what_a_quick_lane_holds_counts_as_free_for_the_others() -> None:
     world = World(credit=400, ip_connections=0)
     world.answer = lambda item: 0.3
     world.by_group["slow.example"] = Limits(domain_messages=60)
-    for _ in range(50):
-        world.send(world.credit)
-        world.run(0.1)
+    world.flood(5)
     world.send(world.credit)
     world.credit += 20
     world.send(20, "slow.example", address="127.1.0.9")

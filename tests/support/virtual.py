@@ -80,6 +80,12 @@ class World:
             self.credit -= 1
             self.input.on_next(delivery(self.number, group, ip, address))
 
+    def flood(self, seconds: float) -> None:
+        """All of the credit is used, again and again."""
+        for _ in range(round(seconds * 10)):
+            self.send(self.credit)
+            self.run(0.1)
+
     @property
     def moments(self) -> list[float]:
         return [moment for moment, _ in self.gone]
