@@ -87,7 +87,11 @@ class RuleStore:
             Unavailable: one clear line.
         """
         self._scheduler = self._scheduler or AsyncIOScheduler(asyncio.get_running_loop())
-        await self._work(self._database.open, lambda snapshot: snapshot)
+        try:
+            await self._work(self._database.open, lambda snapshot: snapshot)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
         await self._refresh()
 
     async def close(self) -> None:

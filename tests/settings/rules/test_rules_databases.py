@@ -47,6 +47,18 @@ def raw(address: str) -> sa.Engine:
     return engine.engine_for(engine.location(address, Path()))
 
 
+def threads() -> set[threading.Thread]:
+    """Of the stores."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("rules")}
+
+
+async def ended(threads: set[threading.Thread]) -> None:
+    """Wait for the end of threads."""
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 30)
+        assert not thread.is_alive()
+
+
 async def until(store: RuleStore, wanted: Any) -> Snapshot:
     """The first snapshot that is wanted."""
     found: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
@@ -200,12 +212,14 @@ async def test_a_database_that_goes_away_leaves_the_last_rules_in_force(
 
 
 async def test_a_database_that_cannot_be_reached_at_the_start_is_one_clear_line(server: Any, tmp_path: Path) -> None:
-    """The line names the database, and never its password."""
+    """The line names the database, and never its password; no thread is left behind."""
+    before = threads()
     address = f"{server.scheme}://someone:secret-word@127.0.0.1:1/rules"
     with pytest.raises(Unavailable) as caught:
         await opened(address, tmp_path)
     line = str(caught.value)
     assert "127.0.0.1:1/rules" in line and "secret-word" not in line and "\n" not in line
+    await ended(threads() - before)
 
 
 async def test_a_database_that_goes_silent_is_found_out(
@@ -227,6 +241,7 @@ async def test_a_silent_database_does_not_hold_up_a_stop(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that waits for a server that says nothing closes all the same, and leaves no thread behind."""
+    before = threads()
     store = await opened(server.fresh(), tmp_path)
     monkeypatch.setattr(store_module, "GOODBYE", 0.2)
     with server.silent():
@@ -234,8 +249,7 @@ async def test_a_silent_database_does_not_hold_up_a_stop(
         await asyncio.sleep(0)
         await store.close()
         await waiting
-        for thread in [thread for thread in threading.enumerate() if thread.name.startswith("rules")]:
-            await asyncio.to_thread(thread.join)  # the test's own time-out is the bound
+        await ended(threads() - before)
 
 
 async def test_names_are_compared_letter_by_letter(address: str, tmp_path: Path) -> None:
