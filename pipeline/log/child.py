@@ -24,7 +24,6 @@ class Child:
         command: the interpreter's arguments.
         told: called on the loop with each line.
         ended: called on the loop with the exit code, negative for a signal; after the last line.
-        stdin: the file that it reads.
         pass_fds: open files that it gets, by the same numbers.
     """
 
@@ -34,14 +33,13 @@ class Child:
         told: Callable[[bytes], None],
         ended: Callable[[int], None],
         *,
-        stdin: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._told, self._ended, self._rest = told, ended, b""
         self._loop = asyncio.get_running_loop()
         self._process = subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, *command],
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,7 +1,7 @@
 """The keeper of the scribe: starts it, starts it again where it ends, and waits for its end when that is asked for.
 
 Owns the scribe's process. Bound: one, started again after FIRST seconds, and twice as many with each failure, up to
-LAST. What the pipe holds meanwhile, the next one reads.
+LAST. What the ring holds meanwhile, the next one writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.log.child import Child
 from pipeline.log.trouble import Trouble
 
 FIRST, LAST = 0.1, 30.0  # seconds
-LINGER = 5.0  # seconds that it may take to write what is in the pipe, in the end
+LINGER = 5.0  # seconds that it may take to write what is in the ring, in the end
 
 
 class Keeper:
@@ -39,23 +39,22 @@ class Keeper:
         """The scribe's number; None between two."""
         return self._child.pid if self._child else None
 
-    def start(self, plan: str, outlet: int, locks: Sequence[int]) -> None:
+    def start(self, plan: str, files: Sequence[int]) -> None:
         """Start it.
 
         Args:
             plan: what it is to do.
-            outlet: where it reads.
-            locks: the open files that the plan names.
+            files: the open files that the plan names.
 
         Raises:
             OSError: it cannot be started.
         """
         self._loop = asyncio.get_running_loop()
-        self._plan, self._outlet, self._locks = plan, outlet, locks
+        self._plan, self._files = plan, files
         self._begin()
 
     async def close(self) -> bool:
-        """Wait for its end, which that of the pipe brings about; False where the disk holds it up: it goes on alone."""
+        """Wait for its end, which the journal's brings about; False where the disk holds it up: it goes on alone."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -68,7 +67,7 @@ class Keeper:
 
     def _begin(self) -> None:
         command = ["-S", "-m", "pipeline.log.scribe", self._plan]  # -S: it needs nothing but Python's own
-        self._child = Child(command, self._told, self._ended, stdin=self._outlet, pass_fds=self._locks)
+        self._child = Child(command, self._told, self._ended, pass_fds=self._files)
         self._began = self._loop.time()
 
     def _again(self) -> None:
@@ -85,7 +84,7 @@ class Keeper:
             return
         if self._loop.time() - self._began > LAST:
             self._wait = FIRST
-        self._later(f"has ended with {code}, and what it had in hand is lost")
+        self._later(f"has ended with {code}, and what it had in hand may be there twice")
 
     def _later(self, what: str) -> None:
         self._trouble.lost(0, f"the process that writes it {what}; it is started again")

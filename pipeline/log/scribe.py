@@ -1,12 +1,13 @@
 """The scribe: the process that writes the logs, as postlogd does for Postfix.
 
-It reads the program's lines from its standard input, up to the end of that, so kill -9 of the program loses none of
+It takes the program's lines out of the ring (`ring`) until the program has ended, so kill -9 of that loses none of
 them; and whatever the disk does, it does not do it to the program. It owns the active files: torn last lines,
 rotation, and who writes (a lock, that the scribe after a crash waits for). What goes wrong, and each rotation, is told
 on standard output: a JSON list a line, of what, the log's name, and more.
 
-A line begins with its log's mark, a byte that no JSON text has in it; REOPEN is a line of its own. Bound: CHUNK bytes
-in memory. It imports next to nothing: 12 MB resident, and 30 ms to start. Run as `-m pipeline.log.scribe PLAN`.
+A line begins with its log's mark, a byte that no JSON text has in it; REOPEN is a line of its own. Bound: what
+the ring holds, in memory. It imports next to nothing: 12 MB resident, and 30 ms to start. Run as
+`-m pipeline.log.scribe PLAN`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pathlib import Path
 
 from pipeline.log.file import LogFile
 from pipeline.log.rights import drop
+from pipeline.log.ring import Outlet
 
 REOPEN = b"\x1f\n"  # close the files; the next line goes to what is then at their paths
-CHUNK = 1024 * 1024  # bytes a read
 # Seconds to let lines gather after a write: nobody waits for it. At 2,500 mails a second, with two lines each, the
 # scribe takes 16 microseconds of a processor for each mail with 2 ms, 9 with 10 ms, 6 with 20 ms, 4.5 with 50 ms.
 PAUSE = 0.02
@@ -101,15 +102,13 @@ class Scribe:
     def __init__(self, logs: dict[bytes, Log]) -> None:
         self._logs = logs
 
-    def run(self, source: int) -> None:
-        """Read to the end."""
-        rest = b""
-        while data := os.read(source, CHUNK):
-            whole, end, rest = (rest + data).rpartition(b"\n")
-            self.write(whole + end)
-            time.sleep(PAUSE)  # with nothing in hand, so that kill -9 of the scribe loses next to nothing
-        if rest:
-            self.write(rest + b"\n")  # torn, when the program was killed: readers say so
+    def run(self, source: Outlet) -> None:
+        """Write all that comes."""
+        while source.wait():
+            while lines := source.peek():
+                self.write(lines)
+                source.taken(len(lines))
+                time.sleep(PAUSE)
 
     def write(self, data: bytes) -> None:
         """Write whole lines."""
@@ -121,7 +120,6 @@ class Scribe:
             self._sort(part)
 
     def _sort(self, data: bytes) -> None:
-        """What has no mark is the end of a line whose beginning a killed scribe has read."""
         lines = data.splitlines(keepends=True)
         for mark, log in self._logs.items():
             if own := [line[1:] for line in lines if line[:1] == mark]:
@@ -132,18 +130,18 @@ def main(plan: str) -> None:
     """Be the scribe.
 
     Args:
-        plan: JSON: an `Account`, and a list of (mark, name, path, maxsize, lock).
+        plan: JSON: an `Account`, the files of an `Outlet`, and a list of (mark, name, path, maxsize, lock).
     """
-    account, logs = json.loads(plan)
+    account, source, logs = json.loads(plan)
     drop(account)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end comes with that of the input
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end comes with that of the program
         signal.signal(number, signal.SIG_IGN)
     os.set_blocking(1, False)
     by_mark = {mark.encode(): Log(*log) for mark, *log in logs}
     for log in by_mark.values():
         log.lock()
     tell("ready")
-    Scribe(by_mark).run(0)
+    Scribe(by_mark).run(Outlet(*source))
 
 
 if __name__ == "__main__":

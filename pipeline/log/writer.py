@@ -3,7 +3,7 @@
 Owns the way to that process (`journal`), its life, and the process that turns rotated files into Parquet (`archive`).
 Hot path: `attempt` costs 4 microseconds on the loop, and nobody waits for the disk. Bounds: `journal` (lines in
 memory), one conversion at a time. What fails: a disk that is full or gone costs lines, never mail; a scribe that ends
-is started again on the same pipe, which keeps its lines. Both are said (`trouble`).
+is started again on the same ring, which keeps its lines. Both are said (`trouble`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from reactivex import Observable, abc
-
 from operators.delivery import Delivery
-from operators.events import Event, Received
+from operators.events import Received
 from operators.outcome import Outcome
 from pipeline.log import schema
 from pipeline.log.archivist import Archivist
@@ -106,7 +104,7 @@ class DeliveryLog:
             return
         try:
             self.journal.open()
-            self.keeper.start(self._plan(), self.journal.outlet, [log.lock for log in self._logs.values()])
+            self.keeper.start(self._plan(), [*self.journal.files, *(log.lock for log in self._logs.values())])
         except OSError as error:
             raise LogUnavailable(f"the process that writes the logs cannot be started: {error.strerror}") from None
         self._running = True
@@ -115,14 +113,10 @@ class DeliveryLog:
                 if untidy(log.path, self._history):
                     self._archivist.due(log.name, log.path)
 
-    def watch(self, events: Observable[Event]) -> abc.DisposableBase:
-        """Log the received messages of a stream until disposed."""
-        return events.subscribe(self._heed)
-
     def attempt(self, delivery: Delivery, outcome: Outcome, when: float, retry_at: float | None = None) -> None:
         """Log what came of a delivery, unless it is neither an attempt nor an end.
 
-        It survives kill -9 from `flush` on, or from the loop's next turn.
+        It survives kill -9 from here on.
 
         Args:
             delivery, outcome: what came of it.
@@ -138,11 +132,6 @@ class DeliveryLog:
         if self._received is not None:
             self.journal.append(self._received.mark + schema.line(schema.reception(event, self._instance)))
 
-    def flush(self) -> None:
-        """Hand over the lines of this turn of the loop now: they survive kill -9 from here on."""
-        if self._running:
-            self.journal.flush()
-
     def reopen(self) -> None:
         """Go on with what is now at the files' paths (SIGHUP): the lines from now on."""
         if self._running:
@@ -153,6 +142,7 @@ class DeliveryLog:
         if not self._running:
             return
         self._running = False
+        self._sent = self._received = None  # whatever comes now comes too late
         await self.journal.close()
         if not await self.keeper.close():
             self._trouble.lost(0, f"the disk holds up process {self.keeper.pid}, which writes the last lines alone")
@@ -164,11 +154,7 @@ class DeliveryLog:
     def _plan(self) -> str:
         """For the scribe."""
         logs = [(log.mark.decode(), log.name, str(log.path), self._maxsize, log.lock) for log in self._logs.values()]
-        return json.dumps([self._account, logs])
-
-    def _heed(self, event: Event) -> None:
-        if type(event) is Received:  # of all events, most are others: this is asked four times a message
-            self.received(event)
+        return json.dumps([self._account, self.journal.files, logs])
 
     def _told(self, line: bytes) -> None:
         """By the scribe."""

@@ -15,20 +15,16 @@ JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, esca
 def open_queue(
     settings: Settings,
     report: Callable[[str, str], None] = unreported,
-    before: Callable[[], None] = lambda: None,
 ) -> EmbeddedQueue | RabbitQueue:
     """The queue that the configuration asks for; not started yet.
 
     Args:
         settings: with `rabbitmq-address` it is RabbitMQ's, else the embedded one.
         report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
-        before: called on the loop before anything changes in the queue for good.
     """
     if settings.rabbitmq_address is not None:
-        return RabbitQueue(
-            settings, settings.smtp_maxsize * JSON_GROWTH, report, folder=settings.data_dir, before=before
-        )
-    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, before=before)
+        return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report, folder=settings.data_dir)
+    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report)
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

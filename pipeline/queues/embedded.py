@@ -52,7 +52,6 @@ class EmbeddedQueue:
         path: the file; it and its folder are made where they are missing.
         outbox: the name of the queue that `consume` reads.
         clock: epoch seconds, for due times.
-        before: called on the loop before anything is handed to the writer's thread.
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
         report: told (kind, text) when the disk is full, and when it has room again.
     """
@@ -64,7 +63,6 @@ class EmbeddedQueue:
         clock: Callable[[], float] = time.time,
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
-        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
         self._say = partial(report, "disk")
@@ -74,7 +72,6 @@ class EmbeddedQueue:
         self._ticks = 0
         self._looking = False
         self._due, self._due_until = 0, 0.0
-        self._before = before
         self._asked: list[Operation] = []  # in this turn of the loop
 
     async def start(self) -> None:
@@ -222,7 +219,6 @@ class EmbeddedQueue:
 
     def _hand_over(self) -> None:
         """What was asked for in this turn of the loop, at once: to wake the writer's thread costs 15 us."""
-        self._before()
         asked, self._asked = self._asked, []
         for operation in asked:
             self._writer.submit(operation)

@@ -63,7 +63,6 @@ class RabbitQueue:
         clock: epoch seconds.
         linger: seconds for which an empty parked queue is kept.
         stall: seconds without a confirmation after which the broker is away.
-        before: called before a message is settled.
         folder: where to note what is settled; None: in memory.
     """
 
@@ -76,9 +75,7 @@ class RabbitQueue:
         linger: float = LINGER,
         stall: float = STALL,
         folder: Path | None = None,
-        before: Callable[[], None] = lambda: None,
     ) -> None:
-        self._before = before
         self._most, self._clock, self._stall = most, clock, stall
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
@@ -326,7 +323,6 @@ class RabbitQueue:
 
         Where that fails, the message is still lent, and can be settled again. While the broker is away it waits.
         """
-        self._before()
         self.settling.begin(lease, settlement, confirmed)
 
     def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:

@@ -19,11 +19,11 @@ from pipeline.log.schema import Attempt
 from pipeline.log.writer import DeliveryLog
 from tests.pipeline.log.records import accepted, delivery
 
-FULL = 500_000  # bytes: half a pipe
+FULL = 500_000  # bytes: half a ring
 
 
 async def writer(folder: Path) -> None:
-    """Log as fast as the scribe writes, with rotations; a few hundred lines are in the pipe at any moment."""
+    """Log as fast as the scribe writes, with rotations; a few hundred lines are in the ring at any moment."""
     log = DeliveryLog(
         folder / "send.jsonl",
         None,
@@ -36,7 +36,6 @@ async def writer(folder: Path) -> None:
     os.write(1, f"{log.keeper.pid}\n".encode())
     for number in itertools.count():
         log.attempt(delivery(number), accepted(), time.time())
-        log.flush()
         os.write(1, f"{number}\n".encode())
         while log.journal.inside > FULL:  # noqa: ASYNC110 - mail is a hundred times slower
             await asyncio.sleep(0.001)

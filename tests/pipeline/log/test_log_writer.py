@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from reactivex.subject import Subject
 
-from operators.events import Event, Fault, Notice, Received
+from operators.events import Fault, Notice, Received
 from operators.outcome import parked, postponed
 from pipeline.log import journal, trouble
 from pipeline.log.names import rotated
@@ -39,12 +38,11 @@ def halt(log: DeliveryLog, how: signal.Signals = signal.SIGSTOP) -> int:
     return pid
 
 
-async def test_what_is_logged_and_flushed_is_with_the_kernel(make: Make, send_log: Path) -> None:
+async def test_what_is_logged_is_in_the_ring_at_once(make: Make, send_log: Path) -> None:
     """Whoever settles then loses no line to kill -9, whatever the scribe is doing."""
     log = make()
     pid = halt(log)
     write(log, 1)
-    log.flush()
     assert log.journal.inside > 0
     os.kill(pid, signal.SIGCONT)
     await until(lambda: logged(send_log) == ["m1"])
@@ -71,17 +69,9 @@ async def test_what_is_no_attempt_and_no_end_is_not_logged(make: Make, send_log:
 
 
 async def test_received_messages_have_a_log_of_their_own(make: Make, send_log: Path) -> None:
-    """One line for each that intake took, as the stream of events tells, before that goes on."""
-    log, events = make(), Subject[Event]()
-    watching = log.watch(events)
-    pid = halt(log)
-    events.on_next(Fault(time=TIME, where="x", detail="none of the log's business"))
-    assert log.journal.inside == 0
-    events.on_next(Received(time=TIME, message_id="m9", envelope="", recipient="a@b.example", size=1, source="smtp"))
-    log.flush()
-    assert log.journal.inside > 0
-    watching.dispose()
-    os.kill(pid, signal.SIGCONT)
+    """One line for each that intake took."""
+    log = make()
+    log.received(Received(time=TIME, message_id="m9", envelope="", recipient="a@b.example", size=1, source="smtp"))
     await log.close()
     assert logged(send_log.with_name("received.jsonl")) == ["m9"]
     assert logged(send_log) == []
@@ -170,7 +160,7 @@ async def test_a_full_disk_is_said_and_holds_nobody_up(make: Make, send_log: Pat
 async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     make: Make, send_log: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe that nobody reads is such a disk. Memory is bounded, and all that was not dropped is written later."""
+    """A named pipe that nobody reads is such a disk. Memory is bounded; all that was not dropped is written later."""
     monkeypatch.setattr(journal, "PATIENCE", 0.1)
     monkeypatch.setattr(journal, "MOST", 200_000)
     monkeypatch.setattr(trouble, "SAY_AGAIN", 0.0)
@@ -178,11 +168,10 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     disk = os.open(send_log, os.O_RDWR | os.O_NONBLOCK)
     log = make()
     write(log, *range(200), description="x" * 1000)
-    await until(lambda: log.journal.inside == 0)  # the scribe has it, and is stuck
     write(log, *range(200, 3000), description="x" * 1000)
     await until(lambda: "the disk has not answered for" in (log.trouble or ""))
     faults = [event.detail for event in said if isinstance(event, Fault)]
-    assert sum("bytes wait for the disk; " in detail for detail in faults) > 10  # a batch each
+    assert sum("bytes wait for the disk; " in detail for detail in faults) > 10
     assert any("the disk has not answered for" in detail for detail in faults)
     seen = bytearray()
     asyncio.get_running_loop().add_reader(disk, lambda: seen.extend(os.read(disk, 1 << 20)))  # the disk is back
@@ -194,10 +183,10 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     os.close(disk)
     assert lost > 1000
     numbers = [int(msgspec.json.decode(line)["message_id"][1:]) for line in seen.splitlines()]
-    assert numbers == sorted(set(numbers)) and numbers[:1000] == list(range(1000))
+    assert numbers == sorted(set(numbers)) and numbers[:800] == list(range(800))
 
 
-async def test_what_does_not_fit_into_the_pipe_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
+async def test_what_does_not_fit_into_the_ring_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
     """A scribe that gets no processor for a while costs no line, and their order stays."""
     log = make()
     pid = halt(log)
@@ -210,7 +199,7 @@ async def test_what_does_not_fit_into_the_pipe_waits_in_memory(make: Make, send_
 
 
 async def test_a_scribe_that_is_killed_is_replaced(make: Make, send_log: Path, said: list[Any]) -> None:
-    """What is logged while there is none waits in the pipe; that it happened is said, and that it is over."""
+    """What is logged while there is none waits in the ring; that it happened is said, and that it is over."""
     log = make()
     write(log, 1)
     await until(lambda: logged(send_log) == ["m1"])
@@ -225,8 +214,22 @@ async def test_a_scribe_that_is_killed_is_replaced(make: Make, send_log: Path, s
     assert [type(event) for event in said] == [Fault, Notice]
 
 
+async def test_a_scribe_that_is_killed_loses_no_line(make: Make, send_log: Path) -> None:
+    """Whatever it was doing: what it had in hand is still in the ring. Lines may then be there twice."""
+    log = make()
+    for part in range(4):
+        before = log.keeper.pid
+        for number in range(part * 400, part * 400 + 400):
+            write(log, number)
+            await asyncio.sleep(0)
+        halt(log, signal.SIGKILL)
+        await until(lambda before=before: log.keeper.pid not in (None, before))
+    await log.close()
+    assert set(logged(send_log)) == {f"m{number}" for number in range(1600)}
+
+
 async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, send_log: Path) -> None:
-    """An orderly stop leaves no line in the pipe."""
+    """An orderly stop leaves no line in the ring."""
     log = make()
     halt(log)
     write(log, 1)
@@ -236,7 +239,7 @@ async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, se
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_the_scribe_ends_with_its_input_only(make: Make, send_log: Path, number: signal.Signals) -> None:
+async def test_the_scribe_ends_with_the_program_only(make: Make, send_log: Path, number: signal.Signals) -> None:
     """A service manager, or Ctrl-C, may mean all processes: the last lines come when those have been told."""
     log = make()
     write(log, 1)

@@ -386,22 +386,6 @@ async def test_the_counts_are_what_is_there(embedded_desk: Desk) -> None:
     await until(lambda: len(embedded_desk.queue.parked()) == 9)
 
 
-async def test_what_comes_before_a_settlement_is_asked_for_before_it_is_handed_over(tmp_path: Path) -> None:
-    """The delivery log's lines are with the kernel before the queue forgets their messages."""
-    order: list[str] = []
-    queue = EmbeddedQueue(tmp_path / "queue.db", before=lambda: order.append("before"))
-    await queue.start()
-    hand_over = queue._writer.submit
-    queue._writer.submit = lambda operation: (order.append("handed over"), hand_over(operation))[1]  # type: ignore[method-assign]
-    desk = Desk(queue, None)
-    desk.consume()
-    await desk.publish(b"1", b"2")
-    order.clear()
-    await asyncio.gather(*(desk.settle(lease) for lease in await desk.next(2)))
-    assert order == ["before", "handed over", "handed over"]
-    await queue.close()
-
-
 async def test_what_is_asked_for_as_it_closes_is_done(tmp_path: Path) -> None:
     """In the same turn of the loop."""
     queue, confirmed = EmbeddedQueue(tmp_path / "queue.db"), []
