@@ -160,6 +160,7 @@ async def test_a_queue_that_was_just_declared_is_not_trusted(address: str) -> No
         assert queue.sender.published == 3
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not installed(), reason=MISSING)
 async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around() -> None:
     """RabbitMQ 3.10 leaves the one declared last so, and each publication to it holds up all others for 30 s."""
