@@ -1,5 +1,8 @@
 """The preview of a message: its header, text and HTML, for people. What is in it comes from outside.
 
+A process of its own takes the message apart, and is ended after PATIENCE seconds: to Python's parser a Content-Type of
+20 KB can be 5 s of work, and one of 2 MB the work of half a day, in which it would keep the interpreter from the mail.
+
 HTML is shown in a frame with `sandbox` and nothing allowed, under a policy that forbids everything but inline styles
 and images that are in the document; elements that make a browser connect before any policy are taken out.
 """
@@ -8,12 +11,18 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import re
+import subprocess
+import sys
 from email.message import EmailMessage
+from pathlib import Path
 
 import msgspec
 
 MOST = 2_000_000  # bytes of a message that are looked at
+PATIENCE = 3.0  # seconds
+ROOT = Path(__file__).parent.parent
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
 HEAD = (
     f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -30,29 +39,40 @@ _CONNECTING = re.compile(
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What can be shown of a message; `html` is as it came, for `framed`."""
+    """What can be shown of a message; `html` is as it came, for `framed`; `whole` is false where that took too long."""
 
     header: str
     text: str
     html: str
     source: str
+    whole: bool
 
 
 def preview(source: bytes) -> Preview:
-    """What can be shown of these MIME bytes, whatever they are."""
+    """What can be shown of these MIME bytes, whatever they are. Waits for a process: call it in a thread."""
     cut = source[:MOST]
     header = cut.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode(errors="replace")
+    command, environment = [sys.executable, "-P", "-m", "gui.preview"], {"PYTHONPATH": str(ROOT)}
     try:
-        message = email.message_from_bytes(cut, policy=email.policy.default)
-        text, html = _body(message, "plain"), _body(message, "html")
-    except Exception:  # the parser raises all sorts of things for broken MIME
-        text = html = ""
-    return Preview(header, text, html, cut.decode(errors="replace"))
+        done = subprocess.run(command, input=cut, capture_output=True, timeout=PATIENCE, env=environment, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return Preview(header, "", "", cut.decode(errors="replace"), whole=False)
+    text, html = json.loads(done.stdout) if done.returncode == 0 else ("", "")
+    return Preview(header, text, html, cut.decode(errors="replace"), whole=True)
 
 
 def framed(html: str) -> str:
     """A document for a frame with `sandbox=""`."""
     return HEAD + _CONNECTING.sub(r"<\1x-\2", html)
+
+
+def bodies(source: bytes) -> tuple[str, str]:
+    """The text and the HTML of a message, empty where there is none."""
+    try:
+        message = email.message_from_bytes(source, policy=email.policy.default)
+        return _body(message, "plain"), _body(message, "html")
+    except Exception:  # the parser raises all sorts of things for broken MIME
+        return "", ""
 
 
 def _body(message: EmailMessage, kind: str) -> str:
@@ -64,3 +84,7 @@ def _body(message: EmailMessage, kind: str) -> str:
     except (LookupError, UnicodeError, KeyError):  # a charset that nobody knows
         payload = part.get_payload(decode=True)
         return payload.decode(errors="replace") if isinstance(payload, bytes) else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(bodies(sys.stdin.buffer.read())))

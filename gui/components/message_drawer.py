@@ -140,6 +140,8 @@ def _content(body: bytes) -> list[Section]:
         return []
     parts = preview(source)
     sections = [text("Header", parts.header, "Header")]
+    if not parts.whole:
+        sections.append(text("Text", "", "Text", "It takes too long to take this message apart; its source is there."))
     if parts.text:
         sections.append(text("Text", parts.text, "Text"))
     if parts.html:

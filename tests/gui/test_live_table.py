@@ -11,9 +11,10 @@ import pytest
 from nicegui import Client
 from nicegui.page import page
 
+from gui import preview as preview_module
 from gui.components.filter_bar import Field, address, kept
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager, shown
-from gui.preview import framed, preview
+from gui.preview import MOST, framed, preview
 
 
 def test_text_from_outside_is_cut_and_its_marks_made_visible() -> None:
@@ -76,13 +77,29 @@ def test_the_frame_has_a_policy_before_anything_from_outside() -> None:
         b"\xff\xfe\x00",
         b"Content-Type: text/html; charset=no-such-thing\n\n<p>\xe4</p>",
         b"Content-Type: multipart/mixed; boundary=\n\n--\n--",
-        b"Content-Type: " + b"a;" * 10_000 + b"\n\nx",
         b"Subject: =?utf-8?b?////?=\n\nx",
     ],
 )
 def test_broken_mime_is_shown_as_far_as_it_goes(source: bytes) -> None:
     """Its source always is."""
     assert preview(source).source == source.decode(errors="replace")
+
+
+def test_a_message_that_takes_long_to_parse_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To Python's parser these are hours of work: its source is shown all the same, and it is said."""
+    monkeypatch.setattr(preview_module, "PATIENCE", 0.5)
+    source = b"Content-Type: " + b"a;" * 1_000_000 + b"\n\nx"
+    parts = preview(source)
+    assert (parts.whole, parts.source, parts.text) == (False, source[:MOST].decode(), "")
+
+
+def test_text_and_html_are_taken_out() -> None:
+    """Whatever characters are in them."""
+    source = b"Content-Type: multipart/alternative; boundary=b\n\n--b\n\n" + "Grüße\n--b\n".encode()
+    source += b"Content-Type: text/html; charset=utf-8\n\n<p>\xf0\x9f\x90\x8e\n--b--\n"
+    parts = preview(source)
+    assert (parts.whole, parts.html) == (True, "<p>\U0001f40e")
+    assert parts.text.startswith("Gr")
 
 
 @pytest.fixture
