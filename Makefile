@@ -15,11 +15,11 @@ run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
 demo: $(READY)           ## the same, with a simulated internet and traffic
 	@$(BIN)/mailrace demo
 
-check: $(TESTED)         ## lint, types, unit tests: under a minute
+check: $(TESTED)         ## lint, types, unit tests: about a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not system and not browser" -n 2
+	$(BIN)/pytest -q -m "not system and not browser" -n 3 --dist worksteal
 
 test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff check .

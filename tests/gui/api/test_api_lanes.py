@@ -89,6 +89,7 @@ class TestFlood:
     def options(self) -> dict[str, object]:
         return {"retry-interval": "1", "domain-maxconnections": 1}
 
+    @pytest.mark.system  # eight seconds of real time
     async def test_a_flood_pauses_reduces_and_returns(self, world: World, mailbox: Fed) -> None:
         """Lane, rule and events show the pattern and its ends; then the lane has its old limits, and all is sent."""
         rule = await world.post(
