@@ -10,7 +10,6 @@ from __future__ import annotations
 from email.message import EmailMessage, Message
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
-from email.parser import BytesHeaderParser
 from email.policy import SMTPUTF8, compat32
 from email.utils import formatdate
 from typing import Any
@@ -20,6 +19,8 @@ from operators.delivery import Delivery
 from operators.message import Invalid, mime_properties, timestamp
 from operators.outcome import Next, Outcome
 
+LONGEST = 1000  # characters of an address, an answer or an identifier
+PLACE = b"(the original message)"
 ACTIONS = {Next.FAIL: ("FAILURE", "failed"), Next.DELIVERED: ("SUCCESS", "relayed")}  # RFC 3464 2.3.3
 
 
@@ -44,9 +45,14 @@ def bounce(delivery: Delivery, hostname: str, message_id: str, when: float) -> d
         return None
     mail = _report(delivery, outcome, action, hostname, when)
     mail["Message-ID"] = f"<{message_id}>"
-    source = mime_properties(mail.as_bytes(policy=SMTPUTF8))
+    part, original = _original(delivery)
+    mail.attach(part)
+    report = mail.as_bytes(policy=SMTPUTF8)
+    if original:
+        before, _, after = report.rpartition(PLACE)
+        report = before + original + after
     own = {"message-id": message_id, "received": timestamp(when), "hostname": hostname}
-    return {"recipient": message.envelope, "envelope": "", **own, **source}
+    return {"recipient": message.envelope, "envelope": "", **own, **mime_properties(report)}
 
 
 def _report(delivery: Delivery, outcome: Outcome, action: str, hostname: str, when: float) -> MIMEMultipart:
@@ -60,7 +66,6 @@ def _report(delivery: Delivery, outcome: Outcome, action: str, hostname: str, wh
     mail["Auto-Submitted"] = "auto-replied"  # RFC 3834 5
     mail.attach(MIMEText(_text(delivery, outcome, action), "plain", "utf-8"))
     mail.attach(_status(delivery, outcome, action, hostname, when))
-    mail.attach(_original(delivery))
     return mail
 
 
@@ -100,8 +105,8 @@ def _status(delivery: Delivery, outcome: Outcome, action: str, hostname: str, wh
 
 
 def _line(text: str) -> str:
-    """The text as one line of ASCII (RFC 6533 3, utf-8-addr-xtext)."""
-    return "".join(sign if " " <= sign <= "~" else f"\\x{{{ord(sign):X}}}" for sign in text)
+    """The text as one line of ASCII (RFC 6533 3, utf-8-addr-xtext), as far as it is reasonable."""
+    return "".join(sign if " " <= sign <= "~" else f"\\x{{{ord(sign):X}}}" for sign in text[:LONGEST])
 
 
 def _status_of(outcome: Outcome) -> str:
@@ -113,17 +118,18 @@ def _status_of(outcome: Outcome) -> str:
     return {"dns": "5.1.2", "connect": "5.4.1", "bind": "5.3.0", "rcptto": "5.1.1"}.get(outcome.state, "5.0.0")
 
 
-def _original(delivery: Delivery) -> Message:
-    """The message itself where RET=FULL asks for it, else its header."""
+def _original(delivery: Delivery) -> tuple[Message, bytes]:
+    """The part for what comes back, and the bytes to put into it: the message itself where RET=FULL asks for it, else
+    its header. The message is not taken apart: to fold a header anew takes Python hours where somebody means harm."""
     try:
         source = delivery.source or delivery.message.source()
     except (Invalid, ValueError):
         source = b""
-    full = delivery.message.dsn is not None and (delivery.message.dsn.ret or "").upper() == "FULL"
-    if full:
-        part = Message(compat32)
-        part["Content-Type"] = "message/rfc822"
-        part.set_payload([BytesHeaderParser(policy=compat32).parsebytes(source)])
-        return part
-    head = source.partition(b"\r\n\r\n")[0]
-    return MIMEText(head.decode("utf-8", "replace"), "rfc822-headers", "utf-8")
+    if delivery.message.dsn is None or (delivery.message.dsn.ret or "").upper() != "FULL":
+        head = source.partition(b"\r\n\r\n")[0]
+        return MIMEText(head.decode("utf-8", "replace"), "rfc822-headers", "utf-8"), b""
+    part = Message(compat32)
+    part["Content-Type"] = "message/rfc822"
+    part["Content-Transfer-Encoding"] = "7bit" if source.isascii() else "8bit"
+    part.set_payload(PLACE.decode())
+    return part, source

@@ -21,6 +21,7 @@ from operators.outcome import failed
 from operators.stage import Report, Stage, stage, unreported
 from operators.wire import normalise
 
+LONGEST = 10_000  # characters of a header field
 PARTS = ("from", "to", "cc", "subject", "text", "html", "headers", "attachments")
 
 
@@ -68,7 +69,7 @@ def build(parts: Mapping[str, Any], message_id: str | None) -> bytes:
         _body(mail, parts)
         for index, attachment in enumerate(parts.get("attachments") or []):
             _attach(mail, attachment, f"mime.attachments[{index}]")
-    except (ValueError, TypeError, AttributeError, IndexError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, LookupError, RecursionError) as error:
         raise Invalid(str(error) if isinstance(error, Invalid) else f"mime: {error}") from None
     return normalise(mail.as_bytes())
 
@@ -77,9 +78,9 @@ def _head(mail: EmailMessage, parts: Mapping[str, Any], message_id: str | None) 
     for name in ("from", "to", "cc", "subject"):
         value = parts.get(name)
         if value is not None:
-            mail[name.title()] = _text(f"mime.{name}", ", ".join(value) if isinstance(value, list) else value)
+            mail[name.title()] = _header(f"mime.{name}", ", ".join(value) if isinstance(value, list) else value)
     for name, value in (parts.get("headers") or {}).items():
-        mail[name] = _text(f"mime.headers.{name}", value)
+        mail[name] = _header(f"mime.headers.{name}", value)
     if "Date" not in mail:
         mail["Date"] = formatdate(localtime=False)
     if "Message-ID" not in mail and message_id:
@@ -110,3 +111,11 @@ def _text(where: str, value: Any) -> str:
     if not isinstance(value, str):
         raise Invalid(f"{where}: must be a string")
     return value
+
+
+def _header(where: str, value: Any) -> str:
+    """Python's parser takes 0.2 s for LONGEST characters in the worst case, and the square of that for more."""
+    text = _text(where, value)
+    if len(text) > LONGEST:
+        raise Invalid(f"{where}: has {len(text):,} characters, {LONGEST:,} are allowed")
+    return text

@@ -18,19 +18,15 @@ _UNSAFE = re.compile(r"[\r\n\0]")
 CHANGES = ("remove", "replace", "update", "prepend", "append")
 
 
+_FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a line, and those that continue it
+
+
 def split(source: bytes) -> tuple[list[bytes], bytes]:
     """The header fields, each with its CRLF, and the rest: from the empty line on. Lines must end in CRLF."""
     end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n") + 2
     if end == 1:
         end = len(source)
-    head, rest = source[:end], source[end:]
-    fields: list[bytes] = []
-    for line in head.splitlines(keepends=True):
-        if line[:1] in b" \t" and fields:
-            fields[-1] += line
-        else:
-            fields.append(line)
-    return fields, rest
+    return _FIELDS(source[:end]), source[end:]
 
 
 def name_of(field: bytes) -> bytes:

@@ -1,0 +1,29 @@
+"""headers: the fields of a message, and changes in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from operators.headers import split
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "rest"),
+    [
+        (b"A: 1\r\n 2\r\n\t3\r\nB: 4\r\n\r\nbody\r\n", [b"A: 1\r\n 2\r\n\t3\r\n", b"B: 4\r\n"], b"\r\nbody\r\n"),
+        (b"\r\nA: 1\r\n", [], b"\r\nA: 1\r\n"),
+        (b" 1\r\n 2\r\nA: 3\r\n\r\n", [b" 1\r\n 2\r\n", b"A: 3\r\n"], b"\r\n"),
+        (b"A: 1\r\nB: 2", [b"A: 1\r\n", b"B: 2"], b""),
+        (b"A: 1\r\n 2", [b"A: 1\r\n 2"], b""),
+        (b"", [], b""),
+    ],
+)
+def test_a_field_is_its_lines_as_they_stand(source: bytes, fields: list[bytes], rest: bytes) -> None:
+    """Folded or not, whole or not: together they are the message again."""
+    assert split(source) == (fields, rest)
+
+
+def test_a_field_of_many_lines_costs_no_more_than_its_length() -> None:
+    """With the square of it, these would take minutes of the event loop; the test's own time-out is the bound."""
+    field = b"Subject: a\r\n" + b" a\r\n" * 3_000_000
+    assert split(field + b"\r\n") == ([field], b"\r\n")
