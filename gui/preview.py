@@ -55,10 +55,11 @@ def preview(source: bytes) -> Preview:
     command, environment = [sys.executable, "-P", "-m", "gui.preview"], {"PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(command, input=cut, capture_output=True, timeout=PATIENCE, env=environment, check=False)  # noqa: S603
+        found, whole = done.stdout if done.returncode == 0 else b"", True
     except subprocess.TimeoutExpired:
-        return Preview(header, "", "", cut.decode(errors="replace"), whole=False)
-    text, html = json.loads(done.stdout) if done.returncode == 0 else ("", "")
-    return Preview(header, text, html, cut.decode(errors="replace"), whole=True)
+        found, whole = b"", False
+    text, html = json.loads(found) if found else ("", "")
+    return Preview(header, text, html, cut.decode(errors="replace"), whole)
 
 
 def framed(html: str) -> str:

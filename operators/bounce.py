@@ -20,7 +20,7 @@ from operators.message import Invalid, mime_properties, timestamp
 from operators.outcome import Next, Outcome
 
 LONGEST = 1000  # characters of an address, an answer or an identifier
-PLACE = b"(the original message)"
+PLACE = b"(the original message)"  # until its bytes stand there
 ACTIONS = {Next.FAIL: ("FAILURE", "failed"), Next.DELIVERED: ("SUCCESS", "relayed")}  # RFC 3464 2.3.3
 
 
@@ -48,7 +48,7 @@ def bounce(delivery: Delivery, hostname: str, message_id: str, when: float) -> d
     part, original = _original(delivery)
     mail.attach(part)
     report = mail.as_bytes(policy=SMTPUTF8)
-    if original:
+    if original is not None:
         before, _, after = report.rpartition(PLACE)
         report = before + original + after
     own = {"message-id": message_id, "received": timestamp(when), "hostname": hostname}
@@ -118,16 +118,16 @@ def _status_of(outcome: Outcome) -> str:
     return {"dns": "5.1.2", "connect": "5.4.1", "bind": "5.3.0", "rcptto": "5.1.1"}.get(outcome.state, "5.0.0")
 
 
-def _original(delivery: Delivery) -> tuple[Message, bytes]:
-    """The part for what comes back, and the bytes to put into it: the message itself where RET=FULL asks for it, else
-    its header. The message is not taken apart: to fold a header anew takes Python hours where somebody means harm."""
+def _original(delivery: Delivery) -> tuple[Message, bytes | None]:
+    """The part for what comes back: the header, or where RET=FULL asks for it the message, and its bytes for PLACE. It
+    is not taken apart: to fold a header anew takes Python hours where somebody means harm."""
     try:
         source = delivery.source or delivery.message.source()
     except (Invalid, ValueError):
         source = b""
     if delivery.message.dsn is None or (delivery.message.dsn.ret or "").upper() != "FULL":
         head = source.partition(b"\r\n\r\n")[0]
-        return MIMEText(head.decode("utf-8", "replace"), "rfc822-headers", "utf-8"), b""
+        return MIMEText(head.decode("utf-8", "replace"), "rfc822-headers", "utf-8"), None
     part = Message(compat32)
     part["Content-Type"] = "message/rfc822"
     part["Content-Transfer-Encoding"] = "7bit" if source.isascii() else "8bit"

@@ -13,12 +13,10 @@ from typing import Any
 
 from operators.message import Invalid
 
+_FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a line, and those that continue it
 _NAME = re.compile(rb"[!-9;-~]+").fullmatch  # RFC 5322 2.2: printable, no colon
 _UNSAFE = re.compile(r"[\r\n\0]")
 CHANGES = ("remove", "replace", "update", "prepend", "append")
-
-
-_FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a line, and those that continue it
 
 
 def split(source: bytes) -> tuple[list[bytes], bytes]:

@@ -217,7 +217,7 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
     (b'"a@b.example"', Next.REFUSE, "body: not a JSON object but str"),
     (b"null", Next.REFUSE, "body: not a JSON object but NoneType"),
     (b"[" * 4000, Next.REFUSE, "body: not JSON: maximum recursion depth exceeded while deserializing an object"),
-    (b"{" + b" " * 70_000 + b"}", Next.REFUSE, "body of 70002 bytes: at most 65536 are taken"),
+    (b"{" + b" " * 5000 + b"}", Next.REFUSE, "body of 5002 bytes: at most 4096 are taken"),
     (b"{}", Next.FAIL, "recipient: '' is no address"),
     (b'{"recipient": 7}', Next.FAIL, "recipient: expected `str`, got `int`"),
     (b'{"recipient": "nobody"}', Next.FAIL, "recipient: 'nobody' is no address"),
@@ -238,8 +238,6 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
      "mime: is not what mime-encoding says"),
     (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
      "mime.titel: there is no such part: from, to, cc, subject, text, html, headers, attachments"),
-    (b'{"recipient": "a@b.example", "mime": {"to": "' + b"a<" * 5001 + b'"}}', Next.FAIL,
-     "mime.to: has 10,002 characters, 10,000 are allowed"),
     (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
      "mime.attachments[0].content: is not base64"),
     (b'{"recipient": "a@b.example", "headers": {"drop": ["X"]}}', Next.FAIL,
@@ -301,7 +299,7 @@ def test_bad_command_line(run: Run, tmp_path: Path, arguments: list[str], code: 
 def test_bad_json_on_the_queue(body: bytes, then: Next, description: str) -> None:
     """What is no message is refused, what cannot be sent is given up; each says why in its result."""
     out: list[Delivery] = []
-    stages = [decode(65536, lambda: 0.0), expire(3600, lambda: 1_800_000_000.0), compose()]
+    stages = [decode(4096, lambda: 0.0), expire(3600, lambda: 1_800_000_000.0), compose()]
     rx.of(Lease(1, body)).pipe(*stages).subscribe(out.append)
     assert out[0].outcome is not None
     assert (out[0].outcome.next, out[0].outcome.description) == (then, description)

@@ -54,11 +54,6 @@ class _Ring:
         self._lock.release()
         self._lock.acquire()
 
-    def _unmap(self) -> None:
-        self._bytes.release()
-        self._numbers.release()
-        self._memory.close()
-
 
 class Inlet(_Ring):
     """The program's end. Raises OSError where there is no memory for it.
@@ -75,16 +70,13 @@ class Inlet(_Ring):
         listens, self._rings = os.pipe()
         self.files = (memory, listens)
         self._written = 0
-        self._until = ROOM  # as far as it may write, by the last look at what is read
 
     def put(self, line: bytes) -> bool:
         """Add a line; False where there is no room for it. It survives kill -9 of the program from here on."""
         begin = self._written
         end = begin + len(line)
-        if end > self._until:
-            self._until = self._numbers[_READ] + ROOM
-            if end > self._until:
-                return False
+        if end - self._numbers[_READ] > ROOM:
+            return False
         start = begin % ROOM
         if start + len(line) <= ROOM:
             self._bytes[start : start + len(line)] = line
@@ -110,7 +102,9 @@ class Inlet(_Ring):
 
     def discard(self) -> None:
         """Let go of what the scribe has not written."""
-        self._unmap()
+        self._bytes.release()
+        self._numbers.release()
+        self._memory.close()
         for file in self.files:
             os.close(file)
 

@@ -12,10 +12,7 @@ RESULTS = ("results", "success", "failure", "retry", "refused")
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
 
 
-def open_queue(
-    settings: Settings,
-    report: Callable[[str, str], None] = unreported,
-) -> EmbeddedQueue | RabbitQueue:
+def open_queue(settings: Settings, report: Callable[[str, str], None] = unreported) -> EmbeddedQueue | RabbitQueue:
     """The queue that the configuration asks for; not started yet.
 
     Args:

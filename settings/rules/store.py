@@ -90,7 +90,7 @@ class RuleStore:
         try:
             await self._work(self._database.open, lambda snapshot: snapshot)
         except BaseException:
-            self._thread.shutdown(wait=False)
+            await self.close()
             raise
         await self._refresh()
 

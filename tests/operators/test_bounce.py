@@ -7,7 +7,7 @@ from email.message import Message as Mail
 
 import pytest
 
-from operators.bounce import bounce
+from operators.bounce import PLACE, bounce
 from operators.delivery import Delivery, Lease
 from operators.message import from_properties
 from operators.outcome import Next, Outcome, deferred, failed
@@ -66,6 +66,15 @@ def test_the_whole_message_comes_back_byte_for_byte() -> None:
     properties = bounce(delivery, "mta.example", "id@mta.example", NOW)
     assert properties is not None
     assert b"\r\n\r\n" + source + b"\r\n--==" in from_properties(properties).source()
+
+
+def test_a_message_that_cannot_be_read_comes_back_empty() -> None:
+    """With nothing in its place."""
+    broken = {"mime": "&", "mime-encoding": "base64", "dsn": {"notify": "FAILURE", "ret": "FULL"}}
+    message = from_properties({"recipient": "u@a.example", "envelope": "me@b.example", **broken})
+    properties = bounce(Delivery(lease=Lease(1, b""), message=message, outcome=GONE), "mta.example", "id", NOW)
+    assert properties is not None
+    assert PLACE not in from_properties(properties).source()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""headers: the fields of a message, and changes in them."""
+"""The fields of a message's header, and how long they may be."""
 
 from __future__ import annotations
 
 import pytest
 
+from operators.compose import build
 from operators.headers import split
+from operators.message import Invalid
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,12 @@ def test_a_field_of_many_lines_costs_no_more_than_its_length() -> None:
     """With the square of it, these would take minutes of the event loop; the test's own time-out is the bound."""
     field = b"Subject: a\r\n" + b" a\r\n" * 3_000_000
     assert split(field + b"\r\n") == ([field], b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"), [({"to": "a<" * 5001}, "to"), ({"headers": {"X": "a " * 5001}}, "headers.X")]
+)
+def test_a_field_that_is_to_be_made_has_a_bound(parts: dict[str, object], where: str) -> None:
+    """Python's parser takes the square of its length."""
+    with pytest.raises(Invalid, match=rf"^mime\.{where}: has 10,002 characters, 10,000 are allowed$"):
+        build(parts, None)
