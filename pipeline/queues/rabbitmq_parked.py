@@ -1,7 +1,8 @@
 """The parked queues on RabbitMQ: how many messages are in which, calling them in, and removing empty ones.
 
 Owns the counts. They are our own bookkeeping, corrected by what the broker says whenever it is asked anyway, and for
-LOOKED lanes a second in turn, so that what other instances park and take is noticed. AMQP cannot list queues: each
+LOOKED lanes in turn at each look, so that what other instances park and take is noticed; an answer that was overtaken
+by a change of ours is not used. AMQP cannot list queues: each
 lane is also a small message in the index queue `<outbox>.parked`, written before the lane's first message and looked
 through at start and every REREAD seconds, so that a restart, or another instance, finds all of them.
 
@@ -195,12 +196,14 @@ class ParkedQueues:
         if name not in self._topology.known and not await self._count(link, lane):
             return
         ledger.held = True
+        used = self._lanes.get(lane)
         first = await ledger.channel.basic_get(name)
         if first.delivery_tag is None:
-            self._set(lane, 0)
+            if self._still(lane, used):
+                self._set(lane, 0)
             return
         left = first.message_count or 0
-        if lane not in self._putting:
+        if self._still(lane, used):
             self._set(lane, left + 1)
         due, got, all_here = min(share, left + 1), 0, asyncio.Event()
 
@@ -276,18 +279,22 @@ class ParkedQueues:
 
     async def _count(self, link: Link, lane: str) -> bool:
         """Learn how many are in a lane's queue; whether there is one."""
-        name = self._topology.names.parked(lane)
+        name, used = self._topology.names.parked(lane), self._lanes.get(lane)
         try:
             count = (await link.count(name)).message_count or 0
         except ChannelNotFoundEntity:
             self._gone(lane)
             return False
-        if lane not in self._fetching and lane not in self._putting:
-            used = self._lanes.get(lane, time.monotonic())
+        if lane not in self._fetching and self._still(lane, used):
             self._set(lane, count)
-            self._lanes[lane] = used if not count else self._lanes[lane]
+            if not count and used is not None:
+                self._lanes[lane] = used
             self._topology.known.add(name)
         return True
+
+    def _still(self, lane: str, used: float | None) -> bool:
+        """Whether nothing was put in or taken since the broker was asked, so that its answer holds."""
+        return lane not in self._putting and self._lanes.get(lane) == used
 
     # -- housekeeping
 

@@ -17,7 +17,7 @@ from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.rabbitmq import HEAVY, RabbitQueue
 from pipeline.queues.rabbitmq_delays import LATE, STEPS, slack, step
 from pipeline.queues.rabbitmq_mail import plain
-from tests.pipeline.queues.desk import until
+from tests.pipeline.queues.desk import park, until
 from tests.pipeline.queues.rabbit import LANE, channel, opened, rabbit
 from tests.support.broker import Broker, settings_for
 
@@ -146,6 +146,32 @@ async def test_a_parked_queue_with_mail_in_it_stays(address: str) -> None:
             while (message := await other.basic_get(name)).delivery_tag is None:  # noqa: ASYNC110 - it is on its way back
                 await asyncio.sleep(0.02)
         assert message.body == b"m"
+
+
+async def test_a_count_that_was_overtaken_is_not_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker answered before a message was called in, and was heard after it."""
+    monkeypatch.setattr("pipeline.queues.rabbitmq_broker.TICK", 60)
+    async with opened(address) as desk:
+        link = rabbit(desk).broker.link
+        assert link is not None
+        count, answered, heard = link.count, asyncio.Event(), asyncio.Event()
+
+        async def slow(queue: str) -> Any:
+            answer = await count(queue)
+            answered.set()
+            await heard.wait()
+            return answer
+
+        desk.consume()
+        await park(desk, b"m")
+        monkeypatch.setattr(link, "count", slow)
+        look = asyncio.create_task(rabbit(desk).parked_queues.look(alone=False))
+        await answered.wait()
+        desk.queue.recall(LANE, 1)
+        await desk.next()
+        heard.set()
+        await look
+        assert dict(desk.queue.parked()) == {}
 
 
 async def test_messages_that_are_slow_to_come_in_hold_nothing_up(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
