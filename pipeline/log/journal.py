@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 from collections import deque
 
-from pipeline.log.ring import Inlet
 from pipeline.log.trouble import Trouble
+from pipeline.ring import Inlet
 
 MOST = 16 * 1024 * 1024  # bytes of lines in memory, about 40,000 attempts
 AGAIN = 0.02  # seconds between tries to hand over what waits in memory

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pipeline.log.file import LogFile
 from pipeline.log.rights import drop
-from pipeline.log.ring import Outlet
+from pipeline.ring import Outlet
 
 REOPEN = b"\x1f\n"  # close the files; the next line goes to what is then at their paths
 # Seconds to let lines gather after a write: nobody waits for it. At 2,500 mails a second, with two lines each, the

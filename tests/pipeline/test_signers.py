@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from operators.dkim import Key, signatures
 from operators.dkim_keys import load
 from operators.events import Event, Fault
 from pipeline import signers as module
+from pipeline.ring import ROOM, Inlet, Outlet
 from pipeline.signer import LENGTH, Job, Signed, serve
 from pipeline.signers import ROOT, Signers, Unsigned
 from settings.rules import keys
@@ -73,6 +73,24 @@ async def test_each_gets_its_own_signature(office: Office) -> None:
     mails = [b"From: a@example.com\r\n\r\n" + bytes([65 + number % 26]) * number**3 for number in range(60)]
     answers = await asyncio.gather(*(office.ask(mail, key(number % 3)) for number, mail in enumerate(mails)))
     assert answers == [here(mail, key(number % 3)) for number, mail in enumerate(mails)]
+
+
+async def test_more_than_the_ring_holds_waits_for_room(office: Office) -> None:
+    """One message that is larger, and many that are so together."""
+    mails = [
+        b"From: a@example.com\r\n\r\n" + bytes([65 + number]) * size
+        for number, size in enumerate((10, 3 * ROOM, 10, *[ROOM // 4] * 20))
+    ]
+    answers = await asyncio.gather(*(office.ask(mail, key()) for mail in mails))
+    assert answers == [here(mail, key()) for mail in mails]
+
+
+async def test_what_waits_for_room_is_signed_before_the_end(office: Office) -> None:
+    """All that was asked for."""
+    mail = b"From: a@example.com\r\n\r\n" + b"x" * 3 * ROOM
+    before = [office.ask(mail, key()) for _ in range(3)]
+    await office.signers.close()
+    assert await asyncio.gather(*before) == [here(mail, key())] * 3
 
 
 async def test_a_forgotten_key_is_told_again(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +165,12 @@ async def test_after_the_end_nothing_is_signed(office: Office) -> None:
 def answers(orders: Sequence[object]) -> list[Signed]:
     """What the program answers to these."""
     bodies = [msgspec.msgpack.encode(order) for order in orders]
-    framed = b"".join(len(body).to_bytes(LENGTH, "big") + body for body in bodies)
     reads, writes = os.pipe()
-    serve(io.BytesIO(framed), writes)
+    ring = Inlet()
+    ring.put(b"".join(len(body).to_bytes(LENGTH, "big") + body for body in bodies))
+    ring.end()
+    serve(Outlet(*ring.files), writes)
+    ring.discard()
     os.close(writes)
     with os.fdopen(reads, "rb") as file:
         found = []

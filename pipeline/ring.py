@@ -1,12 +1,12 @@
-"""The ring: memory that the program and the scribe share. Lines go from one to the other without a system call.
+"""The ring: memory that the program shares with a child process. Bytes go there without a system call.
 
 A pipe would do the same in fewer lines; but each write to one lets another thread take the interpreter, which costs
-the loop 14 microseconds, and a line takes 1 here. What is in the ring outlives either of the two: it goes when both
-have ended. A scribe takes lines out once they are in their files, so the next one finds what a killed one had in hand.
+the loop 14 microseconds, and a line of the log takes 1 here. What is in the ring outlives either of the two: it goes
+when both have ended. A child takes out what it is done with, so the next one can find what a killed one had in hand.
 
-The program owns the memory, and the position up to which it is written; the scribe owns the one up to which it is
-read. Both count bytes from the beginning, for ever. Bound: ROOM bytes. A scribe with nothing to do sleeps on a pipe,
-the bell, which the program rings; its end of that closes with the program, and tells the scribe so.
+The program owns the memory, and the position up to which it is written; the child owns the one up to which it is
+read. Both count bytes from the beginning, for ever. Bound: ROOM bytes. A child with nothing to do sleeps on a pipe,
+the bell, which the program rings; its end of that closes with the program, and tells the child so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 
-ROOM = 1024 * 1024  # bytes of lines: a third of a second at 2,500 mails a second
+ROOM = 1024 * 1024  # bytes: for log lines a third of a second at 2,500 mails a second
 _AHEAD = 4096  # bytes before them, for the numbers
 _WRITTEN, _READ, _ASLEEP = 0, 8, 16  # the numbers, 8 bytes each, 64 bytes apart: each a cache line of its own
 
@@ -25,7 +25,7 @@ _WRITTEN, _READ, _ASLEEP = 0, 8, 16  # the numbers, 8 bytes each, 64 bytes apart
 def _memory() -> int:
     """A file without a name; on Linux one that no disk is behind."""
     if sys.platform == "linux":
-        return os.memfd_create("mailrace-log")
+        return os.memfd_create("mailrace")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -46,7 +46,7 @@ class _Ring:
 
     @property
     def inside(self) -> int:
-        """Bytes of lines that the scribe has not written yet."""
+        """Bytes that the child has not taken yet."""
         return self._numbers[_WRITTEN] - self._numbers[_READ]
 
     def _order(self) -> None:
@@ -59,8 +59,8 @@ class Inlet(_Ring):
     """The program's end. Raises OSError where there is no memory for it.
 
     Attributes:
-        files: what the scribe's end needs: the memory's file, and the end of the bell that it listens at. They stay
-            open here as well, so a scribe that ends takes nothing with it.
+        files: what the child's end needs: the memory's file, and the end of the bell that it listens at. They stay
+            open here as well, so a child that ends takes nothing with it.
     """
 
     def __init__(self) -> None:
@@ -71,18 +71,18 @@ class Inlet(_Ring):
         self.files = (memory, listens)
         self._written = 0
 
-    def put(self, line: bytes) -> bool:
-        """Add a line; False where there is no room for it. It survives kill -9 of the program from here on."""
+    def put(self, data: bytes | bytearray | memoryview) -> bool:
+        """Add all of it; False where there is no room. It survives kill -9 of the program from here on."""
         begin = self._written
-        end = begin + len(line)
+        end = begin + len(data)
         if end - self._numbers[_READ] > ROOM:
             return False
         start = begin % ROOM
-        if start + len(line) <= ROOM:
-            self._bytes[start : start + len(line)] = line
+        if start + len(data) <= ROOM:
+            self._bytes[start : start + len(data)] = data
         else:
-            self._bytes[start:] = line[: ROOM - start]
-            self._bytes[: start + len(line) - ROOM] = line[ROOM - start :]
+            self._bytes[start:] = data[: ROOM - start]
+            self._bytes[: start + len(data) - ROOM] = data[ROOM - start :]
         self._order()
         self._numbers[_WRITTEN] = self._written = end
         self._order()
@@ -93,15 +93,18 @@ class Inlet(_Ring):
 
     @property
     def read(self) -> int:
-        """Bytes that the scribe has written, ever."""
+        """Bytes that the child has taken, ever."""
         return self._numbers[_READ]
 
     def end(self) -> None:
-        """No line comes any more: the scribe ends when it has written all."""
-        os.close(self._rings)
+        """Nothing comes any more: the child ends when it has taken all."""
+        rings, self._rings = self._rings, -1
+        if rings >= 0:
+            os.close(rings)
 
     def discard(self) -> None:
-        """Let go of what the scribe has not written."""
+        """End, and let go of what the child has not taken."""
+        self.end()
         self._bytes.release()
         self._numbers.release()
         self._memory.close()
@@ -110,7 +113,7 @@ class Inlet(_Ring):
 
 
 class Outlet(_Ring):
-    """The scribe's end.
+    """The child's end.
 
     Args:
         memory, listens: `Inlet.files`.
@@ -121,7 +124,7 @@ class Outlet(_Ring):
         self._listens = listens
 
     def peek(self) -> bytes:
-        """All lines that are there, and stay there until they are `taken`."""
+        """All that is there, and stays there until it is `taken`."""
         begin = self._numbers[_READ]
         size = self._numbers[_WRITTEN] - begin
         self._order()
@@ -130,12 +133,12 @@ class Outlet(_Ring):
         return first if len(first) == size else first + bytes(self._bytes[: size - len(first)])
 
     def taken(self, size: int) -> None:
-        """So many bytes of them are where they belong."""
+        """So many bytes of it are where they belong."""
         self._order()
         self._numbers[_READ] += size
 
     def wait(self) -> bool:
-        """Sleep until there may be a line; False where none will come any more."""
+        """Sleep until there may be something; False where nothing will come any more."""
         self._numbers[_ASLEEP] = 1
         self._order()
         rung = self.inside > 0 or os.read(self._listens, 100) != b""

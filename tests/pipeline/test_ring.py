@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.log.ring import ROOM, Inlet, Outlet
+from pipeline.ring import ROOM, Inlet, Outlet
 
 
 @pytest.fixture
