@@ -21,6 +21,7 @@ from pipeline.ring import ROOM, Inlet, Outlet
 from pipeline.signer import LENGTH, Job, Signed, serve
 from pipeline.signers import ROOT, Signers, Unsigned
 from settings.rules import keys
+from tests.support.halted import halt
 
 NOW = 1_700_000_000.0
 RSA = [load(keys.generate("rsa")) for _ in range(3)]
@@ -125,7 +126,7 @@ async def test_what_a_dead_process_had_is_answered_and_another_starts(
     monkeypatch.setattr(module, "AGAIN", 0.0)
     await office.ask(SOURCE, key())
     (process,) = office.processes()
-    process.suspend()
+    halt(process)
     lost = office.ask(SOURCE, key())
     process.kill()
     assert isinstance(await lost, Unsigned)

@@ -21,6 +21,7 @@ from pipeline.log.names import free_name, lock_name, rotated
 from pipeline.log.query import MOST, LogQuery
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
+from tests.support.halted import halt
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,8 +90,7 @@ async def test_a_scribe_waits_for_the_one_before(send_log: Path, make: Make, sai
     process = run("writer", send_log.parent)
     assert process.stdout is not None
     scribe = psutil.Process(int(process.stdout.readline()))
-    scribe.suspend()
-    await until(lambda: scribe.status() == psutil.STATUS_STOPPED)
+    halt(scribe)
     written, settled = max([0, *found(send_log)]), [0]
     while settled[-1] < written + 300:
         settled.append(int(process.stdout.readline()))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from operators.events import Fault, Notice, Received
@@ -22,6 +23,7 @@ from pipeline.log.query import LogQuery
 from pipeline.log.writer import DeliveryLog, LogUnavailable
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
+from tests.support.halted import halt
 
 
 def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
@@ -30,21 +32,18 @@ def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
         log.attempt(delivery(number), accepted(description=description), TIME + number)
 
 
-def halt(log: DeliveryLog, how: signal.Signals = signal.SIGSTOP) -> int:
-    """Send the scribe a signal; its number."""
-    pid = log.keeper.pid
-    assert pid is not None
-    os.kill(pid, how)
-    return pid
+def scribe(log: DeliveryLog) -> psutil.Process:
+    """The process that writes it."""
+    return psutil.Process(log.keeper.pid)
 
 
 async def test_what_is_logged_is_in_the_ring_at_once(make: Make, send_log: Path) -> None:
     """Whoever settles then loses no line to kill -9, whatever the scribe is doing."""
     log = make()
-    pid = halt(log)
+    halt(scribe(log))
     write(log, 1)
     assert log.journal.inside > 0
-    os.kill(pid, signal.SIGCONT)
+    scribe(log).resume()
     await until(lambda: logged(send_log) == ["m1"])
 
 
@@ -189,10 +188,10 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
 async def test_what_does_not_fit_into_the_ring_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
     """A scribe that gets no processor for a while costs no line, and their order stays."""
     log = make()
-    pid = halt(log)
+    halt(scribe(log))
     write(log, *range(600), description="x" * 5000)
     assert log.journal.inside < 600 * 5000
-    os.kill(pid, signal.SIGCONT)
+    scribe(log).resume()
     await until(lambda: logged(send_log)[-1:] == ["m599"])
     assert logged(send_log) == [f"m{number}" for number in range(600)]
     assert said == []
@@ -203,7 +202,8 @@ async def test_a_scribe_that_is_killed_is_replaced(make: Make, send_log: Path, s
     log = make()
     write(log, 1)
     await until(lambda: log.journal.inside == 0)
-    killed = halt(log, signal.SIGKILL)
+    killed = log.keeper.pid
+    scribe(log).kill()
     write(log, 2, 3)
     await until(lambda: bool(said))
     assert "the process that writes it has ended with -9" in said[0].detail
@@ -222,7 +222,7 @@ async def test_a_scribe_that_is_killed_loses_no_line(make: Make, send_log: Path)
         for number in range(part * 400, part * 400 + 400):
             write(log, number)
             await asyncio.sleep(0)
-        halt(log, signal.SIGKILL)
+        scribe(log).kill()
         await until(lambda before=before: log.keeper.pid not in (None, before))
     await log.close()
     assert set(logged(send_log)) == {f"m{number}" for number in range(1600)}
@@ -231,9 +231,9 @@ async def test_a_scribe_that_is_killed_loses_no_line(make: Make, send_log: Path)
 async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, send_log: Path) -> None:
     """An orderly stop leaves no line in the ring."""
     log = make()
-    halt(log)
+    halt(scribe(log))
     write(log, 1)
-    halt(log, signal.SIGKILL)
+    scribe(log).kill()
     await log.close()
     assert logged(send_log) == ["m1"]
 
@@ -244,7 +244,8 @@ async def test_the_scribe_ends_with_the_program_only(make: Make, send_log: Path,
     log = make()
     write(log, 1)
     await until(lambda: logged(send_log) == ["m1"])
-    before = halt(log, number)
+    before = log.keeper.pid
+    scribe(log).send_signal(number)
     write(log, 2)
     await until(lambda: logged(send_log) == ["m1", "m2"])
     assert log.keeper.pid == before

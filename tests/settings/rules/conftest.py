@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from settings.rules import RuleStore
+from tests.support.halted import halt
 
 
 class Server:
@@ -66,9 +67,8 @@ class Server:
         assert self.process is not None
         parent = psutil.Process(self.process.pid)
         family = [parent, *parent.children(recursive=True)]
-        for process in family:
-            process.suspend()
         try:
+            halt(*family)
             yield
         finally:
             for process in family:
