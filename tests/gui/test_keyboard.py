@@ -57,3 +57,14 @@ async def test_slash_searches_and_n_adds(live: Any, visitor: Visitor) -> None:
             await expect(page.locator("dialog[open] input:focus, dialog[open] select:focus")).to_have_count(1)
             await page.keyboard.press("Escape")
             await expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+async def test_a_view_without_rules_says_so_and_n_adds_the_first(live: Any, visitor: Visitor) -> None:
+    """Nobody meets an empty table."""
+    page = await visitor(live, "/throttling")
+    await expect(page.locator(".rules .empty-title")).to_have_text("No limits yet")
+    for path in RULES:
+        await page.goto(live.url + path)
+        await expect(page.locator(".rules .empty-title")).to_be_visible()
+        await page.keyboard.press("n")
+        await expect(page.locator(".rule-sheet[open]")).to_have_count(1)
