@@ -25,7 +25,7 @@ test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist loadfile
 
 bench: $(TESTED) .ci/packages.ok ## the benchmarks, with a table
 	$(BIN)/python -m tests.bench

@@ -24,5 +24,14 @@ class Loop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.run(_end_others())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
+
+
+async def _end_others() -> None:
+    """Whatever a peer still does."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
