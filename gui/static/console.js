@@ -16,12 +16,18 @@ function help() {
   if (dialog) dialog.open ? dialog.close() : dialog.showModal();
 }
 
+function leave() {
+  document.body.classList.remove("menu");
+  // What had the focus in a drawer may be gone from it by now, or have moved, which takes the focus away too.
+  if (!document.querySelector("dialog[open]")) document.querySelector(".drawer [data-act=close]")?.click();
+}
+
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true], .q-menu");
 let going = 0; // when `g` was pressed
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-  if (event.key === "Escape") document.body.classList.remove("menu");
+  if (event.key === "Escape") leave();
   if (Date.now() - going < 1500) {
     going = 0;
     const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);

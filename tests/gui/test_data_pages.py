@@ -96,6 +96,16 @@ async def test_a_rename_is_checked_as_one_types_holds_at_once_and_can_be_undone(
     await expect(row).not_to_contain_text("out4.mx1.example")
 
 
+async def test_escape_closes_a_drawer_wherever_the_focus_is(live: Any, visitor: Visitor) -> None:
+    """A lane that is forgotten, or moves in its list, takes the focus with it."""
+    page = await visitor(live, "/ips")
+    await page.click("[data-row='127.0.0.1'] .opener")
+    await page.locator(".lane-entry").first.click()
+    await page.evaluate("document.activeElement.blur()")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".drawer")).to_be_hidden()
+
+
 async def test_an_mta_ip_shows_its_lanes(live: Any, visitor: Visitor) -> None:
     """And each lane is explained."""
     page = await visitor(live, "/ips")
