@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from operators.headers import name_of, split
+from operators.headers import length, name_of, split
 
 SIGNED = frozenset((
     b"from", b"sender", b"reply-to", b"subject", b"date", b"to", b"cc", b"message-id", b"in-reply-to", b"references",
@@ -67,8 +67,7 @@ class Key(msgspec.Struct, frozen=True):
 
 def from_domain(source: bytes) -> str:
     """The domain of the first address in the first From, as it stands there, or "" where there is none."""
-    end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n")
-    head = source if end < 0 else source[:end]
+    head = source[: length(source)]
     if (found := _FROM(b"\n" + head.lower())) is None:
         return ""
     begin = found.end() - 1

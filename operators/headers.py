@@ -19,11 +19,15 @@ _UNSAFE = re.compile(r"[\r\n\0]")
 CHANGES = ("remove", "replace", "update", "prepend", "append")
 
 
+def length(source: bytes) -> int:
+    """Bytes of the header fields, the last one's CRLF included: up to the empty line, or all where there is none."""
+    end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n") + 2
+    return len(source) if end == 1 else end
+
+
 def split(source: bytes) -> tuple[list[bytes], bytes]:
     """The header fields, each with its CRLF, and the rest: from the empty line on. Lines must end in CRLF."""
-    end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n") + 2
-    if end == 1:
-        end = len(source)
+    end = length(source)
     return _FIELDS(source[:end]), source[end:]
 
 

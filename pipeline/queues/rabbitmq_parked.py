@@ -2,9 +2,9 @@
 
 Owns the counts. They are our own bookkeeping, corrected by what the broker says whenever it is asked anyway, and for
 LOOKED lanes in turn at each look, so that what other instances park and take is noticed; an answer that was overtaken
-by a change of ours is not used. AMQP cannot list queues: each
-lane is also a small message in the index queue `<outbox>.parked`, written before the lane's first message and looked
-through at start and every REREAD seconds, so that a restart, or another instance, finds all of them.
+by a change of ours is not used. AMQP cannot list queues: each lane is also a small message in the index queue
+`<outbox>.parked`, written before the lane's first message and looked through at start and every REREAD seconds, so that
+a restart, or another instance, finds all of them.
 
 An empty queue is removed once nothing has been parked or called in for `linger` seconds and nothing of it is lent; not
 while other instances read the outbox, since the broker does not say over AMQP whether they hold some of its messages,
@@ -198,14 +198,12 @@ class ParkedQueues:
         ledger.held = True
         used = self._lanes.get(lane)
         first = await ledger.channel.basic_get(name)
-        if first.delivery_tag is None:
-            if self._still(lane, used):
-                self._set(lane, 0)
-            return
-        left = first.message_count or 0
+        there = 0 if first.delivery_tag is None else (first.message_count or 0) + 1
         if self._still(lane, used):
-            self._set(lane, left + 1)
-        due, got, all_here = min(share, left + 1), 0, asyncio.Event()
+            self._set(lane, there)
+        if not there:
+            return
+        due, got, all_here = min(share, there), 0, asyncio.Event()
 
         async def take(message: DeliveredMessage) -> None:
             nonlocal got
