@@ -18,10 +18,12 @@ from prometheus_client.registry import Collector
 
 from gui.machine import Machine
 from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.process.supervisor import supervisor
 from pipeline.telemetry import Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
 PATIENCE = 5.0  # seconds the queue may take to answer
+BACKGROUND = "Errors of what runs in the background, by its part, since the start."
 LABELLED = ("attempts", "delivered", "errors", "strange", "unreached", "in_memory", "parked")
 
 
@@ -58,7 +60,7 @@ async def _problem(machine: Machine) -> str:
             await asyncio.wait_for(figures, PATIENCE)
     except Exception:
         return "the queue does not answer"
-    return ""
+    return "a part of the program has failed: its log says which" if supervisor().grave else ""
 
 
 class Figures(Collector):
@@ -74,6 +76,10 @@ class Figures(Collector):
             yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
         for figure in GAUGES:
             yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])
+        background = CounterMetricFamily("mailrace_background_errors", BACKGROUND, labels=["part"])
+        for part, count in supervisor().errors.items():
+            background.add_metric([part], count)
+        yield background
         yield from self._by("ip", now)
         yield from self._by("domain", now)
 

@@ -44,6 +44,7 @@ async def run(settings: Settings, demo: bool = False) -> int:
     """
     # They bring everything; `mailrace --help` need not wait for them.
     from pipeline.process import only_one
+    from pipeline.process.supervisor import supervisor
     from pipeline.program_log import ProgramLog, ProgramLogUnavailable
 
     try:
@@ -59,7 +60,10 @@ async def run(settings: Settings, demo: bool = False) -> int:
             internet = await start(settings)
             stack.push_async_callback(internet.stop)
             settings, traffic = internet.settings, internet.traffic
+        overseer = stack.enter_context(supervisor().hear())
         await _run(settings, program_log.reopen, traffic)
+    if overseer.reason:
+        raise StartError(overseer.reason)
     return 0
 
 
@@ -69,8 +73,9 @@ async def _run(
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     from pipeline.machine import Machine as Real
     from pipeline.process import become, hand_over
+    from pipeline.process.supervisor import spawn, supervisor
 
-    stopped = asyncio.Event()
+    stopped = supervisor().stopping
     web = Web(settings)
     machine = Real(settings)
     try:
@@ -81,7 +86,7 @@ async def _run(
                 hand_over(settings)
                 become(settings.user)
                 announce(settings, opened)
-                sending = asyncio.create_task(traffic(settings.smtp_port[0])) if traffic else None
+                sending = spawn(traffic(settings.smtp_port[0]), "traffic") if traffic else None
                 await stopped.wait()
                 if sending is not None:
                     sending.cancel()
@@ -123,6 +128,8 @@ class Web:
     async def _serve(
         self, app: ASGIApp, where: socket.socket, context: ssl.SSLContext | None, lifespan: bool = True
     ) -> None:
+        from pipeline.process.supervisor import awaited
+
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -135,9 +142,9 @@ class Web:
             ssl_context_factory=(lambda _config, _default: context) if context else None,
         )
         server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[where]))
+        task = awaited(server.serve(sockets=[where]), "console")
         self._servers.append((server, task))
-        started = asyncio.create_task(server.ready.wait())
+        started = awaited(server.ready.wait(), "console")
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if task.done():

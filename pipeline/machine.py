@@ -21,7 +21,6 @@ import structlog
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from reactivex.subject import Subject
 
 from operators.assign import assign
 from operators.bounce import bounce
@@ -51,6 +50,7 @@ from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
+from pipeline.process.supervisor import Stream, supervisor
 from pipeline.queues import open_queue, result_queues
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.signers import Signers
@@ -80,7 +80,9 @@ class Machine:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
-        self._events: Subject[Event] = Subject()
+        self.supervisor = supervisor(self.loop)
+        self.supervisor.report = self.report
+        self._events: Stream[Event] = Stream(self.supervisor)
         self._life = contextlib.AsyncExitStack()  # how what has started ends
         self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
         self.depth = Figures()  # of the queue, a second old at most
@@ -125,9 +127,9 @@ class Machine:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with the disk or the broker now, a line each; mail goes on as far as it can."""
+        """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
         log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
-        return [fault for fault in (self.queue.fault, log) if fault]
+        return [fault for fault in (self.queue.fault, *self.supervisor.faults, log) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
 
@@ -312,30 +314,31 @@ class Machine:
     def _observe(self, life: contextlib.AsyncExitStack) -> None:
         """Whoever listens to events, to rules and to time."""
 
-        def listen(source: Observable[Any], act: Callable[[Any], None]) -> None:
-            life.callback(source.subscribe(act, scheduler=self.scheduler).dispose)
+        def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
+            life.callback(self.supervisor.listen(source, act, part, self.scheduler).dispose)
 
         life.callback(self.telemetry.watch(self.events).dispose)
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
-        listen(rx.interval(1.0), self._each_second)
+        listen(rx.interval(1.0), self._each_second, "clock")
+        listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
-        listen(changes, lambda _: self.lanes.reconsider())
-        listen(self.rules.snapshots, self.signing.changed)
+        listen(changes, lambda _: self.lanes.reconsider(), "lanes")
+        listen(self.rules.snapshots, self.signing.changed, "signing")
 
     def _each_second(self, _: int) -> None:
         self.lanes.sweep()
         if self._measuring is None or self._measuring.done():
-            self._measuring = self.loop.create_task(self._measure())
+            self._measuring = self.supervisor.spawn(self._measure(), "measure")
 
     async def _measure(self) -> None:
         with contextlib.suppress(QueueUnavailable):
             self.depth = await self.queue.figures()
 
     def _broken(self, error: Exception) -> None:
-        """The chain itself ended, which no message can make it do: only a fault of ours. Said loudly."""
-        log.critical("the chain has ended", exc_info=error)
-        self.report(Fault(time=time.time(), where="chain", detail=str(error)))
+        """The chain itself ended, which no message can make it do: only a fault of ours. No mail leaves any more."""
+        self.supervisor.failed("chain", error, ended=True)
+        self.supervisor.give_up(f"the chain of operators has ended: {type(error).__name__}: {error}")
 
     async def stop(self) -> None:
         """Stop taking messages, let what is in flight finish within `shutdown-timeout`, return the rest."""

@@ -18,10 +18,9 @@ from typing import Any
 import structlog
 from structlog.types import Processor
 
-from pipeline.log.text import visible
+from pipeline.log.text import MASK, masked, visible
 
 SYSLOG = "/dev/log"
-MASK = "***"
 QUIET = ("aio_pika", "aiormq", "alembic", "uvicorn", "httpx", "mail.log", "watchfiles")  # from warnings up
 
 
@@ -78,9 +77,7 @@ def _clean(name: str, value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
-        for pattern, masked in _SECRET_TEXT:
-            value = pattern.sub(masked, value)
-        return visible(value, keep="\n" if name in ("exception", "stack") else "")
+        return visible(masked(value), keep="\n" if name in ("exception", "stack") else "")
     if isinstance(value, MutableMapping):
         return {visible(str(key)): _clean(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -92,13 +89,6 @@ def _clean(name: str, value: Any) -> Any:
 
 _SECRET_NAME = re.compile(
     r"passw|secret|token|authorization|cookie|credential|private|api.?key|^key$|^auth$", re.IGNORECASE
-)
-_SECRET_TEXT = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
-    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]*@", re.IGNORECASE), rf"\1:{MASK}@"),
-    (re.compile(r"\b(AUTH [A-Z0-9-]+) \S+", re.IGNORECASE), rf"\1 {MASK}"),
-    (re.compile(r"\b(bearer|basic) [\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
-    (re.compile(r"\b((?:password|passwd|secret|token|api[-_]?key)['\"]?\s*[=:]\s*)\S+", re.IGNORECASE), rf"\1{MASK}"),
 )
 
 _SHARED: list[Processor] = [

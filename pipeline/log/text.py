@@ -1,7 +1,10 @@
-"""Text from outside, for a terminal and a spreadsheet: shown, never obeyed."""
+"""Text from outside, for a terminal, a spreadsheet and the logs: shown, never obeyed, and without its secrets."""
 
 from __future__ import annotations
 
+import re
+
+MASK = "***"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes what begins so for a formula (OWASP, CSV injection)
 
 
@@ -17,5 +20,21 @@ def no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
+def masked(text: str) -> str:
+    """The text with everything that looks like a secret as `***`."""
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
+
+
 def _escaped(letter: str) -> str:
     return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else "\N{REPLACEMENT CHARACTER}"
+
+
+_SECRETS = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
+    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]*@", re.IGNORECASE), rf"\1:{MASK}@"),
+    (re.compile(r"\b(AUTH [A-Z0-9-]+) \S+", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\b(bearer|basic) [\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\b((?:password|passwd|secret|token|api[-_]?key)['\"]?\s*[=:]\s*)\S+", re.IGNORECASE), rf"\1{MASK}"),
+)

@@ -1,11 +1,34 @@
-"""An event loop on a thread of its own, for peers that run beside a test."""
+"""Event loops for tests: one on a thread of its own, for peers that run beside a test, and one on virtual time."""
 
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 from collections.abc import Coroutine
 from typing import Any
+
+
+class _Leaping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """Where a loop would sleep, its clock goes on."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time passes as soon as nothing else is to be done; not for sockets and threads."""
+
+    def __init__(self) -> None:
+        self._leaping = _Leaping()
+        super().__init__(self._leaping)
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return float(self._leaping.now)
 
 
 class Loop:
