@@ -37,6 +37,7 @@ _OWN_HELP = ("queue", "logs")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    _keep_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None and Path(sys.argv[0]).name == "sendmail":  # linked there, to stand in for it
         arguments.insert(0, "send")
@@ -47,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mailrace {_version()}")
         return 0
     return _guarded(arguments)
+
+
+def _keep_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed, the queue's file could be opened as one, and be printed into."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest one that is free
 
 
 def _version() -> str:

@@ -17,13 +17,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gui.machine import Machine
-from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, UNREACHED
 from pipeline.process.supervisor import supervisor
 from pipeline.telemetry import Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
 PATIENCE = 5.0  # seconds the queue may take to answer
-BACKGROUND = "Errors of what runs in the background, by its part, since the start."
 LABELLED = ("attempts", "delivered", "errors", "strange", "unreached", "in_memory", "parked")
 
 
@@ -76,10 +75,11 @@ class Figures(Collector):
             yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
         for figure in GAUGES:
             yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])
-        background = CounterMetricFamily("mailrace_background_errors", BACKGROUND, labels=["part"])
+        background = CounterMetricFamily(f"mailrace_{BACKGROUND.name}", BACKGROUND.definition, labels=["part"])
         for part, count in supervisor().errors.items():
             background.add_metric([part], count)
         yield background
+        yield CounterMetricFamily(f"mailrace_{LOST_LINES.name}", LOST_LINES.definition, value=supervisor().lost_lines())
         yield from self._by("ip", now)
         yield from self._by("domain", now)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gui.access import Opened, open_access
 from gui.console import console
 from gui.machine import Machine
+from pipeline.destinations import Destination, StreamSink
 from pipeline.facade import Facade
 from settings import Settings, StartError
 
@@ -52,6 +53,7 @@ async def run(settings: Settings, demo: bool = False) -> int:
     except ProgramLogUnavailable as error:
         raise StartError(str(error)) from None
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(program_log.close)
         stack.enter_context(only_one(settings))
         traffic = None
         if demo:
@@ -61,6 +63,8 @@ async def run(settings: Settings, demo: bool = False) -> int:
             stack.push_async_callback(internet.stop)
             settings, traffic = internet.settings, internet.traffic
         overseer = stack.enter_context(supervisor().hear())
+        overseer.condition("program-log", lambda: program_log.trouble)
+        overseer.lost_lines = lambda: program_log.lost
         await _run(settings, program_log.reopen, traffic)
     if overseer.reason:
         raise StartError(overseer.reason)
@@ -273,7 +277,10 @@ def announce(settings: Settings, opened: Opened | None) -> None:
     if opened and opened.generated:
         lines.append(f"Password {opened.generated}   (made up now, shown this once; www-password sets your own)")
     lines += _mail(settings.smtp_ip, settings.smtp_port)
-    print("\n".join(["", *(f"  {line}" for line in lines), ""]), file=sys.stderr, flush=True)
+    text = "\n".join(["", *(f"  {line}" for line in lines), "", ""])
+    terminal = Destination(StreamSink("stderr"))  # a pipe that nobody reads holds up nothing
+    terminal.put(logging.INFO, text.encode())
+    terminal.close(patience=0.5)
 
 
 def _mail(address: str, ports: Sequence[int] | int | None) -> list[str]:

@@ -36,6 +36,9 @@ COUNTERS = (
 UNREACHED = Figure(
     "unreached", "Unreached", "Attempts that ended before a server was ready for mail, without an answer."
 )
+# Counted by the supervisor, whatever the event stream does.
+BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
+LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
 GAUGES = (
     Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
     Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),

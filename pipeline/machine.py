@@ -50,7 +50,7 @@ from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
-from pipeline.process.supervisor import Stream, supervisor
+from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import open_queue, result_queues
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.signers import Signers
@@ -82,7 +82,7 @@ class Machine:
         self.scheduler = AsyncIOScheduler(self.loop)
         self.supervisor = supervisor(self.loop)
         self.supervisor.report = self.report
-        self._events: Stream[Event] = Stream(self.supervisor)
+        self._events: Fanout[Event] = Fanout(self.supervisor)
         self._life = contextlib.AsyncExitStack()  # how what has started ends
         self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
         self.depth = Figures()  # of the queue, a second old at most

@@ -2,15 +2,14 @@
 
 Owns the handlers of the root logger, so everything that uses `logging` comes the same way. Last before it is
 written, each entry is scrubbed: secrets are masked wherever they stand, and nothing from outside can break the line
-or drive the terminal. A destination that fails while running is told on stderr by `logging`, and stops nobody.
+or drive the terminal. A log call never raises and never waits: see `destinations`.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import re
-import sys
+import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import structlog
 from structlog.types import Processor
 
+from pipeline.destinations import LONGEST, SYSLOG, Destination, FileSink, Sink, StreamSink, SyslogSink
 from pipeline.log.text import MASK, masked, visible
 
-SYSLOG = "/dev/log"
 QUIET = ("aio_pika", "aiormq", "alembic", "uvicorn", "httpx", "mail.log", "watchfiles")  # from warnings up
 
 
@@ -40,10 +39,11 @@ class ProgramLog:
     """
 
     def __init__(self, destinations: Sequence[str], form: str) -> None:
-        handlers = [_handler(destination) for destination in destinations]
-        for handler in handlers:
-            handler.setFormatter(_formatter(form, _is_terminal(handler)))
-        self._files = [found for found in handlers if isinstance(found, logging.handlers.WatchedFileHandler)]
+        sinks = [_sink(destination) for destination in destinations]
+        handlers = [_Handler(Destination(sink)) for sink in sinks]
+        for handler, sink in zip(handlers, sinks, strict=True):
+            handler.setFormatter(_formatter(form, isinstance(sink, StreamSink) and sink.is_terminal))
+        self._destinations = [handler.destination for handler in handlers]
         root = logging.getLogger()
         for old in [*root.handlers]:
             root.removeHandler(old)
@@ -60,10 +60,51 @@ class ProgramLog:
             logger_factory=structlog.stdlib.LoggerFactory(),
         )
 
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, since the start, of all destinations."""
+        return sum(destination.lost for destination in self._destinations)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the destinations now, or None."""
+        troubles = [destination.trouble for destination in self._destinations]
+        return "; ".join(trouble for trouble in troubles if trouble) or None
+
     def reopen(self) -> None:
-        """Go on with what is now at the files' paths (SIGHUP)."""
-        for handler in self._files:
-            handler.reopenIfNeeded()
+        """Go on with what is now at the files' paths (SIGHUP). Raises nothing."""
+        for destination in self._destinations:
+            destination.reopen()
+
+    def flush(self, patience: float = 5.0) -> bool:
+        """Wait until what was logged is written; False where that takes longer."""
+        return all(destination.flush(patience) for destination in self._destinations)
+
+    def close(self, patience: float = 1.0) -> None:
+        """Write what waits, where that is soon. Further lines are still taken, and may be lost."""
+        end = time.monotonic() + patience
+        for destination in self._destinations:
+            destination.flush(max(0.0, end - time.monotonic()))
+
+
+class _Handler(logging.Handler):
+    """Hands each entry to a destination, in its final form; raises nothing, whatever the entry holds."""
+
+    def __init__(self, destination: Destination) -> None:
+        super().__init__()
+        self.destination = destination
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:  # an object of the entry cannot be shown
+            text = f"{record.levelname} {visible(record.name)}: an entry could not be written: {type(error).__name__}"
+        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
+        self.destination.put(record.levelno, text.encode(errors="backslashreplace") + b"\n")
+
+    def close(self) -> None:
+        self.destination.close(1.0)
+        super().close()
 
 
 def scrub(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -77,7 +118,9 @@ def _clean(name: str, value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
-        return visible(masked(value), keep="\n" if name in ("exception", "stack") else "")
+        if name in ("exception", "stack"):  # its lines stand apart: what it quotes cannot pass for an entry
+            return visible(masked(value), keep="\n").replace("\n", "\n  ")
+        return visible(masked(value))
     if isinstance(value, MutableMapping):
         return {visible(str(key)): _clean(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -100,16 +143,11 @@ _SHARED: list[Processor] = [
 ]
 
 
-def _handler(destination: str) -> logging.Handler:
+def _sink(destination: str) -> Sink:
     try:
         if destination in ("stderr", "stdout"):
-            return logging.StreamHandler(getattr(sys, destination))
-        if destination == "syslog":
-            Path(SYSLOG).stat()  # the handler itself says nothing until it is used
-            return logging.handlers.SysLogHandler(SYSLOG, logging.handlers.SysLogHandler.LOG_MAIL)
-        path = Path(destination)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+            return StreamSink(destination)
+        return SyslogSink(SYSLOG) if destination == "syslog" else FileSink(Path(destination))
     except OSError as error:
         where = SYSLOG if destination == "syslog" else destination
         raise ProgramLogUnavailable(f"application-log: cannot write {where}: {error.strerror}") from None
@@ -132,7 +170,3 @@ def _formatter(form: str, colors: bool) -> logging.Formatter:
             renderer,
         ],
     )
-
-
-def _is_terminal(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and handler.stream.isatty()

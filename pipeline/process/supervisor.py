@@ -47,7 +47,7 @@ LONGEST = 300  # characters of an error's text
 log = structlog.get_logger("background")
 
 
-class Stream(Subject[T]):
+class Fanout(Subject[T]):
     """A subject each of whose observers stands alone: one that raises is a failure of the part `observer`, and neither
     the others nor whoever pushes the value see it.
     """
@@ -99,6 +99,9 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds only weak references
         self.report: Callable[[Event], None] = lambda event: None
         self.stopping = asyncio.Event()
+        self.lost_lines: Callable[[], int] = lambda: 0  # of the program log
+        self._conditions: dict[str, tuple[Callable[[], str | None], bool]] = {}
+        self._standing: dict[str, str] = {}  # conditions that were said
         self.reason = ""
 
     # -- the doors ------------------------------------------------------------------------------------------------
@@ -161,6 +164,10 @@ class Supervisor:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends
             self._loop.call_soon_threadsafe(self._failed, part, error, ended, grave)
 
+    def condition(self, part: str, ask: Callable[[], str | None], *, grave: bool = False) -> None:
+        """This part knows itself what is wrong with it now: `ask` says it, or None; `grave` as in `failed`."""
+        self._conditions[part] = ask, grave
+
     def give_up(self, reason: str) -> None:
         """The program cannot go on: it stops in order, and ends with this line."""
         if not self.stopping.is_set():
@@ -177,13 +184,15 @@ class Supervisor:
         """What is wrong now, a line each; those that have ended for good first."""
         now = self._loop.time()
         standing = [(name, part) for name, part in self._parts.items() if _stands(part, now)]
-        return [_line(name, part) for name, part in sorted(standing, key=lambda pair: not pair[1].ended)]
+        lines = [_line(name, part) for name, part in sorted(standing, key=lambda pair: not pair[1].ended)]
+        return lines + [f"{name}: {text}" for name, text in self._asked().items()]
 
     @property
     def grave(self) -> bool:
         """Does something stand that may concern mail?"""
         now = self._loop.time()
-        return any(part.grave for part in self._parts.values() if _stands(part, now))
+        failed = any(part.grave for part in self._parts.values() if _stands(part, now))
+        return failed or any(self._conditions[name][1] for name in self._asked())
 
     def sweep(self) -> None:
         """Called each second: say what went on failing, and what is over."""
@@ -194,6 +203,27 @@ class Supervisor:
             elif part.text and not _stands(part, now):
                 part.text, part.grave = "", False
                 self._tell(Notice(time=time.time(), kind="background", text=f"{name}: no error for {STANDS:.0f} s"))
+        self._say_conditions()
+
+    def _asked(self) -> dict[str, str]:
+        """The conditions that hold."""
+        found = {}
+        for name, (ask, _) in self._conditions.items():
+            try:
+                if text := ask():
+                    found[name] = text
+            except Exception as error:
+                self.failed(name, error)
+        return found
+
+    def _say_conditions(self) -> None:
+        before, self._standing = self._standing, self._asked()
+        for name in self._standing.keys() - before.keys():
+            with contextlib.suppress(Exception):
+                log.error(self._standing[name], part=name)
+            self._tell(Fault(time=time.time(), where=name, detail=self._standing[name]))
+        for name in before.keys() - self._standing.keys():
+            self._tell(Notice(time=time.time(), kind="background", text=f"{name}: all is well again"))
 
     def _failed(self, name: str, error: BaseException, ended: bool, grave: bool) -> None:
         name = name if name in self._parts or len(self._parts) < PARTS else OTHER

@@ -10,7 +10,7 @@ import reactivex as rx
 from reactivex.subject import Subject
 
 from operators.events import Event, Fault
-from pipeline.process.supervisor import STANDS, Stream, Supervisor, spawn, supervisor
+from pipeline.process.supervisor import STANDS, Fanout, Supervisor, spawn, supervisor
 from tests.support.loop import VirtualLoop
 
 
@@ -122,7 +122,7 @@ async def test_a_subscription_whose_source_fails_is_a_fault() -> None:
 
 async def test_one_observer_does_not_stop_the_others() -> None:
     """K11: the one event stream feeds the log, the metrics and the pages; each of them stands alone."""
-    stream: Stream[int] = Stream(supervisor())
+    stream: Fanout[int] = Fanout(supervisor())
     heard: list[int] = []
 
     def fail(_: int) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import settings
-from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, UNREACHED
 from pipeline.log import schema
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -27,7 +27,10 @@ def operators() -> str:
 
 def metrics() -> str:
     """A row for each metric of `/metrics`."""
-    rows = [f"| `mailrace_{one.name}_total` | counter | {one.definition} |" for one in (*COUNTERS, UNREACHED)]
+    rows = [
+        f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES)
+    ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in GAUGES]
     return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
 
