@@ -13,16 +13,17 @@ import email
 import email.policy
 import json
 import re
-import subprocess
 import sys
 from email.message import EmailMessage
-from pathlib import Path
 
 import msgspec
 
+from pipeline.process.children import ChildFailed, Kind, run
+from pipeline.process.supervisor import failed
+
 MOST = 2_000_000  # bytes of a message that are looked at
 PATIENCE = 3.0  # seconds
-ROOT = Path(__file__).parent.parent
+PREVIEW = Kind("preview", "gui.preview")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
 HEAD = (
     f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -39,7 +40,7 @@ _CONNECTING = re.compile(
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What can be shown of a message; `html` is as it came, for `framed`; `whole` is false where that took too long."""
+    """What can be shown of a message; `html` is as it came, for `framed`; `whole` unless that failed or took long."""
 
     header: str
     text: str
@@ -52,11 +53,12 @@ def preview(source: bytes) -> Preview:
     """What can be shown of these MIME bytes, whatever they are. Waits for a process: call it in a thread."""
     cut = source[:MOST]
     header = cut.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode(errors="replace")
-    command, environment = [sys.executable, "-P", "-m", "gui.preview"], {"PYTHONPATH": str(ROOT)}
     try:
-        done = subprocess.run(command, input=cut, capture_output=True, timeout=PATIENCE, env=environment, check=False)  # noqa: S603
-        found, whole = done.stdout if done.returncode == 0 else b"", True
-    except subprocess.TimeoutExpired:
+        found, whole = run(PREVIEW, cut, PATIENCE), True
+    except TimeoutError:
+        found, whole = b"", False
+    except ChildFailed as error:
+        failed(PREVIEW.part, error, grave=False)
         found, whole = b"", False
     text, html = json.loads(found) if found else ("", "")
     return Preview(header, text, html, cut.decode(errors="replace"), whole)
@@ -87,5 +89,6 @@ def _body(message: EmailMessage, kind: str) -> str:
         return payload.decode(errors="replace") if isinstance(payload, bytes) else ""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be that process."""
     sys.stdout.write(json.dumps(bodies(sys.stdin.buffer.read())))

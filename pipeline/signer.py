@@ -4,7 +4,7 @@ Started by `signers`. Takes jobs out of a ring, and writes to its standard outpu
 the program at the other side, whatever ended that. Owns the keys that it was told to keep, in memory. Bound: what a
 ring holds, and one job. A job that fails is answered with why, by the exception's name only.
 
-It imports little, see `operators.dkim`. Run as `-m pipeline.signer MEMORY LISTENS`, the files of an `Outlet`.
+It imports little, see `operators.dkim`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def _signed(job: Job, keys: dict[int, Key]) -> Signed:
         return Signed(job.id, b"", type(error).__name__)
 
 
-if __name__ == "__main__":
+def main(memory: str, listens: str) -> None:
+    """Be the signer: the files of an `Outlet`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the ring: what is under way is signed first
-    serve(Outlet(*map(int, sys.argv[1:])), sys.stdout.fileno())
+    serve(Outlet(int(memory), int(listens)), sys.stdout.fileno())

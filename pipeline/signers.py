@@ -8,7 +8,7 @@ Owns the processes, and the rings. A process starts with the first message, a fu
 messages waiting, MOST at most. Bounds: a message for each connection is on its way, in the ring or, where that is full,
 in our memory; and each process keeps KEYS keys, the longest unused forgotten. Where a process ends by itself, what it
 had is answered with `Unsigned` (and so is tried again later), that is said, and a new one starts, AGAIN seconds after
-the last one at the soonest.
+the last one at the soonest, and LAST where none of them comes to sign anything.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from operators.dkim import Key
 from operators.events import Event, Fault
+from pipeline.process.children import Child, ChildFailed, Kind
+from pipeline.process.supervisor import supervisor
 from pipeline.ring import Inlet
 from pipeline.signer import LENGTH, Forget, Job, Keep, Signed, frames
 
 MOST = max(1, min(4, (os.cpu_count() or 1) - 1))  # processes; one core is the event loop's
 BUSY = 8  # messages: 2 ms of RSA-2048
 KEYS = 1000  # of rules and of messages, in each process: 2 MB
-AGAIN = 1.0  # seconds
+AGAIN, LAST = 1.0, 30.0  # seconds between two starts; twice as many after each process that has signed nothing
+SIGNER = Kind("signer", "pipeline.signer", outlives=True)
 PIECE = 65_536  # bytes that go into a full ring at once, as it empties
 FEED = 0.001  # seconds between tries to put them there
 ROOT = Path(__file__).parent.parent
@@ -60,7 +60,7 @@ class Signers:
         self._report, self._clock = report, clock
         self._loop = asyncio.get_running_loop()
         self._running: list[_Signer] = []
-        self._starting: set[asyncio.Task[Any]] = set()
+        self._useless = 0  # processes in a row that have signed nothing
         self._next = 0.0  # loop time of the next start, at the soonest
         self._closed = False
 
@@ -73,7 +73,7 @@ class Signers:
         """Calls `done` with the DKIM-Signature fields, or with why there are none; see `operators.dkim.signatures`."""
         signer = min(self._running, key=lambda signer: signer.waiting, default=None)
         if (signer is None or signer.waiting >= BUSY) and self._may_start():
-            signer = self._start()
+            signer = self._start() or signer
         if signer is None:
             done(Unsigned("the signer has ended, and starts again soon"))
         else:
@@ -82,56 +82,51 @@ class Signers:
     async def close(self) -> None:
         """Let them end what they have, and end."""
         self._closed = True
-        await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(signer.close() for signer in self._running))
 
     def _may_start(self) -> bool:
         return not self._closed and len(self._running) < MOST and self._loop.time() >= self._next
 
-    def _start(self) -> _Signer:
-        signer = _Signer(self._loop, self._ended)
-        self._running.append(signer)
-        self._next = self._loop.time() + AGAIN
-        task = self._loop.create_task(self._spawn(signer))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
-        return signer
-
-    async def _spawn(self, signer: _Signer) -> None:
-        """With nothing of our environment."""
+    def _start(self) -> _Signer | None:
+        self._next = self._loop.time() + min(AGAIN * 2**self._useless, LAST)
         try:
-            files = signer.open()
-            command = [sys.executable, "-P", "-m", "pipeline.signer", *map(str, files)]
-            await self._loop.subprocess_exec(
-                lambda: signer,
-                *command,
-                stdin=subprocess.DEVNULL,
-                stderr=None,
-                env={"PYTHONPATH": str(ROOT)},
-                pass_fds=files,
-            )
-        except OSError as error:
-            signer.gone(f"cannot be started: {error.strerror}")
+            signer = _Signer(self._loop, self._ended)
+        except (OSError, ChildFailed) as error:
+            self._failed(str(error), signed=False)
+            return None
+        self._running.append(signer)
+        return signer
 
     def _ended(self, signer: _Signer, why: str) -> None:
         self._running.remove(signer)
         if not self._closed:
-            self._report(Fault(time=self._clock(), where="signer", detail=why))
+            self._failed(why, signer.signed)
+
+    def _failed(self, why: str, signed: bool) -> None:
+        self._useless = 0 if signed else min(self._useless + 1, 10)
+        self._report(Fault(time=self._clock(), where="signer", detail=why))
+        supervisor().failed(SIGNER.part, ChildFailed(why))
 
 
-class _Signer(asyncio.SubprocessProtocol):
-    """One process: what it was asked, and which keys it has."""
+class _Signer:
+    """One process: what it was asked, and which keys it has. Raises OSError and `ChildFailed`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[_Signer, str], None]) -> None:
         self._loop, self._ended = loop, ended
         self._asked: dict[int, Done] = {}
         self._numbers: collections.OrderedDict[Key, int] = collections.OrderedDict()
         self._last = 0  # number given out, to a job or a key
-        self._ring: Inlet | None = None
-        self._unsent: collections.deque[memoryview] = collections.deque()  # what has found no room in it
-        self._process: asyncio.SubprocessTransport | None = None
+        self._unsent: collections.deque[memoryview] = collections.deque()  # what has found no room in the ring
         self._received = bytearray()
         self._gone: asyncio.Future[None] = loop.create_future()
+        self.signed = False  # anything yet
+        self._ring = Inlet()
+        try:
+            arguments = [str(file) for file in self._ring.files]
+            Child(SIGNER, arguments, self._answered, self._exited, files=self._ring.files, raw=True)
+        except ChildFailed:
+            self._ring.discard()
+            raise
 
     @property
     def waiting(self) -> int:
@@ -145,27 +140,19 @@ class _Signer(asyncio.SubprocessProtocol):
         self._asked[self._last] = done
         self._send(Job(self._last, numbers, now, source))
 
-    def open(self) -> tuple[int, int]:
-        """Make the ring; the files that the process needs. Raises OSError."""
-        self._ring = Inlet()
-        return self._ring.files
-
     async def close(self) -> None:
         """Wait until it has done what it was asked, and ended."""
         while self._unsent and not self._gone.done():  # noqa: ASYNC110 - a few ms, once
             await asyncio.sleep(FEED)
-        if self._ring is not None:
+        if not self._gone.done():
             self._ring.end()
         await self._gone
 
-    def gone(self, why: str) -> None:
-        """It has ended, or never began: nobody waits for it any longer."""
-        if self._gone.done():
-            return
+    def _exited(self, _: int, why: str) -> None:
+        """It has ended: nobody waits for it any longer."""
         self._gone.set_result(None)
         self._unsent.clear()
-        if self._ring is not None:
-            self._ring.discard()
+        self._ring.discard()
         self._ended(self, why)
         asked, self._asked = self._asked, {}
         for done in asked.values():
@@ -188,7 +175,7 @@ class _Signer(asyncio.SubprocessProtocol):
         frame = bytearray(LENGTH)
         _encoder.encode_into(order, frame, LENGTH)
         frame[:LENGTH] = (len(frame) - LENGTH).to_bytes(LENGTH, "big")
-        if self._unsent or self._ring is None or not self._ring.put(frame):
+        if self._unsent or not self._ring.put(frame):
             self._hold(memoryview(frame))
 
     def _hold(self, frame: memoryview) -> None:
@@ -198,27 +185,15 @@ class _Signer(asyncio.SubprocessProtocol):
 
     def _feed(self) -> None:
         """Hand over what there is room for again."""
-        while self._unsent and self._ring is not None and self._ring.put(self._unsent[0]):
+        while self._unsent and self._ring.put(self._unsent[0]):
             self._unsent.popleft()
         if self._unsent:
             self._loop.call_later(FEED, self._feed)
 
-    # -- what the process does ------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It runs."""
-        self._process = cast(asyncio.SubprocessTransport, transport)  # uvloop's do not say so
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """It has signed something."""
+    def _answered(self, data: bytes) -> None:
+        self.signed = True
         self._received += data
         for frame in frames(self._received):
             signed = _decode(frame)
             if (done := self._asked.pop(signed.id, None)) is not None:
                 done(Unsigned(signed.error) if signed.error else signed.fields)
-
-    def process_exited(self) -> None:
-        """It has ended."""
-        assert self._process is not None
-        self.gone(f"has ended with {self._process.get_returncode()}")
-        self._process.close()

@@ -1,7 +1,7 @@
 """Starts and stops the simulated internet's process, and the traffic.
 
-Owns the child process. It ends with us: its standard input is a pipe that the system closes when we are gone,
-however we went. When it cannot start, the error says in one line why.
+Owns the child process, which ends with us, however we went. When it cannot start, the error says in one line why; when
+it ends by itself, that is a fault that stands.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
 
 from pipeline.demo.providers import MTA_IPS
 from pipeline.demo.traffic import traffic
+from pipeline.process.children import Child, ChildFailed, Kind
+from pipeline.process.supervisor import supervisor
 from settings import Settings, StartError
 from settings.values import HostPort
 
+INTERNET = Kind("simulated-internet", "pipeline.demo.internet")
 START = 20.0  # seconds that it may take to start, and
 STOP = 5.0  # to end by itself
 RETRIES = (20, 40, 60, 120, 300)  # seconds; the default's ten minutes are long to look at
@@ -30,7 +30,7 @@ class Demo:
         settings: those given, changed so that mail goes there and nowhere else.
     """
 
-    def __init__(self, settings: Settings, process: Process) -> None:
+    def __init__(self, settings: Settings, process: _Internet) -> None:
         self.settings = settings
         self._process = process
 
@@ -40,13 +40,47 @@ class Demo:
 
     async def stop(self) -> None:
         """End the process and wait for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), STOP)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await self._process.stop()
+
+
+class _Internet:
+    """Its process. Raises `ChildFailed`."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.said: asyncio.Future[bytes] = loop.create_future()  # its first line, or why there is none
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._stopping = False
+        self.returncode: int | None = None
+        self._child = Child(INTERNET, [], self._told, self._ended)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._child.pid
+
+    async def stop(self) -> None:
+        """End it, and wait for its end."""
+        self._stopping = True
+        if not self._gone.done():
+            self._child.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._gone), STOP)
+        if not self._gone.done():
+            self._child.kill()
+            await self._gone
+
+    def _told(self, line: bytes) -> None:
+        if not self.said.done():
+            self.said.set_result(line)
+
+    def _ended(self, code: int, why: str) -> None:
+        self.returncode = code
+        self._gone.set_result(None)
+        if not self.said.done():
+            self.said.set_result(json.dumps({"error": f"its process {why}"}).encode())
+        elif not self._stopping:
+            supervisor().failed(INTERNET.part, ChildFailed(why), ended=True)
 
 
 async def start(settings: Settings) -> Demo:
@@ -55,18 +89,17 @@ async def start(settings: Settings) -> Demo:
     Raises:
         StartError: it does not start; one line says why.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pipeline.demo.internet", stdin=PIPE, stdout=PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
     try:
-        ports = await asyncio.wait_for(_first_line(process), START)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            raise StartError(f"the simulated internet has not started within {START:.0f} s") from None
+        process = _Internet()
+    except ChildFailed as error:
+        raise StartError(f"the simulated internet {error}") from None
+    try:
+        ports = _ports(await asyncio.wait_for(asyncio.shield(process.said), START))
+    except TimeoutError:
+        await process.stop()
+        raise StartError(f"the simulated internet has not started within {START:.0f} s") from None
+    except BaseException:
+        await process.stop()
         raise
     changes = {
         "dns_server": [HostPort("127.0.0.1", ports["dns"])],
@@ -78,12 +111,11 @@ async def start(settings: Settings) -> Demo:
     return Demo(settings.model_copy(update=changes), process)
 
 
-async def _first_line(process: Process) -> dict[str, int]:
-    assert process.stdout is not None
+def _ports(line: bytes) -> dict[str, int]:
     try:
-        said = json.loads(await process.stdout.readline())
+        said = json.loads(line)
     except json.JSONDecodeError:
-        said = {"error": "its process ended"}
+        said = {"error": "it says what nobody understands"}
     if "error" in said:
         raise StartError(f"the simulated internet does not start: {said['error']}")
     return dict(said)

@@ -12,7 +12,6 @@ import errno
 import json
 import signal
 import ssl
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +124,7 @@ def self_signed(name: str) -> ssl.SSLContext:
 
 
 async def serve() -> None:
-    """Run until standard input ends."""
+    """Run until SIGTERM, or the end of the program that started it."""
     loop = asyncio.get_running_loop()
     internet = Internet()
     try:
@@ -136,12 +135,11 @@ async def serve() -> None:
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the parent decides
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     print(json.dumps({"port": internet.port, "dns": internet.nameserver.port}), flush=True)
-    await asyncio.wait([loop.create_task(reader.read()), loop.create_task(over.wait())], return_when="FIRST_COMPLETED")
+    await over.wait()
     await internet.stop()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be that process."""
     uvloop.run(serve())

@@ -19,6 +19,8 @@ import argon2
 import httpx
 from passlib.hash import sha512_crypt
 
+from pipeline.process.children import ChildFailed, ask
+
 _AT_ONCE = 4
 _PATIENCE = 10.0  # seconds for a server or a program to answer
 ALLOWED = "hardcoded://user:password,..., file:///path, http://host/path or exec:///path"
@@ -162,23 +164,12 @@ class Program:
     async def check(self, user: str, password: str) -> bool:
         """A program that takes longer than ten seconds is killed."""
         async with self._slots:
-            quiet = asyncio.subprocess.DEVNULL
             try:
-                process = await asyncio.create_subprocess_exec(
-                    self._path, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet
-                )
-            except OSError as error:
-                raise Unavailable(f"smtp-auth: {self._path}: {error.strerror}") from None
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await process.communicate(f"{user}\n{password}\n".encode())
+                return await ask(self._path, f"{user}\n{password}\n".encode(), _PATIENCE) == 0
+            except ChildFailed as error:
+                raise Unavailable(f"smtp-auth: {self._path}: {error}") from None
             except TimeoutError:
                 raise Unavailable(f"smtp-auth: {self._path}: no answer in {_PATIENCE:g} s") from None
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            return process.returncode == 0
 
 
 class Guard:

@@ -4,9 +4,9 @@ Owns what lies beside a log under the names of `names`. Bound: `history` files o
 anywhere and called again: a Parquet file gets its name only when it is whole and on disk, its JSON Lines file goes
 only after that, and is not read any more from that moment. Where it fails the JSON Lines file stays, and is read.
 
-The program runs it as a process, `-m pipeline.log.archive PLAN`: DuckDB takes 100 MB and a processor for
-seconds, and this one yields to everything else. What it says is a line each. A lock on the folder lets one work at a
-time, also where one is left over from a program that was killed.
+The program runs it as a process (`archivist`): DuckDB takes 100 MB and a processor for
+seconds, and this one yields to everything else. What it says is a line each. A lock lets one work at a time in a
+folder, also where one is left over from a program that was killed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sys
 from pathlib import Path
 
 import duckdb
 
 from pipeline.log.database import connect
 from pipeline.log.names import JSON_LINES, PART, leftovers, parquet_name, rotated
-from pipeline.log.rights import drop
 from pipeline.log.schema import RECORDS, Record, columns
 
 ROW_GROUP = 8_192  # rows: what a reader skips or unpacks at a time. With 65,536 a rare text took twice as long to find
 MEMORY = "200MB"
 NICE = 10
+LOCK = "archive.lock"  # in the folder; private, or whoever can read it could hold it
 
 
 class Archive:
@@ -111,16 +110,11 @@ def main(plan: str) -> None:
     """Tidy up one log.
 
     Args:
-        plan: JSON: `send-log` or `received-log`, its active file, the most rotated files that are kept, an `Account`.
+        plan: JSON: `send-log` or `received-log`, its active file, the most rotated files that are kept.
     """
-    name, log, history, account = json.loads(plan)
-    drop(account)
+    name, log, history = json.loads(plan)
     os.nice(NICE)
     path = Path(log)
-    fcntl.flock(os.open(path.parent, os.O_RDONLY), fcntl.LOCK_EX)
+    fcntl.flock(os.open(path.with_name(LOCK), os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
     for text in Archive(path, RECORDS[name], history).tidy():
         print(text.replace("\n", " "), flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from operators.events import Notice
-from pipeline.log.child import Child
 from pipeline.log.rights import Account
 from pipeline.log.trouble import Report
+from pipeline.process.children import Child, ChildFailed, Kind
+from pipeline.process.supervisor import supervisor
 
+ARCHIVE = Kind("archive", "pipeline.log.archive")
 LINGER = 1.0  # seconds
 
 
@@ -59,18 +61,20 @@ class Archivist:
         while self._due and self._child is None:
             name = next(iter(self._due))
             path = self._due.pop(name)
-            plan = json.dumps([name, str(path), self._history, self._account])
+            plan = json.dumps([name, str(path), self._history])
             try:
-                self._child = Child(["-m", "pipeline.log.archive", plan], self._told, self._ended)
+                self._child = Child(ARCHIVE, [plan], self._told, self._ended, account=self._account)
                 self._at_rest.clear()
-            except OSError as error:
-                self._say(f"{path}: rotated files stay as they are, until the next rotation: {error.strerror}")
+            except ChildFailed as error:
+                self._say(f"{path}: rotated files stay as they are, until the next rotation: its process {error}")
+                supervisor().failed(ARCHIVE.part, error, grave=False)
 
-    def _ended(self, code: int) -> None:
+    def _ended(self, code: int, why: str) -> None:
         self._child = None
         self._at_rest.set()
         if code > 0:
-            self._say(f"rotated files stay as they are, until the next rotation: the archive has ended with {code}")
+            self._say(f"rotated files stay as they are, until the next rotation: the archive {why}")
+            supervisor().failed(ARCHIVE.part, ChildFailed(why), grave=False)
         self._next()
 
     def _told(self, line: bytes) -> None:

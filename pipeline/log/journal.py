@@ -35,6 +35,7 @@ class Journal:
         self._bytes = 0  # of them
         self._read = 0  # what the scribe had read at the last look, in bytes since the beginning
         self._waited = False  # there was something in the ring then
+        self._reading = False  # there is a scribe; without one the disk is not to blame
         self._stuck = False
         self._emptied: asyncio.Event | None = None
 
@@ -61,8 +62,12 @@ class Journal:
 
     def begun(self) -> None:
         """A scribe reads from now on."""
-        self._waited = False  # it has PATIENCE anew
+        self._reading, self._waited = True, False  # it has PATIENCE anew
         self._trouble.over()
+
+    def ended(self) -> None:
+        """The scribe has ended; who starts it says why."""
+        self._reading = False
 
     async def close(self) -> None:
         """Hand over what is in memory, unless the disk is gone; the scribe then comes to its end."""
@@ -103,7 +108,7 @@ class Journal:
         self._watch = self._loop.call_later(PATIENCE, self._look)
         read = self._ring.read
         moved = read > self._read
-        self._stuck = self._waited and not moved
+        self._stuck = self._reading and self._waited and not moved
         self._read, self._waited = read, self.inside > 0
         if self._stuck:
             self._trouble.lost(0, f"the disk has not answered for {PATIENCE:.0f} s")

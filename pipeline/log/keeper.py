@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from pipeline.log.child import Child
+from pipeline.log.rights import Account
 from pipeline.log.trouble import Trouble
+from pipeline.process.children import Child, ChildFailed, Kind
 
 FIRST, LAST = 0.1, 30.0  # seconds
+SCRIBE = Kind("log-writer", "pipeline.log.scribe", outlives=True)
 LINGER = 5.0  # seconds that it may take to write what is in the ring, in the end
 
 
@@ -22,11 +24,19 @@ class Keeper:
 
     Args:
         told: called on the loop with what it tells.
+        ended: called on the loop where it has ended by itself.
         trouble: told where it has ended.
+        account: what it becomes.
     """
 
-    def __init__(self, told: Callable[[bytes], None], trouble: Trouble) -> None:
-        self._told, self._trouble = told, trouble
+    def __init__(
+        self,
+        told: Callable[[bytes], None],
+        ended: Callable[[], None],
+        trouble: Trouble,
+        account: Account | None = None,
+    ) -> None:
+        self._told, self._gone, self._trouble, self._account = told, ended, trouble, account
         self._child: Child | None = None
         self._wait = FIRST
         self._began = 0.0
@@ -47,7 +57,7 @@ class Keeper:
             files: the open files that the plan names.
 
         Raises:
-            OSError: it cannot be started.
+            ChildFailed: it cannot be started.
         """
         self._loop = asyncio.get_running_loop()
         self._plan, self._files = plan, files
@@ -66,25 +76,25 @@ class Keeper:
         return self._finished.is_set()
 
     def _begin(self) -> None:
-        command = ["-S", "-m", "pipeline.log.scribe", self._plan]  # -S: it needs nothing but Python's own
-        self._child = Child(command, self._told, self._ended, pass_fds=self._files)
+        self._child = Child(SCRIBE, [self._plan], self._told, self._ended, files=self._files, account=self._account)
         self._began = self._loop.time()
 
     def _again(self) -> None:
         self._timer = None
         try:
             self._begin()
-        except OSError as error:
-            self._later(f"cannot be started: {error.strerror}")
+        except ChildFailed as error:
+            self._later(str(error))
 
-    def _ended(self, code: int) -> None:
+    def _ended(self, code: int, why: str) -> None:
         self._child = None
         if self._closing and code == 0:
             self._finished.set()
             return
         if self._loop.time() - self._began > LAST:
             self._wait = FIRST
-        self._later(f"has ended with {code}, and what it had in hand may be there twice")
+        self._gone()
+        self._later(f"{why}, and what it had in hand may be there twice")
 
     def _later(self, what: str) -> None:
         self._trouble.lost(0, f"the process that writes it {what}; it is started again")

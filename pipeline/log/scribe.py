@@ -17,12 +17,10 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 from pipeline.log.file import LogFile
-from pipeline.log.rights import drop
 from pipeline.ring import Outlet
 
 REOPEN = b"\x1f\n"  # close the files; the next line goes to what is then at their paths
@@ -130,10 +128,9 @@ def main(plan: str) -> None:
     """Be the scribe.
 
     Args:
-        plan: JSON: an `Account`, the files of an `Outlet`, and a list of (mark, name, path, maxsize, lock).
+        plan: JSON: the files of an `Outlet`, and a list of (mark, name, path, maxsize, lock).
     """
-    account, source, logs = json.loads(plan)
-    drop(account)
+    source, logs = json.loads(plan)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end comes with that of the program
         signal.signal(number, signal.SIG_IGN)
     os.set_blocking(1, False)
@@ -142,7 +139,3 @@ def main(plan: str) -> None:
         log.lock()
     tell("ready")
     Scribe(by_mark).run(Outlet(*source))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -27,6 +27,7 @@ from pipeline.log.names import lock_name, untidy
 from pipeline.log.rights import Account
 from pipeline.log.scribe import REOPEN
 from pipeline.log.trouble import Report, Trouble
+from pipeline.process.children import ChildFailed
 
 
 class LogUnavailable(Exception):
@@ -84,7 +85,7 @@ class DeliveryLog:
         subject = ", ".join(str(log.path) for log in self._logs.values())
         self._trouble = Trouble("delivery-log", subject, report, clock)
         self.journal = Journal(self._trouble)
-        self.keeper = Keeper(self._told, self._trouble)
+        self.keeper = Keeper(self._told, self.journal.ended, self._trouble, account)
         self._archivist = Archivist(history, report, account, clock)
 
     @property
@@ -105,8 +106,10 @@ class DeliveryLog:
         try:
             self.journal.open()
             self.keeper.start(self._plan(), [*self.journal.files, *(log.lock for log in self._logs.values())])
+        except ChildFailed as error:
+            raise LogUnavailable(f"the process that writes the logs {error}") from None
         except OSError as error:
-            raise LogUnavailable(f"the process that writes the logs cannot be started: {error.strerror}") from None
+            raise LogUnavailable(f"there is no memory for the logs: {error.strerror}") from None
         self._running = True
         for log in self._logs.values():
             with contextlib.suppress(OSError):  # the archive itself says what is wrong with a folder
@@ -154,7 +157,7 @@ class DeliveryLog:
     def _plan(self) -> str:
         """For the scribe."""
         logs = [(log.mark.decode(), log.name, str(log.path), self._maxsize, log.lock) for log in self._logs.values()]
-        return json.dumps([self._account, self.journal.files, logs])
+        return json.dumps([self.journal.files, logs])
 
     def _told(self, line: bytes) -> None:
         """By the scribe."""
@@ -181,9 +184,10 @@ def prepare(path: Path, account: Account | None) -> int:
     have both ended.
     """
     made = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(_open(path))
-    lock = _open(lock_name(path))
+    lock = _open(lock_name(path), 0o600)  # or whoever may read it could hold it
+    os.fchmod(lock, 0o600)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if account is not None:
@@ -192,5 +196,5 @@ def prepare(path: Path, account: Account | None) -> int:
     return lock
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def _open(path: Path, mode: int = 0o640) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)

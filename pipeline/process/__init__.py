@@ -1,5 +1,11 @@
-"""The process: its lock and rights (`privileges`), and what runs in the background of it (`supervisor`)."""
+"""The process: its lock and rights (`privileges`), its children (`children`, `begin`), and what runs in its background
+(`supervisor`). Empty but for names that moved: a child imports it, and has Python's own modules alone.
+"""
 
-from pipeline.process.privileges import become, descent, hand_over, only_one
+from typing import Any
 
-__all__ = ["become", "descent", "hand_over", "only_one"]
+
+def __getattr__(name: str) -> Any:
+    from pipeline.process import privileges
+
+    return getattr(privileges, name)

@@ -272,7 +272,9 @@ class Supervisor:
     @contextlib.contextmanager
     def hear(self) -> Iterator[Supervisor]:
         """Take what would only be printed: the loop's, the threads' and the interpreter's own handlers."""
+        global _heard
         before = self._loop.get_exception_handler(), threading.excepthook, sys.unraisablehook
+        _heard = self
         self._loop.set_exception_handler(lambda _, context: self._loop_failed(context))
         threading.excepthook = self._thread_failed
         sys.unraisablehook = self._unraisable
@@ -281,6 +283,7 @@ class Supervisor:
         finally:
             self._loop.set_exception_handler(before[0])
             threading.excepthook, sys.unraisablehook = before[1:]
+            _heard = None
 
     def _loop_failed(self, context: dict[str, Any]) -> None:
         error = context.get("exception") or RuntimeError(str(context.get("message", "unknown")))
@@ -313,11 +316,18 @@ def spawn(work: Coroutine[Any, Any, T], part: str) -> asyncio.Task[T]:
     return supervisor().spawn(work, part)
 
 
+def failed(part: str, error: BaseException, *, grave: bool = True) -> None:
+    """`Supervisor.failed`, from a thread of the program that has no loop."""
+    if _heard is not None:
+        _heard.failed(part, error, grave=grave)
+
+
 def awaited(work: Coroutine[Any, Any, T], part: str) -> asyncio.Task[T]:
     """A task whose result somebody takes, error and all; one that nobody takes is heard by `hear`."""
     return asyncio.get_running_loop().create_task(work, name=part)
 
 
+_heard: Supervisor | None = None  # the program's
 _supervisors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = weakref.WeakKeyDictionary()
 
 

@@ -17,9 +17,10 @@ from operators.dkim import Key, signatures
 from operators.dkim_keys import load
 from operators.events import Event, Fault
 from pipeline import signers as module
+from pipeline.process.children import ROOT
 from pipeline.ring import ROOM, Inlet, Outlet
 from pipeline.signer import LENGTH, Job, Signed, serve
-from pipeline.signers import ROOT, Signers, Unsigned
+from pipeline.signers import Signers, Unsigned
 from settings.rules import keys
 from tests.support.halted import halt
 
