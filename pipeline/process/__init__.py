@@ -1,11 +1,13 @@
 """The process: its lock and rights (`privileges`), its children (`children`, `begin`), and what runs in its background
-(`supervisor`). Empty but for names that moved: a child imports it, and has Python's own modules alone.
+(`supervisor`). Imports nothing by itself: a child imports it, and starts in a few milliseconds.
 """
 
+import importlib
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    from pipeline.process import privileges
-
-    return getattr(privileges, name)
+    """`become`, `descent`, `hand_over` and `only_one`, from `privileges`."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return getattr(importlib.import_module("pipeline.process.privileges"), name)
