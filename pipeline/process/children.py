@@ -264,7 +264,11 @@ def _lifeline() -> int:
 
 def _search_path() -> list[str]:
     """Where this process finds modules, without the folders that are relative to where it stands."""
-    return [ROOT, *(path for path in sys.path if Path(path).is_absolute() and Path(path) != Path.cwd())]
+    try:
+        here = str(Path.cwd())
+    except OSError:  # it was removed
+        here = ""
+    return [ROOT, *(path for path in sys.path if Path(path).is_absolute() and path != here)]
 
 
 def _not_started(error: OSError) -> str:
