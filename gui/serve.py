@@ -45,6 +45,7 @@ async def run(settings: Settings, demo: bool = False) -> int:
     """
     # They bring everything; `mailrace --help` need not wait for them.
     from pipeline.process import only_one
+    from pipeline.process.budget import claim
     from pipeline.process.supervisor import supervisor
     from pipeline.program_log import ProgramLog, ProgramLogUnavailable
 
@@ -54,6 +55,9 @@ async def run(settings: Settings, demo: bool = False) -> int:
         raise StartError(str(error)) from None
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(program_log.close)
+        settings, tight = claim(settings)
+        if tight:
+            log.warning(tight)
         stack.enter_context(only_one(settings))
         traffic = None
         if demo:
