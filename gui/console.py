@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
+from nicegui import app as pages
 from nicegui import ui
 from starlette.types import ASGIApp
 
@@ -20,6 +22,7 @@ from gui.gate import Gate
 from gui.machine import Machine
 from gui.pages import PAGES, SECTIONS
 from pipeline.facade import Facade
+from pipeline.process.supervisor import failed
 
 STATIC = Path(__file__).parent / "static"
 
@@ -35,6 +38,7 @@ def console(machine: Machine, facade: Facade, access: Access) -> ASGIApp:
     app.include_router(health.routes(machine))
     tokens = open_tokens(settings)
     Frame(machine, facade, access, tokens, PAGES, SECTIONS, instance, version).register()
+    pages.on_exception(partial(failed, "page", grave=False))
     ui.run_with(
         app,
         title="Mailrace",

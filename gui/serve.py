@@ -94,7 +94,7 @@ async def _run(
                 hand_over(settings)
                 become(settings.user)
                 announce(settings, opened)
-                sending = spawn(traffic(settings.smtp_port[0]), "traffic") if traffic else None
+                sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
                 await stopped.wait()
                 if sending is not None:
                     sending.cancel()

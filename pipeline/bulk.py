@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from pipeline.process.supervisor import spawn
 from pipeline.queues.browse import Filter, Listed, Place
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.edit import Action
@@ -100,7 +101,7 @@ class Bulk:
         job = Job(id=next(self._ids), action=action, selection=selection, begun=self._clock())
         self._jobs[job.id] = job
         self._forget()
-        task = self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job))
+        task = self._tasks[job.id] = spawn(self._run(job), "bulk")
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
         return job
 

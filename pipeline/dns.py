@@ -43,6 +43,7 @@ from operators.routes import (
     no_name,
     route,
 )
+from pipeline.process.supervisor import awaited, spawn
 
 NAMES = 50_000  # domains, and as many hosts, that are remembered
 QUESTIONS = 200  # to the name servers at once
@@ -183,7 +184,7 @@ class Resolver:
 
     def _fly(self, key: Key) -> None:
         self._flights[key] = []
-        task = asyncio.get_running_loop().create_task(self._find(key))
+        task = spawn(self._find(key), "dns")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -250,7 +251,7 @@ class Resolver:
             return entry.value
         task = self._asking.get(host)
         if task is None:
-            task = self._asking[host] = asyncio.get_running_loop().create_task(self._ask_addresses(host))
+            task = self._asking[host] = awaited(self._ask_addresses(host), "dns")
             task.add_done_callback(lambda _: self._asking.pop(host, None))
         return await asyncio.shield(task)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import psutil
 
 from operators.message import Message
+from pipeline.process.supervisor import spawn
 from settings import Settings
 
 
@@ -59,7 +60,7 @@ class Names:
 
     async def learn(self, ips: Sequence[str], patience: float = 2.0) -> None:
         """Ask for the reverse names; what has no answer in `patience` seconds keeps the host name."""
-        await asyncio.wait([asyncio.ensure_future(self._learn(ip)) for ip in ips], timeout=patience)
+        await asyncio.wait([spawn(self._learn(ip), "host-names", grave=False) for ip in ips], timeout=patience)
 
     async def _learn(self, ip: str) -> None:
         if ipaddress.ip_address(ip).is_loopback:

@@ -315,7 +315,7 @@ class Machine:
         """Whoever listens to events, to rules and to time."""
 
         def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
-            life.callback(self.supervisor.listen(source, act, part, self.scheduler).dispose)
+            life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
         life.callback(self.telemetry.watch(self.events).dispose)
         for lane, count in self.queue.parked().items():

@@ -7,16 +7,17 @@ not answer, the record is dropped, and the program's log says so; the event stre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 
 from pipeline.bulk import Job
+from pipeline.process.supervisor import spawn
 from settings.rules import RuleStore, Unavailable, Who
 from settings.rules.audit import Action
 
-log = structlog.get_logger("audit")
+log = structlog.get_logger("audit", grave=False)
 Facts = Mapping[str, Any]
 
 
@@ -45,8 +46,8 @@ class Recorder:
 
         self._begin(write)
 
-    def _begin(self, write: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.ensure_future(write())
+    def _begin(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = spawn(write(), "audit", grave=False)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

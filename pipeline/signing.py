@@ -28,6 +28,7 @@ from operators.events import Event, Notice
 from operators.published import Verdict, compare
 from operators.routes import Answer
 from operators.sign import own_keys
+from pipeline.process.supervisor import spawn
 from settings.rules import DkimKey, Snapshot
 
 LONGEST = 600.0  # seconds between two looks at a record
@@ -230,7 +231,7 @@ class Signing:
     # -- life -----------------------------------------------------------------------------------------------------
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = spawn(work, "signing")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -13,6 +13,7 @@ from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.parts import Chart
 from gui.view import Page, View
 from pipeline.figures import FIGURES
+from pipeline.process.supervisor import supervisor
 from pipeline.queues.monitor import QueueRow, Seen
 from pipeline.series import STEPS
 
@@ -77,7 +78,7 @@ class Amqp:
         self._table = LiveTable(COLUMNS, "Queues", EMPTY)
         self._table.classes("card table-card")
         self._advance()
-        view.live.keep(view.facade.monitor.stream.subscribe(self._saw))
+        view.live.keep(supervisor().listen(view.facade.monitor.stream, self._saw, "page", grave=False))
         view.live.each(self._show)
         view.live.each(self._advance)
 

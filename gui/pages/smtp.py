@@ -20,6 +20,7 @@ from gui.components.parts import SCRIPTS
 from gui.preview import framed, preview
 from gui.view import Page, View
 from pipeline.dialogue import Line, Only, Skipped
+from pipeline.process.supervisor import supervisor
 
 RATE = 100  # lines a second; more is faster than eyes
 HELD = 500  # lines between two ticks of the page
@@ -64,7 +65,9 @@ class SmtpMonitor:
     def _start(self) -> None:
         only = Only(**{name: self._values.get(name, "").lower() for name in Only.__struct_fields__})
         self._running = True
-        self._watching.disposable = self._dialogue.watch(only, RATE).subscribe(self._heard)
+        self._watching.disposable = supervisor().listen(
+            self._dialogue.watch(only, RATE), self._heard, "page", grave=False
+        )
         self._show_running()
 
     def _stop(self) -> None:

@@ -96,7 +96,7 @@ class Supervisor:
         self._loop = loop
         self._thread = threading.get_ident()
         self._parts: dict[str, _Part] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds only weak references
+        self._tasks: dict[asyncio.Task[Any], bool] = {}  # and which are grave; the loop holds only weak references
         self.report: Callable[[Event], None] = lambda event: None
         self.stopping = asyncio.Event()
         self.lost_lines: Callable[[], int] = lambda: 0  # of the program log
@@ -106,10 +106,10 @@ class Supervisor:
 
     # -- the doors ------------------------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, T], part: str) -> asyncio.Task[T]:
-        """Run a coroutine that nobody waits for; its exception is a failure of that part."""
+    def spawn(self, work: Coroutine[Any, Any, T], part: str, *, grave: bool = True) -> asyncio.Task[T]:
+        """Run a coroutine that nobody waits for; its exception is a failure of that part, `grave` as in `failed`."""
         task = self._loop.create_task(work, name=part)
-        self._tasks.add(task)
+        self._tasks[task] = grave
         task.add_done_callback(self._done)
         return task
 
@@ -129,13 +129,19 @@ class Supervisor:
         return threading.Thread(target=run, name=part, daemon=True)
 
     def listen(
-        self, source: Observable[T], act: Callable[[T], None], part: str, scheduler: abc.SchedulerBase | None = None
+        self,
+        source: Observable[T],
+        act: Callable[[T], None],
+        part: str,
+        *,
+        grave: bool = True,
+        scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
         """Subscribe for good: where `act` raises, the subscription goes on; where the source fails, the part ends."""
-        ended = partial(self.failed, part, ended=True)
-        return source.subscribe(self.guarded(act, part), ended, scheduler=scheduler)
+        ended = partial(self.failed, part, ended=True, grave=grave)
+        return source.subscribe(self.guarded(act, part, grave=grave), ended, scheduler=scheduler)
 
-    def guarded(self, act: Callable[P, Any], part: str) -> Callable[P, None]:
+    def guarded(self, act: Callable[P, Any], part: str, *, grave: bool = True) -> Callable[P, None]:
         """The same call, for a timer or a reader: its exception is a failure of that part, and goes no further."""
 
         @wraps(act)
@@ -143,7 +149,7 @@ class Supervisor:
             try:
                 act(*args, **kwargs)
             except Exception as error:
-                self.failed(part, error)
+                self.failed(part, error, grave=grave)
 
         return guard
 
@@ -251,9 +257,9 @@ class Supervisor:
                 log.exception("a fault could not be reported")
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        grave = self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.failed(task.get_name(), error)
+            self.failed(task.get_name(), error, grave=grave)
 
     async def _kept(self, make: Callable[[], Coroutine[Any, Any, None]], part: str) -> None:
         pause = FIRST
@@ -311,9 +317,9 @@ def supervisor(loop: asyncio.AbstractEventLoop | None = None) -> Supervisor:
     return found
 
 
-def spawn(work: Coroutine[Any, Any, T], part: str) -> asyncio.Task[T]:
+def spawn(work: Coroutine[Any, Any, T], part: str, *, grave: bool = True) -> asyncio.Task[T]:
     """`Supervisor.spawn` on the running loop."""
-    return supervisor().spawn(work, part)
+    return supervisor().spawn(work, part, grave=grave)
 
 
 def failed(part: str, error: BaseException, *, grave: bool = True) -> None:

@@ -25,6 +25,7 @@ from reactivex.disposable import Disposable
 
 from operators.events import Event, Received, Settled, Taken
 from operators.outcome import Next
+from pipeline.process.supervisor import spawn
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.rabbitmq import RabbitQueue
 from pipeline.queues.rabbitmq_management import Management, Said, Totals
@@ -100,7 +101,7 @@ class Monitor:
     def _watch(
         self, observer: abc.ObserverBase[Seen], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        task = asyncio.get_running_loop().create_task(self._run(observer))
+        task = spawn(self._run(observer), "queue-monitor", grave=False)
 
         def end() -> None:
             task.cancel()

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.rabbitmq_link import LOST, Link, say
 from settings import Settings
@@ -66,7 +67,7 @@ class Broker:
     async def start(self) -> None:
         """Connect, and stay so. Raises `QueueUnavailable` with one line that names every address and what it said."""
         await self._connect()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._keeper = supervisor().keep(self._keep, "broker")
 
     async def stop(self) -> None:
         """Reconnect no more.

@@ -31,6 +31,7 @@ from aiormq.exceptions import (
 from pamqp import commands
 from yarl import URL
 
+from pipeline.process.supervisor import awaited
 from pipeline.queues.contract import Confirmed, QueueUnavailable
 from settings.values import masked
 
@@ -166,7 +167,7 @@ class Link:
 
     def _begin(self, work: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
         """A task that ends soon after the link."""
-        task = self._loop.create_task(work)
+        task = awaited(work, "broker")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -286,7 +287,7 @@ class Link:
     def blocked(self) -> bool:
         """The broker is out of memory or disk, and has said that it takes nothing (connection.blocked)."""
         if self._unblocked is None or self._unblocked.done():
-            self._unblocked = self._loop.create_task(self._connection.ready())
+            self._unblocked = awaited(self._connection.ready(), "broker")
             return False
         return True
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Lease
+from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Confirmed, Park, QueueFull, QueueUnavailable, Retry
 from pipeline.queues.space import Say, Space
 from pipeline.queues.store import LATEST, Store, Work
@@ -91,7 +91,7 @@ class Worker:
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = supervisor(loop).thread(self._run, name)
         self._store: Store | None = None
 
     async def start(self, path: Path, *, writes: bool) -> None:

@@ -23,6 +23,7 @@ from operators.outcome import Next, Outcome, deferred, failed
 from operators.slots import Slot, Slots
 from operators.stage import Done
 from pipeline.dialogue import OUT, Conversation, Watch
+from pipeline.process.supervisor import spawn
 from pipeline.smtp.connect import Dialogue, Failed, Wish
 from pipeline.smtp.connection import Connection
 from pipeline.smtp.tls import NEEDED, PLAIN
@@ -87,7 +88,7 @@ class Transport:
         """Make a connection for this delivery, and send it there."""
         if not delivery.slot.attempting:
             self._slots.reopen(delivery.slot, self.clock())
-        task = asyncio.get_running_loop().create_task(self._fill(delivery, done, started))
+        task = spawn(self._fill(delivery, done, started), "delivery")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -286,7 +286,7 @@ class RuleStore:
 
     def _begin_refresh(self) -> None:
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="rules")
 
     async def _refresh(self) -> None:
         """Read what others have changed, and remove what has ended."""
