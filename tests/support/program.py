@@ -70,6 +70,10 @@ class Program:
             **options,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.run = [sys.executable, "mailrace.py"]  # how it is started, where, by whom, in which environment
+        self.cwd: pathlib.Path = ROOT
+        self.user: int | None = None
+        self.environment: dict[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
     @property
     def arguments(self) -> list[str]:
@@ -85,12 +89,15 @@ class Program:
         """Start it, and wait until its SMTP server greets."""
         with (self.folder / "terminal").open("ab") as terminal:
             self.process = subprocess.Popen(
-                [sys.executable, "mailrace.py", self.command, *self.arguments],
-                cwd=ROOT,
+                [*self.run, self.command, *self.arguments],
+                cwd=self.cwd,
+                user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else [],
                 stdout=terminal,
                 stderr=terminal,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=self.environment,
             )
         end = time.monotonic() + patience
         while time.monotonic() < end:
