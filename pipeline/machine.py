@@ -106,7 +106,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.slots = Slots(settings.max_connections)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
+        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
         self.dialogue = Dialogue((self.intake, self.transport), self.scheduler)
@@ -127,7 +127,7 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong with the disk or the broker now, a line each; mail goes on as far as it can."""
         log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
-        return [fault for fault in (self.queue.fault, log) if fault]
+        return [fault for fault in (self.queue.fault, log, *self.transport.troubles.lines) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
 
@@ -270,7 +270,9 @@ class Machine:
 
     def _failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
         """An operator's exception ends one delivery's attempt; it is logged with its traceback."""
-        log.error("operator failed", stage=stage, message_id=delivery.message.message_id, exc_info=error)
+        message = delivery.message
+        of = {"stage": stage, "message_id": message.message_id, "recipient": message.recipient}
+        log.error("operator failed", **of, exc_info=error)
         self.report(Fault(time=time.time(), where=stage, detail=f"{type(error).__name__}: {error}"[:500]))
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -302,6 +304,7 @@ class Machine:
         life.push_async_callback(self.signing.close)
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
+        self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
         life.push_async_callback(self.intake.close)
