@@ -208,9 +208,10 @@ def clean(text: bytes | str, most: int = MAX_TEXT) -> str:
 
 
 def _decoded(text: bytes, most: int) -> str:
-    whole = len(text) <= most
     try:
-        return codecs.utf_8_decode(text[:most], "strict", whole)[0]  # a character that the cut goes through is left out
+        if len(text) <= most:
+            return text.decode()
+        return codecs.utf_8_decode(text[:most], "strict", False)[0]  # but for a character that the cut goes through
     except UnicodeDecodeError:
         return text[:most].decode("latin-1")
 

@@ -121,7 +121,10 @@ class Machine:
         """Tell the log, then the event stream."""
         if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
             self.log.received(event)
-        self._events.on_next(event)
+        try:
+            self._events.on_next(event)
+        except Exception as error:  # of an observer; whoever reports, a message under way often, must not notice
+            log.error("an observer of events failed", event_type=type(event).__name__, exc_info=error)
 
     @property
     def faults(self) -> list[str]:

@@ -7,6 +7,7 @@ Each step has its time-out (RFC 5321 4.5.3.2), for the whole answer and not for 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -102,7 +103,7 @@ class Dialogue:
 
     async def _hello(self) -> None:
         """EHLO; where that is refused HELO, whatever the reason: old servers give all kinds (RFC 5321 3.2, 4.1.4)."""
-        name = self._wish.name
+        name = self._name()
         try:
             said = await self._step("ehlo", self._answers.ask(f"EHLO {name}", self._patience))
             self._offers = extensions([clean(line) for line in said.lines])
@@ -111,6 +112,14 @@ class Dialogue:
                 raise
             self._offers = {}
             await self._old_hello(name, failed)
+
+    def _name(self) -> str:
+        """What to greet with; where it is no name, the address literal that RFC 5321 4.1.3 has for that."""
+        if _NAME(self._wish.name):
+            return self._wish.name
+        transport = self._answers.transport
+        address = (self._ip or (transport.get_extra_info("sockname")[0] if transport else "")).partition("%")[0]
+        return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
     async def _old_hello(self, name: str, refused: Failed) -> None:
         """HELO; a receiver that hangs up at it has said why before, though not for good."""
@@ -188,6 +197,9 @@ class Dialogue:
     def _in_tls(self, state: str) -> bool:
         """Whether it is TLS that may be to blame."""
         return state == "starttls" or (self._level > PLAIN and state != "auth")
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Za-z.:]{2,60}\]").fullmatch  # nothing that could be a command
 
 
 def _refused(state: str, reply: Reply, *, handshake: bool = False) -> Failed:

@@ -42,7 +42,8 @@ CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
 SLOWEST = 10_000  # bytes a second that a receiver must take on the whole, beyond its first ten minutes
 QUIT_WAIT = 2.0  # seconds for the answer to QUIT
 FRESH: frozenset[int] = frozenset()
-SESSION = frozenset((530, 534, 535, 538))  # answers that are about TLS or a login
+SESSION = frozenset((523, 530, 534, 535, 538))  # answers that are about TLS or a login
+SESSION_STATUS = frozenset(("5.7.8", "5.7.9", "5.7.10", "5.7.11"))  # RFC 5248
 
 # RFC 5321 4.5.3.2, seconds; all are multiplied by one factor.
 PATIENCE = {
@@ -273,7 +274,10 @@ class Connection(asyncio.Protocol):
         """The receiver has taken what the transport held: that is progress."""
         self._blocked = False
         if self._phase is Phase.BODY:
-            self._pump()
+            try:
+                self._pump()
+            except Exception as error:  # asyncio would only log it
+                self.broke(error)
 
     # -- how it ends ------------------------------------------------------------------------------------------------
 
@@ -354,7 +358,7 @@ class Connection(asyncio.Protocol):
         state, reply, result, next = transaction.outcome()
         if result == "accepted" and self._phase is Phase.BODY:
             result, next = "invalid", Next.RETRY  # it cannot have taken what it has not seen
-        if next is Next.FAIL and self._about_the_session(reply.code):
+        if next is Next.FAIL and self._about_the_session(reply):
             next = Next.RETRY
         self._proven = self._proven or result == "accepted"
         self._dirty = transaction.refusal is not None
@@ -370,14 +374,14 @@ class Connection(asyncio.Protocol):
         )
         self._end(outcome, f"{code} {description}" if broken and code else "invalid" if broken else "")
 
-    def _about_the_session(self, code: int) -> bool:
+    def _about_the_session(self, reply: Reply) -> bool:
         """A permanent answer that says nothing of the message: it wants a login, or TLS (RFC 4954 6, RFC 3207 4).
 
         It stands where TLS has failed, or a password has changed; to bounce mail for it would bounce all of it.
         """
-        if code not in SESSION:
+        if not self.peer.fallback and self.peer.login is None:
             return False
-        return self.peer.fallback or self.peer.login is not None
+        return reply.code in SESSION or reply.status in SESSION_STATUS
 
     def _end(self, outcome: Outcome, closing: str) -> None:
         """Give the delivery back; first close the connection where `closing` says why, or ask it to quit."""

@@ -91,6 +91,16 @@ async def test_530_in_plain_text_after_tls_has_failed_bounces_nothing(verb: str,
         assert (outcome.code, outcome.next) == (530, Next.RETRY)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+async def test_a_receiver_with_tls_of_old_gets_its_mail_in_plain_text(version: ssl.TLSVersion) -> None:
+    """RFC 8996 2: it is not used; Haraka's worker ended there."""
+    tls = context(minimum_version=version, maximum_version=version)
+    async with Receiver(tls=tls) as receiver, Sender(to(receiver)) as sender:
+        outcome = await sender.send()
+        assert (outcome.result, outcome.tls, receiver.connections) == ("accepted", None, 2)
+
+
 # -- EHLO and HELO -----------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +132,15 @@ async def test_helo_is_no_way_around_tls(tls: ssl.SSLContext) -> None:
     async with Receiver({"EHLO": "502 what"}, tls=tls) as receiver, Sender(to(receiver), limits=REQUIRED) as sender:
         assert (await sender.send()).code == 502
         assert "HELO" not in receiver.verbs() and "MAIL" not in receiver.verbs()
+
+
+@pytest.mark.parametrize("name", ["", "(none)", "m\xfcller", "a b", "x\r\nMAIL FROM:<>", "x\0", "a" * 300])
+async def test_a_name_that_is_none_is_replaced_by_the_address(name: str) -> None:
+    """K14, K1. An EHLO that every receiver refuses helps nobody, and a name never becomes a command."""
+    async with Receiver() as receiver, Sender(to(receiver), ip="127.0.0.9") as sender:
+        sender.transport._ehlo_name = lambda ip: name
+        assert (await sender.send()).result == "accepted"
+        assert receiver.commands[0][1] == "EHLO [127.0.0.9]"
 
 
 # -- a connection that has had enough ----------------------------------------------------------------------------------

@@ -137,8 +137,8 @@ CERTIFICATES = {
     "version 2": (as_it_is, {"patch": {VERSION_3: b"\xa0\x03\x02\x01\x01"}}),
     "version 4": (as_it_is, {"patch": {VERSION_3: b"\xa0\x03\x02\x01\x03"}}),
     "x400Address": (san(b"\xa3\x02\x30\x00"), {}),
-    "ediPartyName": (san(b"\xa5\x02\x30\x00"), {}),
-    "otherName": (san(b"\xa0\x0d\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x07\xa0\x01\x05"), {}),
+    "ediPartyName": (san(b"\xa5\x05\xa1\x03\x0c\x01A"), {}),
+    "otherName": (san(b"\xa0\x09\x06\x03\x2a\x03\x04\xa0\x02\x05\x00"), {}),
     "directoryName": (san(DIRECTORY), {}),
     "NUL in a name": (san(b"\x82\x0aa\x00b.test\x1b["), {}),
     "no ASCII": (san(b"\x82\x04m\xfcl."), {}),
@@ -157,10 +157,7 @@ CERTIFICATES = {
 async def test_a_certificate_is_described_as_far_as_it_can_be_read(which: str, tmp_path: Path) -> None:
     """K2. Opportunistic mail is delivered whatever it holds, and the description can be written."""
     change, options = CERTIFICATES[which]
-    try:
-        tls = server(tmp_path, change, **options)
-    except ssl.SSLError as error:
-        pytest.skip(f"no server can show it: {error}")
+    tls = server(tmp_path, change, **options)
     async with Receiver(tls=tls) as receiver, Sender(to(receiver)) as sender:
         outcome = await sender.send()
         assert outcome.result == "accepted"
@@ -178,10 +175,7 @@ async def test_weak_ciphers_are_better_than_none_and_none_is_better_than_no_mail
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA(key_type=trustme.KeyType.RSA).issue_cert("localhost", key_type=trustme.KeyType.RSA).configure_cert(tls)
     tls.maximum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        tls.set_ciphers(f"{ciphers}:@SECLEVEL=0")
-    except ssl.SSLError as error:
-        pytest.skip(f"no server can speak it: {error}")
+    tls.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     async with Receiver(tls=tls) as receiver, Sender(to(receiver)) as sender:
         assert (await sender.send()).result == "accepted"
 
