@@ -44,15 +44,22 @@ def conclude(
         done(delivery)
 
     def put_off(delivery: Delivery, outcome: Outcome) -> Delivery:
+        try:
+            at = again(delivery, delivery.message.retries or delays)
+        except Exception as error:  # a number of the message's that nobody can count with
+            report("conclude", delivery, error)
+            at = again(delivery, delays)
+        if at is None:
+            return delivery.ended(msgspec.structs.replace(outcome, next=Next.FAIL))
+        return delivery.ended(msgspec.structs.replace(outcome, until=at))
+
+    def again(delivery: Delivery, delays: Sequence[int]) -> float | None:
         message, now = delivery.message, clock()
         try:
             last = deadline(message, delivery.lease, lifetime, now)
         except Invalid:
             last = now
         allowed = most if message.maxattempts is None else message.maxattempts
-        at = retry_at(message.attempts + 1, message.retries or delays, now, last, allowed, chance())
-        if at is None:
-            return delivery.ended(msgspec.structs.replace(outcome, next=Next.FAIL))
-        return delivery.ended(msgspec.structs.replace(outcome, until=at))
+        return retry_at(message.attempts + 1, delays, now, last, allowed, chance())
 
     return handover("conclude", start, report, ended=True)

@@ -243,8 +243,8 @@ class Lanes:
             self._call_in(queue)
 
     def _adapt(self, lane: Lane, outcome: Outcome | None) -> None:
-        """Grow the window with each answer; halve it when the connection failed."""
-        if outcome is None:
+        """Grow the window with each answer; halve it when the connection failed, unless that is our own fault."""
+        if outcome is None or outcome.state == "process":
             return
         if outcome.code is not None and outcome.code != 421:
             lane.window = min(lane.window + 1, MOST)

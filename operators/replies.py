@@ -2,18 +2,23 @@
 
 Nothing here does I/O. `ReplyParser` owns the answer that has not come whole yet, at most MAX_REPLY bytes of it.
 What is no answer by RFC 5321 4.2 becomes a reply with the code GARBLED, so that it is classified by the same table.
+
+Liberal in what ends a line, in what follows the code and in how much is said; strict in what a code is. For an answer
+to a message that is called garbled though it says 250 means a retry, and the mail arrives twice.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from operators.outcome import Next
 
-MAX_LINE = 8192  # bytes; RFC 5321 4.5.3.1.5 allows 512, receivers send more
-MAX_LINES = 100
-MAX_REPLY = MAX_LINE * 4
-MAX_TEXT = 4000  # characters of a description
+MAX_LINE = 8192  # bytes of a line that are kept; RFC 5321 4.5.3.1.5 allows 512, receivers send more
+MAX_KEPT = MAX_LINE * 4  # bytes of an answer of several lines that are kept
+MAX_LINES = 10_000  # of one answer: beyond these, and MAX_REPLY, it has no end
+MAX_REPLY = 1_000_000  # bytes
+MAX_TEXT = 4000  # bytes of a description
 GARBLED = 0
 
 # The first digit -> (result, what becomes of the message). One row for what a stage waits for, one for each rest.
@@ -42,6 +47,7 @@ _TABLE = {
     for stage, awaited in _AWAITED.items()
 }
 CLOSING = 421  # at any stage: the receiver closes the connection (RFC 5321 3.8)
+BYE = 221  # answers QUIT; to a command of a transaction it is a good-bye that has crossed it
 
 
 def classify(stage: str, code: int) -> tuple[str, Next]:
@@ -51,6 +57,8 @@ def classify(stage: str, code: int) -> tuple[str, Next]:
         stage: what it answers; one of the outcome's states, or `rset`.
         code: the SMTP code; GARBLED for what is no answer.
     """
+    if code == BYE and stage != "message":
+        return _STRANGE
     return _TABLE[stage][code // 100]
 
 
@@ -71,77 +79,142 @@ class Reply:
 
     @property
     def description(self) -> str:
-        """The text in one line, without the enhanced status; what cannot be shown is replaced."""
+        """The text in one line, without the enhanced status; clean."""
         first = self.lines[0]
         if found := _STATUS.match(first):
             first = first[found.end() :]
         if len(self.lines) == 1:
-            return _shown(first)
+            return clean(first)
         status = found[0] if found else None
         rest = (line[len(status) :] if status and line.startswith(status) else line for line in self.lines[1:])
-        return _shown(b" ".join((first, *rest)))
+        return clean(b" ".join((first, *rest)))
 
 
 class ReplyParser:
-    """Finds the answers in what arrives, however it is cut."""
+    """Finds the answers in what arrives, however it is cut.
 
-    __slots__ = ("_code", "_lines", "_rest", "_size")
+    CR, LF and any number of them end a line, so a line of nothing says nothing: some servers send CR CR LF, some begin
+    their greeting with an empty line. What has no code between the lines of an answer belongs to its text. The lines of
+    one answer agree in the first digit of their codes, and the last code counts (RFC 5321 4.2.1).
+    """
+
+    __slots__ = ("_code", "_count", "_kept", "_lines", "_rest", "_size")
 
     def __init__(self) -> None:
         self._rest = b""
-        self._code = b""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._code = b""  # of the answer under way; empty: none is
         self._lines: list[bytes] = []
-        self._size = 0
+        self._count = self._size = self._kept = 0
 
     @property
     def partial(self) -> bool:
         """Part of an answer has come."""
-        return bool(self._rest or self._lines)
+        return bool(self._rest or self._code)
 
     def feed(self, data: bytes) -> list[Reply]:
         """The answers that are whole now. After one with the code GARBLED there are no more."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        whole = self._rest + data
+        lines = whole.splitlines()  # of bytes: CR, LF, CRLF
+        self._rest = lines.pop() if lines and whole[-1] not in b"\r\n" else b""
         replies: list[Reply] = []
         for line in lines:
-            found = _LINE(line)
-            if found is None:
-                return [*replies, self._garbled(line)]
-            code, more, text = found.groups(b"")
-            if more == b"-" or self._lines:
-                if not self._takes(code, text):
-                    return [*replies, self._garbled(line)]
-                if more == b"-":
-                    continue
-                replies.append(Reply(int(code), self._lines))
-                self._lines, self._size = [], 0
-            else:
-                replies.append(Reply(int(code), [text]))
-        if len(self._rest) > MAX_LINE:
-            replies.append(self._garbled(self._rest))
+            if (reply := self._line(line)) is not None:
+                replies.append(reply)
+                if reply.code == GARBLED:
+                    return replies
+        if len(self._rest) > MAX_LINE and (reply := self._cut()) is not None:
+            replies.append(reply)
         return replies
 
-    def _takes(self, code: bytes, text: bytes) -> bool:
-        """Add a line to the answer under way; False where they do not belong together, or it grows too long."""
-        if not self._lines:
-            self._code = code
-        self._lines.append(text)
+    def _line(self, line: bytes) -> Reply | None:
+        """Take a line; returns the answer that it ends."""
+        found = _LINE(line)
+        if found is None:
+            if line.isspace() or not line:
+                return None
+            return None if self._code and self._keeps(line) else self._garbled(line)
+        code, more, text = found.groups(b"")
+        if self._code:
+            if code[:1] != self._code[:1]:
+                return self._garbled(line)
+        elif more != b"-":
+            return Reply(int(code), [text])
+        self._code = code
+        if not self._keeps(text):
+            return self._garbled(line)
+        if more == b"-":
+            return None
+        lines = self._lines
+        self._begin()
+        return Reply(int(code), lines)
+
+    def _keeps(self, text: bytes) -> bool:
+        """Add a line to the answer under way, or to what is only counted; False where it has no end."""
+        if self._kept <= MAX_KEPT:
+            self._lines.append(text[:MAX_LINE])
+            self._kept += len(text) + 1
+        self._count += 1
         self._size += len(text)
-        return self._code == code and len(self._lines) <= MAX_LINES and self._size <= MAX_REPLY
+        return self._count <= MAX_LINES and self._size <= MAX_REPLY
+
+    def _cut(self) -> Reply | None:
+        """Keep the beginning of a line that is too long, and count the rest."""
+        self._size += len(self._rest) - MAX_LINE
+        if self._size > MAX_REPLY or (not self._code and _LINE(self._rest) is None):
+            return self._garbled(self._rest)
+        self._rest = self._rest[:MAX_LINE]
+        return None
+
+    def last(self) -> Reply | None:
+        """What there is of an answer whose end does not come any more; its code stands in its first bytes."""
+        found = _LINE(self._rest)
+        if found is None and not self._code:
+            return None
+        code, _, text = found.groups(b"") if found is not None else (self._code, b"", b"")
+        if self._code and code[:1] != self._code[:1]:
+            return None
+        return Reply(int(code), [*self._lines, text] if text or not self._lines else self._lines)
 
     def _garbled(self, line: bytes) -> Reply:
-        lines, self._lines, self._rest, self._size = self._lines, [], b"", 0
-        if lines and _LINE(line):
-            return Reply(GARBLED, [b"lines of one answer do not belong together: " + line[:200]])
-        return Reply(GARBLED, [b"no SMTP answer: " + line[:200]])
+        code, count = self._code, self._count
+        self._rest = b""
+        self._begin()
+        if not code or _LINE(line) is None:
+            return Reply(GARBLED, [b"no SMTP answer: " + line[:200]])
+        if count > MAX_LINES or line[:1] == code[:1]:
+            return Reply(GARBLED, [b"an answer without end: " + line[:200]])
+        return Reply(GARBLED, [b"lines of one answer do not belong together: " + line[:200]])
 
 
 # RFC 5321 4.2 allows 2-5, 0-5, 0-9; a second digit above 5 occurs in the wild, and does no harm.
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r]*))?\r?").fullmatch
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])(.*))?", re.DOTALL).fullmatch
 _STATUS = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[ \t]+|$)")
 
 
-def _shown(text: bytes) -> str:
-    shown = text[:MAX_TEXT].decode("utf-8", "replace").strip()
+def clean(text: bytes | str, most: int = MAX_TEXT) -> str:
+    """A stranger's text as one line that can be shown, encoded and logged: UTF-8, else Latin-1, and no controls.
+
+    Args:
+        text: as it came.
+        most: bytes, or characters, of it that are used.
+    """
+    shown = (_decoded(text, most) if isinstance(text, bytes) else text[:most]).strip()
     if not shown.isprintable():
-        shown = "".join(character if character.isprintable() else "\ufffd" for character in shown)
+        shown = "".join(_printable(character) for character in shown)
     return shown
+
+
+def _decoded(text: bytes, most: int) -> str:
+    try:
+        if len(text) <= most:
+            return text.decode()
+        return codecs.utf_8_decode(text[:most], "strict", False)[0]  # but for a character that the cut goes through
+    except UnicodeDecodeError:
+        return text[:most].decode("latin-1")
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else " " if character.isspace() else "\ufffd"

@@ -1,5 +1,7 @@
 """settle: carries out on the queue what was decided, durably, before anything else counts it.
 
+What cannot be said of an attempt is left out: a fault of ours gets around neither its place in `results`, nor the time
+of the retry, nor the copy and the notification at the end.
 Bound: the credit; what the queue cannot confirm is tried again every `again` seconds, and holds its credit till then.
 """
 
@@ -11,8 +13,9 @@ import msgspec
 from reactivex import abc
 
 from operators.delivery import Delivery, Lease
-from operators.message import timestamp
-from operators.outcome import Next
+from operators.message import decode, timestamp
+from operators.outcome import RESULTS, STATES, Next, Outcome
+from operators.replies import clean
 from operators.results import copies, refusal, tried
 from operators.retry import deadline
 from operators.settlement import Park, Retry, Settlement
@@ -20,7 +23,8 @@ from operators.stage import Done, Report, Stage, handover, unreported
 
 Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
 Notify = Callable[[Delivery, float], tuple[str, bytes] | None]
-PUT_OFF = 60.0  # seconds until a message comes back whose end could not be worked out
+PUT_OFF = 60.0  # seconds until a message comes back for which nobody could work out a time
+SHOWN = 1000  # characters
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,36 +52,88 @@ def settle(
     """
 
     def start(delivery: Delivery, done: Done) -> None:
-        try:
-            settlement = plan(delivery, queues, lifetime, clock(), notify)
-        except Exception as error:
-            report("settle", delivery, error)
-            settlement = unplanned(delivery, queues, clock(), error)
-
-        carry_out(delivery, settlement, done)
+        carry_out(delivery, work_out(delivery, queues, lifetime, clock(), notify, report), done)
 
     def carry_out(delivery: Delivery, settlement: Settlement, done: Done) -> None:
         """What names itself here is made once, not for each message: else only the garbage collector frees bodies."""
+        told = False
 
         def confirmed(error: Exception | None) -> None:
+            nonlocal told
+            told = True
             if error is None:
                 done(delivery)
                 return
             report("settle", delivery, error)
             scheduler.schedule_relative(again, lambda *_: carry_out(delivery, settlement, done))
 
-        queue(delivery.lease, settlement, confirmed)
+        try:
+            queue(delivery.lease, settlement, confirmed)
+        except Exception as error:
+            if told:
+                raise
+            confirmed(error)
 
     return handover("settle", start, report, ended=True)
 
 
-def unplanned(delivery: Delivery, queues: dict[str, str], now: float, error: Exception) -> Settlement:
-    """The end of a message whose end cannot be worked out, by a fault of ours; a lease is always settled.
+def work_out(
+    delivery: Delivery, queues: dict[str, str], lifetime: float, now: float, notify: Notify, report: Report
+) -> Settlement:
+    """What replaces the message, with ever less of what may be at fault: a lease is always settled."""
 
-    What is delivered or given up is not sent again, which would go on for ever: the refused queue tells of it.
+    def noticed(delivery: Delivery, when: float) -> tuple[str, bytes] | None:
+        for less in (as_it_is, plainly):
+            try:
+                return notify(less(delivery), when)
+            except Exception as error:
+                report("settle", delivery, error)
+        return None
+
+    for less in (as_it_is, plainly, as_it_came):
+        try:
+            return plan(less(delivery), queues, lifetime, now, noticed)
+        except Exception as error:
+            report("settle", delivery, error)
+            fault = error
+    return unplanned(delivery, queues, lifetime, now, fault)
+
+
+def as_it_is(delivery: Delivery) -> Delivery:
+    """Nearly always."""
+    return delivery
+
+
+def plainly(delivery: Delivery) -> Delivery:
+    """With an outcome of what cannot be at fault."""
+    outcome = delivery.outcome
+    assert outcome is not None
+    state = outcome.state if outcome.state in STATES else "process"
+    result = outcome.result if outcome.result in RESULTS else "error"
+    code = outcome.code if isinstance(outcome.code, int) else None
+    plain = Outcome(state=state, result=result, next=outcome.next, code=code, until=outcome.until, lane=outcome.lane)
+    status = clean(str(outcome.status), SHOWN) if outcome.status else None
+    description = clean(str(outcome.description), SHOWN)
+    return delivery.ended(msgspec.structs.replace(plain, status=status, description=description))
+
+
+def as_it_came(delivery: Delivery) -> Delivery:
+    """And with the message as the queue lent it, whatever operators have made of it."""
+    return plainly(delivery).but(message=decode(delivery.lease.body))
+
+
+def unplanned(delivery: Delivery, queues: dict[str, str], lifetime: float, now: float, error: Exception) -> Settlement:
+    """The end of a message of which nothing can be written at all.
+
+    What is delivered or given up is not sent again, which would go on for ever: the refused queue tells of it. The rest
+    comes back until its time is over.
     """
-    if delivery.outcome is not None and delivery.outcome.next in (Next.DELIVERED, Next.FAIL, Next.REFUSE):
-        what = f"{delivery.outcome.next.value}, but its result cannot be written: {type(error).__name__}"
+    outcome = delivery.outcome
+    next = outcome.next if outcome is not None else Next.RETRY
+    over = 0 < delivery.lease.queued < now - lifetime
+    if over or next in (Next.DELIVERED, Next.FAIL, Next.REFUSE):
+        what = "given up" if next is Next.RETRY else next.value
+        what = f"{what}, but its result cannot be written: {type(error).__name__}"
         return Settlement(refusal(delivery.lease, queues, what))
     return Settlement(then=Retry(delivery.lease.body, now + PUT_OFF))
 
@@ -102,7 +158,7 @@ def plan(
     if outcome.next is not Next.RETRY:
         notice = notify(delivery, now)
         return Settlement([*publish, notice] if notice else publish)
-    at = outcome.until or now
+    at = outcome.until or now + PUT_OFF
     until = timestamp(deadline(message, delivery.lease, lifetime, now))
     body = tried(message, outcome, now) | {"nextattempt": {"time": timestamp(at)}, "maxdelivertime": until}
     return Settlement(publish, Retry(_encode(body), at))

@@ -6,7 +6,7 @@ itself: the transport fills a slot, and says `closed` when its connection is gon
 
 Bound: `maximum` slots in all. When it is reached, or what a remote IP may have, the connection that has been idle
 longest is asked to quit, one for each lane that waits, and the taker waits. Health of addresses is kept for at most
-REMEMBER addresses; the oldest is forgotten.
+REMEMBER of (MTA IP, address, port); the oldest is forgotten.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Slots:
         self._lanes: dict[str, _Lane] = {}
         self._remotes: dict[tuple[str, str], _Remote] = {}
         self._idle: _Idle = collections.OrderedDict()
-        self._skipped: collections.OrderedDict[str, tuple[float, str]] = collections.OrderedDict()
+        self._skipped: collections.OrderedDict[tuple[str, str, int], tuple[float, str]] = collections.OrderedDict()
 
     # -- taking ---------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Slots:
         for target in targets:
             if ip and (":" in ip) != (":" in target.address):
                 continue
-            if bad := self.skipped(target.address, now):
+            if bad := self.skipped(ip, target, now):
                 if skipped is None or bad.until < skipped.until:
                     skipped = bad
                 continue
@@ -238,7 +238,7 @@ class Slots:
 
         The lane's rate of new connections does not forbid it, but has the next connection wait the longer.
         """
-        if self.skipped(target.address, now) or self._held(slot.ip, target, slot.limits, now):
+        if self.skipped(slot.ip, target, now) or self._held(slot.ip, target, slot.limits, now):
             return False
         self._uncount(slot)
         slot.target = target
@@ -321,24 +321,32 @@ class Slots:
 
     # -- addresses that failed ----------------------------------------------------------------------------------
 
-    def skip(self, address: str, why: str, until: float) -> None:
-        """This address refused or timed out: pass it over until then (monotonic seconds)."""
-        self._skipped[address] = (until, why)
-        self._skipped.move_to_end(address)
+    def skip(self, ip: str, target: Target, why: str, until: float) -> None:
+        """This address and port refused or timed out: pass them over until then (monotonic seconds).
+
+        From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
+        message that brings an IP of its own, or a smarthost's port, is in nobody's way.
+        """
+        key = (ip, target.address, target.port)
+        self._skipped[key] = (until, why)
+        self._skipped.move_to_end(key)
         if len(self._skipped) > REMEMBER:
             self._skipped.popitem(last=False)
 
-    def healthy(self, address: str) -> None:
-        """This address answers again."""
-        self._skipped.pop(address, None)
+    def healthy(self, ip: str, target: Target) -> None:
+        """This address and port answer this MTA IP again."""
+        self._skipped.pop((ip, target.address, target.port), None)
 
-    def skipped(self, address: str, now: float) -> Skipped | None:
-        """Why this address is passed over now, or None."""
-        found = self._skipped.get(address)
+    def skipped(self, ip: str, target: Target, now: float) -> Skipped | None:
+        """Why this address and port are passed over from this MTA IP now, or None."""
+        if not self._skipped:
+            return None
+        key = (ip, target.address, target.port)
+        found = self._skipped.get(key)
         if found is None:
             return None
         if found[0] <= now:
-            del self._skipped[address]
+            del self._skipped[key]
             return None
         return Skipped(found[1], found[0])
 

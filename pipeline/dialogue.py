@@ -22,6 +22,8 @@ import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from operators.replies import clean
+
 IN, OUT = "in", "out"  # mail comes in: intake; mail goes out: delivery
 CLIENT, SERVER = "client", "server"
 RATE = 200  # items a second that a watcher gets, unless it asks for another rate
@@ -296,7 +298,7 @@ def _line(now: float, conversation: Conversation, sender: str, text: str, size: 
 
 
 def _shown(conversation: Conversation, sender: str, octets: bytes) -> str:
-    text = octets.rstrip().decode(errors="replace")
+    text = clean(octets, PARTIAL)
     return _said_by_client(conversation, text) if sender == CLIENT else _said_by_server(conversation, text)
 
 

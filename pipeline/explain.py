@@ -305,7 +305,7 @@ class Explainer:
             more: dict[str, Any] = {"state": "ready"}
             if (":" in ip) != (":" in target.address):
                 more = {"state": "unreachable", "why": f"{ip} is of the other address family"}
-            elif (bad := machine.slots.skipped(target.address, time.monotonic())) is not None:
+            elif (bad := machine.slots.skipped(ip, target, time.monotonic())) is not None:
                 more = {"state": "skipped", "why": bad.why, "until": _epoch(bad.until)}
             elif held := machine.rules.snapshot.pauses_for(ip, domains[0], target.address, (), now):
                 until = held[0].until.timestamp() if held[0].until else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import msgspec
 from reactivex import abc
 
-from operators.delivery import lane_ip
+from operators.delivery import Target, lane_ip
 from operators.events import Event, Notice, Redirected
 from operators.hold import parked_queue
 from operators.outcome import Outcome
@@ -357,7 +357,7 @@ class Facade:
         """Retry this provider now: its hosts are tried again, and what waits for a time goes now."""
         explained = self.explain(lane)
         for host in explained.hosts if explained else ():
-            self.machine.slots.healthy(host.address)
+            self.machine.slots.healthy(lane_ip(lane), Target(host.host, host.address, host.port))
         self._tell("retry-now", f"{who.name} has {lane} retried now", lane, who)
         self.machine.lanes.go_on(lane)
         ip, _, group = lane.partition("/")

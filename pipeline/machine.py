@@ -108,7 +108,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.slots = Slots(settings.max_connections)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report)
+        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
         self.dialogue = Dialogue((self.intake, self.transport), self.scheduler)
@@ -123,13 +123,16 @@ class Machine:
         """Tell the log, then the event stream."""
         if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
             self.log.received(event)
-        self._events.on_next(event)
+        try:
+            self._events.on_next(event)
+        except Exception as error:  # of an observer; whoever reports, a message under way often, must not notice
+            log.error("an observer of events failed", event_type=type(event).__name__, exc_info=error)
 
     @property
     def faults(self) -> list[str]:
         """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
         log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
-        return [fault for fault in (self.queue.fault, *self.supervisor.faults, log) if fault]
+        return [fault for fault in (self.queue.fault, *self.supervisor.faults, log, *self.transport.troubles.lines) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
 
@@ -272,7 +275,9 @@ class Machine:
 
     def _failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
         """An operator's exception ends one delivery's attempt; it is logged with its traceback."""
-        log.error("operator failed", stage=stage, message_id=delivery.message.message_id, exc_info=error)
+        message = delivery.message
+        of = {"stage": stage, "message_id": message.message_id, "recipient": message.recipient}
+        log.error("operator failed", **of, exc_info=error)
         self.report(Fault(time=time.time(), where=stage, detail=f"{type(error).__name__}: {error}"[:500]))
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -304,6 +309,7 @@ class Machine:
         life.push_async_callback(self.signing.close)
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
+        self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
         life.push_async_callback(self.intake.close)

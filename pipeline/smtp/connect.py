@@ -1,4 +1,4 @@
-"""Making a connection: TCP from the MTA IP, greeting, EHLO, STARTTLS, EHLO again, AUTH (by aiosmtplib).
+"""Making a connection: TCP from the MTA IP, greeting, EHLO, STARTTLS, EHLO again, AUTH.
 
 Pure in what it keeps: nothing. It ends with an open transport and what the receiver offered, or with `Failed`.
 Each step has its time-out (RFC 5321 4.5.3.2), for the whole answer and not for each byte of it.
@@ -7,39 +7,28 @@ Each step has its time-out (RFC 5321 4.5.3.2), for the whole answer and not for 
 from __future__ import annotations
 
 import asyncio
-import base64
-import errno
+import re
 import ssl
 from collections.abc import Awaitable
-from typing import cast
+from typing import TypeVar
 
 import msgspec
-from aiosmtplib import SMTP, SMTPException, SMTPResponse, SMTPResponseException
-from aiosmtplib.protocol import SMTPProtocol
 
 from operators.delivery import Target
-from operators.outcome import Next, Outcome
-from operators.replies import GARBLED, Reply, ReplyParser, classify
-from pipeline.dialogue import CLIENT, SERVER, Conversation, Watched
+from operators.replies import CLOSING, GARBLED, Reply, classify, clean
+from pipeline.dialogue import Conversation, Watched
+from pipeline.smtp import login
+from pipeline.smtp.answers import Answers
 from pipeline.smtp.connection import Peer
+from pipeline.smtp.dial import dial
+from pipeline.smtp.failure import Failed, reason
 from pipeline.smtp.tls import ENCRYPTED, NEEDED, PLAIN, VERIFIED, context, describe
-from pipeline.smtp.transaction import capabilities
+from pipeline.smtp.transaction import capabilities, extensions
 
-CONNECT, GREETING, COMMAND = 30.0, 300.0, 300.0  # seconds, before the factor
-UNKNOWN_COMMAND = (500, 502, 504)  # to EHLO: the receiver may know HELO (RFC 5321 3.2)
+GREETING, COMMAND = 300.0, 300.0  # seconds, before the factor
+NAME = 255  # characters of the name in a greeting
 
-# How long a receiver's address is passed over after it failed, seconds: (state, result) -> for all lanes.
-# An answer of 5xx is the receiver's word on each message, and skips nothing; nor does what only one lane asks (TLS).
-SKIP = {
-    ("connect", "error"): 60.0,
-    ("connect", "timeout"): 300.0,
-    ("intro", "timeout"): 300.0,
-    ("intro", "lost"): 60.0,
-    ("intro", "invalid"): 60.0,
-    ("intro", "error"): 30.0,
-    ("ehlo", "timeout"): 300.0,
-    ("ehlo", "lost"): 60.0,
-}
+Came = TypeVar("Came")
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -50,67 +39,19 @@ class Wish(msgspec.Struct, frozen=True):
         security: off, opportunistic, required or verified.
         login: user name and password for AUTH.
         factor: multiplies the time-outs.
+        fallback: TLS was tried with this receiver, and was of no use.
     """
 
     name: str
     security: str
     login: tuple[str, str] | None = None
     factor: float = 1.0
-
-
-class Failed(Exception):
-    """No connection. Carries the outcome, and whether another host may do better.
-
-    Attributes:
-        handshake: STARTTLS was refused, or the TLS handshake failed.
-    """
-
-    def __init__(self, state: str, result: str, text: str, reply: Reply | None = None, handshake: bool = False) -> None:
-        super().__init__(text)
-        next = classify(state, reply.code)[1] if reply is not None and result == "error" else Next.RETRY
-        self.outcome = Outcome(
-            state=state,
-            result=result,
-            next=next,
-            code=reply.code or None if reply is not None else None,
-            status=reply.status if reply is not None else None,
-            description=reply.description if reply is not None else text,
-        )
-        self.handshake = handshake
-        self.other_host = state not in ("bind", "auth")
+    fallback: bool = False
 
     @property
-    def skip(self) -> float:
-        """Seconds to pass this address over."""
-        if self.outcome.next is Next.FAIL:
-            return 0.0
-        return SKIP.get((self.outcome.state, self.outcome.result), 0.0)
-
-
-class _Protocol(SMTPProtocol):
-    """aiosmtplib's, which is lenient, beside our own parser, which sees what is no answer."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Watched, conversation: Conversation) -> None:
-        super().__init__(loop)
-        self._owner, self._conversation = owner, conversation
-        self.parser = ReplyParser()
-        self.garbled: Reply | None = None
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        if self._owner.watch is not None:
-            self._owner.watch.line(self._conversation, CLIENT, data)
-
-    def data_received(self, data: bytes) -> None:
-        if self._owner.watch is not None:
-            self._owner.watch.line(self._conversation, SERVER, data)
-        for reply in self.parser.feed(data):
-            if reply.code == GARBLED:
-                self.garbled = reply
-        if self.garbled is not None and self.transport is not None:
-            cast(asyncio.Transport, self.transport).abort()
-            return
-        super().data_received(data)
+    def encrypted(self) -> bool:
+        """Mail may not go without TLS. A password may not, either, unless somebody has said so with `off`."""
+        return NEEDED[self.security] > PLAIN or (self.login is not None and self.security != "off")
 
 
 class Dialogue:
@@ -120,7 +61,7 @@ class Dialogue:
         self._target, self._ip, self._wish = target, ip, wish
         self._owner, self._conversation = owner, conversation
         self._patience = COMMAND * wish.factor
-        self._smtp = SMTP(timeout=self._patience)
+        self._offers: dict[str, str] = {}
         self._level = PLAIN
 
     async def open(self) -> tuple[asyncio.Transport, Peer]:
@@ -129,114 +70,140 @@ class Dialogue:
         Raises:
             Failed: with the outcome, where it cannot be done.
         """
-        await self._dial()
+        _, self._answers = await dial(self._ip, self._target, self._protocol, self._wish.factor)
         try:
             return await self._introduce()
         except BaseException:
-            self._transport.abort()
+            self._answers.abort()
             raise
 
-    async def _dial(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._protocol = _Protocol(loop, self._owner, self._conversation)
-        source = (self._ip, 0) if self._ip else None
-        host, port = self._target.address, self._target.port
-        try:
-            async with asyncio.timeout(CONNECT * self._wish.factor):
-                transport, _ = await loop.create_connection(lambda: self._protocol, host, port, local_addr=source)
-        except TimeoutError:
-            raise Failed("connect", "timeout", f"{host}:{port} does not answer") from None
-        except OSError as error:
-            state = "bind" if error.errno == errno.EADDRNOTAVAIL else "connect"
-            raise Failed(state, "error", f"{host}:{port}: {_reason(error)}") from None
-        self._transport = transport
-        self._smtp.protocol, self._smtp.transport = self._protocol, transport
+    def _protocol(self) -> Answers:
+        return Answers(self._owner, self._conversation)
 
     async def _introduce(self) -> tuple[asyncio.Transport, Peer]:
-        greeting = await self._step("intro", self._protocol.read_response(GREETING * self._wish.factor))
+        greeting = await self._step("intro", self._answers.reply(GREETING * self._wish.factor))
         await self._hello()
         if self._wish.security != "off":
             await self._secure()
         if self._wish.login is not None:
             await self._login(*self._wish.login)
-        transport = cast(asyncio.Transport, self._smtp.transport)
+        transport = self._answers.transport
         if transport is None or transport.is_closing():
-            raise Failed("ehlo", "lost", "connection lost after EHLO")
-        tls = describe(transport, self._level == VERIFIED) if self._level else None
+            raise Failed("ehlo", "lost", "connection lost after EHLO", handshake=self._level > PLAIN)
         return transport, Peer(
-            capabilities=capabilities(self._smtp.esmtp_extensions),
-            mta=greeting.message.split(maxsplit=1)[0][:255] if greeting.message.strip() else "",
+            capabilities=capabilities(self._offers),
+            mta=greeting.description.partition(" ")[0][:NAME],
             local_ip=transport.get_extra_info("sockname")[0],
             remote_ip=self._target.address,
             level=self._level,
-            tls=tls,
+            tls=describe(transport, self._level == VERIFIED) if self._level else None,
             login=self._wish.login,
+            fallback=self._wish.fallback,
         )
 
     async def _hello(self) -> None:
+        """EHLO; where that is refused HELO, whatever the reason: old servers give all kinds (RFC 5321 3.2, 4.1.4)."""
+        name = self._name()
         try:
-            await self._step("ehlo", self._smtp.ehlo(hostname=self._wish.name))
+            said = await self._step("ehlo", self._answers.ask(f"EHLO {name}", self._patience))
+            self._offers = extensions([clean(line) for line in said.lines])
         except Failed as failed:
-            if failed.outcome.code not in UNKNOWN_COMMAND:
+            if failed.outcome.code in (None, CLOSING) or (self._wish.encrypted and self._level == PLAIN):
                 raise
-            await self._step("helo", self._smtp.helo(hostname=self._wish.name))
+            self._offers = {}
+            await self._old_hello(name, failed)
+
+    def _name(self) -> str:
+        """What to greet with; where it is no name, the address literal that RFC 5321 4.1.3 has for that."""
+        if _NAME(self._wish.name):
+            return self._wish.name
+        transport = self._answers.transport
+        address = (self._ip or (transport.get_extra_info("sockname")[0] if transport else "")).partition("%")[0]
+        return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+    async def _old_hello(self, name: str, refused: Failed) -> None:
+        """HELO; a receiver that hangs up at it has said why before, though not for good."""
+        try:
+            await self._step("helo", self._answers.ask(f"HELO {name}", self._patience))
+        except Failed as failed:
+            raise (failed if failed.outcome.code is not None else refused.may_yet()) from None
 
     async def _secure(self) -> None:
-        if not self._smtp.supports_extension("starttls"):
-            if NEEDED[self._wish.security] > PLAIN:
+        if "starttls" not in self._offers:
+            if self._wish.encrypted:
                 raise Failed("starttls", "error", "STARTTLS is needed, and the receiver does not offer it")
             return
         verify = NEEDED[self._wish.security] == VERIFIED
         name = self._target.host.rstrip(".") or self._target.address
-        starting = self._smtp.starttls(server_hostname=name, tls_context=context(verify))
-        await self._step("starttls", starting)
+        await self._step("starttls", self._answers.ask("STARTTLS", self._patience))
+        await self._step("starttls", self._answers.secure(context(verify), name, self._patience))
         self._level = VERIFIED if verify else ENCRYPTED
-        self._protocol.parser = ReplyParser()  # RFC 3207 4.2: what came in plain text is forgotten
         await self._hello()
+
+    # -- AUTH -------------------------------------------------------------------------------------------------------
 
     async def _login(self, user: str, password: str) -> None:
         conversation = self._conversation
-        conversation.logging_in, conversation.secrets = True, _secrets(user, password)
-        await self._step("auth", self._smtp.login(user, password))
+        conversation.logging_in, conversation.secrets = True, login.secrets(user, password)
+        mechanisms = login.offered(self._offers.get("auth", ""))
+        if not mechanisms:
+            raise Failed("auth", "error", f"the receiver offers no login that we know: {self._offers.get('auth', '')}")
+        for name in mechanisms:
+            reply = await self._authenticate(name, user, password)
+            if reply.code not in login.OTHER_MAY:
+                break
         conversation.logging_in = False
+        if classify("auth", reply.code)[0] != "accepted":
+            raise _refused("auth", Reply(reply.code, self._hidden(reply.lines))).may_yet()
 
-    async def _step(self, state: str, answering: Awaitable[SMTPResponse]) -> SMTPResponse:
+    async def _authenticate(self, mechanism: str, user: str, password: str) -> Reply:
+        """One mechanism, to its last answer."""
+        steps, challenge = login.MECHANISMS[mechanism](user, password), None
+        for _ in range(login.STEPS):
+            command = login.following(steps, challenge)
+            reply = await self._heard("auth", self._answers.ask(command, self._patience))
+            if reply.code != login.CHALLENGE:
+                break
+            challenge = reply.description
+        return reply
+
+    def _hidden(self, lines: list[bytes]) -> list[bytes]:
+        return [login.masked(clean(line), self._conversation.secrets).encode() for line in lines]
+
+    # -- one answer ---------------------------------------------------------------------------------------------------
+
+    async def _step(self, state: str, answering: Awaitable[Came]) -> Came:
         """Await one answer; what is not a positive one becomes `Failed`."""
+        came = await self._heard(state, answering)
+        if isinstance(came, Reply) and classify(state, came.code)[0] != "accepted":
+            raise _refused(state, came, handshake=self._in_tls(state))
+        return came
+
+    async def _heard(self, state: str, answering: Awaitable[Came]) -> Came:
+        """Await one answer, whatever it is; what is none becomes `Failed`."""
         try:
-            response = await answering
-            if classify(state, max(response.code, GARBLED))[0] != "accepted":
-                raise SMTPResponseException(response.code, response.message)
-        except (SMTPException, OSError, ValueError) as error:
-            if self._protocol.garbled is not None:
-                raise Failed(state, "invalid", "", self._protocol.garbled) from None
-            raise _failure(state, error) from None
-        return response
+            return await answering
+        except TimeoutError:
+            text = f"no time left for an answer: {state}"
+            raise Failed(state, "timeout", text, handshake=self._in_tls(state)) from None
+        except ssl.SSLError as error:
+            raise Failed(state, "error", f"TLS: {reason(error)}", handshake=True) from None
+        except OSError as error:
+            text = f"connection lost: {reason(error)}"
+            raise Failed(state, "lost", text, handshake=self._in_tls(state)) from None
+        except ValueError as error:  # of a host's name, by TLS
+            raise Failed(state, "error", str(error), handshake=True) from None
+
+    def _in_tls(self, state: str) -> bool:
+        """Whether it is TLS that may be to blame."""
+        return state == "starttls" or (self._level > PLAIN and state != "auth")
 
 
-def _failure(state: str, error: Exception) -> Failed:
-    """What went wrong at a stage."""
-    tls = state == "starttls"
-    if isinstance(error, SMTPResponseException):
-        reply = Reply(max(error.code, GARBLED), [line.encode(errors="replace") for line in error.message.split("\n")])
-        result, _ = classify(state, reply.code)
-        if result == "accepted":  # positive, but not the answer to this
-            reply.code, result = GARBLED, "invalid"
-        return Failed(state, result, "", reply, handshake=tls)
-    if isinstance(error, TimeoutError):
-        return Failed(state, "timeout", f"no time left for an answer: {state}", handshake=tls)
-    if isinstance(error, ssl.SSLError):
-        return Failed(state, "error", f"TLS: {_reason(error)}", handshake=True)
-    if isinstance(error, OSError):
-        return Failed(state, "lost", f"connection lost: {_reason(error)}", handshake=tls)
-    return Failed(state, "error", str(error), handshake=tls)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Za-z.:]{2,60}\]").fullmatch  # nothing that could be a command
 
 
-def _secrets(user: str, password: str) -> tuple[str, ...]:
-    """What a receiver could repeat of a login, the longest first."""
-    octets = [f"\0{user}\0{password}", f"{user}\0{user}\0{password}", password, user]
-    forms = [password, *(base64.b64encode(one.encode()).decode() for one in octets)]
-    return tuple(sorted((form for form in forms if form), key=len, reverse=True))
-
-
-def _reason(error: OSError) -> str:
-    return str(getattr(error, "verify_message", "") or error.strerror or error or type(error).__name__)[:300]
+def _refused(state: str, reply: Reply, *, handshake: bool = False) -> Failed:
+    result, _ = classify(state, reply.code)
+    if result == "accepted":  # positive, but not the answer to this
+        reply, result = Reply(GARBLED, reply.lines), "invalid"
+    return Failed(state, result, "", reply, handshake=handshake)

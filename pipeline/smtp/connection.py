@@ -13,23 +13,37 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import ssl
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
 
-from operators.delivery import Delivery
-from operators.outcome import Next, Outcome
+from operators.delivery import Delivery, Target
+from operators.outcome import Next, Outcome, deferred
 from operators.replies import Reply, ReplyParser
 from operators.slots import Slot
 from operators.stage import Done
 from operators.wire import chunks, dot_stuff, normalise
 from pipeline.dialogue import CLIENT, SERVER, Conversation, Watch
-from pipeline.smtp.transaction import VERBS, Capabilities, Do, Transaction, Unsendable, commands
+from pipeline.smtp.failure import reason
+from pipeline.smtp.transaction import (
+    PROVEN,
+    REUSED,
+    VERBS,
+    Capabilities,
+    Do,
+    Transaction,
+    Unsendable,
+    commands,
+)
 
 CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
 SLOWEST = 10_000  # bytes a second that a receiver must take on the whole, beyond its first ten minutes
 QUIT_WAIT = 2.0  # seconds for the answer to QUIT
+FRESH: frozenset[int] = frozenset()
+SESSION = frozenset((523, 530, 534, 535, 538))  # answers that are about TLS or a login
+SESSION_STATUS = frozenset(("5.7.8", "5.7.9", "5.7.10", "5.7.11"))  # RFC 5248
 
 # RFC 5321 4.5.3.2, seconds; all are multiplied by one factor.
 PATIENCE = {
@@ -51,6 +65,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         level: how well it is secured (`tls.NEEDED`).
         tls: cipher and certificate, for the results.
         login: the user name and password given.
+        fallback: it is in plain text, since TLS with the receiver was of no use.
     """
 
     capabilities: Capabilities
@@ -60,6 +75,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     tls: dict[str, Any] | None = None
     login: tuple[str, str] | None = None
+    fallback: bool = False
 
 
 class Owner(Protocol):
@@ -76,6 +92,12 @@ class Owner(Protocol):
 
     def again(self, delivery: Delivery, done: Done, started: float) -> None:
         """The connection was of no use and the message is untouched: begin on a new one."""
+
+    def tls_broke(self, target: Target) -> None:
+        """TLS with this receiver broke off in the middle of the dialogue."""
+
+    def failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
+        """A fault of ours: count it, and log its traceback."""
 
 
 class Phase(enum.IntEnum):
@@ -101,6 +123,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.IDLE
         self._parser = ReplyParser()
         self._sent = 0  # bytes, from the first MAIL on
+        self._proven = False  # it has carried a message that was accepted
         self._dirty = False  # a transaction broke off: RSET before the next one
         self._surplus = False  # more answers than commands
         self._blocked = False  # the transport wants no more for now
@@ -142,12 +165,17 @@ class Connection(asyncio.Protocol):
         except Unsendable as refused:
             done(delivery.ended(self._described(refused.outcome)))
             return
+        except Exception as error:
+            self._owner.failed("deliver", delivery, error)
+            done(delivery.ended(self._described(_ours(error))))
+            return
+        leaving = PROVEN if self._proven else REUSED if self.messages else FRESH
         self.messages += 1
         self.slot.messages = self.messages
         self._delivery, self._done, self._started = delivery, done, started
         self.conversation.domain = delivery.domain
         self._data_sent = 0
-        self._transaction = transaction = Transaction(mail, rcpt, offered.pipelining, self._dirty)
+        self._transaction = transaction = Transaction(mail, rcpt, offered.pipelining, self._dirty, leaving)
         self._dirty, self._phase = False, Phase.DIALOGUE
         self._await(transaction.stage)
         self._say(transaction.command)
@@ -184,23 +212,27 @@ class Connection(asyncio.Protocol):
         elif do is Do.BODY:
             self._send_body()
         elif do is Do.STALE:
-            self._again()
+            self._again(f"{reply.code} {reply.description}")
         else:
             self._await(transaction.stage)
             self._say(b".\r\n" if do is Do.DOT else transaction.command)
 
     def _early(self, reply: Reply) -> None:
         """An answer in the middle of the message: it is over, and so is the connection."""
-        self._transaction.answer(reply)
-        self._answered(broken=True)
+        if self._transaction.answer(reply) is Do.STALE:
+            self._again(f"{reply.code} {reply.description}")
+        else:
+            self._answered(broken=True)
 
     def _unasked(self, replies: list[Reply]) -> None:
         """Something came while nothing was asked: a good-bye, or nothing that can be understood."""
         if self._phase is Phase.QUITTING:
             if replies:
                 self._close(self._quit_for)
-        elif self._phase is Phase.IDLE:
-            self._close(f"{replies[0].code} {replies[0].description}" if replies else "lost")
+        elif replies:
+            self._close(f"{replies[0].code} {replies[0].description}")
+        elif self._parser.partial:
+            self._close("lost")
 
     # -- the message itself -----------------------------------------------------------------------------------------
 
@@ -242,7 +274,10 @@ class Connection(asyncio.Protocol):
         """The receiver has taken what the transport held: that is progress."""
         self._blocked = False
         if self._phase is Phase.BODY:
-            self._pump()
+            try:
+                self._pump()
+            except Exception as error:  # asyncio would only log it
+                self.broke(error)
 
     # -- how it ends ------------------------------------------------------------------------------------------------
 
@@ -250,6 +285,11 @@ class Connection(asyncio.Protocol):
         """The deadline has passed."""
         if self._delivery is None:
             self._close(self._quit_for or "timeout")
+            return
+        if self._last_words():
+            return
+        if self.messages > 1 and not self._transaction.answered:
+            self._again("timeout")  # something between us has forgotten the connection while it was idle
             return
         stage = "the message" if self._phase is Phase.BODY else f"an answer to {VERBS[self._transaction.stage]}"
         self._failed("timeout", f"no time left for {stage}")
@@ -260,11 +300,36 @@ class Connection(asyncio.Protocol):
             return
         if self._delivery is None:
             self._close(self._quit_for or "lost")
-        elif self.messages > 1 and not self._transaction.answered:
-            self._again()  # closed while it was idle, and we had not noticed
+        elif error is not None and not isinstance(error, OSError):
+            self.broke(error)
+        elif self._last_words():
+            return
+        elif self.messages > 1 and self._transaction.untouched:
+            self._again("lost")  # closed while it was idle, or after so many messages
         else:
-            why = f": {error.strerror or error}" if isinstance(error, OSError) else ""
+            if isinstance(error, ssl.SSLError) and self._transaction.untouched:
+                self._owner.tls_broke(self.target)
+            why = f": {reason(error)}" if isinstance(error, OSError) else ""
             self._failed("lost", f"connection lost after {VERBS[self._transaction.stage]}{why}")
+
+    def _last_words(self) -> bool:
+        """After the final dot the beginning of an answer is an answer: to send the message again would double it."""
+        if self._transaction.stage != "message" or self._phase is not Phase.DIALOGUE:
+            return False
+        if (reply := self._parser.last()) is None:
+            return False
+        self._transaction.answer(reply)
+        self._answered(broken=True)
+        return True
+
+    def broke(self, error: Exception) -> None:
+        """A fault of ours, raised while the connection was looked after: it ends this attempt, and nothing else."""
+        delivery = self._delivery
+        if delivery is None:
+            self._close("lost")
+            return
+        self._owner.failed("deliver", delivery, error)
+        self._end(_ours(error), "lost")
 
     def abort(self, next: Next) -> None:
         """Close it at once; the delivery that is on it ends with this `next`."""
@@ -293,6 +358,9 @@ class Connection(asyncio.Protocol):
         state, reply, result, next = transaction.outcome()
         if result == "accepted" and self._phase is Phase.BODY:
             result, next = "invalid", Next.RETRY  # it cannot have taken what it has not seen
+        if next is Next.FAIL and self._about_the_session(reply):
+            next = Next.RETRY
+        self._proven = self._proven or result == "accepted"
         self._dirty = transaction.refusal is not None
         description, code = reply.description, reply.code
         broken = broken or self._surplus
@@ -305,6 +373,15 @@ class Connection(asyncio.Protocol):
             description=description,
         )
         self._end(outcome, f"{code} {description}" if broken and code else "invalid" if broken else "")
+
+    def _about_the_session(self, reply: Reply) -> bool:
+        """A permanent answer that says nothing of the message: it wants a login, or TLS (RFC 4954 6, RFC 3207 4).
+
+        It stands where TLS has failed, or a password has changed; to bounce mail for it would bounce all of it.
+        """
+        if not self.peer.fallback and self.peer.login is None:
+            return False
+        return reply.code in SESSION or reply.status in SESSION_STATUS
 
     def _end(self, outcome: Outcome, closing: str) -> None:
         """Give the delivery back; first close the connection where `closing` says why, or ask it to quit."""
@@ -319,11 +396,12 @@ class Connection(asyncio.Protocol):
             self.quit(self._quit_for or "limit")
         self._done(delivery.ended(self._described(outcome, attempted=True)))
 
-    def _again(self) -> None:
+    def _again(self, why: str) -> None:
+        """On a new connection, at once: nothing has been taken, so it is no attempt. It happens once a message."""
         delivery = self._delivery
         assert delivery is not None
-        self._delivery = None
-        self._close("lost")
+        self._delivery, self._chunks = None, None
+        self._close(why)
         self._owner.again(delivery, self._done, self._started)
 
     def _close(self, reason: str) -> None:
@@ -366,3 +444,7 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():  # uvloop raises there
             self._sent += len(data)
             self._transport.write(data)
+
+
+def _ours(error: Exception) -> Outcome:
+    return deferred("process", "error", f"deliver: {type(error).__name__}")

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from operators.addresses import path
 from operators.message import Message
 from operators.outcome import Next, Outcome, failed
-from operators.replies import CLOSING, Reply, classify
+from operators.replies import BYE, CLOSING, Reply, classify
 
 VERBS = {"rset": "RSET", "mailfrom": "MAIL FROM", "rcptto": "RCPT TO", "data": "DATA", "message": "the message"}
 
@@ -48,6 +48,21 @@ def capabilities(extensions: Mapping[str, str]) -> Capabilities:
         smtputf8="smtputf8" in extensions,
         dsn="dsn" in extensions,
     )
+
+
+def extensions(lines: Sequence[str]) -> dict[str, str]:
+    """The keywords of an answer to EHLO, lower case, and their parameters; its first line is a greeting.
+
+    Old servers say `AUTH=LOGIN`.
+    """
+    found: dict[str, str] = {}
+    for line in lines[1:]:
+        keyword, _, parameters = line.replace("=", " ", 1).partition(" ")
+        if (keyword := keyword.lower()) not in found:
+            found[keyword] = parameters.strip()
+        elif keyword == "auth":  # both the old way and the new one
+            found[keyword] += f" {parameters.strip()}"
+    return found
 
 
 class Unsendable(Exception):
@@ -130,11 +145,22 @@ class Do(enum.IntEnum):
 
 
 class Transaction:
-    """The dialogue for one message. Feed it each answer; `refusal` or `final` is what it came to."""
+    """The dialogue for one message. Feed it each answer; `refusal` or `final` is what it came to.
 
-    __slots__ = ("_commands", "_pipelining", "answered", "at", "final", "refusal", "stage", "stages")
+    Args:
+        mail, rcpt: the commands, with CRLF.
+        pipelining: the receiver offers it.
+        reset: RSET comes first.
+        leaving: codes with which a receiver says that it wants no more mail over this connection, rather than what
+            it makes of this message.
+    """
 
-    def __init__(self, mail: bytes, rcpt: bytes, pipelining: bool, reset: bool) -> None:
+    __slots__ = ("_commands", "_leaving", "_pipelining", "answered", "at", "final", "refusal", "stage", "stages")
+
+    def __init__(
+        self, mail: bytes, rcpt: bytes, pipelining: bool, reset: bool, leaving: frozenset[int] = frozenset()
+    ) -> None:
+        self._leaving = leaving
         self.stages = _RESET if reset else _CLEAN
         self._commands = (b"RSET\r\n", mail, rcpt, b"DATA\r\n") if reset else (mail, rcpt, b"DATA\r\n")
         self._pipelining = pipelining
@@ -169,7 +195,7 @@ class Transaction:
         self.answered = True
         stage = self.stage
         result, _ = classify(stage, reply.code)
-        if stage == "rset" and result != "accepted":
+        if result != "accepted" and (stage == "rset" or self._leaves(stage, reply.code)):
             return Do.STALE
         if stage == "message" and self.refusal is None:
             self.final = reply
@@ -187,6 +213,14 @@ class Transaction:
             return Do.DOT if self.refusal else Do.BODY
         return Do.WAIT if self._pipelining else Do.SEND
 
+    def _leaves(self, stage: str, code: int) -> bool:
+        return code in self._leaving and self.refusal is None and (code != CROWDED or stage == "mailfrom")
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing of the message itself has gone, and no answer has decided on it."""
+        return self.stage != "message" and self.refusal is None
+
     def outcome(self) -> tuple[str, Reply, str, Next]:
         """(state, decisive answer, result, next), once it has ended by an answer."""
         stage, reply = self.refusal or ("message", self.final)
@@ -195,5 +229,10 @@ class Transaction:
 
 
 _GO_AHEAD = re.compile(rb"(?:25[0-2] [^\r\n]*\r\n){2}354 [^\r\n]*\r\n").fullmatch
+# After the first message: idle for too long, or enough (RFC 5321 3.8); the good-bye may have crossed MAIL. A receiver
+# that has taken mail over the connection, and has no room for the next MAIL, may mean the connection.
+CROWDED = 452
+REUSED = frozenset((CLOSING, BYE))
+PROVEN = frozenset((CLOSING, BYE, CROWDED))
 _CLEAN = ("mailfrom", "rcptto", "data", "message")
 _RESET = ("rset", *_CLEAN)

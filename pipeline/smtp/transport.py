@@ -2,13 +2,16 @@
 
 Owner of: the open connections, and the tasks that make new ones. Bound: the slots, one connection or task each.
 A delivery whose connection failed tries the other targets of its route, within the limits; when none is left, it
-ends with an outcome. Whatever happens, its `done` is called once.
+ends with an outcome. Whatever happens, its `done` is called once: a fault of ours ends this attempt like any other,
+logged with its traceback, and what this machine has run out of puts the delivery off for a moment, uncounted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -17,18 +20,25 @@ import msgspec
 
 from operators.addresses import valid_path
 from operators.delivery import Delivery, Target
-from operators.events import Connected, Connecting, Disconnected, Event, Fault, Notice
+from operators.events import Connected, Connecting, Disconnected, Event, Notice
 from operators.message import Message
-from operators.outcome import Next, Outcome, deferred, failed
+from operators.outcome import Next, Outcome, deferred, failed, postponed
 from operators.slots import Slot, Slots
-from operators.stage import Done
+from operators.stage import Done, Report, unreported
 from pipeline.dialogue import OUT, Conversation, Watch
 from pipeline.process.supervisor import spawn
-from pipeline.smtp.connect import Dialogue, Failed, Wish
+from pipeline.smtp.connect import Dialogue, Wish
 from pipeline.smtp.connection import Connection
-from pipeline.smtp.tls import NEEDED, PLAIN
+from pipeline.smtp.failure import Failed
+from pipeline.smtp.tls import NEEDED, PLAIN, context
+from pipeline.smtp.troubles import Troubles
 
 TICK = 1.0  # seconds between two looks at the deadlines, before the factor
+CHANCE = random.SystemRandom()
+SHORT = 10.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
+SPREAD = 5.0  # and up to so many more
+PLAIN_FOR = 3600.0  # seconds for which TLS is not tried again where it took all the time, or broke off under mail
+REMEMBER = 1000  # receivers with such TLS
 
 
 class TransportSettings(Protocol):
@@ -47,6 +57,7 @@ class Transport:
         settings: `delivery_timeout_factor`.
         ehlo_name: the EHLO name for an MTA IP.
         report: told of each connection's begin and end.
+        failed: told of exceptions.
         clock: monotonic seconds.
     """
 
@@ -56,12 +67,16 @@ class Transport:
         settings: TransportSettings,
         ehlo_name: Callable[[str], str],
         report: Callable[[Event], None],
+        failed: Report = unreported,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.factor = settings.delivery_timeout_factor
         self.clock = clock
         self.watch: Watch | None = None  # gets the dialogue while somebody looks
+        self.failed = failed
+        self.troubles = Troubles(report, clock)
         self._slots, self._ehlo_name, self._report = slots, ehlo_name, report
+        self._plain: collections.OrderedDict[tuple[str, int], float] = collections.OrderedDict()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -96,20 +111,32 @@ class Transport:
         try:
             connection = await self._connect(delivery)
         except Failed as error:
-            slot = delivery.slot
-            self._slots.abandon(slot)
-            facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
-            done(delivery.ended(msgspec.structs.replace(error.outcome, wire=self.clock() - started, **facts)))
+            self._end(delivery, done, self._outcome(delivery, error, started))
         except asyncio.CancelledError:
-            self._slots.abandon(delivery.slot)
             stopped = Outcome(state="connect", result="lost", next=Next.RETURN, description="stopped by shutdown")
-            done(delivery.ended(stopped))
+            self._end(delivery, done, stopped)
         except Exception as error:
-            self._slots.abandon(delivery.slot)
-            self._report(Fault(time=time.time(), where="deliver", detail=type(error).__name__))
-            done(delivery.ended(deferred("process", "error", f"deliver: {type(error).__name__}")))
+            self.failed("deliver", delivery, error)
+            self._end(delivery, done, deferred("process", "error", f"deliver: {type(error).__name__}"))
         else:
             connection.begin(delivery, done, started)
+
+    def _end(self, delivery: Delivery, done: Done, outcome: Outcome) -> None:
+        self._slots.abandon(delivery.slot)
+        done(delivery.ended(outcome))
+
+    def _outcome(self, delivery: Delivery, error: Failed, started: float) -> Outcome:
+        """What a failure comes to: with a smarthost each is about us and it, until it answers to the message."""
+        slot, outcome = delivery.slot, error.outcome
+        if error.shortage:
+            self.troubles.short(outcome.description)
+            return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
+        if delivery.message.smarthost is not None:
+            outcome = error.may_yet().outcome
+            if outcome.state == "auth":
+                self.troubles.refused(slot.target, delivery.message.smarthost.username or "", outcome)
+        facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
+        return msgspec.structs.replace(outcome, wire=self.clock() - started, **facts)
 
     # -- making a connection ----------------------------------------------------------------------------------------
 
@@ -131,7 +158,7 @@ class Transport:
             except Failed as error:
                 failures.append(error)
                 if error.skip:
-                    self._slots.skip(target.address, str(error.outcome.description), self.clock() + error.skip)
+                    self._slots.skip(slot.ip, target, error.outcome.description, self.clock() + error.skip)
                 if not error.other_host:
                     break
         raise _decisive(failures, heard)
@@ -144,18 +171,33 @@ class Transport:
     async def _open(self, delivery: Delivery) -> Connection:
         """Connect to the slot's target; opportunistic TLS that fails gets a second, plain connection."""
         slot: Slot = delivery.slot
-        wish = self._wish(delivery)
-        try:
-            return await self._dial(slot, wish, delivery.domain)
-        except Failed as error:
-            if not error.handshake or NEEDED[wish.security] > PLAIN or wish.login is not None:
-                raise
-            why, host = error.outcome.description, slot.target.host
-            text = f"TLS with {host} failed, its mail goes in plain text: {why}"
-            fields = {"lane": slot.lane, "host": host, "remote-ip": slot.target.address, "why": why}
-            self._report(Notice(time=time.time(), kind="tls", text=text, fields=fields))
-        self._slots.reopen(slot, self.clock())
-        return await self._dial(slot, msgspec.structs.replace(wish, security="off"), delivery.domain)
+        wish, target = self._wish(delivery), slot.target
+        if wish.encrypted or not self._tls_is_broken(target):
+            try:
+                return await self._dial(slot, wish, delivery.domain)
+            except Failed as error:
+                if not error.handshake or wish.encrypted or wish.security == "off":
+                    raise
+                self._falls_back(slot, error.outcome)
+            self._slots.reopen(slot, self.clock())
+        return await self._dial(slot, msgspec.structs.replace(wish, security="off", fallback=True), delivery.domain)
+
+    def _falls_back(self, slot: Slot, outcome: Outcome) -> None:
+        why, host = outcome.description, slot.target.host
+        if outcome.result == "timeout":
+            self.tls_broke(slot.target)
+        text = f"TLS with {host} failed, its mail goes in plain text: {why}"
+        fields = {"lane": slot.lane, "host": host, "remote-ip": slot.target.address, "why": why}
+        self._report(Notice(time=time.time(), kind="tls", text=text, fields=fields))
+
+    def tls_broke(self, target: Target) -> None:
+        """TLS there costs minutes, or mail: opportunistic mail goes in plain text for a while."""
+        self._plain[target.address, target.port] = self.clock() + PLAIN_FOR
+        if len(self._plain) > REMEMBER:
+            self._plain.popitem(last=False)
+
+    def _tls_is_broken(self, target: Target) -> bool:
+        return bool(self._plain) and self._plain.get((target.address, target.port), 0.0) > self.clock()
 
     async def _dial(self, slot: Slot, wish: Wish, domain: str) -> Connection:
         target = slot.target
@@ -170,7 +212,8 @@ class Transport:
         connection = Connection(self, slot, transport, peer, conversation)
         self._connections.add(connection)
         self._tick_on()
-        self._slots.healthy(target.address)
+        self._slots.healthy(slot.ip, target)
+        self.troubles.made(target, wish.login)
         self._slots.connected(slot, connection)
         self._report(Connected(time=time.time(), tls=peer.level > PLAIN, **_where(slot)))
         return connection
@@ -201,11 +244,16 @@ class Transport:
         self._ticker = None
         now = self.clock()
         for connection in [connection for connection in self._connections if connection.deadline <= now]:
-            connection.expire()
+            try:
+                connection.expire()
+            except Exception as error:
+                connection.broke(error)
         self._tick_on()
 
     def start(self) -> None:
-        """Nothing is open until the first delivery."""
+        """Read the authorities now: without a descriptor left, TLS would know none until the next start."""
+        for verify in (False, True):
+            context(verify)
 
     async def close(self, grace: float = 2.0) -> None:
         """Close every connection with QUIT, within `grace` seconds; deliveries that are still under way return."""

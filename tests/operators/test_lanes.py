@@ -4,6 +4,7 @@ import bisect
 import collections
 import itertools
 
+from operators.delivery import Target
 from operators.lanes import HORIZON, REST
 from operators.limits import Limits
 from operators.outcome import Next, deferred
@@ -211,7 +212,7 @@ def test_a_lane_without_progress_parks_what_waits() -> None:
 def test_when_all_hosts_are_skipped_the_message_is_put_off_at_once() -> None:
     """No attempt is made on an address that failed a moment ago."""
     world = World()
-    world.slots.skip("127.1.0.1", "connection refused", 60.0)
+    world.slots.skip("127.0.0.1", Target("a.example", "127.1.0.1"), "connection refused", 60.0)
     world.send(1)
     assert not world.gone
     outcome = world.ended[0].outcome

@@ -53,7 +53,7 @@ class Traffic(World):
         address = item.slot.target.address
         way = self.ways.get(address)
         if way == "skip":
-            self.slots.skip(address, "refused", self.now() + 60)
+            self.slots.skip(item.slot.ip, item.slot.target, "refused", self.now() + 60)
         return deferred("connect", "timeout", "no answer") if way in ("fail", "skip") else accepted(item)
 
     def _throttled(self, item: Delivery) -> None:

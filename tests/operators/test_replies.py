@@ -22,7 +22,8 @@ def test_every_code_at_every_stage_has_one_meaning(stage: str, code: int) -> Non
     """4xx is retried, 5xx is final, the awaited class is accepted, and all else is invalid."""
     awaited = 3 if stage == "data" else 2
     expected = {awaited: ("accepted", Next.DELIVERED), 4: ("error", Next.RETRY), 5: ("error", Next.FAIL)}
-    assert classify(stage, code) == expected.get(code // 100, ("invalid", Next.RETRY))
+    digit = 0 if code == 221 and stage != "message" else code // 100  # a good-bye that has crossed a command
+    assert classify(stage, code) == expected.get(digit, ("invalid", Next.RETRY))
 
 
 def test_an_answer_of_one_line() -> None:
@@ -46,9 +47,9 @@ def test_sloppy_but_clear_answers_are_understood(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"hello\r\n", b"25 ok\r\n", b"2500 ok\r\n", b"250_ok\r\n", b"150 ok\r\n", b"650 ok\r\n", b"\r\n", b" 250 ok\r\n",
-     b"250-a\r\n251 b\r\n", b"250-a\r\nb\r\n", b"x" * (MAX_LINE + 1), b"250-a\r\n" * (MAX_LINES + 1),
-     b"250-" + b"a" * 8000 + b"\r\n" + (b"250-" + b"a" * 8000 + b"\r\n") * 5, b"\xff\xfe\r\n", b"25\0 ok\r\n"],
+    [b"hello\r\n", b"25 ok\r\n", b"2500 ok\r\n", b"250_ok\r\n", b"150 ok\r\n", b"650 ok\r\n", b" 250 ok\r\n",
+     b"250-a\r\n550 b\r\n", b"x" * (MAX_LINE + 1), b"250-a\r\n" * (MAX_LINES + 1), b"250=ok\r\n", b"25 0 ok\r\n",
+     (b"250-" + b"a" * 8000 + b"\r\n") * 126, b"\xff\xfe\r\n", b"25\0 ok\r\n", b"250-" + b"a" * 2_000_000],
 )  # fmt: skip
 def test_what_is_no_answer_is_garbled(data: bytes) -> None:
     """RFC 5321 4.2; also what is without end, and lines that do not belong together."""

@@ -178,7 +178,10 @@ async def test_a_dialogue_that_goes_out_is_shown_from_greeting_to_quit() -> None
         (
             "LOGIN",
             ["334 VXNlcm5hbWU6"],
-            ["C: AUTH LOGIN ********", "S: 334 ********", "C: ********", "S: 535 5.7.8 wrong: ********"],
+            [
+                *("C: AUTH LOGIN", "S: 334 ********", "C: ********", "S: 334 ********", "C: ********"),
+                "S: 535 5.7.8 wrong: ********",
+            ],
         ),
         (
             "CRAM-MD5",
@@ -189,7 +192,8 @@ async def test_a_dialogue_that_goes_out_is_shown_from_greeting_to_quit() -> None
 )
 async def test_our_login_at_a_smarthost_is_masked(mechanism: str, answers: list[str], shown: list[str]) -> None:
     """Whatever the mechanism, and also where the smarthost repeats it in its answer."""
-    script = {"AUTH": answers, ENCODED.upper(): [f"535 5.7.8 wrong: {ENCODED}"]}
+    name = base64.b64encode(b"joe").decode().upper()
+    script = {"AUTH": answers, name: ["334 UGFzc3dvcmQ6"], ENCODED.upper(): [f"535 5.7.8 wrong: {ENCODED}"]}
     smarthost = Smarthost(hostname="localhost", username="joe", password=PASSWORD)
     plain = Limits(connection_security="off")
     async with Receiver(script, (f"AUTH {mechanism}",)) as receiver, Sender(to(receiver), limits=plain) as sender:

@@ -144,14 +144,14 @@ def test_a_pause_of_others_is_not_told(pause: Pause) -> None:
 
 def test_hosts_say_whether_they_are_tried() -> None:
     """Ready; skipped with why and until when; paused; of the other family."""
-    scene = Scene(pauses=[Pause(id=1, remote_ip="198.51.100.2")])
-    scene.slots.skip("198.51.100.1", "refused", time.monotonic() + 60)
-    first, second, third = scene.explain().hosts
-    assert (first.state, first.why) == ("skipped", "refused")
-    assert first.until == pytest.approx(time.time() + 60, abs=5)
+    scene, first = Scene(pauses=[Pause(id=1, remote_ip="198.51.100.2")]), Target("mx1.example", "198.51.100.1")
+    scene.slots.skip("192.0.2.1", first, "refused", time.monotonic() + 60)
+    one, second, third = scene.explain().hosts
+    assert (one.state, one.why) == ("skipped", "refused")
+    assert one.until == pytest.approx(time.time() + 60, abs=5)
     assert (second.state, second.why) == ("paused", "paused: by hand")
     assert third.state == "unreachable"
-    scene.slots.healthy("198.51.100.1")
+    scene.slots.healthy("192.0.2.1", first)
     assert scene.explain().hosts[0].state == "ready"
 
 

@@ -5,8 +5,8 @@
     assert receiver.messages == []
 
 The script maps a verb (`greeting`, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, `.`, RSET, QUIT) to what is answered:
-a text, bytes to send as they are, CLOSE, SILENCE, Slow, or a list of these, used up one by one over all connections
-before the ordinary answer comes back. A text with line ends is sent as several lines.
+a text, bytes to send as they are, CLOSE, SILENCE, Slow, Cut, or a list of these, used up one by one over all
+connections before the ordinary answer comes back. A text with line ends is sent as several lines.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ class Slow:
 
     text: str
     pause: float = 0.05
+
+
+@dataclass
+class Cut:
+    """Bytes after which the connection is closed."""
+
+    octets: bytes
 
 
 @dataclass
@@ -182,6 +189,10 @@ class _Session:
         if does == CLOSE:
             self.writer.close()
             raise ConnectionError
+        if isinstance(does, Cut):
+            self.writer.write(does.octets)
+            self.writer.close()
+            raise ConnectionError
         if does == SILENCE:
             await asyncio.sleep(3600)
         if isinstance(does, Slow):
@@ -191,4 +202,5 @@ class _Session:
             return True
         self.writer.write(does if isinstance(does, bytes) else f"{does}\r\n".encode())
         await self.writer.drain()
-        return bool(str(does if isinstance(does, str) else does.decode("latin-1"))[0] in "23")
+        said = does if isinstance(does, str) else does.decode("latin-1")
+        return said.lstrip()[:1] in ("2", "3")
