@@ -22,11 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import reactivex as rx
+import structlog
 from aiormq.abc import DeliveredMessage
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
+from operators.results import QUOTED, refusal
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq_lending import Lending
@@ -42,6 +44,8 @@ from pipeline.queues.rabbitmq_settled import key as identity
 from pipeline.queues.rabbitmq_settling import Settling, put_off
 from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
+
+log = structlog.get_logger("queues")
 
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 EARLY = 0.02  # seconds before its time that a message is lent
@@ -76,7 +80,9 @@ class RabbitQueue:
         stall: float = STALL,
         folder: Path | None = None,
     ) -> None:
-        self._most, self._clock, self._stall = most, clock, stall
+        self._most, self._clock, self._stall, self._report = most, clock, stall, report
+        named = {"refused": settings.rabbitmq_refused, "failure": settings.rabbitmq_failure}
+        self._refusals = {kind: name for kind, name in named.items() if name}
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
         self.settled = Settled(folder / "settled" if folder is not None else None, report)
@@ -240,9 +246,33 @@ class RabbitQueue:
             self.reader.want(1 if now - self._recalled_at < 2 * TICK else 2)
 
     def _arrive(self, ledger: Ledger, message: DeliveredMessage, lane: str | None = None) -> None:
-        """The broker has sent a message of the outbox, or of a lane's parked queue."""
+        """The broker has sent a message of the outbox, or of a lane's parked queue. Nothing is raised."""
         if ledger.link.ended:
             return  # read before the loss, and handled after it: the broker sends it again
+        try:
+            self._take(ledger, message, lane)
+        except Exception as error:
+            self._aside(ledger, message, error)
+
+    def _aside(self, ledger: Ledger, message: DeliveredMessage, error: Exception) -> None:
+        """A fault of ours with this one message: it goes to the refused queue, and the others go on.
+
+        Where there is none, or it takes nothing, the message stays with us, unsettled, until the connection ends.
+        """
+        log.error("a message of the queue cannot be lent", exc_info=error)
+        why, tag = f"cannot be lent, by a fault of ours: {type(error).__name__}", message.delivery_tag
+        lease = Lease(0, message.body[:QUOTED], size=len(message.body))
+        copies = refusal(lease, self._refusals, why)
+        self._report("queue-fault", f"a message of {len(message.body):,} bytes {why}")
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None and tag is not None:
+                ledger.ack(tag)
+
+        for name, body in copies:
+            self.sender.send(Mail(queue=name, body=body, copy=True), confirmed)
+
+    def _take(self, ledger: Ledger, message: DeliveredMessage, lane: str | None) -> None:
         tag, properties = message.delivery_tag, message.header.properties
         assert tag is not None
         ledger.lent(tag)
@@ -271,8 +301,12 @@ class RabbitQueue:
                 return
             encoding = message.header.properties.content_encoding
             body, size = await asyncio.to_thread(plain, message.body, encoding, self._most)
-        if not ledger.link.ended:
+        if ledger.link.ended:
+            return
+        try:
             self._come(ledger, message, None, key, body, size)
+        except Exception as error:
+            self._aside(ledger, message, error)
 
     def _come(
         self, ledger: Ledger, message: DeliveredMessage, lane: str | None, key: Key, body: bytes, size: int
@@ -285,8 +319,9 @@ class RabbitQueue:
         if self.lending.observer is None:
             ledger.back(tag)
             return
-        expired = headers(message.header).get(LANE) if lane is None else None
-        recalled = expired if isinstance(expired, str) else lane
+        recalled = lane
+        if lane is None and self.parked_queues.has(expired := headers(message.header).get(LANE)):
+            recalled = expired
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)

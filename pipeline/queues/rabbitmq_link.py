@@ -32,6 +32,7 @@ from pamqp import commands
 from yarl import URL
 
 from pipeline.queues.contract import Confirmed, QueueUnavailable
+from pipeline.queues.rabbitmq_frames import Lenient
 from settings.values import masked
 
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
@@ -140,7 +141,7 @@ class Link:
         try:
             url = URL(address).update_query(heartbeat=HEARTBEAT, name=name)
             url = url if verify else url.update_query(no_verify_ssl=1)
-            connection = aiormq.Connection(url)
+            connection = aiormq.Connection(url, transport_factory=Lenient())
             async with asyncio.timeout(OPENING):
                 await connection.connect()
                 link = cls(connection, shown, lost)

@@ -91,6 +91,10 @@ class ParkedQueues:
         """Parked queues on the broker, as far as known."""
         return len(self._lanes)
 
+    def has(self, lane: object) -> bool:
+        """Whether this is a lane that has a queue, for all we know."""
+        return lane in self._lanes if isinstance(lane, str) else False
+
     def change(self, lane: str, by: int) -> None:
         """So many more are in there."""
         self._set(lane, self._counts.get(lane, 0) + by)
