@@ -88,7 +88,7 @@ class RabbitQueue:
         self.settled = Settled(folder / "settled" if folder is not None else None, report)
         self.loans = Loans(self.settled)
         self.lending = Lending(self.loans, lambda: self.parked_queues.wanted)
-        self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, report, stall)
+        self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, self._works, report, stall)
         self.parked_queues = ParkedQueues(
             self.topology,
             self._arrive,
@@ -151,6 +151,10 @@ class RabbitQueue:
         if self.parked_queues.queues and not self.broker.blocked:
             readers = (await link.count(self.names.outbox)).consumer_count or 0
             await self.parked_queues.look(alone=readers <= self.reader.consumers)
+
+    def _works(self) -> bool:
+        """Whether the broker lends, where that is wanted."""
+        return self.reader.settled
 
     async def close(self) -> None:
         """Confirm what is under way, and close. What is still lent is lent again at the next start."""
@@ -229,7 +233,7 @@ class RabbitQueue:
     @property
     def fault(self) -> str | None:
         """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
-        return self.broker.why if self.broker.link is None else self.full
+        return self.full or self.broker.trouble or (self.broker.why if self.broker.link is None else None)
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -381,7 +385,9 @@ class RabbitQueue:
     # -- for people
 
     async def figures(self) -> Figures:
-        """What the queues hold now. Raises `QueueUnavailable`."""
+        """What the queues hold now. Raises `QueueUnavailable`, also while the broker lets us connect and no more."""
+        if self.broker.failing:
+            raise QueueUnavailable(self.broker.trouble)
         return await self.views.figures()
 
     async def flush(self) -> int:

@@ -38,6 +38,7 @@ from settings.values import masked
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
 OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
+AWAY, SILENT = "cannot be reached", "no answer"
 GONE = "the connection was lost"
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
@@ -46,6 +47,10 @@ Answer = TypeVar("Answer")
 # What goes wrong on a connection is said by us, in one line, and not by the library with its traceback.
 for name in ("aiormq", "aiormq.connection", "aiormq.channel"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class Unreachable(QueueUnavailable):
+    """There is no broker there, or it does not answer."""
 
 
 class Unroutable(Exception):
@@ -147,7 +152,9 @@ class Link:
                 link = cls(connection, shown, lost)
                 link._publishing = cast(Channel, await link.channel(confirms=True))
         except (*LOST, ValueError) as error:
-            raise QueueUnavailable(f"{shown}: {_explain(error, address)}") from None
+            text = _explain(error, address)
+            kind = Unreachable if text.startswith((AWAY, SILENT)) else QueueUnavailable
+            raise kind(f"{shown}: {text}") from None
         return link
 
     # -- life
@@ -391,8 +398,8 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, ConnectionNotAllowed) or closed_at_open:
         return f"the broker does not let {url.user!r} use this virtual host, or has none of this name"
     if isinstance(error, TimeoutError):
-        return f"no answer in {OPENING:g} seconds"
-    return f"cannot be reached: {say(error)}"
+        return f"{SILENT} in {OPENING:g} seconds"
+    return f"{AWAY}: {say(error)}"
 
 
 def _nameless(error: BaseException | None) -> bool:
