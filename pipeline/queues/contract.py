@@ -16,9 +16,20 @@ import msgspec
 from reactivex import Observable
 
 from operators.delivery import Lease
-from operators.settlement import Park, Retry, Settlement
+from operators.settlement import Park, Retry, Settlement, Unstorable
 
-__all__ = ["Confirmed", "Figures", "Park", "Queue", "QueueFull", "QueueUnavailable", "Retry", "Settlement"]
+__all__ = [
+    "Confirmed",
+    "Figures",
+    "Park",
+    "Queue",
+    "QueueFull",
+    "QueueUnavailable",
+    "Retry",
+    "Settlement",
+    "TooLarge",
+    "Unstorable",
+]
 
 Confirmed = Callable[[Exception | None], None]
 
@@ -29,6 +40,14 @@ class QueueUnavailable(Exception):
 
 class QueueFull(QueueUnavailable):
     """There is no room for new messages where the queue keeps them; intake answers 452."""
+
+
+class TooLarge(QueueUnavailable, Unstorable):
+    """The broker does not take a message of this size, now or later; intake answers 552."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"{size:,} bytes as it is stored: the broker takes {most:,} at most")
+        self.most = most
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

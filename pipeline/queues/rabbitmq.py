@@ -132,6 +132,7 @@ class RabbitQueue:
 
     def _attach(self, link: Link) -> None:
         assert self._ledger is not None
+        self.sender.attach(link)
         self.reader.attach(link, self._ledger)
         self.parked_queues.attach(link)
         self._steer()

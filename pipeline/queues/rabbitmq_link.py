@@ -23,6 +23,8 @@ from aiormq.connection import Connection
 from aiormq.exceptions import (
     AMQPError,
     ChannelClosed,
+    ChannelInvalidStateError,
+    ChannelPreconditionFailed,
     ConnectionNotAllowed,
     DeliveryError,
     ProbableAuthenticationError,
@@ -31,7 +33,8 @@ from aiormq.exceptions import (
 from pamqp import commands
 from yarl import URL
 
-from pipeline.queues.contract import Confirmed, QueueUnavailable
+from pipeline.queues import rabbitmq_methods as methods
+from pipeline.queues.contract import Confirmed, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq_frames import Lenient
 from settings.values import masked
 
@@ -40,6 +43,9 @@ OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
 AWAY, SILENT = "cannot be reached", "no answer"
 GONE = "the connection was lost"
+PROVEN = 65_536  # bytes that a broker is believed to take
+TRIES = 5  # of a publication that others of its channel have spoilt
+TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -55,6 +61,10 @@ class Unreachable(QueueUnavailable):
 
 class Unroutable(Exception):
     """The queue that was published to does not exist."""
+
+
+class Rejected(QueueUnavailable):
+    """The queue that was published to does not take a message now: it is full, or has no majority of its nodes."""
 
 
 class Ledger:
@@ -134,6 +144,9 @@ class Link:
         self._promised: dict[int, Confirmed] = {}
         self._numbers = itertools.count()
         self._publishing: Channel
+        self._trying: Channel | None = None
+        self._opening = asyncio.Lock()
+        self.proven = PROVEN  # bytes of the largest body that the broker has taken
         self._questions: AbstractChannel | None = None
         self._asking = asyncio.Lock()
         self._unblocked: asyncio.Task[None] | None = None
@@ -261,13 +274,17 @@ class Link:
     async def _publish(self, number: int, exchange: str, queue: str, body: bytes, properties: Any) -> None:
         error: Exception | None = None
         try:
-            await self._publishing.basic_publish(
-                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
-            )
+            for _ in range(TRIES):
+                if not await self._spoilt(exchange, queue, body, properties):
+                    break
+            else:
+                raise ConnectionError(GONE)
+        except TooLarge as failure:
+            error = failure
         except PublishError:
             error = Unroutable(f"there is no queue {queue!r}")
         except DeliveryError:
-            error = QueueUnavailable(f"{self.address}: does not take messages for {queue!r} now")
+            error = Rejected(f"queue {queue!r} takes no message now: it is full, or does not work")
         except (*LOST, asyncio.CancelledError) as failure:
             self.end(say(failure))
             return
@@ -278,6 +295,34 @@ class Link:
             error = ValueError(f"cannot be published to {queue!r}: {failure}")
         if (waiting := self._unconfirmed.pop(number, None)) is not None:
             waiting[1](error)
+
+    async def _spoilt(self, exchange: str, queue: str, body: bytes, properties: Any) -> bool:
+        """Publish; True where another message, too large for the broker, has ended the channel meanwhile.
+
+        Over AMQP nobody tells the largest size, and what is larger ends its channel. So a size that was never taken
+        yet goes over a channel of its own, whose end costs nothing else. Raises `TooLarge`.
+        """
+        new = len(body) > self.proven
+        channel = await self._trial() if new else self._publishing
+        try:
+            await channel.basic_publish(
+                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
+            )
+        except (ChannelPreconditionFailed, ChannelInvalidStateError) as error:
+            if not new or self.ended:
+                raise
+            self._trying = None if self._trying is channel else self._trying
+            if (found := TOO_LARGE.search(str(error))) is not None and len(body) > int(found[1]):
+                raise TooLarge(len(body), int(found[1])) from None
+            return True
+        self.proven = max(self.proven, len(body)) if new else self.proven
+        return False
+
+    async def _trial(self) -> Channel:
+        async with self._opening:
+            if self._trying is None or self._trying.is_closed:
+                self._trying = cast(Channel, await self._connection.channel(publisher_confirms=True))
+            return self._trying
 
     @property
     def waits(self) -> float:
@@ -371,14 +416,13 @@ class Link:
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
         """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
-        answer = await self.ask(lambda channel: channel.queue_declare(queue, passive=True))
+        answer = await self.ask(lambda channel: methods.count(channel, queue))
         assert answer is not None
         return answer
 
     async def purge(self, queue: str) -> int:
         """Empty a queue; returns how many went. Raises `ChannelNotFoundEntity` where there is none."""
-        answer = await self.ask(lambda channel: channel.queue_purge(queue))
-        return (answer.message_count or 0) if answer is not None else 0
+        return await self.ask(lambda channel: methods.purge(channel, queue)) or 0
 
 
 def say(error: BaseException) -> str:

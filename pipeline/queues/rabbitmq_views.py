@@ -16,7 +16,7 @@ from pipeline.queues.rabbitmq_broker import Broker
 from pipeline.queues.rabbitmq_lending import Lending
 from pipeline.queues.rabbitmq_link import LOST, Ledger, Link, say
 from pipeline.queues.rabbitmq_mail import Mail, at_once, plain, queued
-from pipeline.queues.rabbitmq_names import Names, Topology
+from pipeline.queues.rabbitmq_names import SOMEBODYS, Names, Topology
 from pipeline.queues.rabbitmq_parked import ParkedQueues
 from pipeline.queues.rabbitmq_sending import Sender
 
@@ -68,6 +68,8 @@ class Views:
                 count = await link.count(name)
             except ChannelNotFoundEntity:
                 self._topology.forget(name)
+            except SOMEBODYS:
+                continue
             except LOST as error:
                 raise QueueUnavailable(f"RabbitMQ is away: {say(error)}") from None
             else:
