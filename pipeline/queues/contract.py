@@ -87,6 +87,10 @@ class Queue(Protocol):
         """Why no new message is taken now: there is no room to keep it. None while there is."""
 
     @property
+    def stuck(self) -> str | None:
+        """Why mail that waits is not sent, in general words; None while it is."""
+
+    @property
     def fault(self) -> str | None:
         """What is wrong with it now, in one line; None while it works."""
 

@@ -175,6 +175,11 @@ class EmbeddedQueue:
         return self._writer.space.full if self._open else None
 
     @property
+    def stuck(self) -> str | None:
+        """Why mail that waits is not sent; None while it is."""
+        return None
+
+    @property
     def fault(self) -> str | None:
         """What is wrong with it now: the disk is full. None while it works."""
         return self.full

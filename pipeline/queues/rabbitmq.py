@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import reactivex as rx
@@ -31,17 +32,19 @@ from operators.delivery import Lease
 from operators.results import QUOTED, refusal
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
+from pipeline.queues.rabbitmq_held import Held
 from pipeline.queues.rabbitmq_lending import Lending
-from pipeline.queues.rabbitmq_link import Ledger, Link
+from pipeline.queues.rabbitmq_link import Ledger, Link, Rejected
 from pipeline.queues.rabbitmq_loans import Loan, Loans
 from pipeline.queues.rabbitmq_mail import DUE, LANE, SLACK, Mail, headers, number, plain, queued
 from pipeline.queues.rabbitmq_names import Names, Topology
 from pipeline.queues.rabbitmq_parked import LINGER, ParkedQueues
 from pipeline.queues.rabbitmq_reading import Reader
-from pipeline.queues.rabbitmq_sending import Sender
+from pipeline.queues.rabbitmq_sending import Sender, Undeliverable
 from pipeline.queues.rabbitmq_settled import Key, Settled
 from pipeline.queues.rabbitmq_settled import key as identity
 from pipeline.queues.rabbitmq_settling import Settling, put_off
+from pipeline.queues.rabbitmq_trouble import Trouble
 from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
 
@@ -98,6 +101,8 @@ class RabbitQueue:
             linger,
         )
         self.sender = Sender(self.broker, settings, self.topology, self.parked_queues, clock)
+        self.trouble = Trouble(report)
+        self.held = Held(folder / "held" if folder is not None else None, self.sender.send, report)
         self.settling = Settling(
             self.names,
             self.broker,
@@ -105,12 +110,15 @@ class RabbitQueue:
             self.sender,
             self.parked_queues,
             clock,
-            report,
+            self.held,
+            self.trouble,
             self.lending.again,
             self._freed,
         )
         self.reader = Reader(self.names.outbox, self._arrive)
-        self.views = Views(self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, most)
+        self.views = Views(
+            self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, self.held, most
+        )
         self._ids = itertools.count(1)
         self._unpacking = asyncio.Semaphore()
         self._recalled_at = 0.0
@@ -165,6 +173,7 @@ class RabbitQueue:
             await asyncio.wait_for(self._quiet(), self._stall)
         await self.broker.close()
         self.settling.abandon()
+        await self.held.close()
         self.settled.close()
         if observer is not None:
             observer.on_completed()
@@ -185,6 +194,7 @@ class RabbitQueue:
                 observer.on_error(QueueUnavailable(f"{self.names.outbox}: is consumed already"))
                 return Disposable()
             self.settled.open()
+            self.held.open()
             self.lending.observer, self.lending.credit = observer, credit
             self.reader.credit(credit)
             self._steer()
@@ -224,7 +234,11 @@ class RabbitQueue:
 
     @property
     def _room(self) -> int:
-        return self.free - self.parked_queues.fetching if self.lending.observer is not None else 0
+        return self.free - self.parked_queues.fetching if self._lends else 0
+
+    @property
+    def _lends(self) -> bool:
+        return self.lending.observer is not None and not self.held.full
 
     @property
     def full(self) -> str | None:
@@ -234,7 +248,18 @@ class RabbitQueue:
     @property
     def fault(self) -> str | None:
         """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
-        return self.full or self.broker.trouble or (self.broker.why if self.broker.link is None else None)
+        away = self.broker.trouble or (self.broker.why if self.broker.link is None else None)
+        found = [self.full or away, self.stuck, *self.held.faults, *self.trouble.faults]
+        return "; ".join(dict.fromkeys(filter(None, found))) or None
+
+    @property
+    def stuck(self) -> str | None:
+        """Why mail that waits is not sent, in general words; None while it is."""
+        if self.broker.failing:
+            return "the broker does not let us read the outbox"
+        return (
+            "no mail is sent: as many results are held as may be, since their queue is full" if self.held.full else None
+        )
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -245,7 +270,7 @@ class RabbitQueue:
         now = time.monotonic()
         if self.parked_queues.wanted or self.loans.lanes:
             self._recalled_at = now
-        if self.lending.observer is None:
+        if not self._lends:
             self.reader.want(0)
         else:
             self.reader.want(1 if now - self._recalled_at < 2 * TICK else 2)
@@ -374,14 +399,14 @@ class RabbitQueue:
             error = QueueUnavailable(self.broker.why) if messages else None
             self._loop.call_soon(confirmed, error)
             return
-        answers = _Answers(len(messages), confirmed)
+        answers = _Answers(len(messages), confirmed, self.trouble)
         now = self._clock()
         for name, body in messages:
             if delay > 0 and name == self.names.outbox:
                 mail = put_off(self.names, body, now, now + delay, now)
             else:
                 mail = Mail(queue=name, body=body, queued=now)
-            self.sender.send(mail, answers.take)
+            self.sender.send(mail, partial(answers.take, name))
 
     # -- for people
 
@@ -406,12 +431,14 @@ class RabbitQueue:
 class _Answers:
     """Waits for all of several confirmations, and gives one."""
 
-    def __init__(self, wanted: int, confirmed: Confirmed) -> None:
-        self._wanted, self._confirmed = wanted, confirmed
+    def __init__(self, wanted: int, confirmed: Confirmed, trouble: Trouble) -> None:
+        self._wanted, self._confirmed, self._trouble = wanted, confirmed, trouble
         self._error: Exception | None = None
 
-    def take(self, error: Exception | None) -> None:
-        """One more."""
+    def take(self, queue: str, error: Exception | None) -> None:
+        """One more. A queue that is full is a fault, also where whoever publishes tries again."""
+        if isinstance(error, Rejected | Undeliverable):
+            self._trouble.note(queue, f"messages for queue {queue!r} are not taken", str(error))
         self._wanted -= 1
         self._error = self._error or error
         if not self._wanted:

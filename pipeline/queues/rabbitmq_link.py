@@ -34,7 +34,7 @@ from pamqp import commands
 from yarl import URL
 
 from pipeline.queues import rabbitmq_methods as methods
-from pipeline.queues.contract import Confirmed, QueueUnavailable, TooLarge
+from pipeline.queues.contract import Confirmed, QueueFull, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq_frames import Lenient
 from settings.values import masked
 
@@ -63,7 +63,7 @@ class Unroutable(Exception):
     """The queue that was published to does not exist."""
 
 
-class Rejected(QueueUnavailable):
+class Rejected(QueueFull):
     """The queue that was published to does not take a message now: it is full, or has no majority of its nodes."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
-from pipeline.queues.contract import Settlement, TooLarge
+from pipeline.queues.contract import QueueFull, Settlement, TooLarge
 from tests.pipeline.queues.desk import Desk, until
 from tests.pipeline.queues.rabbit import channel, opened, rabbit
 from tests.pipeline.queues.test_rabbitmq_refused import permit
@@ -85,3 +87,124 @@ async def test_what_is_too_large_for_the_broker_is_known_and_costs_nothing_else(
         with pytest.raises(TooLarge, match=f"{most:,}"):
             await desk.publish(b"x" * (most + 1))
         await desk.publish(b"x" * most)
+
+
+def narrow(node: Broker, address: str, most: int, queue: str = "results") -> None:
+    """Let a queue hold so many messages, and reject what comes then."""
+    vhost = address.rpartition("/")[2]
+    arguments = {"x-max-length": most, "x-overflow": "reject-publish"}
+    node.api("PUT", f"queues/{vhost}/{queue}", {"durable": True, "arguments": arguments})
+
+
+async def take(address: str, queue: str, wanted: int) -> list[bytes]:
+    """Take so many off a queue, whenever they come."""
+    found: list[bytes] = []
+    async with channel(address) as other, asyncio.timeout(60):
+        while len(found) < wanted:
+            if (message := await other.basic_get(queue, no_ack=True)).delivery_tag is None:
+                await asyncio.sleep(0.01)
+            else:
+                found.append(message.body)
+    return found
+
+
+async def test_mail_goes_on_though_its_results_are_not_taken(address: str, node: Broker, tmp_path: Path) -> None:
+    """K11: each is acknowledged, its result is held, and comes when there is room; the fault stands till then."""
+    narrow(node, address, 3)
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume(5)
+        queue = rabbit(desk)
+        await desk.publish(*[b"%d" % number for number in range(30)])
+        for _ in range(30):
+            [lease] = await desk.next()
+            await desk.settle(lease, Settlement(publish=[("results", b"r" + lease.body), ("success", b"s")]))
+        figures = await queue.figures()
+        assert (figures.ready, figures.unsettled) == (0, 0)
+        assert figures.other == {"results": 3, "success": 30, "results, held here": 27}
+        assert queue.fault is not None
+        assert "27 results for queue 'results'" in queue.fault
+        assert sorted(await take(address, "results", 30)) == sorted(b"r%d" % number for number in range(30))
+        await until(lambda: queue.fault is None)
+
+
+async def test_held_results_outlive_the_process(address: str, node: Broker, tmp_path: Path) -> None:
+    """K11: and another process, which only looks, tells of them."""
+    narrow(node, address, 1)
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        for number in range(5):
+            await settled(desk, ("results", b"%d" % number))
+    async with opened(address, folder=tmp_path) as desk:
+        assert (await desk.queue.figures()).other == {"results": 1, "results, held here": 4}
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        assert sorted(await take(address, "results", 5)) == [b"%d" % number for number in range(5)]
+        await until(lambda: desk.queue.fault is None)
+
+
+async def test_mail_stops_where_too_many_results_are_held(
+    address: str, node: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K11: no more is lent, which is said; what is lent is settled; it goes on by itself."""
+    monkeypatch.setattr("pipeline.queues.rabbitmq_held.MOST", 10)
+    narrow(node, address, 1)
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume(4)
+        queue = rabbit(desk)
+        await desk.publish(*[b"%d" % number for number in range(60)])
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            while done < 60:
+                [lease] = await desk.next()
+                await desk.settle(lease, Settlement(publish=[("results", lease.body)]))
+                done += 1
+
+        working = asyncio.ensure_future(work())
+        await until(lambda: queue.stuck is not None)
+        assert "no mail is sent" in (queue.fault or "")
+        assert len(await take(address, "results", 60)) == 60
+        await working
+        await until(lambda: queue.fault is None and queue.stuck is None)
+
+
+async def test_results_for_a_queue_that_is_gone_are_held(address: str, node: Broker, tmp_path: Path) -> None:
+    """K11, K14: with rabbitmq-declare off, until somebody declares it again; a message's own queue is nobody's."""
+    async with opened(address):
+        pass
+    async with opened(address, folder=tmp_path, rabbitmq_declare="false") as desk:
+        desk.consume()
+        node.api("DELETE", f"queues/{address.rpartition('/')[2]}/results")
+        await settled(desk, ("results", b"r"), ("nowhere", b"n"))
+        fault = desk.queue.fault or ""
+        assert "1 results for queue 'results' are held" in fault
+        assert "1 results for queue 'nowhere' are dropped" in fault
+        narrow(node, address, 10)
+        assert await take(address, "results", 1) == [b"r"]
+
+
+async def test_a_result_that_is_too_large_for_the_broker_comes_smaller(limited: Broker, tmp_path: Path) -> None:
+    """K12: without its MIME, then without headers; the last attempt is always in it."""
+    limited.control("eval", "application:set_env(rabbit, max_message_size, 200000).")
+    address = limited.fresh()
+    async with opened(address, folder=tmp_path) as desk:
+        desk.consume()
+        result = {"recipient": "a@b", "mime": "x" * 300_000, "results": [{"code": 250}], "extracted": {"headers": {}}}
+        await settled(desk, ("results", json.dumps(result).encode()))
+        result["extracted"] = {"headers": {"x": ["y" * 300_000]}}
+        await settled(desk, ("results", json.dumps(result).encode()))
+        found = [json.loads(body) for body in await take(address, "results", 2)]
+        assert [one["results"] for one in found] == [[{"code": 250}]] * 2
+        assert [("mime" in one, one["extracted"]) for one in found] == [(False, {"headers": {}}), (False, {})]
+        assert desk.queue.fault is None
+
+
+async def test_a_queue_that_is_full_is_a_fault_for_who_publishes(address: str, node: Broker) -> None:
+    """K11: intake answers 452, and it is said."""
+    narrow(node, address, 1, "inbox")
+    async with opened(address, rabbitmq_inbox="inbox") as desk:
+        await desk.publish(b"1", queue="inbox")
+        with pytest.raises(QueueFull, match="'inbox'"):
+            await desk.publish(b"2", queue="inbox")
+        assert "'inbox'" in (desk.queue.fault or "")
