@@ -50,6 +50,7 @@ from settings import Settings
 
 log = structlog.get_logger("queues")
 
+FULL = "no mail is sent: as many results are held as may be"
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 EARLY = 0.02  # seconds before its time that a message is lent
 # Bytes of a packed body beyond which it is not unpacked on the event loop: of so many come 64 MB, in 0.1 s.
@@ -249,17 +250,15 @@ class RabbitQueue:
     def fault(self) -> str | None:
         """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
         away = self.broker.trouble or (self.broker.why if self.broker.link is None else None)
-        found = [self.full or away, self.stuck, *self.held.faults, *self.trouble.faults]
+        found = [self.full or away, FULL if self.held.full else None, *self.held.faults, *self.trouble.faults]
         return "; ".join(dict.fromkeys(filter(None, found))) or None
 
     @property
     def stuck(self) -> str | None:
         """Why mail that waits is not sent, in general words; None while it is."""
         if self.broker.failing:
-            return "the broker does not let us read the outbox"
-        return (
-            "no mail is sent: as many results are held as may be, since their queue is full" if self.held.full else None
-        )
+            return "the broker is away, or does not let us use the outbox"
+        return FULL if self.held.full else None
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""

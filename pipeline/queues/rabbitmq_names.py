@@ -49,7 +49,8 @@ from aiormq.exceptions import (
 )
 
 from pipeline.queues.rabbitmq_delays import STEPS
-from pipeline.queues.rabbitmq_link import Link, say
+from pipeline.queues.rabbitmq_link import Link, Unroutable, say
+from pipeline.queues.rabbitmq_mail import Properties
 from pipeline.queues.rabbitmq_methods import bind, declare
 from settings import Settings
 
@@ -165,11 +166,22 @@ class Topology:
                 ),
                 tolerate=ChannelPreconditionFailed,
             )
+        await self._may_publish(link)
         for name in names.configured:
             await self.ensure(link, name)
             if not names.declare:
                 with contextlib.suppress(*SOMEBODYS):
                     await link.count(name)
+
+    async def _may_publish(self, link: Link) -> None:
+        """Whether we may at all, before mail moves that could not be settled: a message for a queue that is not there.
+
+        Raises `QueueUnavailable`.
+        """
+        answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        link.publish("", f"{self.names.outbox}.delay.none", b"", Properties(message_id="probe"), answer.set_result)
+        if (error := await answer) is not None and not isinstance(error, Unroutable):
+            raise error
 
     async def learn_delays(self, link: Link) -> None:
         """Which delays there are, and which of them are not to be used over this link, since they do not answer."""

@@ -18,12 +18,12 @@ from tests.pipeline.queues.rabbit import channel, opened, rabbit
 from tests.support.broker import Broker
 
 
-def permit(node: Broker, address: str, read: str, configure: str = ".*") -> str:
+def permit(node: Broker, address: str, read: str, configure: str = ".*", write: str = ".*") -> str:
     """The address of a user who may read only so much in this virtual host."""
     vhost = address.rpartition("/")[2]
     name = f"narrow-{vhost}"
     node.api("PUT", f"users/{name}", {"password": Broker.password, "tags": ""})
-    node.api("PUT", f"permissions/{vhost}/{name}", {"configure": configure, "write": ".*", "read": read})
+    node.api("PUT", f"permissions/{vhost}/{name}", {"configure": configure, "write": write, "read": read})
     return address.replace("guest:", f"{name}:")
 
 

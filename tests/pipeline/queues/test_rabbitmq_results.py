@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues.contract import QueueFull, Settlement, TooLarge
+from pipeline.queues.contract import QueueFull, QueueUnavailable, Settlement, TooLarge
 from tests.pipeline.queues.desk import Desk, until
 from tests.pipeline.queues.rabbit import channel, opened, rabbit
 from tests.pipeline.queues.test_rabbitmq_refused import permit
@@ -208,3 +208,11 @@ async def test_a_queue_that_is_full_is_a_fault_for_who_publishes(address: str, n
         with pytest.raises(QueueFull, match="'inbox'"):
             await desk.publish(b"2", queue="inbox")
         assert "'inbox'" in (desk.queue.fault or "")
+
+
+async def test_who_may_not_publish_is_told_at_start(address: str, node: Broker) -> None:
+    """K11: before any mail moves, which could be delivered and not be settled."""
+    narrow = permit(node, address, ".*", write="outbox.*")
+    with pytest.raises(QueueUnavailable, match=r"^amqp[^\n]*may not|refused[^\n]*$"):
+        async with opened(narrow):
+            pass
