@@ -53,8 +53,6 @@ async def _problem(machine: Machine) -> str:
     try:
         if machine.queue.full is not None:
             return "the disk is full: no new mail is taken"
-        if machine.queue.stuck is not None:
-            return str(machine.queue.stuck)
         figures = machine.queue.figures()
         if inspect.isawaitable(figures):
             await asyncio.wait_for(figures, PATIENCE)

@@ -127,7 +127,7 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong with the disk or the broker now, a line each; mail goes on as far as it can."""
         log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
-        return [fault for fault in (self.queue.fault, log) if fault]
+        return [fault for fault in (self.queue.fault, *self.queue.troubles, log) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
 

@@ -87,12 +87,12 @@ class Queue(Protocol):
         """Why no new message is taken now: there is no room to keep it. None while there is."""
 
     @property
-    def stuck(self) -> str | None:
-        """Why mail that waits is not sent, in general words; None while it is."""
-
-    @property
     def fault(self) -> str | None:
         """What is wrong with it now, in one line; None while it works."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""

@@ -175,11 +175,6 @@ class EmbeddedQueue:
         return self._writer.space.full if self._open else None
 
     @property
-    def stuck(self) -> str | None:
-        """Why mail that waits is not sent; None while it is."""
-        return None
-
-    @property
     def fault(self) -> str | None:
         """What is wrong with it now: the disk is full. None while it works."""
         return self.full
@@ -187,6 +182,11 @@ class EmbeddedQueue:
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self._lending.parked
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What is wrong with single queues: nothing can be."""
+        return ()
 
     def _read(self, request: Request, done: Callable[[Answer | None], None]) -> None:
         self._reader.post(lambda store: fetch(store, self._outbox, request), lambda answer, error: done(answer))

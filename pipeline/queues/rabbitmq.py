@@ -248,17 +248,14 @@ class RabbitQueue:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
+        """What is wrong with it now: the broker is away, or takes nothing. None while mail is taken and sent."""
         away = self.broker.trouble or (self.broker.why if self.broker.link is None else None)
-        found = [self.full or away, FULL if self.held.full else None, *self.held.faults, *self.trouble.faults]
-        return "; ".join(dict.fromkeys(filter(None, found))) or None
+        return self.full or away or (FULL if self.held.full else None)
 
     @property
-    def stuck(self) -> str | None:
-        """Why mail that waits is not sent, in general words; None while it is."""
-        if self.broker.failing:
-            return "the broker is away, or does not let us use the outbox"
-        return FULL if self.held.full else None
+    def troubles(self) -> list[str]:
+        """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
+        return [*self.held.faults, *self.trouble.faults]
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""

@@ -20,7 +20,7 @@ from pipeline.telemetry import FIGURES, Telemetry
 def client(figures: Any = lambda: None, full: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
-    queue = SimpleNamespace(figures=figures, full=full, stuck=None)
+    queue = SimpleNamespace(figures=figures, full=full)
     app.include_router(routes(SimpleNamespace(telemetry=telemetry, queue=queue)))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 
