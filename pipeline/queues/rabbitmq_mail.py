@@ -97,7 +97,7 @@ def _lifetime(seconds: float) -> int:
 def _priority(body: bytes) -> int:
     try:
         return max(0, _urgent(body).priority)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0
 
 
@@ -145,12 +145,12 @@ def at_once(body: bytes) -> bytes:
     """A JSON object without its `nextattempt`; anything else as it is."""
     try:
         properties = msgspec.json.decode(body)
+        if not isinstance(properties, dict) or "nextattempt" not in properties:
+            return body
+        del properties["nextattempt"]
+        return msgspec.json.encode(properties)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
-    if not isinstance(properties, dict) or "nextattempt" not in properties:
-        return body
-    del properties["nextattempt"]
-    return msgspec.json.encode(properties)
 
 
 def headers(header: ContentHeader) -> dict[str, Any]:

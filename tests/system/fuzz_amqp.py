@@ -163,7 +163,7 @@ def _body(chance: random.Random, number: int) -> bytes:
     return body if kind < 0.95 else chance.randbytes(chance.choice((0, 1, 300, 200_000)))
 
 
-def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
+def run(folder: pathlib.Path, count: int, seed: int, **options: object) -> Tally:
     """Go through them."""
     with (
         Broker() as broker,
@@ -174,6 +174,7 @@ def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
             rabbitmq_refused="refused",
             delivery_sink=f"127.0.0.1:{mailbox.port}",
             delivery_timeout_factor=0.1,
+            **options,
         ) as program,
         reconnecting(broker.address) as publisher,
     ):
@@ -225,10 +226,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("options", nargs="*", help="rabbitmq-maxpriority=10 and the like")
     asked = parser.parse_args()
+    options = dict(option.replace("-", "_").split("=") for option in asked.options)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        tally = run(pathlib.Path(name), asked.count, asked.seed)
+        tally = run(pathlib.Path(name), asked.count, asked.seed, **options)
         print((pathlib.Path(name) / "terminal").read_text(errors="replace")[-3000:])
     print(tally)
     print(

@@ -174,6 +174,23 @@ def test_a_delivery_is_as_it_was_but_for_what_is_not_used() -> None:
     assert LONGLONG.pack(2**63 - 1) in whole
 
 
+@pytest.mark.parametrize("depth", [900, 970, 50_000])
+async def test_a_body_that_is_nested_deep_is_republished_as_it_is(address: str, depth: int) -> None:
+    """K9: where it has to wait, and where an operator makes it ready, with priorities too."""
+    body = b'{"nextattempt": {}, "own": ' + b"[" * depth + b"]" * depth + b"}"
+    due = table((b"x-mailrace-due", b"l" + stamp((NOW + 500) * 1000)))
+    async with opened(address, rabbitmq_maxpriority=5) as desk:
+        desk.consume()
+        with RawPublisher(address) as publisher:
+            await asyncio.to_thread(publisher.publish, b"outbox", raw(headers=due), body)
+        async with asyncio.timeout(20):
+            while not (await rabbit(desk).figures()).waiting:  # noqa: ASYNC110 - it is on its way
+                await asyncio.sleep(0.05)
+        assert await rabbit(desk).flush() == 1
+        [lease] = await desk.next()
+        assert lease.body.endswith(b"]}")
+
+
 @pytest.mark.parametrize("value", [b"?", b"\0", b"U\0\0", b"k\0\0\0\0", b"S\xff\xff\xff\xff", b"S", b""])
 def test_a_header_that_is_none_ends_the_headers_only(value: bytes) -> None:
     """K9: nobody knows where the next header begins; ours before it count, and the properties after it."""
