@@ -14,6 +14,7 @@ from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
+SECRETS = (b"smarthost", b"dkim")  # properties that hold some
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,11 +63,24 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
 
 
 def refusal(lease: Lease, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:
-    """A body that is no message, for the refused queue, or for failure; of a very large one the beginning."""
+    """A body that is no message, for the refused queue, or for failure; of a very large one the beginning.
+
+    Where it is one after all, by a fault of ours, it is without its secrets.
+    """
     name = queues.get("refused") or queues.get("failure")
     size = lease.size or len(lease.body)
-    quoted = {"error": why, "body": base64.b64encode(lease.body[:QUOTED]).decode()}
+    quoted = {"error": why, "body": base64.b64encode(_quotable(lease.body)[:QUOTED]).decode()}
     return [(name, _encode(quoted | ({"size": size} if size > QUOTED else {})))] if name else []
+
+
+def _quotable(body: bytes) -> bytes:
+    if not any(word in body for word in SECRETS):
+        return body
+    try:
+        properties = msgspec.json.decode(body)
+        return _encode(without_secrets(properties)) if isinstance(properties, dict) else body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
 
 
 def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
@@ -76,7 +90,59 @@ def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
         properties.pop("mime", None)
         properties.pop("mime-encoding", None)
     properties["extracted"] = extracted(message)
+    return without_secrets(properties)
+
+
+def without_secrets(properties: dict[str, Any]) -> dict[str, Any]:
+    """The properties without a smarthost's password and DKIM's private keys, of whatever form: they stay with us.
+
+    What is not as it should be goes as a whole. Costs 0.1 microseconds for a message without either.
+    """
+    if "smarthost" in properties:
+        properties = {**properties, "smarthost": _without(properties["smarthost"], "password")}
+    if "dkim" in properties:
+        keys = properties["dkim"]
+        clean = [_without(one, "key") for one in keys] if isinstance(keys, list) else _without(keys, "key")
+        properties = {**properties, "dkim": clean}
     return properties
+
+
+def _without(value: Any, secret: str) -> Any:
+    if not isinstance(value, dict):
+        return None
+    return {name: one for name, one in value.items() if name.lower() != secret}
+
+
+def smaller(body: bytes, most: int) -> bytes | None:
+    """A copy in at most so many bytes: without its MIME, then without headers, then with its last attempt only.
+
+    None where nothing is left to leave out.
+    """
+    try:
+        properties = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(properties, dict) or "extracted" not in properties:
+        return None  # not a result: a notification is mail
+    for shrink in (_without_mime, _without_headers, _with_last_attempt):
+        shrink(properties)
+        if len(found := _encode(properties)) <= most:
+            break
+    return found if len(found) < len(body) else None
+
+
+def _without_mime(properties: dict[str, Any]) -> None:
+    for name in ("mime", "mime-encoding"):
+        properties.pop(name, None)
+
+
+def _without_headers(properties: dict[str, Any]) -> None:
+    properties["extracted"] = {}
+
+
+def _with_last_attempt(properties: dict[str, Any]) -> None:
+    results = properties.get("results")
+    properties["results"] = results[-1:] if isinstance(results, list) else []
 
 
 def extracted(message: Message) -> dict[str, Any]:

@@ -13,18 +13,19 @@ import msgspec
 from reactivex import abc
 
 from operators.delivery import Delivery, Lease
-from operators.message import decode, timestamp
-from operators.outcome import RESULTS, STATES, Next, Outcome
+from operators.message import Unreadable, decode, decode_object, from_properties, timestamp
+from operators.outcome import RESULTS, STATES, Next, Outcome, failed
 from operators.replies import clean
 from operators.results import copies, refusal, tried
 from operators.retry import deadline
-from operators.settlement import Park, Retry, Settlement
+from operators.settlement import Park, Retry, Settlement, Unstorable
 from operators.stage import Done, Report, Stage, handover, unreported
 
 Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
 Notify = Callable[[Delivery, float], tuple[str, bytes] | None]
 PUT_OFF = 60.0  # seconds until a message comes back for which nobody could work out a time
 SHOWN = 1000  # characters
+KEPT = ("state", "result", "time", "code", "status")  # of an attempt, where there is no room for all
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,6 +66,9 @@ def settle(
                 done(delivery)
                 return
             report("settle", delivery, error)
+            if isinstance(error, Unstorable):
+                carry_out(*instead(delivery, settlement, error), done)
+                return
             scheduler.schedule_relative(again, lambda *_: carry_out(delivery, settlement, done))
 
         try:
@@ -74,7 +78,41 @@ def settle(
                 raise
             confirmed(error)
 
+    def instead(delivery: Delivery, settlement: Settlement, error: Unstorable) -> tuple[Delivery, Settlement]:
+        """What the queue can store: the message with what is shorter of its attempts, or else it is given up."""
+        if isinstance(settlement.then, Retry) and (body := shorter(settlement.then.body, error.most)) is not None:
+            return delivery, Settlement((), Retry(body, settlement.then.at))
+        delivery = given_up(delivery, str(error), clock())
+        return delivery, work_out(delivery, queues, lifetime, clock(), notify, report)
+
     return handover("settle", start, report, ended=True)
+
+
+def shorter(body: bytes, most: int) -> bytes | None:
+    """A message in at most so many bytes: of its attempts but the last only what they came to; None where it is larger.
+
+    How many they are stays, since that decides on the next one. What is still too large is tried once: the queue may
+    compress it.
+    """
+    try:
+        properties = decode_object(body)
+    except Unreadable:
+        return None
+    results = properties.get("results") or []
+    attempts = [{name: one[name] for name in KEPT if name in one} for one in results]
+    found = _encode(properties | {"results": [*attempts[:-1], *results[-1:]]})
+    if len(found) > most:
+        found = _encode(properties | {"results": attempts})
+    return found if len(found) < len(body) else None
+
+
+def given_up(delivery: Delivery, why: str, now: float) -> Delivery:
+    """A delivery that cannot be stored any more: its last attempt is noted, and it fails."""
+    outcome, message = delivery.outcome, delivery.message
+    assert outcome is not None
+    if outcome.next is Next.RETRY:
+        message = from_properties(tried(message, outcome, now))
+    return delivery.but(message=message, outcome=failed("storage", "error", why))
 
 
 def work_out(

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 
+class Unstorable(Exception):
+    """The queue can never take this message: it is larger than the `most` bytes that it takes."""
+
+    most = 0
+
+
 class Retry(msgspec.Struct, frozen=True):
     """The message comes back with this body, not before `at` (epoch seconds)."""
 

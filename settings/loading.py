@@ -115,6 +115,7 @@ def check(settings: Settings) -> Iterator[str]:
             yield from _needs(settings, f"{server}-secure-port", f"{server}-certificate")
     yield from _pair(settings, "smtp-username", "smtp-password")
     yield from _apart(settings)
+    yield from _read_alone(settings)
     if settings.smtp_auth and settings.smtp_username:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:
@@ -127,6 +128,18 @@ def _apart(settings: Settings) -> Iterator[str]:
         yield _line(settings, "www-secure-port", "must be another port than www-port")
     if both := sorted({*settings.smtp_port} & {*settings.smtp_secure_port} - {0}):
         yield _line(settings, "smtp-secure-port", f"must not have ports of smtp-port: {both[0]}")
+
+
+def _read_alone(settings: Settings) -> Iterator[str]:
+    """Queues that mail is read from: a result that came there would be sent on, and have a result again."""
+    outbox, inbox = settings.rabbitmq_outbox, settings.rabbitmq_inbox
+    own = (f"{outbox}.delay.", f"{outbox}.parked")
+    for kind in ("results", "success", "failure", "retry", "refused", "reports"):
+        name = getattr(settings, f"rabbitmq_{kind}")
+        if name is not None and (name in (outbox, inbox) or name.startswith(own)):
+            yield _line(settings, f"rabbitmq-{kind}", "must be another queue than those that mail is read from")
+    if inbox.startswith(own):
+        yield _line(settings, "rabbitmq-inbox", f"must not be one of the queues that {outbox!r} keeps for itself")
 
 
 def _pair(settings: Settings, one: str, other: str) -> Iterator[str]:

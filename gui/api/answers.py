@@ -17,7 +17,7 @@ from pipeline.bulk import Busy
 from pipeline.facade import Unbrowsable
 from pipeline.log.filters import UnknownFilter
 from pipeline.log.query import LogQueryFailed
-from pipeline.queues.contract import QueueFull, QueueUnavailable
+from pipeline.queues.contract import QueueFull, QueueUnavailable, TooLarge
 from pipeline.submit import Unacceptable
 from settings.rules import Invalid, NoSuchRule, Unavailable
 
@@ -102,6 +102,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     UnknownFilter: (422, ""),
     NoSuchRule: (404, ""),
     Unavailable: (503, "The rules database does not answer; nothing has changed."),
+    TooLarge: (413, "The broker takes no message of this size; nothing is queued."),
     QueueFull: (507, "There is no room for new messages; nothing is queued."),
     QueueUnavailable: (503, "The queue does not answer; nothing is queued."),
     LogQueryFailed: (503, "The delivery log cannot be read now; the program log says why."),

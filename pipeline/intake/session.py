@@ -16,8 +16,9 @@ from pipeline.intake.commands import is_routed, mail, rcpt
 from pipeline.intake.dialogue import Dialogue
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import MOST_RECIPIENTS, Transaction, bodies, ids_of, reply
-from pipeline.queues.contract import QueueFull
+from pipeline.queues.contract import QueueFull, TooLarge
 
+TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
 NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
 MOST_RESERVED = 4_000_000  # octets set aside for a SIZE that was announced: a slow client shall not hold more idle
 
@@ -165,6 +166,8 @@ class Session(Dialogue):
         try:
             self.shared.queue.publish(messages, confirmed)
             if (error := await answer) is not None:
+                if isinstance(error, TooLarge):
+                    raise Refusal(TOO_LARGE)
                 full = isinstance(error, QueueFull)
                 raise Refusal(NO_ROOM if full else "451 4.3.0 The queue takes nothing now, try again later")
         finally:

@@ -16,9 +16,20 @@ import msgspec
 from reactivex import Observable
 
 from operators.delivery import Lease
-from operators.settlement import Park, Retry, Settlement
+from operators.settlement import Park, Retry, Settlement, Unstorable
 
-__all__ = ["Confirmed", "Figures", "Park", "Queue", "QueueFull", "QueueUnavailable", "Retry", "Settlement"]
+__all__ = [
+    "Confirmed",
+    "Figures",
+    "Park",
+    "Queue",
+    "QueueFull",
+    "QueueUnavailable",
+    "Retry",
+    "Settlement",
+    "TooLarge",
+    "Unstorable",
+]
 
 Confirmed = Callable[[Exception | None], None]
 
@@ -29,6 +40,14 @@ class QueueUnavailable(Exception):
 
 class QueueFull(QueueUnavailable):
     """There is no room for new messages where the queue keeps them; intake answers 452."""
+
+
+class TooLarge(QueueUnavailable, Unstorable):
+    """The broker does not take a message of this size, now or later; intake answers 552."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"{size:,} bytes as it is stored: the broker takes {most:,} at most")
+        self.most = most
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +89,10 @@ class Queue(Protocol):
     @property
     def fault(self) -> str | None:
         """What is wrong with it now, in one line; None while it works."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""

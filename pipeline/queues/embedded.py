@@ -183,6 +183,11 @@ class EmbeddedQueue:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self._lending.parked
 
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What is wrong with single queues: nothing can be."""
+        return ()
+
     def _read(self, request: Request, done: Callable[[Answer | None], None]) -> None:
         self._reader.post(lambda store: fetch(store, self._outbox, request), lambda answer, error: done(answer))
 

@@ -183,6 +183,7 @@ class Monitor:
         said = await management.queues(address, self._outbox, depths)
         lent = queue.lending.lent + queue.lending.fresh
         rows = list(_rabbit_rows(queue, depths, parked, rates.of(said or {})))
+        rows += [QueueRow(name=f"{name}, held here", ready=n) for name, n in (await queue.held.counts()).items()]
         if said is None:
             ready = depths.get(self._outbox, (0, 0))[0]
             flow.level(ready + queue.lending.fresh)

@@ -19,30 +19,38 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import reactivex as rx
+import structlog
 from aiormq.abc import DeliveredMessage
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
+from operators.results import QUOTED, refusal
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
+from pipeline.queues.rabbitmq_held import Held
 from pipeline.queues.rabbitmq_lending import Lending
-from pipeline.queues.rabbitmq_link import Ledger, Link
+from pipeline.queues.rabbitmq_link import Ledger, Link, Rejected
 from pipeline.queues.rabbitmq_loans import Loan, Loans
 from pipeline.queues.rabbitmq_mail import DUE, LANE, SLACK, Mail, headers, number, plain, queued
 from pipeline.queues.rabbitmq_names import Names, Topology
 from pipeline.queues.rabbitmq_parked import LINGER, ParkedQueues
 from pipeline.queues.rabbitmq_reading import Reader
-from pipeline.queues.rabbitmq_sending import Sender
+from pipeline.queues.rabbitmq_sending import Sender, Undeliverable
 from pipeline.queues.rabbitmq_settled import Key, Settled
 from pipeline.queues.rabbitmq_settled import key as identity
 from pipeline.queues.rabbitmq_settling import Settling, put_off
+from pipeline.queues.rabbitmq_trouble import Trouble
 from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
 
+log = structlog.get_logger("queues")
+
+FULL = "no mail is sent: as many results are held as may be"
 STALL = 10.0  # seconds without a confirmation after which the broker is away
 EARLY = 0.02  # seconds before its time that a message is lent
 # Bytes of a packed body beyond which it is not unpacked on the event loop: of so many come 64 MB, in 0.1 s.
@@ -76,13 +84,15 @@ class RabbitQueue:
         stall: float = STALL,
         folder: Path | None = None,
     ) -> None:
-        self._most, self._clock, self._stall = most, clock, stall
+        self._most, self._clock, self._stall, self._report = most, clock, stall, report
+        named = {"refused": settings.rabbitmq_refused, "failure": settings.rabbitmq_failure}
+        self._refusals = {kind: name for kind, name in named.items() if name}
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
         self.settled = Settled(folder / "settled" if folder is not None else None, report)
         self.loans = Loans(self.settled)
         self.lending = Lending(self.loans, lambda: self.parked_queues.wanted)
-        self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, report, stall)
+        self.broker = Broker(settings, self._prepare, self._attach, self._lost, self._look, self._works, report, stall)
         self.parked_queues = ParkedQueues(
             self.topology,
             self._arrive,
@@ -92,6 +102,8 @@ class RabbitQueue:
             linger,
         )
         self.sender = Sender(self.broker, settings, self.topology, self.parked_queues, clock)
+        self.trouble = Trouble(report)
+        self.held = Held(folder / "held" if folder is not None else None, self.sender.send, report)
         self.settling = Settling(
             self.names,
             self.broker,
@@ -99,12 +111,15 @@ class RabbitQueue:
             self.sender,
             self.parked_queues,
             clock,
-            report,
+            self.held,
+            self.trouble,
             self.lending.again,
             self._freed,
         )
         self.reader = Reader(self.names.outbox, self._arrive)
-        self.views = Views(self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, most)
+        self.views = Views(
+            self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, self.held, most
+        )
         self._ids = itertools.count(1)
         self._unpacking = asyncio.Semaphore()
         self._recalled_at = 0.0
@@ -126,6 +141,7 @@ class RabbitQueue:
 
     def _attach(self, link: Link) -> None:
         assert self._ledger is not None
+        self.sender.attach(link)
         self.reader.attach(link, self._ledger)
         self.parked_queues.attach(link)
         self._steer()
@@ -146,6 +162,10 @@ class RabbitQueue:
             readers = (await link.count(self.names.outbox)).consumer_count or 0
             await self.parked_queues.look(alone=readers <= self.reader.consumers)
 
+    def _works(self) -> bool:
+        """Whether the broker lends, where that is wanted."""
+        return self.reader.settled
+
     async def close(self) -> None:
         """Confirm what is under way, and close. What is still lent is lent again at the next start."""
         observer, self.lending.observer = self.lending.observer, None
@@ -154,6 +174,7 @@ class RabbitQueue:
             await asyncio.wait_for(self._quiet(), self._stall)
         await self.broker.close()
         self.settling.abandon()
+        await self.held.close()
         self.settled.close()
         if observer is not None:
             observer.on_completed()
@@ -174,6 +195,7 @@ class RabbitQueue:
                 observer.on_error(QueueUnavailable(f"{self.names.outbox}: is consumed already"))
                 return Disposable()
             self.settled.open()
+            self.held.open()
             self.lending.observer, self.lending.credit = observer, credit
             self.reader.credit(credit)
             self._steer()
@@ -213,7 +235,11 @@ class RabbitQueue:
 
     @property
     def _room(self) -> int:
-        return self.free - self.parked_queues.fetching if self.lending.observer is not None else 0
+        return self.free - self.parked_queues.fetching if self._lends else 0
+
+    @property
+    def _lends(self) -> bool:
+        return self.lending.observer is not None and not self.held.full
 
     @property
     def full(self) -> str | None:
@@ -222,8 +248,14 @@ class RabbitQueue:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it now: the broker is away, or takes nothing. None while it works."""
-        return self.broker.why if self.broker.link is None else self.full
+        """What is wrong with it now: the broker is away, or takes nothing. None while mail is taken and sent."""
+        away = self.broker.trouble or (self.broker.why if self.broker.link is None else None)
+        return self.full or away or (FULL if self.held.full else None)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
+        return [*self.held.faults, *self.trouble.faults]
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -234,15 +266,39 @@ class RabbitQueue:
         now = time.monotonic()
         if self.parked_queues.wanted or self.loans.lanes:
             self._recalled_at = now
-        if self.lending.observer is None:
+        if not self._lends:
             self.reader.want(0)
         else:
             self.reader.want(1 if now - self._recalled_at < 2 * TICK else 2)
 
     def _arrive(self, ledger: Ledger, message: DeliveredMessage, lane: str | None = None) -> None:
-        """The broker has sent a message of the outbox, or of a lane's parked queue."""
+        """The broker has sent a message of the outbox, or of a lane's parked queue. Nothing is raised."""
         if ledger.link.ended:
             return  # read before the loss, and handled after it: the broker sends it again
+        try:
+            self._take(ledger, message, lane)
+        except Exception as error:
+            self._aside(ledger, message, error)
+
+    def _aside(self, ledger: Ledger, message: DeliveredMessage, error: Exception) -> None:
+        """A fault of ours with this one message: it goes to the refused queue, and the others go on.
+
+        Where there is none, or it takes nothing, the message stays with us, unsettled, until the connection ends.
+        """
+        log.error("a message of the queue cannot be lent", exc_info=error)
+        why, tag = f"cannot be lent, by a fault of ours: {type(error).__name__}", message.delivery_tag
+        lease = Lease(0, message.body[:QUOTED], size=len(message.body))
+        copies = refusal(lease, self._refusals, why)
+        self._report("queue-fault", f"a message of {len(message.body):,} bytes {why}")
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None and tag is not None:
+                ledger.ack(tag)
+
+        for name, body in copies:
+            self.sender.send(Mail(queue=name, body=body, copy=True), confirmed)
+
+    def _take(self, ledger: Ledger, message: DeliveredMessage, lane: str | None) -> None:
         tag, properties = message.delivery_tag, message.header.properties
         assert tag is not None
         ledger.lent(tag)
@@ -271,8 +327,12 @@ class RabbitQueue:
                 return
             encoding = message.header.properties.content_encoding
             body, size = await asyncio.to_thread(plain, message.body, encoding, self._most)
-        if not ledger.link.ended:
+        if ledger.link.ended:
+            return
+        try:
             self._come(ledger, message, None, key, body, size)
+        except Exception as error:
+            self._aside(ledger, message, error)
 
     def _come(
         self, ledger: Ledger, message: DeliveredMessage, lane: str | None, key: Key, body: bytes, size: int
@@ -285,8 +345,9 @@ class RabbitQueue:
         if self.lending.observer is None:
             ledger.back(tag)
             return
-        expired = headers(message.header).get(LANE) if lane is None else None
-        recalled = expired if isinstance(expired, str) else lane
+        recalled = lane
+        if lane is None and self.parked_queues.has(expired := headers(message.header).get(LANE)):
+            recalled = expired
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)
@@ -334,19 +395,21 @@ class RabbitQueue:
             error = QueueUnavailable(self.broker.why) if messages else None
             self._loop.call_soon(confirmed, error)
             return
-        answers = _Answers(len(messages), confirmed)
+        answers = _Answers(len(messages), confirmed, self.trouble)
         now = self._clock()
         for name, body in messages:
             if delay > 0 and name == self.names.outbox:
                 mail = put_off(self.names, body, now, now + delay, now)
             else:
                 mail = Mail(queue=name, body=body, queued=now)
-            self.sender.send(mail, answers.take)
+            self.sender.send(mail, partial(answers.take, name))
 
     # -- for people
 
     async def figures(self) -> Figures:
-        """What the queues hold now. Raises `QueueUnavailable`."""
+        """What the queues hold now. Raises `QueueUnavailable`, also while the broker lets us connect and no more."""
+        if self.broker.failing:
+            raise QueueUnavailable(self.broker.trouble)
         return await self.views.figures()
 
     async def flush(self) -> int:
@@ -364,12 +427,14 @@ class RabbitQueue:
 class _Answers:
     """Waits for all of several confirmations, and gives one."""
 
-    def __init__(self, wanted: int, confirmed: Confirmed) -> None:
-        self._wanted, self._confirmed = wanted, confirmed
+    def __init__(self, wanted: int, confirmed: Confirmed, trouble: Trouble) -> None:
+        self._wanted, self._confirmed, self._trouble = wanted, confirmed, trouble
         self._error: Exception | None = None
 
-    def take(self, error: Exception | None) -> None:
-        """One more."""
+    def take(self, queue: str, error: Exception | None) -> None:
+        """One more. A queue that is full is a fault, also where whoever publishes tries again."""
+        if isinstance(error, Rejected | Undeliverable):
+            self._trouble.note(queue, f"messages for queue {queue!r} are not taken", str(error))
         self._wanted -= 1
         self._error = self._error or error
         if not self._wanted:

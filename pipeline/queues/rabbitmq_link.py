@@ -23,6 +23,8 @@ from aiormq.connection import Connection
 from aiormq.exceptions import (
     AMQPError,
     ChannelClosed,
+    ChannelInvalidStateError,
+    ChannelPreconditionFailed,
     ConnectionNotAllowed,
     DeliveryError,
     ProbableAuthenticationError,
@@ -32,13 +34,19 @@ from pamqp import commands
 from yarl import URL
 
 from pipeline.process.supervisor import awaited
-from pipeline.queues.contract import Confirmed, QueueUnavailable
+from pipeline.queues import rabbitmq_methods as methods
+from pipeline.queues.contract import Confirmed, QueueFull, QueueUnavailable, TooLarge
+from pipeline.queues.rabbitmq_frames import Lenient
 from settings.values import masked
 
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
 OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
+AWAY, SILENT = "cannot be reached", "no answer"
 GONE = "the connection was lost"
+PROVEN = 65_536  # bytes that a broker is believed to take
+TRIES = 5  # of a publication that others of its channel have spoilt
+TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -48,8 +56,16 @@ for name in ("aiormq", "aiormq.connection", "aiormq.channel"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+class Unreachable(QueueUnavailable):
+    """There is no broker there, or it does not answer."""
+
+
 class Unroutable(Exception):
     """The queue that was published to does not exist."""
+
+
+class Rejected(QueueFull):
+    """The queue that was published to does not take a message now: it is full, or has no majority of its nodes."""
 
 
 class Ledger:
@@ -129,6 +145,9 @@ class Link:
         self._promised: dict[int, Confirmed] = {}
         self._numbers = itertools.count()
         self._publishing: Channel
+        self._trying: Channel | None = None
+        self._opening = asyncio.Lock()
+        self.proven = PROVEN  # bytes of the largest body that the broker has taken
         self._questions: AbstractChannel | None = None
         self._asking = asyncio.Lock()
         self._unblocked: asyncio.Task[None] | None = None
@@ -141,13 +160,15 @@ class Link:
         try:
             url = URL(address).update_query(heartbeat=HEARTBEAT, name=name)
             url = url if verify else url.update_query(no_verify_ssl=1)
-            connection = aiormq.Connection(url)
+            connection = aiormq.Connection(url, transport_factory=Lenient())
             async with asyncio.timeout(OPENING):
                 await connection.connect()
                 link = cls(connection, shown, lost)
                 link._publishing = cast(Channel, await link.channel(confirms=True))
         except (*LOST, ValueError) as error:
-            raise QueueUnavailable(f"{shown}: {_explain(error, address)}") from None
+            text = _explain(error, address)
+            kind = Unreachable if text.startswith((AWAY, SILENT)) else QueueUnavailable
+            raise kind(f"{shown}: {text}") from None
         return link
 
     # -- life
@@ -254,13 +275,17 @@ class Link:
     async def _publish(self, number: int, exchange: str, queue: str, body: bytes, properties: Any) -> None:
         error: Exception | None = None
         try:
-            await self._publishing.basic_publish(
-                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
-            )
+            for _ in range(TRIES):
+                if not await self._spoilt(exchange, queue, body, properties):
+                    break
+            else:
+                raise ConnectionError(GONE)
+        except TooLarge as failure:
+            error = failure
         except PublishError:
             error = Unroutable(f"there is no queue {queue!r}")
         except DeliveryError:
-            error = QueueUnavailable(f"{self.address}: does not take messages for {queue!r} now")
+            error = Rejected(f"queue {queue!r} takes no message now: it is full, or does not work")
         except (*LOST, asyncio.CancelledError) as failure:
             self.end(say(failure))
             return
@@ -271,6 +296,34 @@ class Link:
             error = ValueError(f"cannot be published to {queue!r}: {failure}")
         if (waiting := self._unconfirmed.pop(number, None)) is not None:
             waiting[1](error)
+
+    async def _spoilt(self, exchange: str, queue: str, body: bytes, properties: Any) -> bool:
+        """Publish; True where another message, too large for the broker, has ended the channel meanwhile.
+
+        Over AMQP nobody tells the largest size, and what is larger ends its channel. So a size that was never taken
+        yet goes over a channel of its own, whose end costs nothing else. Raises `TooLarge`.
+        """
+        new = len(body) > self.proven
+        channel = await self._trial() if new else self._publishing
+        try:
+            await channel.basic_publish(
+                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
+            )
+        except (ChannelPreconditionFailed, ChannelInvalidStateError) as error:
+            if not new or self.ended:
+                raise
+            self._trying = None if self._trying is channel else self._trying
+            if (found := TOO_LARGE.search(str(error))) is not None and len(body) > int(found[1]):
+                raise TooLarge(len(body), int(found[1])) from None
+            return True
+        self.proven = max(self.proven, len(body)) if new else self.proven
+        return False
+
+    async def _trial(self) -> Channel:
+        async with self._opening:
+            if self._trying is None or self._trying.is_closed:
+                self._trying = cast(Channel, await self._connection.channel(publisher_confirms=True))
+            return self._trying
 
     @property
     def waits(self) -> float:
@@ -364,14 +417,13 @@ class Link:
 
     async def count(self, queue: str) -> commands.Queue.DeclareOk:
         """(message_count, consumer_count) of a queue. Raises `ChannelNotFoundEntity` where there is none."""
-        answer = await self.ask(lambda channel: channel.queue_declare(queue, passive=True))
+        answer = await self.ask(lambda channel: methods.count(channel, queue))
         assert answer is not None
         return answer
 
     async def purge(self, queue: str) -> int:
         """Empty a queue; returns how many went. Raises `ChannelNotFoundEntity` where there is none."""
-        answer = await self.ask(lambda channel: channel.queue_purge(queue))
-        return (answer.message_count or 0) if answer is not None else 0
+        return await self.ask(lambda channel: methods.purge(channel, queue)) or 0
 
 
 def say(error: BaseException) -> str:
@@ -391,8 +443,8 @@ def _explain(error: Exception, address: str) -> str:
     if isinstance(error, ConnectionNotAllowed) or closed_at_open:
         return f"the broker does not let {url.user!r} use this virtual host, or has none of this name"
     if isinstance(error, TimeoutError):
-        return f"no answer in {OPENING:g} seconds"
-    return f"cannot be reached: {say(error)}"
+        return f"{SILENT} in {OPENING:g} seconds"
+    return f"{AWAY}: {say(error)}"
 
 
 def _nameless(error: BaseException | None) -> bool:

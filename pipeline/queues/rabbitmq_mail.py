@@ -23,6 +23,7 @@ QUEUED = "x-mailrace-queued"  # when it came into the queue, epoch milliseconds
 DUE = "x-mailrace-due"  # not before, epoch milliseconds
 SLACK = "x-mailrace-slack"  # milliseconds that it may be late
 LANE = "x-mailrace-lane"  # in whose parked queue it waits, or has expired
+MOST = 2**53  # in a header of ours: milliseconds; what is more is not ours
 LONGEST = 2**32 - 1  # milliseconds: the longest TTL (rabbitmq.com/docs/ttl)
 DENSEST = 1032  # times: the most that DEFLATE packs (zlib.net/zlib_tech.html)
 FASTEST = 1  # gzip level: 20 times as fast as level 9, and 10 % larger
@@ -96,7 +97,7 @@ def _lifetime(seconds: float) -> int:
 def _priority(body: bytes) -> int:
     try:
         return max(0, _urgent(body).priority)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return 0
 
 
@@ -144,12 +145,12 @@ def at_once(body: bytes) -> bytes:
     """A JSON object without its `nextattempt`; anything else as it is."""
     try:
         properties = msgspec.json.decode(body)
+        if not isinstance(properties, dict) or "nextattempt" not in properties:
+            return body
+        del properties["nextattempt"]
+        return msgspec.json.encode(properties)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
-    if not isinstance(properties, dict) or "nextattempt" not in properties:
-        return body
-    del properties["nextattempt"]
-    return msgspec.json.encode(properties)
 
 
 def headers(header: ContentHeader) -> dict[str, Any]:
@@ -158,14 +159,15 @@ def headers(header: ContentHeader) -> dict[str, Any]:
 
 
 def number(headers: dict[str, Any], name: str) -> int | None:
-    """One of our own headers; None where it is missing, or somebody else's and no number."""
+    """One of our own headers; None where it is missing, or somebody else's and no time."""
     value = headers.get(name)
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and 0 <= value <= MOST else None
 
 
 def queued(header: ContentHeader) -> float:
-    """When it came into the queue, epoch seconds: by our header, else by its timestamp, else now."""
+    """When it came into the queue, epoch seconds: by our header, else by its timestamp, else now; never later."""
+    now = time.time()
     if (own := number(headers(header), QUEUED)) is not None:
-        return own / 1000
+        return min(own / 1000, now)
     stamp = header.properties.timestamp
-    return stamp.timestamp() if isinstance(stamp, datetime) else time.time()
+    return min(stamp.timestamp(), now) if isinstance(stamp, datetime) else now

@@ -32,6 +32,7 @@ one turn on one channel; nobody parks in it but an instance that has just stoppe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import re
@@ -40,10 +41,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 
 from pipeline.queues.rabbitmq_delays import STEPS
-from pipeline.queues.rabbitmq_link import Link
+from pipeline.queues.rabbitmq_link import Link, Unroutable, say
+from pipeline.queues.rabbitmq_mail import Properties
+from pipeline.queues.rabbitmq_methods import bind, declare
 from settings import Settings
 
 KNOWN = 50_000
@@ -51,6 +59,7 @@ UNLIMITED = 1_000_000_000
 YOUNG = 2.5  # seconds
 ANSWER = 3.0  # seconds for a queue to elect its leader after a restart of the broker, and to answer
 CONFIRMS_EXPIRY = (3, 10)  # the RabbitMQ that has TTLs and at-least-once dead-lettering in quorum queues
+SOMEBODYS = (ChannelAccessRefused, ChannelLockedResource)  # there is a queue, and nobody else may look at it
 LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
 _ODD = re.compile(r"[^A-Za-z0-9_.:,/-]")
 
@@ -157,10 +166,22 @@ class Topology:
                 ),
                 tolerate=ChannelPreconditionFailed,
             )
+        await self._may_publish(link)
         for name in names.configured:
             await self.ensure(link, name)
             if not names.declare:
-                await link.count(name)
+                with contextlib.suppress(*SOMEBODYS):
+                    await link.count(name)
+
+    async def _may_publish(self, link: Link) -> None:
+        """Whether we may at all, before mail moves that could not be settled: a message for a queue that is not there.
+
+        Raises `QueueUnavailable`.
+        """
+        answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        link.publish("", f"{self.names.outbox}.delay.none", b"", Properties(message_id="probe"), answer.set_result)
+        if (error := await answer) is not None and not isinstance(error, Unroutable):
+            raise error
 
     async def learn_delays(self, link: Link) -> None:
         """Which delays there are, and which of them are not to be used over this link, since they do not answer."""
@@ -200,19 +221,27 @@ class Topology:
         arguments = self.names.arguments(name)
         durable = self.names.durable or "x-queue-type" in arguments
         try:
-            await link.ask(lambda channel: channel.queue_declare(name, durable=durable, arguments=arguments))
+            await link.ask(lambda channel: declare(channel, name, durable, arguments))
             if durable:
                 self._last = (name, time.monotonic())
             if "x-queue-type" in arguments:
                 self._declared[name] = time.monotonic()
         except ChannelPreconditionFailed as error:
-            if name not in self._odd:
-                self._odd.add(name)
-                self._report(
-                    "queue-differs", f"queue {name!r} exists with other arguments, and is used as it is: {error}"
-                )
+            self._differs(name, f"exists with other arguments, and is used as it is: {say(error)}")
+        except (ChannelAccessRefused, ChannelLockedResource) as error:
+            if self.names.temporary(name) or not await _exists(link, name):
+                raise
+            self._differs(name, f"may not be declared, and is used as it is: {say(error)}")
         if self.names.exchange and not self.names.temporary(name):
-            await link.ask(lambda channel: channel.queue_bind(name, self.names.exchange, name))
+            try:
+                await link.ask(lambda channel: bind(channel, name, self.names.exchange))
+            except ChannelAccessRefused as error:
+                self._differs(name, f"may not be bound, and is published to without an exchange: {say(error)}")
+
+    def _differs(self, name: str, how: str) -> None:
+        if name not in self._odd:
+            self._odd.add(name)
+            self._report("queue-differs", f"queue {name!r} {how}")
 
     async def remove(self, link: Link, name: str) -> bool:
         """Delete a queue of ours unless somebody reads it or something is in it; whether it is gone."""
@@ -234,6 +263,8 @@ async def _exists(link: Link, name: str) -> bool:
         await link.count(name)
     except ChannelNotFoundEntity:
         return False
+    except SOMEBODYS:
+        pass
     return True
 
 

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from pipeline.queues.rabbitmq_link import Ledger, Link
@@ -71,6 +71,7 @@ class ParkedQueues:
         self._ledgers: list[Ledger] = []
         self._putting: Counter[str] = Counter()
         self._link: Link | None = None
+        self._index: tuple[Link, AbstractChannel] | None = None  # the channel over which the index is read
         self._read_at = 0.0
         self._position = 0
 
@@ -90,6 +91,10 @@ class ParkedQueues:
     def queues(self) -> int:
         """Parked queues on the broker, as far as known."""
         return len(self._lanes)
+
+    def has(self, lane: object) -> bool:
+        """Whether this is a lane that has a queue, for all we know."""
+        return lane in self._lanes if isinstance(lane, str) else False
 
     def change(self, lane: str, by: int) -> None:
         """So many more are in there."""
@@ -259,7 +264,9 @@ class ParkedQueues:
     async def _read(self, link: Link) -> None:
         """Look through the index; entries of queues that are gone, and doubles, are taken out."""
         self._read_at = time.monotonic()
-        channel = await link.channel()
+        if self._index is None or self._index[0] is not link:  # one for all times: each lives as long as the link
+            self._index = (link, await link.channel())
+        channel = self._index[1]
         seen: set[str] = set()
         last = None
         for _ in range(MOST_LANES):

@@ -33,6 +33,11 @@ class Reader:
         """How many there are now."""
         return len(self._tags)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the consumers that are wanted are there."""
+        return not self._busy and len(self._tags) == self._wanted
+
     def credit(self, credit: int) -> None:
         """Begin anew, with this credit."""
         self._shares = [share for share in (credit - credit // 2, credit // 2) if share]

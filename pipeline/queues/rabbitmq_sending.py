@@ -1,23 +1,24 @@
 """Publishing to RabbitMQ: from a message to what goes over the link, declaring its queue where it has to be.
 
-Owns no messages: each is answered exactly once, by its `done`. A queue that is missing is declared, and published to
-again, once. What can never be published - no such queue and none may be declared, a name that AMQP cannot carry, more
-bytes than the broker takes - fails with `Undeliverable`, and spoils nothing else.
+Owns no messages: each is answered exactly once, by its `done`. Queues of ours are declared first, any other is
+published to first: it may be somebody's who lets us write to it, and do nothing else. Where it is missing it is
+declared, and published to again, once. What can never be published - no such queue and none may be declared, a name
+that AMQP cannot carry - fails with `Undeliverable`, what has more bytes than the broker takes with `TooLarge`, and
+neither spoils anything else.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import Callable
 
 from aiormq.exceptions import ChannelClosed
 
-from pipeline.queues.contract import Confirmed, QueueUnavailable
+from pipeline.queues.contract import Confirmed, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq_broker import Broker
-from pipeline.queues.rabbitmq_link import LOST, Link, Unroutable, say
+from pipeline.queues.rabbitmq_link import LOST, PROVEN, TOO_LARGE, Link, Unroutable, say
 from pipeline.queues.rabbitmq_mail import Mail, compressed
 from pipeline.queues.rabbitmq_names import Topology
 from pipeline.queues.rabbitmq_parked import ParkedQueues
@@ -25,7 +26,6 @@ from settings import Settings
 
 UNLIMITED = 2**62
 LOOK = 0.1  # seconds between two looks whether a new queue is safe
-_TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 
 
 class Undeliverable(QueueUnavailable):
@@ -56,13 +56,17 @@ class Sender:
         self._persistent, self._gzip = settings.rabbitmq_persistent, settings.rabbitmq_encoding == "gzip"
         self._most_priority = settings.rabbitmq_maxpriority if settings.rabbitmq_queue_type == "classic" else 0
         self._token, self._number = uuid.uuid4().hex, 0
-        self._most_bytes = UNLIMITED
+        self._most_bytes, self._proven = UNLIMITED, PROVEN
         self.published = 0
 
     def learn(self, why: str) -> None:
         """A link ended; the broker may have said how large a message may be."""
-        if (found := _TOO_LARGE.search(why)) is not None:
-            self._most_bytes = int(found[1])
+        if (found := TOO_LARGE.search(why)) is not None:
+            self._proven = min(PROVEN, int(found[1]))
+
+    def attach(self, link: Link) -> None:
+        """Use this link; the broker may take more than it did over the last one."""
+        self._most_bytes, link.proven = UNLIMITED, self._proven
 
     def send(self, mail: Mail, done: Confirmed) -> None:
         """Publish; `done` with None when the broker has it safe, else with `QueueUnavailable`. Never called at once."""
@@ -72,7 +76,7 @@ class Sender:
             return
         if mail.lane is not None:
             done = self._counted(mail.lane, done)
-        if mail.queue in self._topology.known:
+        if mail.queue in self._topology.known or not self._topology.names.temporary(mail.queue):
             self._put(link, mail, done, again=True)
         else:
             link.run(self._declare_and_put(link, mail, link.promised(done), again=True))
@@ -94,7 +98,10 @@ class Sender:
             else:
                 await self._topology.ensure(link, mail.queue)
         except (ChannelClosed, ValueError, TypeError) as error:
-            done(Undeliverable(f"queue {mail.queue!r} cannot be had: {say(error)}"))
+            if self._exchange(mail):  # of the configuration; the default one reaches each queue by its name
+                self._put(link, mail, done, again=False, exchange="")
+            else:
+                done(Undeliverable(f"queue {mail.queue!r} does not exist, and cannot be declared: {say(error)}"))
         except (*LOST, asyncio.CancelledError, QueueUnavailable, Unroutable) as error:
             done(QueueUnavailable(f"{link.address}: {say(error)}"))
             if not isinstance(error, QueueUnavailable | Unroutable):
@@ -102,11 +109,14 @@ class Sender:
         else:
             self._put(link, mail, done, again=again)
 
-    def _put(self, link: Link, mail: Mail, done: Confirmed, *, again: bool) -> None:
+    def _exchange(self, mail: Mail) -> str:
+        return "" if self._topology.names.temporary(mail.queue) else self._topology.names.exchange
+
+    def _put(self, link: Link, mail: Mail, done: Confirmed, *, again: bool, exchange: str | None = None) -> None:
         self._number += 1
         body = compressed(mail.body) if self._gzip else mail.body
         if len(body) > self._most_bytes:
-            error = Undeliverable(f"{len(body)} bytes for {mail.queue!r}: the broker takes {self._most_bytes} at most")
+            error = TooLarge(len(body), self._most_bytes)
             asyncio.get_running_loop().call_soon(done, error)
             return
         properties = mail.properties(
@@ -129,12 +139,16 @@ class Sender:
             elif isinstance(error, Unroutable) and again and not link.ended:
                 self._topology.forget(mail.queue)
                 link.run(self._declare_and_put(link, mail, link.promised(done), again=False))
+            elif isinstance(error, Unroutable) and exchange and not link.ended:
+                self._put(link, mail, done, again=False, exchange="")
             elif isinstance(error, Unroutable | ValueError):
                 done(Undeliverable(str(error)))
             else:
+                if isinstance(error, TooLarge):
+                    self._most_bytes = min(self._most_bytes, error.most)
                 done(error)
 
-        exchange = "" if self._topology.names.temporary(mail.queue) else self._topology.names.exchange
+        exchange = self._exchange(mail) if exchange is None else exchange
         link.publish(exchange, mail.queue, body, properties, confirmed)
 
     async def _when_safe(self, queue: str, done: Confirmed) -> None:

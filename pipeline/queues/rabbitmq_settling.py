@@ -1,5 +1,8 @@
 """Settling on RabbitMQ: publish what replaces a message, and acknowledge it when the broker has confirmed all of that.
 
+A copy for a queue that does not take it is held on the disk (`rabbitmq_held`), and holds nothing up. What can never be
+published - no such queue, and none may be declared - is dropped, counted and said.
+
 Owns nothing: a settlement under way stands in its loan. While the broker is away it waits there, and so it does while
 its loan is an orphan (`rabbitmq_loans`). An orphan that has not come again GRACE seconds after the connection did is
 with somebody else: then only its copies are published. Bound: credit.
@@ -11,18 +14,23 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from operators.delivery import Lease
-from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry, Settlement
-from pipeline.queues.rabbitmq_broker import Broker, Report
+from operators.results import smaller
+from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry, Settlement, TooLarge
+from pipeline.queues.rabbitmq_broker import Broker
 from pipeline.queues.rabbitmq_delays import slack, step
+from pipeline.queues.rabbitmq_held import Held
+from pipeline.queues.rabbitmq_link import Rejected
 from pipeline.queues.rabbitmq_loans import Loan, Loans
 from pipeline.queues.rabbitmq_mail import Mail
 from pipeline.queues.rabbitmq_names import Names
 from pipeline.queues.rabbitmq_parked import ParkedQueues
 from pipeline.queues.rabbitmq_sending import Sender, Undeliverable
+from pipeline.queues.rabbitmq_trouble import Trouble
 
 GRACE = 45.0  # seconds; a broker that saw nothing of our loss gives back what we held after two heartbeats
-MOST_SAID = 100  # queues that copies could not be published to, said once each
 
 
 def put_off(names: Names, body: bytes, queued: float, at: float, now: float, may: int | None = None) -> Mail:
@@ -40,7 +48,8 @@ class Settling:
     Args:
         names, broker, loans, sender, parked: the queue's parts.
         clock: epoch seconds.
-        report: told (kind, text) of copies that cannot be published.
+        held: takes the copies that their queue does not.
+        trouble: told of copies that are dropped.
         again: lends a message that is given back again, where there is a consumer; whether it did.
         freed: called when a loan has ended.
     """
@@ -53,13 +62,14 @@ class Settling:
         sender: Sender,
         parked: ParkedQueues,
         clock: Callable[[], float],
-        report: Report,
+        held: Held,
+        trouble: Trouble,
         again: Callable[[Loan], bool],
         freed: Callable[[], None],
     ) -> None:
         self._names, self._broker, self._loans, self._sender, self._parked = names, broker, loans, sender, parked
-        self._clock, self._report, self._again, self._freed = clock, report, again, freed
-        self._said: set[str] = set()
+        self._clock, self._again, self._freed = clock, again, freed
+        self._held, self._trouble = held, trouble
         self.acknowledged = self.rescheduled = 0
 
     def begin(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
@@ -105,7 +115,12 @@ class Settling:
         loan.left = [self._anew(mail) for mail in loan.left]
         loan.sending = len(loan.left)
         for mail in list(loan.left):
-            self._sender.send(mail, self._sent(loan, mail))
+            self._send(loan, mail)
+
+    def _send(self, loan: Loan, mail: Mail) -> None:
+        done = self._sent(loan, mail)
+        if not (mail.copy and self._held.holds(mail.queue) and self._held.put(mail.queue, mail.body, "", done)):
+            self._sender.send(mail, done)
 
     def _mails(self, loan: Loan, settlement: Settlement) -> list[Mail]:
         mails = [Mail(queue=name, body=body, copy=True) for name, body in settlement.publish]
@@ -127,11 +142,12 @@ class Settling:
 
     def _sent(self, loan: Loan, mail: Mail) -> Confirmed:
         def done(error: Exception | None) -> None:
+            if error is not None and mail.copy and self._elsewhere(loan, mail, error):
+                return
             assert loan.left is not None
             loan.sending -= 1
-            if error is None or (mail.copy and isinstance(error, Undeliverable)):
+            if error is None:
                 loan.left.remove(mail)
-                self._say(mail.queue, error)
             else:
                 loan.error = error
             if not loan.sending:
@@ -139,11 +155,22 @@ class Settling:
 
         return done
 
-    def _say(self, queue: str, error: Exception | None) -> None:
-        """A copy that cannot be published holds nothing up, but it does not go silently."""
-        if error is not None and queue not in self._said and len(self._said) < MOST_SAID:
-            self._said.add(queue)
-            self._report("queue-refused", f"results for {queue!r} are dropped: {error}")
+    def _elsewhere(self, loan: Loan, mail: Mail, error: Exception) -> bool:
+        """What becomes of a copy that its queue does not take, so that it holds nothing up; False: it waits."""
+        done = self._sent(loan, mail)
+        match error:
+            case TooLarge(most=most) if (body := smaller(mail.body, most)) is not None:
+                self._sender.send(msgspec.structs.replace(mail, body=body), done)
+                return True
+            case Rejected():
+                return self._held.put(mail.queue, mail.body, str(error), done)
+            case Undeliverable() if mail.queue in self._names.configured:
+                return self._held.put(mail.queue, mail.body, str(error), done)
+            case Undeliverable() | TooLarge():
+                self._trouble.note(mail.queue, f"results for queue {mail.queue!r} are dropped", str(error))
+                done(None)
+                return True
+        return False
 
     def _all_sent(self, loan: Loan) -> None:
         if not loan.left:

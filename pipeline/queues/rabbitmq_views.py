@@ -13,10 +13,11 @@ from aiormq.exceptions import ChannelNotFoundEntity
 
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.rabbitmq_broker import Broker
+from pipeline.queues.rabbitmq_held import Held
 from pipeline.queues.rabbitmq_lending import Lending
 from pipeline.queues.rabbitmq_link import LOST, Ledger, Link, say
 from pipeline.queues.rabbitmq_mail import Mail, at_once, plain, queued
-from pipeline.queues.rabbitmq_names import Names, Topology
+from pipeline.queues.rabbitmq_names import SOMEBODYS, Names, Topology
 from pipeline.queues.rabbitmq_parked import ParkedQueues
 from pipeline.queues.rabbitmq_sending import Sender
 
@@ -27,7 +28,7 @@ class Views:
     """Figures, and actions on whole queues.
 
     Args:
-        names, topology, broker, sender, parked, lending: the queue's parts.
+        names, topology, broker, sender, parked, lending, held: the queue's parts.
         most: bytes of a body beyond which it is not unpacked.
     """
 
@@ -39,21 +40,24 @@ class Views:
         sender: Sender,
         parked: ParkedQueues,
         lending: Lending,
+        held: Held,
         most: int,
     ) -> None:
         self._names, self._topology, self._broker = names, topology, broker
         self._sender, self._parked, self._lending, self._most = sender, parked, lending, most
+        self._held = held
 
     async def figures(self) -> Figures:
         """What the queues hold now. Raises `QueueUnavailable`."""
         depths = {name: ready for name, (ready, _) in (await self.depths()).items()}
+        held = {f"{name}, held here": n for name, n in (await self._held.counts()).items()}
         outbox, temporary = self._names.outbox, self._names.temporary
         return Figures(
             ready=depths.get(outbox, 0) + self._lending.fresh,
             waiting=sum(n for name, n in depths.items() if self._names.delays(name)),
             unsettled=self._lending.lent,
             parked=dict(self._parked.counts),
-            other={name: n for name, n in depths.items() if n and name != outbox and not temporary(name)},
+            other={name: n for name, n in depths.items() if n and name != outbox and not temporary(name)} | held,
         )
 
     async def depths(self) -> dict[str, tuple[int, int]]:
@@ -68,6 +72,8 @@ class Views:
                 count = await link.count(name)
             except ChannelNotFoundEntity:
                 self._topology.forget(name)
+            except SOMEBODYS:
+                continue
             except LOST as error:
                 raise QueueUnavailable(f"RabbitMQ is away: {say(error)}") from None
             else:

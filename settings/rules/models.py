@@ -199,7 +199,7 @@ class Pause(Rule):
     remote_ip: Maybe[Ip] = Field(None, title="Remote IP", description="The receiver. Empty: all, or the domain.")
     tag: Maybe[Line] = Field(None, title="Tag", max_length=200, description="Only messages with this tag. Empty: all.")
     until: Maybe[Time] = Field(None, title="Until", description="When it ends, UTC. Empty: when somebody ends it.")
-    cluster: bool = Field(False, title="Cluster", description="For all instances, not this one alone.")
+    cluster: bool = Field(False, title="Cluster", strict=True, description="For all instances, not this one alone.")
     reason: Maybe[Line] = Field(None, title="Reason", max_length=500, json_schema_extra=READ_ONLY)
     instance: Maybe[Line] = Field(None, title="Instance", max_length=200, json_schema_extra=READ_ONLY)
 
@@ -269,6 +269,7 @@ class DkimKey(Rule):
     generate: bool = Field(
         False,
         title="Generate",
+        strict=True,
         description="Make a new key instead of giving one.",
         exclude=True,
         json_schema_extra={"write_only": True},

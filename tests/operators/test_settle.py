@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 
@@ -12,9 +13,9 @@ from reactivex.scheduler import VirtualTimeScheduler
 from operators.delivery import Delivery, Lease
 from operators.message import encode, from_properties, timestamp
 from operators.outcome import Next, Outcome, deferred, failed, parked, postponed
-from operators.results import entry
+from operators.results import entry, refusal, without_secrets
 from operators.settle import plan, settle
-from operators.settlement import Park, Retry, Settlement
+from operators.settlement import Park, Retry, Settlement, Unstorable
 
 NOW = 1_800_000_000.0
 QUEUES = {"results": "results", "success": "success", "failure": "failure", "retry": "retry"}
@@ -160,3 +161,85 @@ def test_a_message_whose_end_cannot_be_worked_out_is_put_off_not_lost() -> None:
     )
     rx.of(broken).pipe(operator).subscribe(lambda _: None)
     assert seen == [Settlement(then=Retry(broken.lease.body, NOW + 60))]
+
+
+class Small:
+    """A queue that takes so many bytes of a message at most."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.taken = most, list[Settlement]()
+
+    def __call__(self, lease: Lease, settlement: Settlement, confirmed: Callable[[Exception | None], None]) -> None:
+        if isinstance(settlement.then, Retry) and len(settlement.then.body) > self.most:
+            error = Unstorable("too large")
+            error.most = self.most
+            confirmed(error)
+        else:
+            self.taken.append(settlement)
+            confirmed(None)
+
+
+def settled_in(queue: Small, **properties: object) -> Delivery:
+    """What becomes of a message that is to be retried."""
+    stage = settle(queue, QUEUES, 3600, lambda: NOW, VirtualTimeScheduler())
+    done: list[Delivery] = []
+    outcome = deferred("rcptto", "error", "later" * 20, code=451, until=NOW + 60)
+    rx.just(delivery(outcome, **properties)).pipe(stage).subscribe(done.append)
+    return done[0]
+
+
+LONG = {"state": "rcptto", "result": "error", "time": timestamp(NOW), "description": "x" * 900, "cipher": {"bits": 256}}
+
+
+def test_a_retry_that_outgrew_its_broker_is_stored_with_shorter_attempts() -> None:
+    """K12: of the earlier ones only what they came to; there are as many, since that decides on the next one."""
+    queue = Small(1500)
+    assert settled_in(queue, results=[LONG] * 5).outcome.next is Next.RETRY  # type: ignore[union-attr]
+    [settlement] = queue.taken
+    assert isinstance(settlement.then, Retry)
+    assert settlement.then.at == NOW + 60
+    results = json.loads(settlement.then.body)["results"]
+    assert [len(one) for one in results] == [3] * 5 + [5]
+    assert json.loads(settlement.then.body)["mime"] == "Subject: Hi\r\n\r\nx"
+
+
+def test_a_retry_that_no_shortening_makes_fit_is_given_up() -> None:
+    """K12: by the ordinary rule, with its results and its last answer; it is not sent again at each restart."""
+    queue = Small(100)
+    given_up = settled_in(queue, results=[LONG])
+    assert given_up.outcome is not None
+    assert (given_up.outcome.next, given_up.outcome.state) == (Next.FAIL, "storage")
+    [settlement] = queue.taken
+    assert settlement.then is None
+    assert sorted(bodies(settlement)) == ["failure", "results"]
+    attempts = bodies(settlement)["failure"]["results"]
+    assert [(one["state"], one.get("code")) for one in attempts] == [  # type: ignore[attr-defined]
+        ("rcptto", None), ("rcptto", 451), ("storage", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", [ACCEPTED, failed("data", "error", "no"), deferred("data", "error", "later")])
+def test_secrets_stay_with_us(outcome: Outcome) -> None:
+    """S4: results have no smarthost's password and no private key; the message that is retried has both."""
+    smarthost = {"hostname": "h", "username": "u", "password": "pa55"}
+    dkim = [{"domain": "d", "selector": "s", "key": "-----PEM"}]
+    settlement = planned(outcome, smarthost=smarthost, dkim=dkim, keepmime=True)
+    assert settlement.publish
+    for body in bodies(settlement).values():
+        assert body["smarthost"] == {"hostname": "h", "username": "u"}
+        assert body["dkim"] == [{"domain": "d", "selector": "s"}]
+    if isinstance(settlement.then, Retry):
+        kept = json.loads(settlement.then.body)
+        assert (kept["smarthost"], kept["dkim"]) == (smarthost, dkim)
+
+
+@pytest.mark.parametrize("value", ["pa55", ["pa55"], [{"key": "pa55"}, "pa55"], 1, None])
+def test_secrets_of_an_unusable_message_stay_with_us_too(value: object) -> None:
+    """S4: whatever form they have; also where the body is quoted whole."""
+    found = without_secrets({"smarthost": value, "dkim": value, "own": 1})
+    assert "pa55" not in json.dumps(found)
+    assert found["own"] == 1
+    body = json.dumps({"smarthost": {"password": "pa55"}, "own": 7}).encode()
+    [(_, refused)] = refusal(Lease(1, body), {"refused": "refused"}, "why")
+    quoted = base64.b64decode(json.loads(refused)["body"])
+    assert (b"pa55" in quoted, b'"own":7' in quoted) == (False, True)

@@ -190,3 +190,13 @@ def test_options_are_told_from_other_arguments() -> None:
     """So that `send` and `logs` can have both; after `--` nothing is an option."""
     arguments = ["-t", "--data-dir", "/x", "--www-port=1", "a@b", "--", "--data-dir", "y"]
     assert settings.split(arguments) == (["--data-dir", "/x", "--www-port=1"], ["-t", "a@b", "--", "--data-dir", "y"])
+
+
+@pytest.mark.parametrize("kind", ["results", "success", "failure", "retry", "refused", "reports"])
+@pytest.mark.parametrize("name", ["outbox", "in", "outbox.parked.x", "outbox.delay.250", "outbox.parked"])
+def test_results_do_not_go_where_mail_is_read_from(kind: str, name: str) -> None:
+    """S3: each would be sent on as mail, and have a result again; one line says so at start."""
+    with pytest.raises(settings.ConfigurationErrors) as raised:
+        settings.load([f"--rabbitmq-{kind}={name}", "--rabbitmq-inbox=in"], system_file=None)
+    [line] = raised.value.lines
+    assert line == f"rabbitmq-{kind}: '{name}' (command line): must be another queue than those that mail is read from"

@@ -64,3 +64,12 @@ async def embedded_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Desk]:
     await queue.start()
     yield Desk(queue, clock)
     await queue.close()
+
+
+@pytest.fixture(scope="session")
+def limited() -> Iterator[Broker]:
+    """Another node, whose limits a test sets."""
+    if not installed():
+        pytest.skip(MISSING)
+    with Broker(management=True) as running:
+        yield running

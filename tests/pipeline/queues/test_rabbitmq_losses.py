@@ -35,7 +35,9 @@ async def test_closing_ends_though_a_failing_connection_takes_the_cancellation_f
 
     async def prepare(_: Link) -> None: ...
 
-    keeper = Keeper(settings_for(address), prepare, lambda _: None, lambda *_: None, look, lambda *_: None, 10)
+    keeper = Keeper(
+        settings_for(address), prepare, lambda _: None, lambda *_: None, look, lambda: True, lambda *_: None, 10
+    )
     await keeper.start()
     await until(lambda: asked > 0)
     async with asyncio.timeout(20):

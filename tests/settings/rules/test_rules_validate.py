@@ -87,6 +87,8 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("pauses", {"until": "2028-13-01T00:00:00Z"}, "until", "allowed is ISO 8601"),
     ("pauses", {"until": PAST}, "until", "is past"),
     ("pauses", {"cluster": "perhaps"}, "cluster", "true or false"),
+    ("pauses", {"cluster": 0}, "cluster", "true or false"),  # K15: JSON has booleans of its own
+    ("pauses", {"cluster": "no"}, "cluster", "true or false"),
     ("redirects", {"from_ip": "192.0.2.1"}, "to_ip", "needed"),
     ("redirects", {"from_ip": "192.0.2.1", "to_ip": "192.0.2.1"}, "to_ip", "loop for all mail: 192.0.2.1 > 192.0.2.1"),
     ("dkim-keys", DKIM, "key", "is missing; allowed is"),
