@@ -195,6 +195,10 @@ class Store:
         self._next = first + work.added
         return first
 
+    def probe(self) -> None:
+        """Write something that changes nothing. Raises `sqlite3.Error` where nothing can be written."""
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+
     def changed(self) -> bool:
         """Whether another process has changed the file since the last call."""
         version = int(self._one("PRAGMA data_version"))
