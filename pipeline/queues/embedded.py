@@ -16,6 +16,7 @@ process may consume it at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections import Counter
@@ -31,7 +32,7 @@ from reactivex.disposable import Disposable
 from operators.delivery import Lease
 from pipeline.queues import edit
 from pipeline.queues.browse import Browsed, Filter, Place, browse
-from pipeline.queues.check import Checked, check
+from pipeline.queues.check import Checked, check, mend
 from pipeline.queues.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.contract import Confirmed, Figures, Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.fetch import Answer, Request, fetch
@@ -40,7 +41,7 @@ from pipeline.queues.store import Store
 from pipeline.queues.worker import Operation, Worker, Writer, due_time
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
-CHANGED = 200  # messages changed by their ids in one transaction, so that publishers get their turn
+CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
@@ -69,8 +70,8 @@ class EmbeddedQueue:
         report: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
-        self._say = partial(report, "disk")
-        self._condition = Condition(path, partial(report, "queue"))
+        self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
+        self._condition = Condition(path, self._say)
         self._open = False
         self._sole: sqlite3.Connection | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -84,7 +85,7 @@ class EmbeddedQueue:
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._loop, self._condition, self._report, self._path, self._say)
+        self._writer = Writer(self._loop, self._condition, self._report, self._path, self._say_of_disk)
         self._reader, self._views = (Worker(part, self._loop, self._condition) for part in (READING, LISTING))
         self._lending = Lending(self._loop, self._clock, self._read)
         try:
@@ -326,11 +327,22 @@ class EmbeddedQueue:
 
     async def _check(self) -> None:
         found: Checked = await asyncio.to_thread(check, self._path, lambda: not self._open)
-        self._checking = None
         if found.damage is not None:
             self._condition.damaged(f"is damaged ({found.damage})")
+        elif (found.odd or found.miscounted) and self._open:
+            await self._mend(found)
         elif not found.whole and self._open:
             self._say(f"{self._path} is too large or too busy to be checked whole; what was checked is in order")
+        self._checking = None
+
+    async def _mend(self, found: Checked) -> None:
+        """And look again soon: there may be more."""
+        with contextlib.suppress(QueueUnavailable):  # the condition knows
+            await self._writer.run(lambda store: mend(store, found))
+            what = f"{len(found.odd)} messages had columns of wrong types" if found.odd else "the counters were wrong"
+            self._say(f"{self._path}: {what}; that is mended")
+            await self._recount()
+            self._checked = float("-inf")
 
     def _parked_in(self, counts: Counts) -> Counter[str]:
         return Counter({lane: n for queue, lane, _, n in counts if queue == self._outbox and lane})
@@ -384,10 +396,10 @@ class EmbeddedQueue:
 
         What is being sent at this moment is sent.
         """
-        changed = 0
-        for start in range(0, len(ids), CHANGED):
-            step = partial(edit.change, action=action, ids=ids[start : start + CHANGED])
-            changed += await self._ask(self._writer, step)
+        changed = start = 0
+        while start < len(ids):
+            some, looked = await self._ask(self._writer, partial(edit.change, action=action, ids=ids[start:][:CHANGED]))
+            changed, start = changed + some, start + looked
         if changed:
             await self._recount()
         return changed

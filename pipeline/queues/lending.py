@@ -267,7 +267,7 @@ class Lending:
         if lane is not None:
             self._out[lane] += 1
             self._change_parked(lane, -1)
-        self._outgoing.append(Lease(row.id, row.body, row.queued, lane))
+        self._outgoing.append(Lease(row.id, row.body, row.queued, lane, timely=source != "ready"))
 
     def _remove(self, id: int) -> Loan:
         loan = self._loans.pop(id)
