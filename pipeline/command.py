@@ -22,12 +22,16 @@ from rich.table import Table
 from pipeline.folders import at, folders
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
+from pipeline.process import only_one
 from pipeline.queues import open_queue
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.recover import recover
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, StartError
+
+NAMED = 20  # ids that `recover` names
 
 
 def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
@@ -93,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, or throw it away.")
+    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, throw it away, or save it.")
     parser.add_argument("action", nargs="?", default="show", choices=sorted(_ACTIONS))
     parser.add_argument("name", nargs="?", help="the queue to purge; the outbox, unless named")
     parser.add_argument("--lane", help="purge only what is parked in this lane")
@@ -117,6 +121,23 @@ def _table(outbox: str, figures: Figures) -> Table:
     for name, count in sorted(figures.other.items()):
         table.add_row(name, "", str(count), "", "")
     return table
+
+
+async def _recover(settings: Settings, _: argparse.Namespace) -> int:
+    if settings.rabbitmq_address is not None:
+        raise ConfigurationErrors(["queue: recover: is for the embedded queue; a broker has tools of its own"])
+    path = settings.data_dir / "queue.db"
+    with only_one(settings):
+        done = recover(path)
+    if done.damage is None:
+        print(f"{path} is in order; nothing was done")
+        return 0
+    print(f"{path} was damaged: {done.damage}")
+    print(f"{done.messages:,} messages were saved; the damaged file is {done.aside}")
+    if done.missing or done.unread:
+        some = ", ".join(map(str, done.missing[:NAMED])) + (", ..." if len(done.missing) > NAMED else "")
+        print(f"{max(len(done.missing), done.unread):,} messages could not be read{f': {some}' if some else ''}")
+    return 0
 
 
 async def _flush(settings: Settings, _: argparse.Namespace) -> int:
@@ -161,4 +182,4 @@ def _at_the_queue(settings: Settings) -> Settings:
     raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
 
 
-_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge}
+_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge, "recover": _recover}

@@ -37,6 +37,7 @@ from pipeline.queues.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.contract import Confirmed, Figures, Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.fetch import Answer, Request, fetch
 from pipeline.queues.lending import Lending
+from pipeline.queues.recover import complete
 from pipeline.queues.store import Store
 from pipeline.queues.worker import Operation, Worker, Writer, due_time
 
@@ -89,6 +90,7 @@ class EmbeddedQueue:
         self._reader, self._views = (Worker(part, self._loop, self._condition) for part in (READING, LISTING))
         self._lending = Lending(self._loop, self._clock, self._read)
         try:
+            await asyncio.to_thread(complete, self._path)
             await self._writer.open()
             await self._reader.start(self._path, writes=False)
             await self._views.start(self._path, writes=False)

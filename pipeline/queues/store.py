@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline.queues.condition import is_damage
 from pipeline.queues.contract import QueueUnavailable
 
 VERSION = 1  # of the tables, in PRAGMA user_version
@@ -29,6 +30,8 @@ APPLICATION = 0x4D52_4351  # "MRCQ", in PRAGMA application_id: whose file it is
 PATIENCE = 10.0  # seconds to wait for another process's transaction
 CHUNK = 500  # rows that a flush or purge changes in one transaction, so that publishers get their turn
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
+
+SAVE = "`mailrace queue recover` saves what can be read"
 
 ADD, DONE, PARK, RETRY = range(4)
 
@@ -295,6 +298,11 @@ class Store:
                 return removed
         return 0
 
+    def insert(self, rows: Sequence[tuple[int, str, str, float, float | None, float, bytes]]) -> None:
+        """Add whole rows with their ids, in one transaction. Raises `sqlite3.Error`."""
+        with self.writing():
+            self._db.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+
     def restore(self, ids: Sequence[int]) -> None:
         """Write messages again whose columns have got other types: a time that is none is now. Raises `sqlite3.Error`.
 
@@ -370,7 +378,8 @@ class Store:
             yield
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise QueueUnavailable(f"{self.path}: cannot be used as the queue: {reason}") from None
+            help = f"; {SAVE}" if is_damage(error) else ""
+            raise QueueUnavailable(f"{self.path}: cannot be used as the queue: {reason}{help}") from None
 
 
 def _create(path: Path) -> None:
