@@ -49,10 +49,10 @@ def routes(machine: Machine) -> APIRouter:
 
 
 async def _problem(machine: Machine) -> str:
-    """What does not answer, or takes no mail. In general words: this page has no login."""
+    """What takes no mail, lets none leave, or does not answer. In general words: this page has no login."""
+    if (stopped := machine.health.stopped) is not None:
+        return stopped
     try:
-        if machine.queue.full is not None:
-            return "the disk is full: no new mail is taken"
         figures = machine.queue.figures()
         if inspect.isawaitable(figures):
             await asyncio.wait_for(figures, PATIENCE)

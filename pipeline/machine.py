@@ -47,6 +47,7 @@ from operators.tap import tap
 from pipeline.custom import LATE, Custom, woven
 from pipeline.custom import load as load_customs
 from pipeline.dialogue import Dialogue
+from pipeline.health import Health
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
@@ -86,16 +87,16 @@ class Machine:
         self.depth = Figures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
         self._underway = 0
-        self._unsettled = Unsettled(partial(self._warned, "queue"))
+        self._unsettled = Unsettled(partial(self.warned, "queue"))
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
         self._defaults = default_limits(settings)
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = Names(settings.server_id)
-        self.rules = open_rules(settings, self._warned)
+        self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self._warned)
+        self.queue = open_queue(settings, self.warned)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
@@ -111,6 +112,8 @@ class Machine:
         self.lanes = self._lanes()
         self.dialogue = Dialogue((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.ended: str | None = None  # why no message is worked on any more
+        self.health = Health(self)
 
     @property
     def events(self) -> Observable[Event]:
@@ -137,7 +140,7 @@ class Machine:
         stages = woven(
             self.customs,
             self._live,
-            partial(self._warned, "operator"),
+            partial(self.warned, "operator"),
             decode=rx.compose(decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic), tap("taken", self._taken, failed)),
             expire=expire(s.max_delivertime, time.time, failed),
             resolve=resolve(self.resolving, failed),
@@ -241,7 +244,8 @@ class Machine:
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
-    def _warned(self, kind: str, text: str) -> None:
+    def warned(self, kind: str, text: str) -> None:
+        """Something an operator should know: a line in the log, and an event."""
         log.warning(text, kind=kind)
         self.report(Notice(time=time.time(), kind=kind, text=text))
 
@@ -316,6 +320,7 @@ class Machine:
             life.callback(source.subscribe(act, scheduler=self.scheduler).dispose)
 
         life.callback(self.telemetry.watch(self.events).dispose)
+        life.callback(self.events.subscribe(self.health.observe).dispose)
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
         listen(rx.interval(1.0), self._each_second)
@@ -325,6 +330,7 @@ class Machine:
 
     def _each_second(self, _: int) -> None:
         self.lanes.sweep()
+        self.health.tick()
         if self._measuring is None or self._measuring.done():
             self._measuring = self.loop.create_task(self._measure())
 
@@ -335,6 +341,7 @@ class Machine:
     def _broken(self, error: Exception) -> None:
         """The chain itself ended, which no message can make it do: only a fault of ours. Said loudly."""
         log.critical("the chain has ended", exc_info=error)
+        self.ended = f"no mail is worked on any more, restart Mailrace: {type(error).__name__}: {error}"
         self.report(Fault(time=time.time(), where="chain", detail=str(error)))
 
     async def stop(self) -> None:

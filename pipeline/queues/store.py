@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.queues.condition import is_damage
+from pipeline.queues.condition import SAVE, is_damage
 from pipeline.queues.contract import QueueUnavailable
 
 VERSION = 1  # of the tables, in PRAGMA user_version
@@ -30,8 +30,6 @@ APPLICATION = 0x4D52_4351  # "MRCQ", in PRAGMA application_id: whose file it is
 PATIENCE = 10.0  # seconds to wait for another process's transaction
 CHUNK = 500  # rows that a flush or purge changes in one transaction, so that publishers get their turn
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
-
-SAVE = "`mailrace queue recover` saves what can be read"
 
 ADD, DONE, PARK, RETRY = range(4)
 
@@ -221,7 +219,9 @@ class Store:
 
     def counts(self) -> list[tuple[str, str, bool, int]]:
         """(queue, lane, waiting, number of messages)."""
-        found = self.select("SELECT json_group_array(json_array(queue, lane, waiting, n)) FROM counts")
+        found = self.select(
+            "SELECT json_group_array(json_array(CAST(queue AS TEXT), CAST(lane AS TEXT), waiting, n)) FROM counts"
+        )
         return [(queue, lane, bool(waiting), n) for queue, lane, waiting, n in found if n > 0]
 
     def due(self, queue: str, now: float) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Lease
-from pipeline.queues.condition import WRITING, Condition
+from pipeline.queues.condition import SAVE, WRITING, Condition, is_damage
 from pipeline.queues.contract import Confirmed, Park, QueueFull, QueueUnavailable, Retry
 from pipeline.queues.space import Say, Space
 from pipeline.queues.store import LATEST, Store, Work
@@ -324,4 +324,5 @@ def is_full(error: Exception) -> bool:
 
 
 def _unavailable(path: Path, error: Exception) -> QueueUnavailable:
-    return (QueueFull if is_full(error) else QueueUnavailable)(f"{path}: {error}")
+    help = f"; {SAVE}" if is_damage(error) else ""
+    return (QueueFull if is_full(error) else QueueUnavailable)(f"{path}: {error}{help}")
