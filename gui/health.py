@@ -17,7 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gui.machine import Machine
-from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.figures import COUNTERS, GAUGES, REMOVED, UNREACHED
 from pipeline.telemetry import Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
@@ -70,7 +70,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
         totals, now = self._telemetry.totals(), self._telemetry.snapshot()
-        for figure in (*COUNTERS, UNREACHED):
+        for figure in (*COUNTERS, UNREACHED, REMOVED):
             yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
         for figure in GAUGES:
             yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])

@@ -30,7 +30,7 @@ from operators.conclude import conclude
 from operators.decode import decode
 from operators.deliver import deliver
 from operators.delivery import Delivery
-from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken
+from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken, Unparked
 from operators.expire import expire
 from operators.floods import Active, Floods
 from operators.hold import hold, in_force
@@ -96,7 +96,7 @@ class Machine:
         self.names = Names(settings.server_id)
         self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self.warned)
+        self.queue = open_queue(settings, self.warned, self._moved)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
@@ -229,6 +229,11 @@ class Machine:
             return None
         own = (delivery.message.queues or {}).get("dsn", self.settings.rabbitmq_dsn or self.settings.rabbitmq_outbox)
         return (own, msgspec.json.encode(properties)) if own else None
+
+    def _moved(self, lane: str, by: int) -> None:
+        """Parked messages have come or gone by an operator's hand."""
+        kind = Parked if by > 0 else Unparked
+        self.report(kind(time=time.time(), lane=lane, count=abs(by)))
 
     def _redirected(self, delivery: Delivery, from_ip: str) -> None:
         self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))

@@ -59,7 +59,8 @@ class EmbeddedQueue:
         outbox: the name of the queue that `consume` reads.
         clock: epoch seconds, for due times.
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
-        report: told (kind, text) when the disk is full, and when it has room again.
+        report: told (kind, text) when the disk is full or the file does not work, and when that is over.
+        moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class EmbeddedQueue:
         clock: Callable[[], float] = time.time,
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
+        moved: Callable[[str, int], None] = lambda lane, by: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
+        self._moved = moved
         self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
         self._condition = Condition(path, self._say)
         self._open = False
@@ -88,7 +91,7 @@ class EmbeddedQueue:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(self._loop, self._condition, self._report, self._path, self._say_of_disk)
         self._reader, self._views = (Worker(part, self._loop, self._condition) for part in (READING, LISTING))
-        self._lending = Lending(self._loop, self._clock, self._read)
+        self._lending = Lending(self._loop, self._clock, self._read, self._moved)
         try:
             await asyncio.to_thread(complete, self._path)
             await self._writer.open()
