@@ -21,8 +21,8 @@ Mailrace, an outbound mail transfer agent with a live web console.
   mailrace demo                   the same with a simulated internet and traffic
   mailrace send [-f SENDER] [-t] [-i] [RECIPIENT ...]
                                   queue one message from standard input, as sendmail does
-  mailrace queue [show|flush|purge] [--yes]
-                                  what waits; retry it now; throw it away
+  mailrace queue [show|flush|purge|recover] [--yes]
+                                  what waits; retry it now; throw it away; save what a damaged file holds
   mailrace logs [filters] [--follow] [--format table|json|csv|parquet]
                                   ask the delivery log; `mailrace logs --help` has the filters
   mailrace cluster                the other instances

@@ -17,7 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gui.machine import Machine
-from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, UNREACHED
+from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
 from pipeline.process.supervisor import supervisor
 from pipeline.telemetry import Dimension
 
@@ -50,10 +50,10 @@ def routes(machine: Machine) -> APIRouter:
 
 
 async def _problem(machine: Machine) -> str:
-    """What does not answer, or takes no mail. In general words: this page has no login."""
+    """What takes no mail, lets none leave, or does not answer. In general words: this page has no login."""
+    if (stopped := machine.health.stopped) is not None:
+        return stopped
     try:
-        if machine.queue.full is not None:
-            return "the disk is full: no new mail is taken"
         figures = machine.queue.figures()
         if inspect.isawaitable(figures):
             await asyncio.wait_for(figures, PATIENCE)
@@ -71,7 +71,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
         totals, now = self._telemetry.totals(), self._telemetry.snapshot()
-        for figure in (*COUNTERS, UNREACHED):
+        for figure in (*COUNTERS, UNREACHED, REMOVED):
             yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
         for figure in GAUGES:
             yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])

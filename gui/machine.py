@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from reactivex import Observable
 
 from operators.events import Event
+from pipeline.health import Health
 from pipeline.telemetry import Telemetry
 from settings import Settings
 
@@ -30,6 +31,10 @@ class Machine(Protocol):
     @property
     def faults(self) -> Sequence[str]:
         """What is wrong with the disk or the broker now, a line each."""
+
+    @property
+    def health(self) -> Health:
+        """The states in which mail is not taken or does not leave, and others that an operator must know of."""
 
     @property
     def queue(self) -> Any:

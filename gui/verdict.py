@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operators.outcome import Outcome
+from pipeline.health import State
 from pipeline.telemetry import Trouble
 
 WATCH = 0.10  # of the ended attempts went wrong: look at it
@@ -24,16 +25,17 @@ class Judged(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def judge(figures: Mapping[str, int], troubles: Sequence[Trouble], faults: Sequence[str] = ()) -> Judged:
+def judge(figures: Mapping[str, int], troubles: Sequence[Trouble], states: Sequence[State] = ()) -> Judged:
     """What an operator should know first.
 
     Args:
         figures: a snapshot of the telemetry: sums of the last 60 s, and gauges.
         troubles: destinations with errors in the last 5 minutes, the worst first.
-        faults: what is wrong with the disk, the broker or a stored rule now, the worst first.
+        states: what is wrong now, the worst first.
     """
-    if faults:
-        return Judged("bad", "Problem", f"{faults[0]}.", "; ".join(faults[1:]))
+    if states:
+        worst, *others = states
+        return Judged(worst.level, worst.word, f"{worst.text}.", "; ".join(state.text for state in others))
     delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"] + figures["unreached"]
     if not delivered + wrong:
         return _quiet(figures)

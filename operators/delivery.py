@@ -25,6 +25,7 @@ class Lease(msgspec.Struct, frozen=True):
         recalled: the lane whose parked queue it was called in from, or None for the outbox.
         redelivered: it was lent before, and not settled.
         size: bytes, at least, of a body that is too long; of that `body` is only the beginning. 0: `body` is whole.
+        timely: the queue itself has kept its time, which has come: what the message says of it holds no more.
     """
 
     id: Any
@@ -33,6 +34,7 @@ class Lease(msgspec.Struct, frozen=True):
     recalled: str | None = None
     redelivered: bool = False
     size: int = 0
+    timely: bool = False
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -47,7 +47,14 @@ class Settled(Event, frozen=True, kw_only=True):
 
 
 class Parked(Event, frozen=True, kw_only=True):
-    """`count` messages were found in a lane's parked queue at start."""
+    """`count` messages were found in a lane's parked queue: at start, or put there by another process."""
+
+    lane: str
+    count: int
+
+
+class Unparked(Event, frozen=True, kw_only=True):
+    """Messages left a lane's parked queue by an operator's hand: deleted, purged, or released into the queue."""
 
     lane: str
     count: int

@@ -13,21 +13,30 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import BinaryIO, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import health
 from pipeline.folders import at, folders
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
+from pipeline.process import is_running, only_one
 from pipeline.queues import open_queue
+from pipeline.queues.check import check
+from pipeline.queues.condition import SAVE
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.recover import recover
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, StartError
+
+NAMED = 20  # ids that `recover` names
+LOOK = 5.0  # seconds for a check of the queue's file
+SILENT = 120.0  # seconds after which what the program said of itself is old
 
 
 def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
@@ -93,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, or throw it away.")
+    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, throw it away, or save it.")
     parser.add_argument("action", nargs="?", default="show", choices=sorted(_ACTIONS))
     parser.add_argument("name", nargs="?", help="the queue to purge; the outbox, unless named")
     parser.add_argument("--lane", help="purge only what is parked in this lane")
@@ -104,7 +113,30 @@ def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 async def _show(settings: Settings, _: argparse.Namespace) -> int:
     async with _opened(settings) as queue:
         Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
+        own = queue.fault
+    for line in dict.fromkeys(line for line in (own, *_checked(settings), *_told(settings)) if line):
+        print(f"! {line}")
     return 0
+
+
+def _checked(settings: Settings) -> Iterator[str]:
+    """What is wrong with the queue's file, as far as LOOK seconds show."""
+    if settings.rabbitmq_address is None:
+        path = settings.data_dir / "queue.db"
+        if (damage := check(path, budget=LOOK).damage) is not None:
+            yield f"{path} is damaged ({damage}): {SAVE}"
+
+
+def _told(settings: Settings) -> Iterator[str]:
+    """What the running program says of itself; that none runs, or that it says nothing any more."""
+    if not is_running(settings):
+        yield f"Mailrace does not run on {settings.data_dir}: nothing is sent"
+        return
+    told = health.read(settings.data_dir)
+    if told is None or abs(time.time() - told.time) > SILENT:
+        yield f"Mailrace runs on {settings.data_dir}, and does not say how it is"
+    if told is not None:
+        yield from told.states
 
 
 def _table(outbox: str, figures: Figures) -> Table:
@@ -117,6 +149,23 @@ def _table(outbox: str, figures: Figures) -> Table:
     for name, count in sorted(figures.other.items()):
         table.add_row(name, "", str(count), "", "")
     return table
+
+
+async def _recover(settings: Settings, _: argparse.Namespace) -> int:
+    if settings.rabbitmq_address is not None:
+        raise ConfigurationErrors(["queue: recover: is for the embedded queue; a broker has tools of its own"])
+    path = settings.data_dir / "queue.db"
+    with only_one(settings):
+        done = recover(path)
+    if done.damage is None:
+        print(f"{path} is in order; nothing was done")
+        return 0
+    print(f"{path} was damaged: {done.damage}")
+    print(f"{done.messages:,} messages were saved; the damaged file is {done.aside}")
+    if done.missing or done.unread:
+        some = ", ".join(map(str, done.missing[:NAMED])) + (", ..." if len(done.missing) > NAMED else "")
+        print(f"{max(len(done.missing), done.unread):,} messages could not be read{f': {some}' if some else ''}")
+    return 0
 
 
 async def _flush(settings: Settings, _: argparse.Namespace) -> int:
@@ -161,4 +210,4 @@ def _at_the_queue(settings: Settings) -> Settings:
     raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
 
 
-_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge}
+_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge, "recover": _recover}

@@ -39,6 +39,7 @@ UNREACHED = Figure(
 # Counted by the supervisor, whatever the event stream does.
 BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
+REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (
     Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
     Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),
@@ -47,8 +48,8 @@ GAUGES = (
     Figure("active", "Active", "Connections with a message on them now."),
     Figure("idle", "Idle", "Connections that are open now, and wait for another message."),
 )
-FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*COUNTERS, UNREACHED, *GAUGES)}
-INDEX: dict[str, int] = {figure.name: index for index, figure in enumerate((*COUNTERS, UNREACHED))}
+FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*COUNTERS, UNREACHED, REMOVED, *GAUGES)}
+INDEX: dict[str, int] = {figure.name: index for index, figure in enumerate((*COUNTERS, UNREACHED, REMOVED))}
 
 WRONG = frozenset((INDEX["errors"], INDEX["strange"], INDEX["unreached"]))  # what an operator looks into
 OUTSIDE = frozenset(STATES[STATES.index("dns") :])  # how far an attempt got where it was no more up to us

@@ -29,7 +29,7 @@ from operators.conclude import conclude
 from operators.decode import decode
 from operators.deliver import deliver
 from operators.delivery import Delivery
-from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken
+from operators.events import Assigned, Event, Fault, Notice, Parked, Received, Redirected, Settled, Taken, Unparked
 from operators.expire import expire
 from operators.floods import Active, Floods
 from operators.hold import hold, in_force
@@ -46,6 +46,7 @@ from operators.tap import tap
 from pipeline.custom import LATE, Custom, woven
 from pipeline.custom import load as load_customs
 from pipeline.dialogue import Dialogue
+from pipeline.health import Health
 from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
@@ -88,16 +89,16 @@ class Machine:
         self.depth = Figures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
         self._underway = 0
-        self._unsettled = Unsettled(partial(self._warned, "queue"))
+        self._unsettled = Unsettled(partial(self.warned, "queue"))
         self._at_rest = asyncio.Event()  # nothing is under way
         self._at_rest.set()
         self._defaults = default_limits(settings)
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = Names(settings.server_id)
-        self.rules = open_rules(settings, self._warned)
+        self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self._warned)
+        self.queue = open_queue(settings, self.warned, self._moved)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
@@ -113,6 +114,8 @@ class Machine:
         self.lanes = self._lanes()
         self.dialogue = Dialogue((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.ended: str | None = None  # why no message is worked on any more
+        self.health = Health(self)
 
     @property
     def events(self) -> Observable[Event]:
@@ -143,7 +146,7 @@ class Machine:
         stages = woven(
             self.customs,
             self._live,
-            partial(self._warned, "operator"),
+            partial(self.warned, "operator"),
             decode=rx.compose(decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic), tap("taken", self._taken, failed)),
             expire=expire(s.max_delivertime, time.time, failed),
             resolve=resolve(self.resolving, failed),
@@ -233,6 +236,11 @@ class Machine:
         own = (delivery.message.queues or {}).get("dsn", self.settings.rabbitmq_dsn or self.settings.rabbitmq_outbox)
         return (own, msgspec.json.encode(properties)) if own else None
 
+    def _moved(self, lane: str, by: int) -> None:
+        """Parked messages have come or gone by an operator's hand."""
+        kind = Parked if by > 0 else Unparked
+        self.report(kind(time=time.time(), lane=lane, count=abs(by)))
+
     def _redirected(self, delivery: Delivery, from_ip: str) -> None:
         self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))
 
@@ -247,7 +255,8 @@ class Machine:
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
-    def _warned(self, kind: str, text: str) -> None:
+    def warned(self, kind: str, text: str) -> None:
+        """Something an operator should know: a line in the log, and an event."""
         log.warning(text, kind=kind)
         self.report(Notice(time=time.time(), kind=kind, text=text))
 
@@ -325,6 +334,7 @@ class Machine:
             life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
         life.callback(self.telemetry.watch(self.events).dispose)
+        listen(self.events, self.health.observe, "health")
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
         listen(rx.interval(1.0), self._each_second, "clock")
@@ -335,6 +345,7 @@ class Machine:
 
     def _each_second(self, _: int) -> None:
         self.lanes.sweep()
+        self.health.tick()
         if self._measuring is None or self._measuring.done():
             self._measuring = self.supervisor.spawn(self._measure(), "measure")
 
@@ -345,6 +356,7 @@ class Machine:
     def _broken(self, error: Exception) -> None:
         """The chain itself ended, which no message can make it do: only a fault of ours. No mail leaves any more."""
         self.supervisor.failed("chain", error, ended=True)
+        self.ended = f"no mail is worked on any more, restart Mailrace: {type(error).__name__}: {error}"
         self.supervisor.give_up(f"the chain of operators has ended: {type(error).__name__}: {error}")
 
     async def stop(self) -> None:

@@ -25,7 +25,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 
 from operators.delivery import Delivery, lane_ip
-from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken
+from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken, Unparked
 from operators.outcome import Next, Outcome
 from pipeline.figures import COUNTERS, FIGURES, GAUGES, INDEX, OUTSIDE, WRONG, Figure, counted
 from pipeline.series import SLOTS, STEPS, Place, Series, places
@@ -44,6 +44,7 @@ LONGEST = 255  # characters of a key; a domain has no more (RFC 1035 2.3.4)
 RECENT = 30  # slots of 10 s that the top errors look at: 5 minutes
 
 _PROCESSED = (INDEX["processed"],)
+_REMOVED = (INDEX["removed"],)
 _REDIRECTED = (INDEX["redirected"],)
 _CONNECTS = (INDEX["connects"],)
 
@@ -76,6 +77,7 @@ class _Held(msgspec.Struct):
 
 
 _Keys = collections.OrderedDict[str, Series]
+_Where = tuple[str, str, tuple[str, ...]]  # MTA IP, domain, tags
 
 
 class Telemetry:
@@ -109,6 +111,9 @@ class Telemetry:
         self._parked_by: dict[str, collections.OrderedDict[str, int]] = {
             n: collections.OrderedDict() for n in DIMENSIONS
         }
+        # Who is parked in each lane, in the order in which they came; see `_on_unparked`.
+        self._parked_in: dict[str, dict[_Where, int]] = {}
+        self._noted = 0
         self._last: collections.OrderedDict[str, Answer] = collections.OrderedDict()
         self._answers: collections.deque[Answer] = collections.deque(maxlen=ANSWERS)
         self._troubles: list[Trouble] | None = None  # as worked out in this second
@@ -120,6 +125,7 @@ class Telemetry:
             Redirected: self._on_redirected,
             Connecting: self._on_connecting,
             Parked: self._on_parked,
+            Unparked: self._on_unparked,
         }
 
     # -- counting: called for every event ---------------------------------------------------------------------
@@ -156,7 +162,7 @@ class Telemetry:
             self._add_all(held.domain, held.tags, "", _PROCESSED)
         else:
             held.ip = lane_ip(lease.recalled)
-            self._unpark(held)
+            self._unpark(held, lease.recalled)
         return held
 
     def _on_assigned(self, event: Assigned) -> None:
@@ -186,7 +192,7 @@ class Telemetry:
         if outcome.next is Next.PARK:
             # In a pause's queue it is nobody's: who it is assigned to afterwards, nobody knows.
             held.ip = lane_ip(outcome.lane or "")
-            self._park(held)
+            self._park(held, outcome.lane or "")
         elif not WRONG.isdisjoint(counts):
             self._remember(Answer(time=event.time, domain=held.domain, ip=held.ip, outcome=outcome))
 
@@ -200,6 +206,48 @@ class Telemetry:
         if ip := lane_ip(event.lane):
             self._parked_by["ip"][ip] = self._parked_by["ip"].get(ip, 0) + event.count
             self._add(self._ips, ip, _PROCESSED, event.count)
+
+    def _on_unparked(self, event: Unparked) -> None:
+        """The queue says how many are parked; who they were is known as far as it was noted, the oldest first."""
+        self._parked = max(0, self._parked - event.count)
+        self._add(self._whole, "", _REMOVED, event.count)
+        left, lane = event.count, self._parked_in.get(event.lane, {})
+        for where, count in list(lane.items()):
+            gone = min(left, count)
+            self._forget(event.lane, where, gone)
+            self._remove(where, gone)
+            left -= gone
+            if not left:
+                return
+        self._remove((lane_ip(event.lane), "", ()), left)
+
+    def _remove(self, where: _Where, count: int) -> None:
+        for name, key in _keys_of(_Held(where[1], where[2], where[0])):
+            parked, keys = self._parked_by[name], self._dimensions[name]
+            known = min(count, parked.get(key, 0))
+            self._add(keys, key, _REMOVED, known)
+            if known == parked.get(key, 0):
+                parked.pop(key, None)
+            else:
+                parked[key] -= known
+
+    def _note(self, lane: str, where: _Where) -> None:
+        if self._noted < PARKED:
+            self._noted += 1
+            noted = self._parked_in.setdefault(lane, {})
+            noted[where] = noted.get(where, 0) + 1
+
+    def _forget(self, lane: str, where: _Where, count: int) -> None:
+        noted = self._parked_in.get(lane)
+        if noted is None or where not in noted:
+            return
+        gone = min(count, noted[where])
+        self._noted -= gone
+        noted[where] -= gone
+        if not noted[where]:
+            del noted[where]
+        if not noted:
+            del self._parked_in[lane]
 
     def _add_all(self, domain: str, tags: Iterable[str], ip: str, counts: tuple[int, ...]) -> None:
         """Count for all, and for each key; an empty one is unknown, and has no series."""
@@ -238,16 +286,18 @@ class Telemetry:
 
     # -- parked -------------------------------------------------------------------------------------------------
 
-    def _park(self, held: _Held) -> None:
+    def _park(self, held: _Held, lane: str) -> None:
         self._parked += 1
+        self._note(lane, (held.ip, held.domain, held.tags))
         for name, key in _keys_of(held):
             parked = self._parked_by[name]
             parked[key] = parked.get(key, 0) + 1
             if len(parked) > PARKED:
                 parked.popitem(last=False)
 
-    def _unpark(self, held: _Held) -> None:
+    def _unpark(self, held: _Held, lane: str) -> None:
         """It was counted when it was parked; where that is not known, it is counted as processed now."""
+        self._forget(lane, (held.ip, held.domain, held.tags), 1)
         if self._parked:
             self._parked -= 1
         else:

@@ -24,7 +24,7 @@ from pipeline.telemetry import Trouble
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The machine as a whole. `figures`: of the last 60 s, and now; `totals`: since the start; times: epoch seconds.
 
-    `faults`: what is wrong with the disk, the broker or a stored rule now, a line each.
+    `faults`: what is wrong now, a line each, the worst first.
     """
 
     instance: str
@@ -52,16 +52,16 @@ def routes(context: Context) -> APIRouter:
 def status(facade: Facade) -> Status:
     """How things are."""
     machine, troubles = facade.machine, facade.machine.telemetry.top_errors()
-    figures, faults = facade.figures(), [*machine.faults, *machine.rules.snapshot.faults]
+    figures, states = facade.figures(), machine.health.states()
     return Status(
         instance=machine.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles, faults),
+        verdict=judge(figures, troubles, states),
         figures=figures,
         totals=machine.telemetry.totals(),
         troubles=troubles,
         rules_available=machine.rules.available,
-        faults=faults,
+        faults=[state.text for state in states],
         warnings=machine.settings.warnings,
     )
 

@@ -185,7 +185,7 @@ class Overview:
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
-        verdict = judge(figures, troubles, self._machine.faults)
+        verdict = judge(figures, troubles, self._machine.health.states())
         for name in ("level", "word", "text", "detail"):
             self._verdict.show(name, getattr(verdict, name))
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})

@@ -37,6 +37,18 @@ def only_one(settings: Settings) -> Iterator[None]:
         yield
 
 
+def is_running(settings: Settings) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        with settings.lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def become(user: str | None) -> None:
     """Change to this user and its groups, for good; raises `StartError` where that cannot be."""
     if user is None:

@@ -12,16 +12,21 @@ RESULTS = ("results", "success", "failure", "retry", "refused")
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
 
 
-def open_queue(settings: Settings, report: Callable[[str, str], None] = unreported) -> EmbeddedQueue | RabbitQueue:
+def open_queue(
+    settings: Settings,
+    report: Callable[[str, str], None] = unreported,
+    moved: Callable[[str, int], None] = lambda lane, by: None,
+) -> EmbeddedQueue | RabbitQueue:
     """The queue that the configuration asks for; not started yet.
 
     Args:
         settings: with `rabbitmq-address` it is RabbitMQ's, else the embedded one.
         report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
+        moved: told (lane, by how many) when parked messages come or go by an operator's hand.
     """
     if settings.rabbitmq_address is not None:
         return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report, folder=settings.data_dir)
-    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report)
+    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, moved=moved)
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

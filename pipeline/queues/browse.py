@@ -10,16 +10,21 @@ from typing import Any
 
 import msgspec
 
-from pipeline.queues.store import Store
+from pipeline.queues.store import RELEASED, Store
 
 LOOKED = 5000  # messages looked at for one page
 
 # What is not JSON (refused bodies) has no properties. SQLite writes numbers into JSON with 15 digits; times have 17,
 # and a place rounded up would skip messages, one rounded down would repeat them for ever.
-_PAGE = """SELECT json_group_array(json_array(id, queue, lane, json(printf('%!.17g', due)), expires, queued, size,
+# What a foreign hand has put into a column is shown as far as it can be: see `mend` for what becomes of it.
+_PAGE = """SELECT json_group_array(json_array(id, CAST(queue AS TEXT), CAST(lane AS TEXT),
+    json(printf('%!.17g', min(max(CAST(due AS REAL), 0.0), 253402300799.0))),
+    iif(expires IS NULL, NULL, min(max(CAST(expires AS REAL), 0.0), 253402300799.0)),
+    min(max(CAST(queued AS REAL), 0.0), 253402300799.0), size,
     json_extract(text, '$.recipient'), json_extract(text, '$.envelope'), json_array_length(text, '$.results'),
-    json(json_extract(text, '$.results[#-1]'))))
-FROM (SELECT m.*, length(body) AS size, iif(json_valid(CAST(body AS TEXT)), CAST(body AS TEXT), '{}') AS text
+    json(text -> '$.results[#-1]')))
+FROM (SELECT m.*, length(CAST(body AS BLOB)) AS size,
+    iif(json_valid(CAST(body AS TEXT)), CAST(body AS TEXT), '{}') AS text
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""
 
 # Parameters: queue, lane, after (due, id), how many.
@@ -82,7 +87,7 @@ def browse(store: Store, filter: Filter, after: Place, limit: int) -> Browsed:
     for start in range(0, len(ids), limit):
         for row in store.select(_PAGE, msgspec.json.encode(ids[start : start + limit]).decode()):
             message = _listed(row)
-            after = (message.due, message.id)
+            after = (row[3], message.id)
             if _matches(message, filter):
                 listed.append(message)
             if len(listed) == limit:
@@ -104,7 +109,7 @@ def _listed(row: list[Any]) -> Listed:
         id=id,
         queue=queue,
         lane=lane,
-        due=due,
+        due=0.0 if due == RELEASED else due,
         expires=expires,
         queued=queued,
         size=size,

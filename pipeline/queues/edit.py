@@ -11,19 +11,22 @@ from typing import Literal
 import msgspec
 
 from pipeline.queues.browse import Filter, Listed, browse
-from pipeline.queues.store import Store
+from pipeline.queues.store import RELEASED, Store
 
 Action = Literal["retry", "release", "delete"]
 
-# A message made ready must not be postponed again for the time that it names itself.
-_READY = """UPDATE messages SET lane = '', due = 0, expires = NULL, body = CASE WHEN json_valid(CAST(body AS TEXT))
-THEN CAST(json_remove(CAST(body AS TEXT), '$.nextattempt') AS BLOB) ELSE body END
-WHERE id IN (SELECT value FROM json_each(?)) AND {}"""
+_WANTED = "id IN (SELECT value FROM json_each(?))"
 _CHANGES: dict[Action, str] = {
-    "retry": _READY.format("lane = '' AND due > 0"),
-    "release": _READY.format("lane <> ''"),
-    "delete": "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))",
+    "retry": f"UPDATE messages SET due = {RELEASED} WHERE {_WANTED} AND lane = '' AND due > {RELEASED}",  # noqa: S608
+    "release": f"UPDATE messages SET lane = '', due = {RELEASED}, expires = NULL WHERE {_WANTED} AND lane <> ''",  # noqa: S608
+    "delete": f"DELETE FROM messages WHERE {_WANTED}",  # noqa: S608
 }
+# What one transaction may come to, so that it finds room on a full disk and publishers get their turn.
+_SIZES = (
+    "SELECT json_group_array(json_array(id, length(body))) FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+)
+STEP_MESSAGES = 200
+STEP_BYTES = 2**20  # of bodies, and one more message
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -42,9 +45,20 @@ def read(store: Store, id: int) -> Opened | None:
         return Opened(listed[0], store.take([id])[id].body)
 
 
-def change(store: Store, action: Action, ids: Sequence[int]) -> int:
-    """Do this with these messages, in one transaction; returns how many it was done with.
+def change(store: Store, action: Action, ids: Sequence[int]) -> tuple[int, int]:
+    """Do this with the first of these messages, in one transaction: how many it was done with, and how many looked at.
 
-    `retry`: those that wait for a time become ready. `release`: those that are parked become ready. `delete`: they go.
+    `retry`: those that wait for a time become due. `release`: those that are parked become due. `delete`: they go.
     """
-    return store.change(_CHANGES[action], msgspec.json.encode(ids).decode())
+    step = _step(store, ids[:STEP_MESSAGES])
+    return store.change(_CHANGES[action], msgspec.json.encode(step).decode()), len(step)
+
+
+def _step(store: Store, ids: Sequence[int]) -> Sequence[int]:
+    """As many as one transaction should take; at least one."""
+    sizes, total = dict(store.select(_SIZES, msgspec.json.encode(ids).decode())), 0
+    for count, id in enumerate(ids, 1):
+        total += sizes.get(id, 0)
+        if total >= STEP_BYTES:
+            return ids[:count]
+    return ids

@@ -16,6 +16,7 @@ process may consume it at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections import Counter
@@ -31,15 +32,20 @@ from reactivex.disposable import Disposable
 from operators.delivery import Lease
 from pipeline.queues import edit
 from pipeline.queues.browse import Browsed, Filter, Place, browse
+from pipeline.queues.check import Checked, check, mend
+from pipeline.queues.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.contract import Confirmed, Figures, Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.fetch import Answer, Request, fetch
 from pipeline.queues.lending import Lending
+from pipeline.queues.recover import complete
 from pipeline.queues.store import Store
 from pipeline.queues.worker import Operation, Worker, Writer, due_time
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
-CHANGED = 200  # messages changed by their ids in one transaction, so that publishers get their turn
+CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
+CHECK = 3600.0  # seconds between checks of the whole file
+STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
 Counts = list[tuple[str, str, bool, int]]
 EVERYTHING = Filter()
@@ -53,7 +59,8 @@ class EmbeddedQueue:
         outbox: the name of the queue that `consume` reads.
         clock: epoch seconds, for due times.
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
-        report: told (kind, text) when the disk is full, and when it has room again.
+        report: told (kind, text) when the disk is full or the file does not work, and when that is over.
+        moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
     """
 
     def __init__(
@@ -63,24 +70,30 @@ class EmbeddedQueue:
         clock: Callable[[], float] = time.time,
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
+        moved: Callable[[str, int], None] = lambda lane, by: None,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
-        self._say = partial(report, "disk")
+        self._moved = moved
+        self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
+        self._condition = Condition(path, self._say)
         self._open = False
         self._sole: sqlite3.Connection | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._ticks = 0
-        self._looking = False
+        self._asking: dict[str, float] = {}  # parts that have not answered the last look yet, and since when
+        self._checking: asyncio.Task[None] | None = None
+        self._checked = float("-inf")
         self._due, self._due_until = 0, 0.0
         self._asked: list[Operation] = []  # in this turn of the loop
 
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._loop, self._report, self._path, self._say)
-        self._reader, self._views = Worker("queue-reader", self._loop), Worker("queue-views", self._loop)
-        self._lending = Lending(self._loop, self._clock, self._read)
+        self._writer = Writer(self._loop, self._condition, self._report, self._path, self._say_of_disk)
+        self._reader, self._views = (Worker(part, self._loop, self._condition) for part in (READING, LISTING))
+        self._lending = Lending(self._loop, self._clock, self._read, self._moved)
         try:
+            await asyncio.to_thread(complete, self._path)
             await self._writer.open()
             await self._reader.start(self._path, writes=False)
             await self._views.start(self._path, writes=False)
@@ -98,6 +111,8 @@ class EmbeddedQueue:
         self._open = False
         if self._tick is not None:
             self._tick.cancel()
+        if self._checking is not None:
+            await self._checking  # ends at once, since the queue is not open any more
         observer = self._lending.shut()
         await self._end()
         self._release()
@@ -176,8 +191,13 @@ class EmbeddedQueue:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it now: the disk is full. None while it works."""
-        return self.full
+        """What is wrong with it now: its file, or the disk is full. None while it works."""
+        return self._condition.fault or self.full
+
+    @property
+    def refuses(self) -> str | None:
+        """Why new messages are not taken now, or would not leave; None while they are, and would."""
+        return self._condition.fault or self.full
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -267,21 +287,72 @@ class EmbeddedQueue:
         """Look at the clock, and for other processes' changes; now and then count anew whatever happened."""
         self._tick = self._loop.call_later(self._poll, self._look)
         self._ticks += 1
-        anew = self._ticks * self._poll >= RECOUNT
-        if not self._looking:
-            self._looking, self._ticks = True, 0 if anew else self._ticks
-            self._writer.post(partial(self._news, anew=anew), self._looked)
+        if self._ask_after(WRITING):
+            anew = self._ticks * self._poll >= RECOUNT
+            self._ticks = 0 if anew else self._ticks
+            probe = self._condition.fault is not None
+            self._writer.post(partial(self._news, anew=anew, probe=probe), self._looked)
+        if self._ask_after(READING):
+            self._reader.post(lambda store: None, lambda _, __: self._answered(READING))
+        self._condition.remind()
+        self._check_now_and_then()
         self._lending.fill()
 
-    def _news(self, store: Store, anew: bool) -> Counts | None:
-        """Runs in the thread that writes."""
-        self._writer.space.tend(store)
-        return store.counts() if store.changed() or anew else None
+    def _ask_after(self, part: str) -> bool:
+        """Whether a part is to be asked how it is; one that does not answer is in trouble."""
+        now = self._loop.time()
+        if (since := self._asking.setdefault(part, now)) == now:
+            return True
+        if (took := now - since) > STUCK:
+            self._condition.failed(part, TimeoutError(f"no answer in {took:.0f} s"))
+        return False
 
-    def _looked(self, counts: Counts | None, error: Exception | None) -> None:
-        self._looking = False
+    def _answered(self, part: str) -> None:
+        self._asking.pop(part, None)
+
+    def _news(self, store: Store, anew: bool, probe: bool) -> tuple[Counts | None, str | None, bool]:
+        """Runs in the thread that writes."""
+        damage, shortened = self._writer.look(store)
+        if probe and damage is None:
+            store.probe()
+        return store.counts() if store.changed() or anew else None, damage, shortened
+
+    def _looked(self, news: tuple[Counts | None, str | None, bool] | None, error: Exception | None) -> None:
+        self._answered(WRITING)
+        if news is None:
+            return
+        counts, damage, shortened = news
+        if damage is not None:
+            self._condition.damaged(damage)
+        if shortened:
+            self._checked = float("-inf")
         if counts is not None:
             self._lending.counted(self._parked_in(counts))
+
+    def _check_now_and_then(self) -> None:
+        """Check the whole file at the start, every CHECK seconds, and when it has become smaller."""
+        if self._checking is None and self._loop.time() - self._checked >= CHECK and self._condition.damage is None:
+            self._checked = self._loop.time()
+            self._checking = self._loop.create_task(self._check())
+
+    async def _check(self) -> None:
+        found: Checked = await asyncio.to_thread(check, self._path, lambda: not self._open)
+        if found.damage is not None:
+            self._condition.damaged(f"is damaged ({found.damage})")
+        elif (found.odd or found.miscounted) and self._open:
+            await self._mend(found)
+        elif not found.whole and self._open:
+            self._say(f"{self._path} is too large or too busy to be checked whole; what was checked is in order")
+        self._checking = None
+
+    async def _mend(self, found: Checked) -> None:
+        """And look again soon: there may be more."""
+        with contextlib.suppress(QueueUnavailable):  # the condition knows
+            await self._writer.run(lambda store: mend(store, found))
+            what = f"{len(found.odd)} messages had columns of wrong types" if found.odd else "the counters were wrong"
+            self._say(f"{self._path}: {what}; that is mended")
+            await self._recount()
+            self._checked = float("-inf")
 
     def _parked_in(self, counts: Counts) -> Counter[str]:
         return Counter({lane: n for queue, lane, _, n in counts if queue == self._outbox and lane})
@@ -335,10 +406,10 @@ class EmbeddedQueue:
 
         What is being sent at this moment is sent.
         """
-        changed = 0
-        for start in range(0, len(ids), CHANGED):
-            step = partial(edit.change, action=action, ids=ids[start : start + CHANGED])
-            changed += await self._ask(self._writer, step)
+        changed = start = 0
+        while start < len(ids):
+            some, looked = await self._ask(self._writer, partial(edit.change, action=action, ids=ids[start:][:CHANGED]))
+            changed, start = changed + some, start + looked
         if changed:
             await self._recount()
         return changed

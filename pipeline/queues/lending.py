@@ -39,14 +39,16 @@ class Loan(msgspec.Struct):
     settling: bool = False
 
 
+Moved = Callable[[str, int], None]  # lane, and by how many its parked queue has changed
 Read = Callable[[Request, Callable[[Answer | None], None]], None]
 
 
 class Lending:
     """The loans, and what is lent next."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], read: Read) -> None:
-        self._loop, self._clock, self._read = loop, clock, read
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], read: Read, moved: Moved) -> None:
+        self._loop, self._clock, self._read, self._moved = loop, clock, read, moved
+        self._known = False  # the file was counted
         self._observer: abc.ObserverBase[Lease] | None = None
         self._credit = 0
         self._loans: dict[int, Loan] = {}
@@ -154,9 +156,19 @@ class Lending:
 
     def counted(self, parked: Mapping[str, int]) -> None:
         """The file was counted: messages parked, by lane. It may hold anything now, so look everywhere."""
+        before = dict(self._parked)
         self._parked.clear()
         self._parked.update((lane, n - self._out[lane]) for lane, n in parked.items() if n > self._out[lane])
+        if self._known:
+            self._tell(before)
+        self._known = True
         self.look_again()
+
+    def _tell(self, before: Mapping[str, int]) -> None:
+        """What has changed by no message's own way: an operator has purged, deleted or released."""
+        for lane in {**before, **self._parked}:
+            if change := self._parked.get(lane, 0) - before.get(lane, 0):
+                self._moved(lane, change)
 
     def look_again(self) -> None:
         """Look from the beginning."""
@@ -267,7 +279,7 @@ class Lending:
         if lane is not None:
             self._out[lane] += 1
             self._change_parked(lane, -1)
-        self._outgoing.append(Lease(row.id, row.body, row.queued, lane))
+        self._outgoing.append(Lease(row.id, row.body, row.queued, lane, timely=source != "ready"))
 
     def _remove(self, id: int) -> Loan:
         loan = self._loans.pop(id)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline.queues.condition import SAVE, is_damage
 from pipeline.queues.contract import QueueUnavailable
 
 VERSION = 1  # of the tables, in PRAGMA user_version
@@ -93,17 +95,27 @@ _LIST = {
     (SELECT id, length(body) AS size FROM messages INDEXED BY {source} WHERE queue = ?1 AND {where} LIMIT ?3)"""  # noqa: S608
     for source, where in _SOURCES.items()
 }
-_TAKE = """SELECT json_group_array(json_array(id, queued, lane, length(body))), CAST(group_concat(body, '') AS BLOB)
-FROM (SELECT m.id, m.queued, m.lane, m.body
-    FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""
+# A foreign hand may have put anything into a column: SQLite's types bind nobody, and infinity is no JSON.
+_TAKE = f"""SELECT
+    CAST(json_group_array(json_array(
+        id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body))) AS BLOB),
+    CAST(group_concat(body, '') AS BLOB)
+FROM (SELECT m.id, m.queued, m.lane, CAST(m.body AS BLOB) AS body
+    FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""  # noqa: S608
+_ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB) AS TEXT),
+    iif(typeof(due) IN ('real', 'integer') AND due BETWEEN 0 AND {LATEST}, due, 0.0),
+    iif(typeof(expires) IN ('real', 'integer') AND expires BETWEEN 0 AND {LATEST}, expires, NULL),
+    iif(typeof(queued) IN ('real', 'integer') AND queued BETWEEN 0 AND {LATEST}, queued, ?), CAST(body AS BLOB)
+FROM messages WHERE id IN (SELECT value FROM json_each(?))"""  # noqa: S608
 _NEXT = """SELECT
 (SELECT min(due) FROM messages INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND due > ?2),
 (SELECT min(expires) FROM messages INDEXED BY expiring WHERE queue = ?1 AND expires IS NOT NULL AND expires > ?2)"""
 
-# A flushed message must not be postponed again for the time that it names itself.
-_FLUSH = """UPDATE messages SET due = 0, body = CASE WHEN json_valid(CAST(body AS TEXT))
-THEN CAST(json_remove(CAST(body AS TEXT), '$.nextattempt') AS BLOB) ELSE body END WHERE id IN
-(SELECT id FROM messages INDEXED BY waiting WHERE queue = ? AND lane = '' AND due > 0 LIMIT ?)"""
+# The time has come by the operator's word. The body, which may name another time, is not written again, so that this
+# works on a full disk: a number of the same length is changed in place.
+RELEASED = 1.0 + 2**-20
+_FLUSH = f"""UPDATE messages SET due = {RELEASED} WHERE id IN
+(SELECT id FROM messages INDEXED BY waiting WHERE queue = ? AND lane = '' AND due > 0 AND due > {RELEASED} LIMIT ?)"""  # noqa: S608
 _PURGE = "DELETE FROM messages WHERE id IN (SELECT id FROM messages INDEXED BY {} WHERE queue = ? AND {} LIMIT ?)"
 _PURGE_LANE = _PURGE.format("parked", "lane <> '' AND lane = ?")
 _PURGE_QUEUE = [
@@ -195,6 +207,10 @@ class Store:
         self._next = first + work.added
         return first
 
+    def probe(self) -> None:
+        """Write something that changes nothing. Raises `sqlite3.Error` where nothing can be written."""
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+
     def changed(self) -> bool:
         """Whether another process has changed the file since the last call."""
         version = int(self._one("PRAGMA data_version"))
@@ -203,7 +219,9 @@ class Store:
 
     def counts(self) -> list[tuple[str, str, bool, int]]:
         """(queue, lane, waiting, number of messages)."""
-        found = self.select("SELECT json_group_array(json_array(queue, lane, waiting, n)) FROM counts")
+        found = self.select(
+            "SELECT json_group_array(json_array(CAST(queue AS TEXT), CAST(lane AS TEXT), waiting, n)) FROM counts"
+        )
         return [(queue, lane, bool(waiting), n) for queue, lane, waiting, n in found if n > 0]
 
     def due(self, queue: str, now: float) -> int:
@@ -219,7 +237,7 @@ class Store:
         """These messages, as far as they are still there."""
         columns, bodies = self._db.execute(_TAKE, (_json(list(ids)),)).fetchone()
         rows, position = {}, 0
-        for id, queued, lane, size in msgspec.json.decode(columns):
+        for id, queued, lane, size in msgspec.json.decode(columns.decode(errors="replace")):
             rows[id] = Row(id, queued, lane, bodies[position : position + size])
             position += size
         return rows
@@ -280,6 +298,39 @@ class Store:
                 return removed
         return 0
 
+    def insert(self, rows: Sequence[tuple[int, str, str, float, float | None, float, bytes]]) -> None:
+        """Add whole rows with their ids, in one transaction. Raises `sqlite3.Error`."""
+        with self.writing():
+            self._db.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def restore(self, ids: Sequence[int]) -> None:
+        """Write messages again whose columns have got other types: a time that is none is now. Raises `sqlite3.Error`.
+
+        Their triggers keep the counters right, so each goes and comes.
+        """
+        wanted = _json(list(ids))
+        with self.writing():
+            rows = self._db.execute(_ODD, (time.time(), wanted)).fetchall()
+            self._db.execute("DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+            self._db.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def recount(self) -> None:
+        """Work out the counters anew. Raises `sqlite3.Error`."""
+        with self.writing():
+            self._db.execute("DELETE FROM counts")
+            self._db.execute("INSERT INTO counts SELECT queue, lane, due > 0, count(*) FROM messages GROUP BY 1, 2, 3")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What is changed inside is changed whole, or not at all. Raises `sqlite3.Error`."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
     def _execute_work(self, work: Work, bodies: bytes, first: int) -> None:
         rows = [(row[0], first + row[1], *row[2:]) if row[0] == ADD else row for row in work.rows]
         self._db.execute(_WORK, (bodies, _json(rows)))
@@ -327,7 +378,8 @@ class Store:
             yield
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise QueueUnavailable(f"{self.path}: cannot be used as the queue: {reason}") from None
+            help = f"; {SAVE}" if is_damage(error) else ""
+            raise QueueUnavailable(f"{self.path}: cannot be used as the queue: {reason}{help}") from None
 
 
 def _create(path: Path) -> None:

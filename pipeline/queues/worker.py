@@ -19,9 +19,11 @@ import msgspec
 
 from operators.delivery import Lease
 from pipeline.process.supervisor import supervisor
+from pipeline.queues.condition import SAVE, WRITING, Condition, is_damage
 from pipeline.queues.contract import Confirmed, Park, QueueFull, QueueUnavailable, Retry
 from pipeline.queues.space import Say, Space
 from pipeline.queues.store import LATEST, Store, Work
+from pipeline.queues.watch import Watch
 
 GROUP = 256  # operations in a transaction
 GROUP_BYTES = 8 * 2**20  # of bodies in a transaction, and one more message
@@ -32,10 +34,15 @@ _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 # What fails for one operation of a group fails for all.
 _COMMON = {
     sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_ERROR,  # a table or an index is missing
 }
 
 Task = Callable[[Store], Any]
@@ -86,16 +93,18 @@ def due_time(at: float) -> float:
 
 
 class Worker:
-    """A thread with its own connection."""
+    """A thread with its own connection. `part`: what it is for; `condition` is told what fails, and what works."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, part: str, loop: asyncio.AbstractEventLoop, condition: Condition) -> None:
+        self._part, self._loop, self._condition = part, loop, condition
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = supervisor(loop).thread(self._run, name)
+        self._thread = supervisor(loop).thread(self._run, f"queue-{part}")
         self._store: Store | None = None
+        self._path: Path | None = None
 
     async def start(self, path: Path, *, writes: bool) -> None:
         """Open the file in the thread. Raises `QueueUnavailable`."""
+        self._path = path
         self._store = await asyncio.to_thread(Store, path, writes=writes)
         self._thread.start()
 
@@ -132,12 +141,26 @@ class Worker:
             self._do(*item)
 
     def _do(self, task: Task, done: Callable[[Any, Exception | None], None]) -> None:
-        assert self._store is not None
         try:
-            result, failure = task(self._store), None
+            result, failure = self._attempt(task), None
         except Exception as error:
-            result, failure = None, _unavailable(self._store, error)
-        self._loop.call_soon_threadsafe(done, result, failure)
+            result, failure = None, error
+        self._loop.call_soon_threadsafe(self._answer, done, result, failure)
+
+    def _attempt(self, task: Task) -> Any:
+        assert self._store is not None
+        return task(self._store)
+
+    def _answer(self, done: Callable[[Any, Exception | None], None], result: Any, failure: Exception | None) -> None:
+        """On the event loop."""
+        if failure is None:
+            self._condition.worked(self._part)
+            done(result, None)
+            return
+        assert self._path is not None
+        if not is_full(failure):
+            self._condition.failed(self._part, failure)
+        done(None, _unavailable(self._path, failure))
 
 
 class Writer(Worker):
@@ -147,11 +170,17 @@ class Writer(Worker):
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, report: Callable[[list[Operation]], None], path: Path, say: Say
+        self,
+        loop: asyncio.AbstractEventLoop,
+        condition: Condition,
+        report: Callable[[list[Operation]], None],
+        path: Path,
+        say: Say,
     ) -> None:
-        super().__init__("queue-writer", loop)
+        super().__init__(WRITING, loop, condition)
         self._report = report
-        self._path = path
+        self._path: Path = path
+        self._watch: Watch | None = None
         self.space = Space(path, lambda text: self._tell(say, text))
 
     async def open(self) -> None:
@@ -162,7 +191,22 @@ class Writer(Worker):
             if not self.space.give():
                 raise
             await self.start(self._path, writes=True)
+        self._watch = await asyncio.to_thread(Watch, self._path)
         await self.run(self.space.tend)
+
+    async def close(self) -> None:
+        """Do what is asked already, then end the thread and close the file."""
+        await super().close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def look(self, store: Store) -> tuple[str | None, bool]:
+        """What has become of the file, or None; and whether it may be damaged. Runs in the thread."""
+        self.space.tend(store)
+        if self._watch is None:
+            return None, False
+        return self._watch.look(store), self._watch.shortened
 
     def _tell(self, say: Say, text: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -216,19 +260,31 @@ class Writer(Worker):
                 operation.first += first
 
     def _admitted(self, operation: Operation) -> bool:
-        if operation.ends is not None or self.space.take(_size(operation)):
+        if operation.ends is not None:
+            return True
+        if (why := self._condition.refuses) is not None:
+            operation.error = QueueUnavailable(why)
+            return False
+        if self.space.take(_size(operation)):
             return True
         operation.error = QueueFull(self.space.full or f"{self._path}: there is no room for a message of this size")
         return False
 
     def _write(self, work: Work, owed: bool) -> int:
         """`owed`: all of it settles something, which is what the reserve is for."""
+        return int(self._with_room(lambda store: store.write(work), owed))
+
+    def _attempt(self, task: Task) -> Any:
+        """What people have changed goes on a full disk, too: it makes room, or has mail leave."""
+        return self._with_room(task, owed=True)
+
+    def _with_room(self, task: Task, owed: bool) -> Any:
         assert self._store is not None
         while True:
             try:
-                return self._store.write(work)
+                return task(self._store)
             except sqlite3.Error as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise
                 self.space.failed()
                 if not owed or not self.space.give():
@@ -238,11 +294,12 @@ class Writer(Worker):
 
     def _fail(self, group: list[Operation], error: Exception) -> None:
         """Nothing of the group is done. Where it may be the fault of one operation, the others get another try."""
-        assert self._store is not None
-        common = isinstance(error, sqlite3.Error) and not _is_full(error) and _primary(error) in _COMMON
+        common = isinstance(error, sqlite3.Error) and not is_full(error) and _primary(error) in _COMMON
+        if common:
+            self._loop.call_soon_threadsafe(self._condition.failed, WRITING, error)
         if common or len(group) == 1:
             for operation in group:
-                operation.error = _unavailable(self._store, error)
+                operation.error = _unavailable(self._path, error)
             return
         for operation in group:
             self._commit([operation])
@@ -261,9 +318,11 @@ def _primary(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether SQLite has found no room on the disk."""
     return getattr(error, "sqlite_errorcode", 0) in _FULL
 
 
-def _unavailable(store: Store, error: Exception) -> QueueUnavailable:
-    return (QueueFull if _is_full(error) else QueueUnavailable)(f"{store.path}: {error}")
+def _unavailable(path: Path, error: Exception) -> QueueUnavailable:
+    help = f"; {SAVE}" if is_damage(error) else ""
+    return (QueueFull if is_full(error) else QueueUnavailable)(f"{path}: {error}{help}")

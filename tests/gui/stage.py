@@ -58,7 +58,7 @@ class Stage:
             "waiting": lambda: 1284,
         }
         self.now: float | None = None
-        self.faults: list[str] = []
+        self.health = SimpleNamespace(stopped=None, states=list)
         self.telemetry = Telemetry(self.time, gauges)
         self.telemetry.watch(self.events)
         self._ids = itertools.count()

@@ -17,11 +17,11 @@ from operators.outcome import Next, Outcome
 from pipeline.telemetry import FIGURES, Telemetry
 
 
-def client(figures: Any = lambda: None, full: str | None = None) -> tuple[TestClient, Telemetry]:
+def client(figures: Any = lambda: None, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
-    queue = SimpleNamespace(figures=figures, full=full)
-    app.include_router(routes(SimpleNamespace(telemetry=telemetry, queue=queue)))  # type: ignore[arg-type]
+    machine = {"queue": SimpleNamespace(figures=figures), "health": SimpleNamespace(stopped=stopped)}
+    app.include_router(routes(SimpleNamespace(telemetry=telemetry, **machine)))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 
 
@@ -51,8 +51,8 @@ def test_it_is_ready_while_the_queue_answers() -> None:
 
 
 def test_it_is_not_ready_while_there_is_no_room_for_mail() -> None:
-    """A balancer sends it elsewhere; where the disk is, nobody is told without a login."""
-    answer = client(full="the disk of /srv/mail is full")[0].get("/readyz")
+    """A balancer sends it elsewhere."""
+    answer = client(stopped="the disk is full: no new mail is taken")[0].get("/readyz")
     assert (answer.status_code, answer.text) == (503, "the disk is full: no new mail is taken\n")
 
 

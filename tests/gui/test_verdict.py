@@ -6,6 +6,7 @@ from typing import Any
 
 from gui.verdict import judge
 from operators.outcome import Next, Outcome
+from pipeline.health import State
 from pipeline.telemetry import FIGURES, Answer, Trouble
 
 
@@ -19,6 +20,10 @@ def trouble(domain: str = "bad.example", errors: int = 50, delivered: int = 50, 
     )
     last = Answer(time=0.0, domain=domain, ip="", outcome=outcome)
     return Trouble(domain=domain, errors=errors, attempts=errors + delivered, delivered=delivered, last=last)
+
+
+def wrong(text: str) -> State:
+    return State(name="x", text=text, public="")
 
 
 def test_a_machine_at_rest_is_idle() -> None:
@@ -72,5 +77,5 @@ def test_nothing_accepted_is_a_problem() -> None:
 
 def test_what_is_wrong_with_the_machine_itself_comes_first() -> None:
     """A full disk, a broker that is away: however well the rest goes."""
-    judged = judge(figures(delivered=6000), [trouble()], ["the disk is full", "the log loses lines"])
+    judged = judge(figures(delivered=6000), [trouble()], [wrong("the disk is full"), wrong("the log loses lines")])
     assert (judged.level, judged.text, judged.detail) == ("bad", "the disk is full.", "the log loses lines")

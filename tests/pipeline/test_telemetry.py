@@ -12,7 +12,7 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from operators.delivery import Delivery, Lease
-from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken
+from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken, Unparked
 from operators.message import Message
 from operators.outcome import Next, Outcome
 from pipeline.telemetry import COUNTERS, FIGURES, Telemetry
@@ -121,6 +121,18 @@ def test_what_is_found_parked_at_start_is_processed_at_start() -> None:
     assert machine.counted() == machine.counted("ip", "192.0.2.1") == {"processed": 40, "parked": 40}
     machine.settle(machine.take(lane="192.0.2.1/example.com", ip="192.0.2.1"))
     assert machine.counted("ip", "192.0.2.1") == {"processed": 40, "parked": 39, "delivered": 1}
+
+
+def test_what_an_operator_takes_out_is_parked_no_more() -> None:
+    """K7: for all, and for whom it was parked; the oldest first."""
+    machine = Machine()
+    for domain in ("old.example", "new.example", "new.example"):
+        machine.settle(machine.take(domain, ("news",), ip="192.0.2.1"), Next.PARK, "error", lane="192.0.2.1/mx.example")
+    machine.events.on_next(Unparked(time=machine.now, lane="192.0.2.1/mx.example", count=2))
+    assert machine.counted() == {"processed": 3, "parked": 1, "removed": 2}
+    assert machine.counted("domain", "old.example") == {"processed": 1, "removed": 1}
+    assert machine.counted("domain", "new.example") == {"processed": 2, "parked": 1, "removed": 1}
+    assert machine.counted("tag", "news") == machine.counted("ip", "192.0.2.1") == machine.counted()
 
 
 def test_a_redirect_is_counted_for_the_address_that_was_replaced() -> None:
@@ -266,7 +278,7 @@ def test_every_figure_has_a_label_and_a_definition() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["take", "assign", "settle", "recall", "tick"]),
+        st.sampled_from(["take", "assign", "settle", "recall", "remove", "tick"]),
         st.integers(0, 3),
         st.sampled_from(list(Next)),
     ),
@@ -276,7 +288,7 @@ STEPS = st.lists(
 
 @given(found=st.integers(0, 3), steps=STEPS)
 def test_processed_is_always_what_became_of_it(found: int, steps: list[tuple[str, int, Next]]) -> None:
-    """processed = delivered + retried + failed + refused + returned + in memory + parked, in every moment."""
+    """K7: processed = delivered + retried + failed + refused + returned + in memory + parked + removed, always."""
     machine = Machine()
     held: list[Delivery] = []
     parked: list[tuple[str, str]] = [("192.0.2.1/d0.example", "d0.example")] * found
@@ -297,6 +309,10 @@ def test_processed_is_always_what_became_of_it(found: int, steps: list[tuple[str
         elif step == "recall" and parked:
             lane, domain = parked.pop(0)
             held.append(machine.take(domain=domain, lane=lane))
+        elif step == "remove" and parked:
+            lane = parked[0][0]
+            machine.events.on_next(Unparked(time=machine.now, lane=lane, count=sum(one == lane for one, _ in parked)))
+            parked = [(one, domain) for one, domain in parked if one != lane]
         else:
             machine.now += number
         _adds_up(machine.telemetry.totals())
@@ -309,5 +325,5 @@ def test_processed_is_always_what_became_of_it(found: int, steps: list[tuple[str
 
 
 def _adds_up(figures: dict[str, int]) -> None:
-    ends = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked")
+    ends = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked", "removed")
     assert figures["processed"] == sum(figures[name] for name in ends), figures

@@ -13,11 +13,11 @@ from tests.support.api import TOKEN, Api
 from tests.support.source import Source
 from tests.support.strangers import HOSTS, scene
 
-ENDS = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked")
+ENDS = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked", "removed")
 
 
 def holds(status: dict[str, dict[str, int]]) -> bool:
-    """processed = delivered + retried + failed + refused + returned + in memory + parked."""
+    """processed = delivered + retried + failed + refused + returned + in memory + parked + removed."""
     totals = status["totals"]
     return totals["processed"] == sum(totals[name] for name in ENDS)
 

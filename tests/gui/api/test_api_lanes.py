@@ -10,6 +10,7 @@ import pytest
 
 from gui.api.events import BACKLOG, Client, Watch
 from operators.events import Notice
+from pipeline.queues.embedded import EmbeddedQueue
 from tests.gui.api.world import World, until
 from tests.support.mailbox import Mailbox, _Session
 
@@ -339,3 +340,25 @@ def _refs(value: Any) -> list[str]:
         own = [value["$ref"].rpartition("/")[2]] if isinstance(value.get("$ref"), str) else []
         return own + [ref for each in value.values() for ref in _refs(each)]
     return [ref for each in value for ref in _refs(each)] if isinstance(value, list) else []
+
+
+async def test_what_is_purged_is_parked_nowhere_any_more(world: World) -> None:
+    """K7: by another process, too: the queue, the status and the metrics say the same, and the counters add up."""
+    await world.post("/pauses", {"domain": "fine.example"})
+    await world.send(*[f"you{n}@fine.example" for n in range(5)])
+    status = await until(lambda: parked_is(world, 5))
+    command = EmbeddedQueue(world.machine.settings.data_dir / "queue.db")
+    await command.start()
+    assert await command.purge() == 5
+    await command.close()
+    status = await until(lambda: parked_is(world, 0))
+    assert (await world.get("/queues"))["parked"] == {}
+    assert status["totals"]["removed"] == 5
+    ends = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked", "removed")
+    assert status["totals"]["processed"] == sum(status["totals"][name] for name in ends)
+
+
+async def parked_is(world: World, count: int) -> Any:
+    """The status, when it says so."""
+    status = await world.get("/status")
+    return status if status["figures"]["parked"] == status["totals"]["parked"] == count else None
