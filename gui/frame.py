@@ -65,10 +65,10 @@ class Frame:
     def _register(self, page: Page) -> None:
         @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon=LOGO)
         def show(request: Request) -> Response | None:
-            cookie = session(request.headers)
-            if not self._access.valid(cookie):
+            cookie = session(request.headers, self._access)
+            if cookie is None:
                 return RedirectResponse("/login", 303)
-            self._draw(page, request, cookie or "")
+            self._draw(page, request, cookie)
             return None
 
     def _draw(self, page: Page, request: Request, cookie: str) -> None:

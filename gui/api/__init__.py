@@ -13,6 +13,7 @@ from gui.api.context import Context
 from gui.api.door import Door
 from gui.api.schema import Schemas
 from gui.api.tokens import Tokens, open_tokens
+from gui.methods import Methods
 from pipeline.facade import Facade
 
 __all__ = ["Tokens", "application", "open_tokens", "with_api"]
@@ -35,5 +36,6 @@ def application(facade: Facade) -> FastAPI:
     app.include_router(events.routes(context, app.state.clients), prefix=VERSION)
     app.include_router(docs.routes(app, context.schemas))
     answers.install(app)
+    app.add_middleware(Methods, routes=app.router)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     return app

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gui.methods import allowed
 from pipeline.bulk import Busy
 from pipeline.facade import Unbrowsable
 from pipeline.log.filters import UnknownFilter
@@ -126,7 +127,8 @@ def _routing(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
         return f"There is nothing at {request.url.path}; /api/docs lists what there is."
     if error.status_code == 405:
-        return f"{request.method} is not for {request.url.path}; allowed is {(error.headers or {}).get('Allow', '')}."
+        methods = allowed(request.app.router, request.scope)
+        return f"{request.method} is not for {request.url.path}; allowed are {methods}."
     return str(error.detail)
 
 

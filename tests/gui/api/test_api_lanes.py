@@ -315,12 +315,11 @@ async def test_a_client_that_reads_slowly_is_told_what_it_missed(world: World) -
 
 async def test_the_documentation_is_for_those_who_are_logged_in(world: World) -> None:
     """Or have a token; nothing in it comes from elsewhere, and it has no script."""
-    from gui.access import COOKIE
     from tests.gui.api.world import ACCESS
 
     answer = await world.stranger.get("/api/docs", headers={"Accept": "text/html"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?redirect_to=%2Fapi%2Fdocs")
-    cookie = {"Cookie": f"{COOKIE}={ACCESS.begin()}"}
+    cookie = {"Cookie": f"{ACCESS.cookie}={ACCESS.begin()}"}
     page = await world.stranger.get("/api/docs", headers=cookie)
     assert page.status_code == 200
     assert "/api/v1/lanes/{id}" in page.text
