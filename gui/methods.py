@@ -6,43 +6,58 @@ A pure ASGI middleware, directly around an application with routes. It keeps not
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Mount, Router
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-class Methods:
-    """Answers HEAD and OPTIONS, and completes `Allow`."""
+def in_words(method: str, path: str, allowed: str) -> Response:
+    """What people are told who use a method that an address has not."""
+    return PlainTextResponse(f"{method} is not for {path}; allowed are {allowed}.\n", 405)
 
-    def __init__(self, app: ASGIApp, routes: Router) -> None:
-        self._app, self._routes = app, routes
+
+class Methods:
+    """Answers HEAD, OPTIONS, and methods that an address has not.
+
+    Args:
+        refuse: makes the answer to such a method, of the method, the path, and those that are allowed.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Router, refuse: Callable[[str, str, str], Response] = in_words) -> None:
+        self._app, self._routes, self._refuse = app, routes, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] == "GET":
             await self._app(scope, receive, send)
-        elif scope["method"] == "OPTIONS" and (allowed := self._allowed(scope)):
-            await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
         elif scope["method"] == "HEAD":
             head = _Head(receive, send)
-            await self._app({**scope, "method": "GET"}, head.receive, head.send)
+            with contextlib.suppress(_Enough, ClientDisconnect):
+                await self._app({**scope, "method": "GET"}, head.receive, head.send)
+        elif (answer := self._answer(scope)) is not None:
+            await answer(scope, receive, send)
         else:
-            await self._app(scope, receive, self._completed(scope, send))
+            await self._app(scope, receive, send)
 
-    def _completed(self, scope: Scope, send: Send) -> Send:
-        async def sender(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 405:
-                MutableHeaders(scope=message)["Allow"] = self._allowed(scope)
-            await send(message)
+    def _answer(self, scope: Scope) -> Response | None:
+        """To what is not for a route; an address without any route is the application's business."""
+        methods, method = allowed(self._routes, scope), scope["method"]
+        if not methods or (method != "OPTIONS" and method in methods.split(", ")):
+            return None
+        answer = Response(status_code=204) if method == "OPTIONS" else self._refuse(method, scope["path"], methods)
+        answer.headers["Allow"] = methods
+        return answer
 
-        return sender
 
-    def _allowed(self, scope: Scope) -> str:
-        return allowed(self._routes, scope)
+class _Enough(OSError):
+    """A stream need not go on: nobody reads its body."""
 
 
 class _Head:
@@ -60,6 +75,8 @@ class _Head:
         elif message["type"] == "http.response.body" and not self._over:
             self._over = True
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif message.get("more_body"):
+            raise _Enough
 
 
 def allowed(router: Any, scope: Scope) -> str:
@@ -74,11 +91,15 @@ def _takes(routes: list[BaseRoute], scope: Scope) -> bool:
     """Whether one of these routes takes this method at this address."""
     for route in routes:
         match, child = route.matches({**scope})
-        if match is not Match.FULL:
-            continue
-        if not isinstance(route, Mount):
-            return True
-        inner = getattr(route.app, "routes", None)
-        if _takes(inner, {**scope, **child}) if inner else scope["method"] == "GET":
+        if match is Match.FULL and _takes_here(route, {**scope, **child}):
             return True
     return False
+
+
+def _takes_here(route: BaseRoute, scope: Scope) -> bool:
+    if not isinstance(route, Mount):
+        return True
+    if isinstance(route.app, StaticFiles):
+        return bool(scope["method"] == "GET")
+    inner = getattr(route.app, "routes", None)
+    return _takes(inner, scope) if inner else True

@@ -36,6 +36,6 @@ def application(facade: Facade) -> FastAPI:
     app.include_router(events.routes(context, app.state.clients), prefix=VERSION)
     app.include_router(docs.routes(app, context.schemas))
     answers.install(app)
-    app.add_middleware(Methods, routes=app.router)
+    app.add_middleware(Methods, routes=app.router, refuse=answers.no_method)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     return app

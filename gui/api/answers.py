@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gui.methods import allowed
 from pipeline.bulk import Busy
 from pipeline.facade import Unbrowsable
 from pipeline.log.filters import UnknownFilter
@@ -126,10 +125,12 @@ def _handler(status: int, detail: str) -> Any:
 def _routing(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
         return f"There is nothing at {request.url.path}; /api/docs lists what there is."
-    if error.status_code == 405:
-        methods = allowed(request.app.router, request.scope)
-        return f"{request.method} is not for {request.url.path}; allowed are {methods}."
     return str(error.detail)
+
+
+def no_method(method: str, path: str, allowed: str) -> Response:
+    """The answer to a method that an address has not."""
+    return problem(405, f"{method[:20]} is not for {path}; allowed are {allowed}.")
 
 
 def _lower(text: str) -> str:
