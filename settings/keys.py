@@ -110,7 +110,9 @@ class Settings(BaseSettings):
     )
     www_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the console")
     www_url: Link | None = key(
-        None, "the console's address for people and for other instances, where a proxy gives it another", shown="detected"
+        None,
+        "the console's address for people and for other instances, where a proxy gives it another",
+        shown="detected",
     )
     www_trusted_proxies: Networks = key(
         [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"

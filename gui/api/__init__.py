@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
@@ -11,6 +13,7 @@ from gui.api import answers, docs, events, logs, messages, rules, views
 from gui.api.bodies import Bodies
 from gui.api.context import Context
 from gui.api.door import Door
+from gui.api.idempotency import Idempotency
 from gui.api.schema import Schemas
 from gui.api.tokens import Tokens, open_tokens
 from gui.methods import Methods
@@ -29,7 +32,8 @@ def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -
 def application(facade: Facade) -> FastAPI:
     """The API, without its door."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    context = Context(facade, Bodies(facade.machine.settings.smtp_maxsize), Schemas())
+    settings = facade.machine.settings
+    context = Context(facade, Bodies(settings.smtp_maxsize), Schemas(), Idempotency(Path(settings.data_dir)))
     app.state.clients = events.Clients(facade.machine.events)
     for part in (views, messages, rules, logs):
         app.include_router(part.routes(context), prefix=VERSION)
