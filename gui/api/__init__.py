@@ -9,7 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from gui.access import Access
-from gui.api import answers, docs, events, logs, messages, rules, views
+from gui.api import answers, docs, events, logs, messages, rules, token_routes, views
 from gui.api.bodies import Bodies
 from gui.api.context import Context
 from gui.api.door import Door
@@ -26,10 +26,10 @@ VERSION = "/api/v1"
 
 def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -> ASGIApp:
     """The console with the API beside it; `tokens` are those that Settings makes and revokes."""
-    return Door(console, application(facade), tokens, access)
+    return Door(console, application(facade, tokens), tokens, access)
 
 
-def application(facade: Facade) -> FastAPI:
+def application(facade: Facade, tokens: Tokens) -> FastAPI:
     """The API, without its door."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     settings = facade.machine.settings
@@ -37,6 +37,7 @@ def application(facade: Facade) -> FastAPI:
     app.state.clients = events.Clients(facade.machine.events)
     for part in (views, messages, rules, logs):
         app.include_router(part.routes(context), prefix=VERSION)
+    app.include_router(token_routes.routes(context, tokens), prefix=VERSION)
     app.include_router(events.routes(context, app.state.clients), prefix=VERSION)
     app.include_router(docs.routes(app, context.schemas))
     answers.install(app)

@@ -98,5 +98,5 @@ def test_every_route_has_its_summary_and_its_tag(world: World) -> None:
     from gui.api.docs import describe
     from gui.api.schema import Schemas
 
-    for operations in describe(application(world.facade), Schemas())["paths"].values():
+    for operations in describe(application(world.facade, world.tokens), Schemas())["paths"].values():
         assert all(operation["summary"] and operation["tags"] for operation in operations.values())
