@@ -1,107 +1,91 @@
-"""Access: who may use the console and the API. The password, the sessions, and the tries that failed.
+"""Access: who may use the console. The password, and the sessions.
 
-Owner of: the files `console-password` (an argon2 hash) and `console-secret` in `data-dir`, both mode 600; the sessions
-that were logged out; the clients whose tries failed. A session is a signed cookie, so it outlives a restart; its key
-depends on the password, so a changed password ends all sessions.
-Bounds: REMEMBER logged out sessions and REMEMBER clients, the oldest is forgotten; two passwords are checked at a time,
-in threads, since argon2 takes 40 ms of a core by design.
+Owner of: the files `console-password` (an argon2 hash), `console-secret` and `console-ended` in `data-dir`, mode 600. A
+session is a signed cookie, so it outlives a restart; its key depends on the password, so a changed password ends all
+sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
+Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Two passwords of
+strangers are checked at a time, and one of a browser that has been logged in before, in threads, since argon2 takes
+40 ms of a core by design; WAITING strangers wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import hashlib
 import hmac
-import ipaddress
-import math
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import argon2
 import msgspec
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+import structlog
+from itsdangerous import BadData, URLSafeTimedSerializer
 
+from gui.tries import REMEMBER, Guesses, TooManyTries, Tries, network
 from settings import Settings, StartError
 
-REMEMBER = 10_000
 LIFETIME = 7 * 86_400  # seconds a session is valid
-FREE_TRIES = 3  # failed ones before the next must wait
-MOST_TRIES = 10  # failed ones before the client is blocked
-BLOCKED = 900.0  # seconds a client is blocked, and a failed try is remembered
+REMEMBERED = 365 * 86_400  # seconds a browser is known
 COOKIE = "mailrace_session"
+WAITING = 20
+LONGEST = 256  # characters of a cookie of ours; more is none
+LONGEST_PASSWORD = 1024
+log = structlog.get_logger("console")
 
 
-class TooManyTries(Exception):
-    """This client must wait, whatever it knows.
+class Ended:
+    """The sessions that were logged out.
 
     Args:
-        wait: seconds.
+        file: where they are kept; None: nowhere.
     """
 
-    def __init__(self, wait: float) -> None:
-        super().__init__(f"Too many failed tries. Try again in {minutes(wait)}.")
-        self.headers = {"Retry-After": str(int(wait) + 1)}
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._until: dict[str, float] = {}  # by digest, the oldest first
+        self.since = 0.0  # sessions that began before this have ended
+        self._writing = asyncio.Lock()
+        if file is not None and file.exists():
+            self._read(file)
 
+    def __contains__(self, cookie: str) -> bool:
+        return _digest(cookie) in self._until
 
-class Tries:
-    """Failed tries by client, of the password and of tokens together.
+    async def add(self, cookie: str, began: float) -> None:
+        """This one has ended; where that cannot be kept, it is forgotten at the next restart, and the log says so."""
+        now = time.time()
+        self._until = {digest: until for digest, until in self._until.items() if until > now}
+        self._until[_digest(cookie)] = began + LIFETIME
+        if len(self._until) > REMEMBER:
+            oldest = next(iter(self._until))
+            self.since = max(self.since, self._until.pop(oldest) - LIFETIME + 1)
+        if self._file is not None:
+            try:
+                async with self._writing:
+                    text = "".join(f"{line}\n" for line in self._lines())
+                    await asyncio.to_thread(keep, self._file, text)
+            except OSError as error:
+                log.error("a logout cannot be kept over a restart", file=str(self._file), why=error.strerror)
 
-    After FREE_TRIES each next one must wait 1, 2, 4... s, after MOST_TRIES BLOCKED s.
-    """
+    def _lines(self) -> Iterator[str]:
+        yield f"since {self.since}"
+        for digest, until in self._until.items():
+            yield f"{digest} {until}"
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failed: collections.OrderedDict[str, tuple[int, float]] = collections.OrderedDict()
-
-    def wait(self, client: str) -> float:
-        """Seconds until this client may try again; 0 is now."""
-        count, last = self._failed.get(network(client), (0, 0.0))
-        return max(0.0, last + self._penalty(count) - self._clock()) if count else 0.0
-
-    def failed(self, client: str) -> None:
-        """A try of this client failed."""
-        key, now = network(client), self._clock()
-        count, last = self._failed.get(key, (0, now))
-        self._failed[key] = (count + 1 if now - last < BLOCKED else 1, now)
-        self._failed.move_to_end(key)
-        if len(self._failed) > REMEMBER:
-            self._failed.popitem(last=False)
-
-    def succeeded(self, client: str) -> None:
-        """This client knows the password."""
-        self._failed.pop(network(client), None)
-
-    def holder(self, client: str, authorization: str, known: Callable[[str], str | None]) -> str | None:
-        """Whose token stands in this header, or None; a wrong one is a failed try.
-
-        A right one does not forgive those of others: a proxy has one address for all who come through it.
-
-        Args:
-            client: its address.
-            authorization: the header; empty where there is none.
-            known: whose token it is, or None.
-
-        Raises:
-            TooManyTries: the client must wait first.
-        """
-        if not authorization:
-            return None
-        if wait := self.wait(client):
-            raise TooManyTries(wait)
-        holder = known(authorization)
-        if holder is None:
-            self.failed(client)
-        return holder
-
-    @staticmethod
-    def _penalty(count: int) -> float:
-        if count >= MOST_TRIES:
-            return BLOCKED
-        return 2.0 ** (count - FREE_TRIES) if count >= FREE_TRIES else 0.0
+    def _read(self, file: Path) -> None:
+        try:
+            for line in file.read_text().splitlines()[: REMEMBER + 1]:
+                name, _, value = line.partition(" ")
+                if name == "since":
+                    self.since = float(value)
+                else:
+                    self._until[name] = float(value)
+        except ValueError:  # who was logged out is not known: everybody logs in again
+            self.since = float(int(time.time()))
+            log.error("cannot be read: all sessions have ended", file=str(file))
 
 
 class Access:
@@ -111,15 +95,33 @@ class Access:
         password: plain, or an argon2 hash in PHC form.
         secret: the key that sessions are signed with.
         file: where the password's hash is kept; None where the configuration gives the password.
+
+    Attributes:
+        tries: wrong tokens.
+        guesses: wrong passwords.
+        cookie: the name of the session's cookie; each installation has its own, since cookies know no port.
+        browser: the name of the cookie by which a browser is known again.
     """
 
-    def __init__(self, password: str, secret: bytes, tries: Tries | None = None, file: Path | None = None) -> None:
+    def __init__(
+        self,
+        password: str,
+        secret: bytes,
+        tries: Tries | None = None,
+        file: Path | None = None,
+        ended: Ended | None = None,
+    ) -> None:
         self.tries = tries or Tries()
+        self.guesses = Guesses()
+        name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
+        self.cookie, self.browser = f"{COOKIE}_{name}", f"mailrace_browser_{name}"
         self._secret = secret
         self._file = file
+        self._browsers = URLSafeTimedSerializer(secret, salt="browser")
         self._set(password)
-        self._ended: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self._checking = asyncio.Semaphore(2)
+        self._ended = ended or Ended()
+        self._checking, self._checking_known = asyncio.Semaphore(2), asyncio.Semaphore(1)
+        self._waiting = 0
 
     def _set(self, password: str) -> None:
         self._password = password
@@ -141,8 +143,46 @@ class Access:
             raise ValueError("the password stands in the configuration (www-password); change it there")
         async with self._checking:
             made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
-            await asyncio.to_thread(_keep, self._file, made)
+            await asyncio.to_thread(keep, self._file, made)
         self._set(made)
+        self.guesses.forget()
+
+    # -- the password -------------------------------------------------------------------------------------------------
+
+    async def guess(self, password: str, client: str, browser: str | None = None) -> bool:
+        """Whether this is the password; a wrong one is counted, and its answer comes later.
+
+        Args:
+            client: the address it comes from.
+            browser: the cookie by which the browser is known, where it has one.
+
+        Raises:
+            TooManyTries: it was not looked at.
+        """
+        known = self._known(browser)
+        who = known or network(client)
+        if self.guesses.known_wrong(who, password):
+            return False
+        if wait := self.guesses.wait(who):
+            raise TooManyTries(wait)
+        if len(password) <= LONGEST_PASSWORD and await self._checked(password, known is not None):
+            self.guesses.succeeded(who)
+            return True
+        await asyncio.sleep(self.guesses.failed(who, password))
+        return False
+
+    async def _checked(self, password: str, known: bool) -> bool:
+        """Strangers stand in a bounded line; a browser that is known has another."""
+        if known:
+            async with self._checking_known:
+                return await asyncio.to_thread(self._matches, password)
+        if self._waiting >= WAITING:
+            raise TooManyTries(1.0)
+        self._waiting += 1
+        try:
+            return await self.check(password)
+        finally:
+            self._waiting -= 1
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
@@ -151,11 +191,26 @@ class Access:
 
     def _matches(self, password: str) -> bool:
         if not self._password.startswith("$argon2"):
-            return hmac.compare_digest(password.encode(), self._password.encode())
+            return hmac.compare_digest(password.encode(errors="replace"), self._password.encode())
         try:
             return argon2.PasswordHasher().verify(self._password, password)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
             return False
+
+    # -- browsers and sessions ----------------------------------------------------------------------------------------
+
+    def recognise(self, browser: str | None) -> str:
+        """The cookie by which this browser will be known: the one that it has, or a new one."""
+        return browser if browser and self._known(browser) else str(self._browsers.dumps(secrets.token_urlsafe(9)))
+
+    def _known(self, browser: str | None) -> str | None:
+        """The name of a browser that has been logged in before."""
+        if not browser or len(browser) > LONGEST:
+            return None
+        try:
+            return f"browser {self._browsers.loads(browser, max_age=REMEMBERED)}"
+        except BadData:
+            return None
 
     def begin(self) -> str:
         """A new session: the cookie's value."""
@@ -163,20 +218,24 @@ class Access:
 
     def valid(self, cookie: str | None) -> bool:
         """Whether this cookie is a session that lasts."""
-        if not cookie or cookie in self._ended:
-            return False
-        try:
-            self._serializer.loads(cookie, max_age=LIFETIME)
-        except BadSignature:
-            return False
-        return True
+        return self._began(cookie) is not None
 
-    def end(self, cookie: str) -> None:
-        """Log out: the cookie is no session any more."""
-        if self.valid(cookie):
-            self._ended[cookie] = None
-            if len(self._ended) > REMEMBER:
-                self._ended.popitem(last=False)
+    def _began(self, cookie: str | None) -> float | None:
+        """When a session that lasts began; None where this is none."""
+        if not cookie or len(cookie) > LONGEST or cookie in self._ended:
+            return None
+        try:
+            _, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
+        except BadData:
+            return None
+        seconds: float = began.timestamp()
+        return seconds if seconds >= self._ended.since else None
+
+    async def end(self, cookie: str) -> None:
+        """Log out: the cookie is no session any more, also after a restart."""
+        began = self._began(cookie)
+        if began is not None:
+            await self._ended.add(cookie, began)
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -195,9 +254,10 @@ def open_access(settings: Settings) -> Opened:
     folder = Path(settings.data_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32))
+        secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32)).encode()
+        ended = Ended(folder / "console-ended")
         if settings.www_password and (given := settings.www_password.get_secret_value()):
-            return Opened(Access(given, secret.encode()), None)
+            return Opened(Access(given, secret, ended=ended), None)
         generated = "-".join(secrets.token_hex(2) for _ in range(4))
         made = argon2.PasswordHasher().hash(generated)
         kept = _kept(folder / "console-password", lambda: made)
@@ -206,35 +266,27 @@ def open_access(settings: Settings) -> Opened:
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
     file = folder / "console-password"
-    return Opened(Access(kept, secret.encode(), file=file), generated if kept == made else None)
+    return Opened(Access(kept, secret, file=file, ended=ended), generated if kept == made else None)
 
 
-def network(client: str) -> str:
-    """The address that tries are counted for: IPv4 alone, IPv6 by its /64, which one client has whole."""
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return client
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
-
-
-def minutes(seconds: float) -> str:
-    """A wait, as one says it."""
-    return f"{math.ceil(seconds)} s" if seconds < 60 else f"{math.ceil(seconds / 60)} minutes"
+def _digest(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode(errors="replace")).hexdigest()[:32]
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:
     """The content of a file that only we may read; made where it is missing or empty."""
-    if path.exists() and (text := path.read_text().strip()):
-        return text
+    if path.exists():
+        try:
+            if text := path.read_text().strip():
+                return text
+        except UnicodeDecodeError:
+            raise StartError(f"{path}: is no text; remove it, and a new one is made") from None
     made = make()
-    _keep(path, made)
+    keep(path, made)
     return made
 
 
-def _keep(path: Path, text: str) -> None:
+def keep(path: Path, text: str) -> None:
     """Write a file that only we may read, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

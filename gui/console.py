@@ -17,9 +17,11 @@ from starlette.types import ASGIApp
 from gui import health, login
 from gui.access import Access
 from gui.api import open_tokens, with_api
+from gui.connections import Connections
 from gui.frame import Frame
 from gui.gate import Gate
 from gui.machine import Machine
+from gui.methods import Methods
 from gui.pages import PAGES, SECTIONS
 from pipeline.facade import Facade
 from pipeline.process.supervisor import failed
@@ -27,7 +29,7 @@ from pipeline.process.supervisor import failed
 STATIC = Path(__file__).parent / "static"
 
 
-def console(machine: Machine, facade: Facade, access: Access) -> ASGIApp:
+def console(machine: Machine, facade: Facade, access: Access, connections: Connections) -> ASGIApp:
     """The application. NiceGUI has one application a process, so this is called once."""
     settings = machine.settings
     instance = settings.server_id or socket.gethostname()
@@ -35,7 +37,7 @@ def console(machine: Machine, facade: Facade, access: Access) -> ASGIApp:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _static(settings.www_dir))
     app.include_router(login.routes(access, instance, version))
-    app.include_router(health.routes(machine))
+    app.include_router(health.routes(machine, connections))
     tokens = open_tokens(settings)
     Frame(machine, facade, access, tokens, PAGES, SECTIONS, instance, version).register()
     pages.on_exception(partial(failed, "page", grave=False))
@@ -48,7 +50,8 @@ def console(machine: Machine, facade: Facade, access: Access) -> ASGIApp:
         gzip_middleware_factory=None,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
-    app.add_middleware(Gate, access=access, holder=tokens.holder)
+    app.add_middleware(Methods, routes=app.router)
+    app.add_middleware(Gate, access=access, reader=tokens.reader, url=settings.www_url or "")
     return with_api(app, facade, access, tokens)
 
 

@@ -16,6 +16,7 @@ from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_butto
 from gui.components.live import Live
 from gui.gate import session
 from gui.machine import Machine
+from gui.proxies import prefix
 from gui.view import Page, View
 from pipeline.facade import Facade
 
@@ -65,25 +66,26 @@ class Frame:
     def _register(self, page: Page) -> None:
         @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon=LOGO)
         def show(request: Request) -> Response | None:
-            cookie = session(request.headers)
-            if not self._access.valid(cookie):
+            cookie = session(request.headers, self._access)
+            if cookie is None:
                 return RedirectResponse("/login", 303)
-            self._draw(page, request, cookie or "")
+            self._draw(page, request, cookie)
             return None
 
     def _draw(self, page: Page, request: Request, cookie: str) -> None:
+        under = prefix(request.scope)
         ui.add_head_html(
-            f'<script src="/static/theme.js?{self._version}"></script>'
-            f'<link rel="stylesheet" href="/static/console.css?{self._version}">'
-            f'<link rel="stylesheet" href="/static/data.css?{self._version}">'
-            f'<link rel="stylesheet" href="/static/rules.css?{self._version}">'
-            f'<script defer src="/static/console.js?{self._version}"></script>'
+            f'<script src="{under}/static/theme.js?{self._version}"></script>'
+            f'<link rel="stylesheet" href="{under}/static/console.css?{self._version}">'
+            f'<link rel="stylesheet" href="{under}/static/data.css?{self._version}">'
+            f'<link rel="stylesheet" href="{under}/static/rules.css?{self._version}">'
+            f'<script defer src="{under}/static/console.js?{self._version}"></script>'
         )
         with tag("div", "frame"):
             live = Live(lambda: self._access.valid(cookie))
-            self._menu(page)
+            self._menu(page, under)
             with tag("div", "stage"):
-                tools = self._header(page)
+                tools = self._header(page, under)
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools))
         self._keys()
@@ -99,11 +101,11 @@ class Frame:
             tools=tools,
         )
 
-    def _menu(self, current: Page) -> None:
+    def _menu(self, current: Page, under: str) -> None:
         tag("div", "shade").props("data-do=menu")
         with tag("nav", "menu-bar").props('aria-label="Views"'):
             with tag("div", "brand"):
-                tag("img").props('src="/static/logo.svg" alt="" width=26 height=26')
+                tag("img").props(f'src="{under}/static/logo.svg" alt="" width=26 height=26')
                 with tag("div"):
                     ui.label("Mailrace").classes("brand-name")
                     ui.label(self._instance).classes("brand-instance")
@@ -112,18 +114,18 @@ class Frame:
                 if pages:
                     ui.label(section).classes("menu-section")
                 for page in pages:
-                    self._entry(page, page is current)
+                    self._entry(page, page is current, under)
 
     @staticmethod
-    def _entry(page: Page, current: bool) -> None:
-        with tag("a", "menu-entry").props(f'href="{page.path}" data-key="{page.key}"') as link:
+    def _entry(page: Page, current: bool, under: str) -> None:
+        with tag("a", "menu-entry").props(f'href="{under}{page.path}" data-key="{page.key}"') as link:
             icon(page.icon)
             ui.label(page.title)
             ui.label(f"g {page.key}").classes("menu-key").props("aria-hidden=true")
         if current:
             link.props('aria-current="page"')
 
-    def _header(self, page: Page) -> Element:
+    def _header(self, page: Page, under: str) -> Element:
         with tag("header", "top"):
             icon_button("menu", "Menu", MENU).classes("only-narrow")
             text("h1", page.title)
@@ -134,7 +136,7 @@ class Frame:
                 ui.label("Reconnecting").classes("when-lost")
             icon_button("help", "Keys", QUESTION).classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
-            with tag("form", "logout").props('method=post action="/logout"'):
+            with tag("form", "logout").props(f'method=post action="{under}/logout"'):
                 icon_button("logout", "Log out", LEAVE)
         return tools
 

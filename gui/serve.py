@@ -24,12 +24,16 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gui.access import Opened, open_access
+from gui.connections import KEPT, Connections
 from gui.console import console
 from gui.machine import Machine
+from gui.protocol import protocol
+from gui.proxies import Proxies
 from pipeline.destinations import Destination, StreamSink
 from pipeline.facade import Facade
 from settings import Settings, StartError
 
+BACKLOG = 128  # connections that are taken at once: the loop carries mail too
 log = structlog.get_logger("console")
 
 
@@ -115,6 +119,7 @@ class Web:
         self._settings = settings
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
         self._facade: Facade | None = None
+        self.connections = Connections(settings.www_trusted_proxies)
         self._context = _tls(settings) if settings.www_secure_port else None
         self._plain = _listen(settings, "www-port", settings.www_port)
         self._secure = _listen(settings, "www-secure-port", settings.www_secure_port)
@@ -125,10 +130,13 @@ class Web:
             return None
         opened = open_access(self._settings)
         self._facade = Facade(cast(Any, machine))
-        app = console(machine, self._facade, opened.access)
+        app = Proxies(
+            console(machine, self._facade, opened.access, self.connections), self._settings.www_trusted_proxies
+        )
+        self.connections.start()
         if self._secure:
             await self._serve(app, self._secure, self._context)
-            app = _redirect(self._secure.getsockname()[1])
+            app = Proxies(_redirect(self._secure.getsockname()[1], app), self._settings.www_trusted_proxies)
         if self._plain:
             await self._serve(app, self._plain, None, lifespan=not self._secure)
         return opened
@@ -143,11 +151,13 @@ class Web:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # a client could say any address, and so escape from its failed tries
+            proxy_headers=False,  # `Proxies` knows whom to believe
             lifespan="on" if lifespan else "off",
             timeout_graceful_shutdown=2,
             ws_max_size=1_000_000,
-            ssl_context_factory=(lambda _config, _default: context) if context else None,
+            http=protocol(self.connections, context),
+            timeout_keep_alive=int(KEPT),
+            backlog=BACKLOG,
         )
         server = _Server(config)
         task = awaited(server.serve(sockets=[where]), "console")
@@ -163,6 +173,7 @@ class Web:
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
+        self.connections.stop()
         if self._facade is not None:
             self._facade.close()
         for where in (self._plain, self._secure):
@@ -257,11 +268,13 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _redirect(port: int) -> ASGIApp:
-    """From HTTP to HTTPS, and nothing else."""
+def _redirect(port: int, console: ASGIApp) -> ASGIApp:
+    """From HTTP to HTTPS, and nothing else, but for who came by HTTPS to a trusted proxy."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        if scope.get("scheme") in ("https", "wss"):
+            await console(scope, receive, send)
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
             url = URL(scope=scope).replace(scheme="https", port=None if port == 443 else port)

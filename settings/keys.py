@@ -109,7 +109,14 @@ class Settings(BaseSettings):
         None, "PEM file with the private key of `www-certificate`", also=("www-private-key",)
     )
     www_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the console")
-    www_url: Link | None = key(None, "how the other instances link to this console", shown="detected")
+    www_url: Link | None = key(
+        None,
+        "the console's address for people and for other instances, where a proxy gives it another",
+        shown="detected",
+    )
+    www_trusted_proxies: Networks = key(
+        [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"
+    )
     api_token: Token | None = key(
         None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from gui.access import Access
-from gui.api import answers, docs, events, logs, messages, rules, views
+from gui.api import answers, docs, events, logs, messages, rules, token_routes, views
 from gui.api.bodies import Bodies
 from gui.api.context import Context
 from gui.api.door import Door
+from gui.api.idempotency import Idempotency
 from gui.api.schema import Schemas
 from gui.api.tokens import Tokens, open_tokens
+from gui.methods import Methods
 from pipeline.facade import Facade
 
 __all__ = ["Tokens", "application", "open_tokens", "with_api"]
@@ -22,18 +26,21 @@ VERSION = "/api/v1"
 
 def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -> ASGIApp:
     """The console with the API beside it; `tokens` are those that Settings makes and revokes."""
-    return Door(console, application(facade), tokens, access)
+    return Door(console, application(facade, tokens), tokens, access)
 
 
-def application(facade: Facade) -> FastAPI:
+def application(facade: Facade, tokens: Tokens) -> FastAPI:
     """The API, without its door."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    context = Context(facade, Bodies(facade.machine.settings.smtp_maxsize), Schemas())
+    settings = facade.machine.settings
+    context = Context(facade, Bodies(settings.smtp_maxsize), Schemas(), Idempotency(Path(settings.data_dir)))
     app.state.clients = events.Clients(facade.machine.events)
     for part in (views, messages, rules, logs):
         app.include_router(part.routes(context), prefix=VERSION)
+    app.include_router(token_routes.routes(context, tokens), prefix=VERSION)
     app.include_router(events.routes(context, app.state.clients), prefix=VERSION)
     app.include_router(docs.routes(app, context.schemas))
     answers.install(app)
+    app.add_middleware(Methods, routes=app.router, refuse=answers.no_method)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     return app

@@ -126,9 +126,12 @@ def _handler(status: int, detail: str) -> Any:
 def _routing(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
         return f"There is nothing at {request.url.path}; /api/docs lists what there is."
-    if error.status_code == 405:
-        return f"{request.method} is not for {request.url.path}; allowed is {(error.headers or {}).get('Allow', '')}."
     return str(error.detail)
+
+
+def no_method(method: str, path: str, allowed: str) -> Response:
+    """The answer to a method that an address has not."""
+    return problem(405, f"{method[:20]} is not for {path}; allowed are {allowed}.")
 
 
 def _lower(text: str) -> str:

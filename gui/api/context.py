@@ -6,17 +6,19 @@ import msgspec
 from fastapi import Request
 
 from gui.api.bodies import Bodies
+from gui.api.idempotency import Idempotency
 from gui.api.schema import Schemas
 from pipeline.facade import Facade
 from settings.rules import Who
 
 
 class Context(msgspec.Struct, frozen=True):
-    """The running machine, the reader of bodies, and the schemas for the documentation."""
+    """The running machine, the reader of bodies, the schemas for the documentation, and the idempotency keys."""
 
     facade: Facade
     bodies: Bodies
     schemas: Schemas
+    idempotency: Idempotency
 
 
 def who(request: Request) -> Who:

@@ -66,7 +66,7 @@ def page(document: dict[str, Any]) -> str:
     sections = "".join(f"<h2>{html.escape(tag)}</h2>{''.join(parts)}" for tag, parts in by_tag.items())
     models = "".join(_model(name, schema) for name, schema in document["components"]["schemas"].items())
     intro = html.escape(document["info"]["description"])
-    link = '<a href="/api/openapi.json">openapi.json</a>'
+    link = '<a href="openapi.json">openapi.json</a>'
     return f"{_HEAD}<h1>Mailrace API</h1><p>{intro}</p><p>{link}</p>{sections}<h2>Schemas</h2>{models}</main>"
 
 

@@ -3,17 +3,22 @@
 Owner of: the clients that watch, at most CLIENTS. Each has a line of BACKLOG events; who reads slower loses events, and
 is told how many (`dropped`). Events are made into their JSON's parts as they come, since a delivery holds its body: 7
 microseconds an event and client that its filter lets through, 0.6 for others. Without clients nothing is subscribed.
+
+Each event of a stream has an id. Who lost the connection asks again with `Last-Event-ID`: its watch goes on for AWAY
+seconds after it went, within the same bounds, and what it missed comes first; where that is not possible, the stream
+begins with `dropped` and no count. At most PAST sent events are kept for it, since what was sent may not have arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from reactivex import Observable
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -26,6 +31,8 @@ from operators.outcome import Outcome
 
 CLIENTS = 50
 BACKLOG = 1000
+AWAY = 30.0  # seconds
+PAST = 200
 ALIVE = 15.0  # seconds without an event after which a comment is sent, so that a lost client is found out
 
 
@@ -55,19 +62,23 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """One who watches."""
+    """One who watches. Its ids are `watch-number`; the watch's part is random, so that nobody resumes another's."""
 
     def __init__(self, events: Observable[Event], watch: Watch, backlog: int = BACKLOG) -> None:
-        self._watch, self._most = watch, backlog
+        self.watch, self._most = watch, backlog
+        self.name = secrets.token_hex(8)
         self._line: collections.deque[dict[str, Any]] = collections.deque()
+        self._sent: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=PAST)
+        self._number = 0
         self._dropped = 0
+        self._again = b""
         self._some = asyncio.Event()
         self._subscription = events.subscribe(self.take)
 
     def take(self, event: Event) -> None:
         """An event; one that cannot be told is none: an observer must not fail."""
         try:
-            if not self._watch.wants(event):
+            if not self.watch.wants(event):
                 return
             if len(self._line) >= self._most:
                 self._dropped += 1
@@ -84,12 +95,29 @@ class Client:
         except TimeoutError:
             return b": alive\n\n"
         self._some.clear()
+        again, self._again = self._again, b""
         line, self._line = self._line, collections.deque()
-        sent = b"".join(_sent(event["type"], event) for event in line)
+        sent = again + b"".join(self._numbered(event["type"], event) for event in line)
         if self._dropped:
-            sent += _sent("dropped", {"type": "dropped", "count": self._dropped})
+            sent += self._numbered("dropped", {"type": "dropped", "count": self._dropped})
             self._dropped = 0
         return sent
+
+    def _numbered(self, name: str, data: dict[str, Any]) -> bytes:
+        self._number += 1
+        sent = _sent(name, data, f"{self.name}-{self._number}")
+        self._sent.append((self._number, sent))
+        return sent
+
+    def resume(self, number: int) -> bool:
+        """Send again what came after this event; False where that is not kept any more."""
+        first = self._sent[0][0] if self._sent else self._number + 1
+        if not first - 1 <= number <= self._number:
+            return False
+        self._again = b"".join(sent for each, sent in self._sent if each > number)
+        if self._again or self._line or self._dropped:
+            self._some.set()
+        return True
 
     def close(self) -> None:
         """Watch no more."""
@@ -97,47 +125,77 @@ class Client:
 
 
 class Clients:
-    """All who watch."""
+    """All who watch, and those who have just gone, with when they are forgotten."""
 
     def __init__(self, events: Observable[Event]) -> None:
         self._events = events
         self.open: set[Client] = set()
+        self._away: dict[str, tuple[Client, str, asyncio.TimerHandle]] = {}
 
-    def enter(self, watch: Watch) -> Client:
-        """A new one. Raises `Problem` where there are too many."""
+    def enter(self, watch: Watch, holder: str = "", last: str = "") -> Client:
+        """A new one, or one that comes again. Raises `Problem` where there are too many.
+
+        Args:
+            holder: whose token it is; nobody resumes another's stream.
+            last: the id of the last event that it has; empty: it is new.
+        """
+        if last and (client := self._return(watch, holder, last)) is not None:
+            return client
         if len(self.open) >= CLIENTS:
             raise Problem(503, f"{CLIENTS} clients watch the events already.", headers={"Retry-After": "30"})
         client = Client(self._events, watch)
         self.open.add(client)
         return client
 
-    async def stream(self, client: Client) -> AsyncIterator[bytes]:
-        """What it is sent until it goes."""
-        try:
-            yield b"retry: 3000\n\n"
-            while True:
-                yield await client.next()
-        finally:
-            self.leave(client)
+    def _return(self, watch: Watch, holder: str, last: str) -> Client | None:
+        name, _, number = last.partition("-")
+        client, whose, timer = self._away.get(name, (None, "", None))
+        if client is None or timer is None or whose != holder or client.watch != watch or len(self.open) >= CLIENTS:
+            return None
+        if not (number.isascii() and number.isdigit() and len(number) < 16 and client.resume(int(number))):
+            return None
+        timer.cancel()
+        del self._away[name]
+        self.open.add(client)
+        return client
 
-    def leave(self, client: Client) -> None:
-        """It has gone."""
-        client.close()
+    async def stream(self, client: Client, last: str = "") -> AsyncIterator[bytes]:
+        """What it is sent until it goes."""
+        yield b"retry: 3000\n\n"
+        if last and not last.startswith(f"{client.name}-"):
+            yield _sent("dropped", {"type": "dropped", "count": None})  # what came meanwhile is not known any more
+        while True:
+            yield await client.next()
+
+    def leave(self, client: Client, holder: str = "") -> None:
+        """It has gone; it may come back."""
+        if client not in self.open:
+            return
         self.open.discard(client)
+        if len(self._away) >= CLIENTS:
+            self._forget(next(iter(self._away)))
+        timer = asyncio.get_running_loop().call_later(AWAY, self._forget, client.name)
+        self._away[client.name] = (client, holder, timer)
+
+    def _forget(self, name: str) -> None:
+        client, _, timer = self._away.pop(name)
+        timer.cancel()
+        client.close()
 
 
 class _Stream(StreamingResponse):
     """Leaves also where the client went before the first octet, when the generator never began."""
 
-    def __init__(self, clients: Clients, client: Client) -> None:
-        super().__init__(clients.stream(client), media_type="text/event-stream")
-        self._clients, self._client = clients, client
+    def __init__(self, clients: Clients, client: Client, holder: str, last: str) -> None:
+        super().__init__(clients.stream(client, last), media_type="text/event-stream")
+        self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+        self._clients, self._client, self._holder = clients, client, holder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._clients.leave(self._client)
+            self._clients.leave(self._client, self._holder)
 
 
 TYPES = frozenset(kind.__name__.lower() for kind in Event.__subclasses__())
@@ -155,16 +213,20 @@ def routes(context: Context, clients: Clients) -> APIRouter:
         responses={200: {"description": "A stream without end", "content": {"text/event-stream": {}}}},
     )
     async def events(
+        request: Request,
         type: Annotated[list[str] | None, Query(description=f"Any of: {', '.join(sorted(TYPES))}")] = None,
         lane: Annotated[str, Query(max_length=1000)] = "",
         domain: Annotated[str, Query(max_length=255)] = "",
         ip: Annotated[str, Query(max_length=64)] = "",
+        last_event_id: Annotated[str, Header(max_length=40, description="Go on after this event.")] = "",
     ) -> Response:
         wanted = frozenset(name.lower() for name in type or ())
         if unknown := wanted - TYPES:
             message = f"{min(unknown)[:50]!r} is no type of event; there are {', '.join(sorted(TYPES))}"
             raise Problem(422, "A parameter cannot be used.", [{"field": "type", "message": message}])
-        return _Stream(clients, clients.enter(Watch(wanted, lane, domain.lower(), ip)))
+        holder = request.state.holder
+        client = clients.enter(Watch(wanted, lane, domain.lower(), ip), holder, last_event_id)
+        return _Stream(clients, client, holder, last_event_id)
 
     return router
 
@@ -211,6 +273,7 @@ def _domain(about: Any) -> str:
     return str(getattr(about, "recipient", "")).rpartition("@")[2].lower()
 
 
-def _sent(name: str, data: dict[str, Any]) -> bytes:
+def _sent(name: str, data: dict[str, Any], id: str = "") -> bytes:
     """JSON has no line ends, so that data is one line."""
-    return b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"
+    numbered = b"id: " + id.encode() + b"\n" if id else b""
+    return numbered + b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from gui.api.answers import Json, Problem
+from gui.api.answers import Json, Problem, encode
 from gui.api.bodies import converted
 from gui.api.context import Context, who
 from gui.api.schema import answer, body, queries
@@ -63,13 +64,30 @@ def _submit(router: APIRouter, context: Context) -> None:
         openapi_extra=body({"oneOf": [message, {"type": "array", "items": message}]}),
         responses=answer(context.schemas.of(Queued), "The queue has confirmed them", 202),
     )
-    async def submit(request: Request) -> Response:
+    async def submit(
+        request: Request,
+        idempotency_key: Annotated[
+            str | None, Header(description="Sent again with the same key within a day, it is queued once.")
+        ] = None,
+    ) -> Response:
         async with context.bodies.json(request) as given:
             several = given if isinstance(given, list) else [given]
             if not 0 < len(several) <= MOST:
                 raise Problem(422, f"There are {len(several)} messages; allowed are 1 to {MOST}.")
             me = who(request)
-            return Json(Queued(await context.facade.submission.submit(several, me.origin, me.name)), 202)
+
+            async def queue() -> bytes:
+                return encode(Queued(await context.facade.submission.submit(several, me.origin, me.name)))
+
+            if idempotency_key is None:
+                return _queued(await queue())
+            asked = await asyncio.to_thread(msgspec.json.encode, several, order="sorted")
+            return _queued(*await context.idempotency.once(me.name, idempotency_key, asked, queue))
+
+
+def _queued(answer: bytes, replayed: bool = False) -> Response:
+    headers = {"Idempotency-Replayed": "true"} if replayed else None
+    return Response(answer, 202, headers, media_type="application/json")
 
 
 def _list(router: APIRouter, context: Context) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from gui.api.answers import Json, Problem
+from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
-from settings.rules import KINDS, Record
+from pipeline.facade import Facade
+from settings.rules import KINDS, Record, Rule
+
+Wanted = Annotated[str | None, Header(max_length=1000, description="The ETag that the rule must have, else 412.")]
 
 
 class Try(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,11 +56,11 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
     )
     async def create(request: Request) -> Response:
         rule = await facade.machine.rules.create(kind, await context.bodies.small(request), who(request))
-        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}"})
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}", "ETag": etag(rule)})
 
     @router.get(f"/{kind}/{{id}}", tags=tag, summary="One rule", responses=answer(shown, "The rule, whole"))
     async def one(id: int) -> Response:
-        return Json(facade.shown(facade.machine.rules.get(kind, id)))
+        return _whole(facade, facade.machine.rules.get(kind, id))
 
     @router.put(
         f"/{kind}/{{id}}",
@@ -64,15 +69,36 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
         openapi_extra=body(given),
         responses=answer(shown, "The rule, whole"),
     )
-    async def replace(id: int, request: Request) -> Response:
-        return Json(
-            facade.shown(await facade.machine.rules.update(kind, id, await context.bodies.small(request), who(request)))
-        )
+    async def replace(id: int, request: Request, if_match: Wanted = None) -> Response:
+        values, before = await context.bodies.small(request), _unchanged(facade, kind, id, if_match)
+        return _whole(facade, await facade.machine.rules.update(kind, id, values, who(request), before))
 
     @router.delete(f"/{kind}/{{id}}", tags=tag, summary="Delete one", status_code=204, response_class=Response)
-    async def delete(id: int, request: Request) -> Response:
-        await facade.machine.rules.delete(kind, id, who(request))
+    async def delete(id: int, request: Request, if_match: Wanted = None) -> Response:
+        await facade.machine.rules.delete(kind, id, who(request), _unchanged(facade, kind, id, if_match))
         return Response(status_code=204)
+
+
+def etag(rule: Rule) -> str:
+    """The version of a rule: changes with each of its fields, and not with its live figures."""
+    return f'"{hashlib.sha256(encode(rule.shown())).hexdigest()[:20]}"'
+
+
+def _whole(facade: Facade, rule: Rule) -> Response:
+    return Json(facade.shown(rule), headers={"ETag": etag(rule)})
+
+
+def _unchanged(facade: Facade, kind: str, id: int, wanted: str | None) -> Callable[[], None]:
+    """Called when nobody else can change the rule: it is the one that the client has seen (RFC 9110 13.1.1)."""
+
+    def check() -> None:
+        if wanted is None or wanted.strip() == "*":
+            return
+        now = etag(facade.machine.rules.get(kind, id))
+        if now not in [given.strip() for given in wanted.split(",")]:
+            raise Problem(412, "The rule has been changed since; get it again.", headers={"ETag": now})
+
+    return check
 
 
 def _try(router: APIRouter, context: Context) -> None:

@@ -236,7 +236,7 @@ class RulePage:
 
     def allowed(self) -> bool:
         """Whether the session lasts; a page may stay open longer."""
-        return self.view.access.valid(session(self.view.request.headers))
+        return session(self.view.request.headers, self.view.access) is not None
 
     def _check(self, values: dict[str, Any], id_: int | None, trying: str) -> None:
         rule: Rule | None = None

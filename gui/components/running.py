@@ -50,7 +50,7 @@ class Running(Shown, component=f"{SCRIPTS}/running.js"):
 
     async def _press(self) -> None:
         view = self._view
-        if not view.access.valid(session(view.request.headers)):
+        if session(view.request.headers, view.access) is None:
             return
         try:
             if pauses := self._pauses("same"):

@@ -11,12 +11,15 @@ import time
 import psutil
 from nicegui import ui
 
+from gui.api.token_routes import record
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
 from gui.components.filter_bar import Field
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
+from gui.gate import browser_of
+from gui.tries import TooManyTries
 from gui.view import Page, View
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.submit import Unacceptable
@@ -41,10 +44,32 @@ FIELDS = (
 )
 TOKEN_COLUMNS = (
     Column("name", "Token", "text", main=True),
+    Column("may", "May", "text", "read: all that is shown; operate: all that changes something; send: new messages."),
+    Column("used", "Last used", "clock", "To about a minute.", width="120px"),
+    Column("expires", "Expires", "clock", width="120px"),
     Column("made", "Made", "clock", width="120px"),
     Column("act", "", "actions", width="96px"),
 )
 NO_TOKENS = Empty("No token yet", "A token lets a program use the API: /api/docs tells how.")
+DAY = 86_400
+DAYS = ("1", "30", "90", "365")
+TOKEN = (
+    Entry("name", "Name", "What it is for: it stands in the audit with each change."),
+    Entry(
+        "scopes",
+        "May",
+        options=(
+            ("read operate send", "Everything"),
+            ("read", "Read: Prometheus, dashboards"),
+            ("read operate", "Read and operate, send nothing"),
+            ("send", "Send messages, nothing else"),
+            ("read send", "Read and send"),
+        ),
+    ),
+    Entry(
+        "days", "Expires", options=(("", "Never"), *((str(days), f"After {days} days") for days in (1, 30, 90, 365)))
+    ),
+)
 PASSWORD = (
     Entry("now", "Password now", secret=True),
     Entry("new", "New password", f"At least {SHORTEST} characters. Everybody has to log in again.", secret=True),
@@ -106,7 +131,15 @@ class SettingsView:
 
     def _show_tokens(self) -> None:
         rows = [
-            {"key": str(token.id), "name": shown(token.name), "made": token.made, "act": [["revoke", "Revoke…"]]}
+            {
+                "key": str(token.id),
+                "name": shown(token.name),
+                "may": ", ".join(token.scopes),
+                "used": token.used,
+                "expires": token.expires,
+                "made": token.made,
+                "act": [["revoke", "Revoke…"]],
+            }
             for token in self._view.tokens.all()
         ]
         self._tokens.show(rows, pager={})
@@ -115,14 +148,17 @@ class SettingsView:
         made: list[str] = []
 
         async def save(values: Values) -> Errors:
+            expires = time.time() + DAY * int(values["days"]) if values["days"] in DAYS else None
             try:
-                made.append(self._view.tokens.make(values["name"]))
+                made.append(self._view.tokens.make(values["name"], values["scopes"].split(), expires))
             except (ValueError, OSError) as error:
-                return {"name": str(error).removeprefix("name: ")}
+                field, _, message = str(error).rpartition(": ")
+                return {field if field in values else "name": message}
+            record(self._view.facade.recorder, self._view.who, self._view.tokens.all()[-1], "create")
             return {}
 
-        entries = (Entry("name", "Name", "What it is for: it stands in the audit with each change."),)
-        if await self._box.fill("Make a token", entries, {}, "Make", save) is not None:
+        start = {"scopes": "read operate send", "days": ""}
+        if await self._box.fill("Make a token", TOKEN, start, "Make", save) is not None:
             self._show_tokens()
             await self._box.reveal("The token", ["Keep it now: it is not shown again."], made[-1])
 
@@ -132,7 +168,12 @@ class SettingsView:
             return
         lines = ["Programs that use it are refused from now on. It cannot be undone."]
         if await self._box.confirm(f"Revoke {shown(token.name, 100)}?", lines, "Revoke", danger=True):
-            self._view.tokens.revoke(token.id)
+            try:
+                self._view.tokens.revoke(token.id)
+            except OSError as error:
+                self._notes.say(f"It cannot be revoked: {error.strerror}", level="bad")
+                return
+            record(self._view.facade.recorder, self._view.who, token, "delete")
             self._notes.say(f"{shown(token.name, 100)} is revoked.")
             self._show_tokens()
 
@@ -150,21 +191,21 @@ class SettingsView:
 
     async def _change_password(self) -> None:
         access, client = self._view.access, self._view.request.client
-        host = client.host if client else ""
+        host, browser = client.host if client else "", browser_of(self._view.request.headers, access)
 
         async def save(values: Values) -> Errors:
             if wrong := _passwords(values):
                 return wrong
-            if access.tries.wait(host):
+            try:
+                if not await access.guess(values["now"], host, browser):
+                    return {"now": "is not the password"}
+            except TooManyTries:
                 return {"now": "too many failed tries; wait a while"}
-            access.tries.failed(host)
-            if not await access.check(values["now"]):
-                return {"now": "is not the password"}
-            access.tries.succeeded(host)
             try:
                 await access.change(values["new"])
             except OSError as error:
                 return {"": f"it cannot be kept: {error.strerror}"}
+            self._view.facade.recorder.soon(self._view.who, "update", "password", 0, {"sessions": "all have ended"})
             return {}
 
         await self._box.fill("Change the password", PASSWORD, {}, "Change", save)  # the next tick leads to the login

@@ -22,6 +22,20 @@ function leave() {
   if (!document.querySelector("dialog[open]")) document.querySelector(".drawer [data-act=close]")?.click();
 }
 
+// A proxy may show the console under a path of its own, which no link of ours has.
+const under = () => window.path_prefix ?? "";
+const ours = (path) => (typeof path === "string" && path.startsWith("/") && under() && !path.startsWith(under() + "/"));
+
+function prefixed(event) {
+  const link = event.target.closest?.('a[href^="/"]');
+  if (link && ours(link.getAttribute("href"))) link.setAttribute("href", under() + link.getAttribute("href"));
+}
+for (const kind of ["pointerdown", "focusin", "click"]) document.addEventListener(kind, prefixed, true);
+for (const name of ["pushState", "replaceState"]) {
+  const real = history[name];
+  history[name] = (state, title, path) => real.call(history, state, title, ours(path) ? under() + path : path);
+}
+
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true], .q-menu");
 let going = 0; // when `g` was pressed
 

@@ -179,15 +179,21 @@ class RuleStore:
         now = self._clock()
         return await self._change(lambda: self._database.create(kind, values, who, now, reason))
 
-    async def update(self, kind: str, id_: int, values: Mapping[str, Any], who: Who) -> Rule:
-        """Replace a rule's fields; what is not given gets its default, but a private key stays. Raises as `create`."""
-        now = self._clock()
-        return await self._change(lambda: self._database.update(kind, id_, values, who, now))
+    async def update(
+        self, kind: str, id_: int, values: Mapping[str, Any], who: Who, before: Callable[[], None] | None = None
+    ) -> Rule:
+        """Replace a rule's fields; what is not given gets its default, but a private key stays. Raises as `create`.
 
-    async def delete(self, kind: str, id_: int, who: Who) -> Rule:
-        """Remove a rule, and return what it was. Raises `NoSuchRule`, `Unavailable`."""
+        Args:
+            before: called when no other change can come between; what it raises is raised, and nothing has changed.
+        """
         now = self._clock()
-        return await self._change(lambda: self._database.delete(kind, id_, who, now))
+        return await self._change(lambda: self._database.update(kind, id_, values, who, now), before)
+
+    async def delete(self, kind: str, id_: int, who: Who, before: Callable[[], None] | None = None) -> Rule:
+        """Remove a rule, and return what it was. Raises `NoSuchRule`, `Unavailable`, and what `before` raises."""
+        now = self._clock()
+        return await self._change(lambda: self._database.delete(kind, id_, who, now), before)
 
     async def reorder(self, ids: Sequence[int], who: Who) -> None:
         """Put the flood patterns in this order; those not named come after. Raises `NoSuchRule`, `Unavailable`."""
@@ -214,18 +220,28 @@ class RuleStore:
 
     # -- the machinery --------------------------------------------------------------------------------------------
 
-    async def _work(self, work: Callable[[], T], after: Callable[[T], Snapshot], more: float = 0.0) -> T:
+    async def _work(
+        self,
+        work: Callable[[], T],
+        after: Callable[[T], Snapshot],
+        more: float = 0.0,
+        before: Callable[[], None] | None = None,
+    ) -> T:
         """Do a piece of database work, and put the rules after it in force.
 
         Shielded: once begun it is finished and published, even if who asked for it has gone.
         """
-        return await asyncio.shield(self._turn_taken(work, after, more))
+        return await asyncio.shield(self._turn_taken(work, after, more, before))
 
-    async def _change(self, work: Callable[[], Change]) -> Rule:
-        return (await self._work(work, lambda change: change.snapshot)).rule
+    async def _change(self, work: Callable[[], Change], before: Callable[[], None] | None = None) -> Rule:
+        return (await self._work(work, lambda change: change.snapshot, before=before)).rule
 
-    async def _turn_taken(self, work: Callable[[], T], after: Callable[[T], Snapshot], more: float) -> T:
+    async def _turn_taken(
+        self, work: Callable[[], T], after: Callable[[T], Snapshot], more: float, before: Callable[[], None] | None
+    ) -> T:
         async with self._turn:
+            if before is not None:
+                before()
             result = await self._threaded(work, more)
             self._publish(after(result))
             return result

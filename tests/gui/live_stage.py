@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gui.api.door import Door
 from gui.components.live import Live
+from gui.proxies import Proxies
 from gui.serve import Web, announce
 from operators.delivery import Delivery, Lease
 from operators.events import Assigned, Settled
@@ -47,6 +48,8 @@ def crowd(machine: Machine, count: int) -> None:
 
 def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
     """Path and methods of all that an application serves, in whatever it is wrapped, and in what is mounted in it."""
+    if isinstance(app, Proxies):
+        yield from routes(app._app)
     if isinstance(app, Door):
         yield from routes(app._console)
         yield from routes(app._api)

@@ -8,7 +8,8 @@ from pathlib import Path
 import argon2
 import pytest
 
-from gui.access import BLOCKED, FREE_TRIES, LIFETIME, MOST_TRIES, REMEMBER, Access, Tries, network, open_access
+from gui.access import LIFETIME, Access, Ended, open_access
+from gui.tries import ALLOWANCE, BLOCKED, FREE_TRIES, LATER, MOST_TRIES, REFILL, REMEMBER, Guesses, Tries, network
 from settings import StartError, load
 
 
@@ -21,7 +22,7 @@ class Clock:
         return self.now
 
 
-def test_failed_tries_slow_down_and_then_block() -> None:
+def test_wrong_tokens_are_told_to_wait_longer_and_longer() -> None:
     """Three are free, then 1, 2, 4... s, and after ten a quarter of an hour."""
     clock = Clock()
     tries = Tries(clock)
@@ -43,6 +44,29 @@ def test_a_block_is_for_one_client_and_ends_with_success() -> None:
     assert tries.wait("192.0.2.2") == 0
     tries.succeeded("192.0.2.1")
     assert tries.wait("192.0.2.1") == 0
+
+
+def test_wrong_passwords_of_a_client_are_bounded_and_come_back() -> None:
+    """One more each REFILL seconds; the answers to wrong ones come later and later (S3)."""
+    clock = Clock()
+    guesses = Guesses(clock)
+    later = [guesses.failed("192.0.2.1", str(number)) for number in range(ALLOWANCE)]
+    assert later[:3] == [0, 0, 0]
+    assert later[-1] == LATER
+    assert guesses.wait("192.0.2.1") == REFILL
+    assert guesses.wait("192.0.2.2") == 0
+    clock.now += REFILL
+    assert guesses.wait("192.0.2.1") == 0
+    guesses.failed("192.0.2.1", "another")
+    assert guesses.wait("192.0.2.1") > 0
+
+
+async def test_a_password_that_was_wrong_may_be_right_after_a_change(tmp_path: Path) -> None:
+    """What is remembered as wrong is forgotten with the old password (S3)."""
+    access = Access("secret", b"key", file=tmp_path / "password")
+    assert not await access.guess("the new one", "192.0.2.1")
+    await access.change("the new one")
+    assert await access.guess("the new one", "192.0.2.1")
 
 
 def test_the_tries_of_many_clients_are_bounded() -> None:
@@ -82,12 +106,12 @@ async def test_a_broken_hash_lets_nobody_in() -> None:
     assert not await Access("$argon2id$broken", b"key").check("$argon2id$broken")
 
 
-def test_a_session_lasts_until_it_is_ended() -> None:
+async def test_a_session_lasts_until_it_is_ended() -> None:
     """Another one goes on."""
     access = Access("secret", b"key")
     mine, other = access.begin(), access.begin()
     assert access.valid(mine)
-    access.end(mine)
+    await access.end(mine)
     assert not access.valid(mine)
     assert access.valid(other)
 
@@ -98,6 +122,40 @@ def test_a_session_outlives_a_restart_but_not_a_changed_password() -> None:
     assert Access("secret", b"key").valid(cookie)
     assert not Access("changed", b"key").valid(cookie)
     assert not Access("secret", b"other").valid(cookie)
+
+
+async def test_a_logout_is_not_forgotten_at_a_restart(tmp_path: Path) -> None:
+    """Nor where more sessions were logged out than are remembered: then what is older ends with them (S3)."""
+    file = tmp_path / "console-ended"
+    access = Access("secret", b"key", ended=Ended(file))
+    mine, other = access.begin(), access.begin()
+    await access.end(mine)
+    again = Access("secret", b"key", ended=Ended(file))
+    assert not again.valid(mine)
+    assert again.valid(other)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert mine not in file.read_text()
+
+
+async def test_a_forgotten_logout_ends_what_is_older(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A session that was logged out is never valid again, however many are logged out after it (S3)."""
+    monkeypatch.setattr("gui.access.REMEMBER", 2)
+    file = tmp_path / "console-ended"
+    access = Access("secret", b"key", ended=Ended(file))
+    sessions = [access.begin() for _ in range(5)]
+    for cookie in sessions:
+        await access.end(cookie)
+    for one in (access, Access("secret", b"key", ended=Ended(file))):
+        assert not any(one.valid(cookie) for cookie in sessions)
+
+
+async def test_a_file_of_logouts_that_is_none_ends_all_sessions(tmp_path: Path) -> None:
+    """Who was logged out is not known, so everybody logs in again (S3)."""
+    cookie = Access("secret", b"key").begin()
+    (tmp_path / "ended").write_text("not what we wrote\n")
+    ended = Ended(tmp_path / "ended")
+    ended.since += 1  # the session began in the same second
+    assert not Access("secret", b"key", ended=ended).valid(cookie)
 
 
 def test_a_session_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

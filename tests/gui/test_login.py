@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from gui.access import COOKIE, FREE_TRIES, Access
+from gui.access import Access
 from gui.login import routes
+from gui.tries import ALLOWANCE
 
 
 def browser(access: Access, scheme: str = "http", instance: str = "mx1") -> TestClient:
@@ -21,7 +22,7 @@ def test_the_password_earns_a_session() -> None:
     answer = browser(access).post("/login", data={"password": "secret", "redirect_to": "/domains"})
     assert answer.status_code == 303
     assert answer.headers["location"] == "/domains"
-    assert access.valid(answer.cookies[COOKIE])
+    assert access.valid(answer.cookies[access.cookie])
 
 
 def test_the_cookie_is_for_our_pages_alone() -> None:
@@ -43,15 +44,37 @@ def test_a_wrong_password_earns_nothing() -> None:
     assert "guess" not in answer.text
 
 
-def test_after_too_many_failed_tries_even_the_right_one_must_wait() -> None:
-    """The wait is said, to people and to programs."""
+def test_a_right_password_is_let_in_after_many_wrong_ones() -> None:
+    """Wrong ones of the same address, each another, keep nobody out (S3)."""
     client = browser(Access("secret", b"key"))
-    for _ in range(FREE_TRIES + 1):
-        client.post("/login", data={"password": "guess"})
-    answer = client.post("/login", data={"password": "secret"})
+    for number in range(8):
+        assert client.post("/login", data={"password": f"guess{number}"}).status_code == 401
+    assert client.post("/login", data={"password": "secret"}).status_code == 303
+
+
+def test_guesses_are_bounded_and_a_known_browser_has_its_own() -> None:
+    """Who guesses is told to wait, and is not looked at; the operator's browser at the same address is (S3)."""
+    access = Access("secret", b"key")
+    operator, guesser = browser(access), browser(access)
+    assert operator.post("/login", data={"password": "secret"}).status_code == 303
+    for number in range(ALLOWANCE):
+        access.guesses.failed("testclient", str(number))
+    answer = guesser.post("/login", data={"password": "secret"})
     assert answer.status_code == 429
     assert "Try again in" in answer.text
     assert int(answer.headers["retry-after"]) >= 1
+    operator.post("/logout")
+    assert operator.post("/login", data={"password": "secret"}).status_code == 303
+
+
+def test_an_old_password_given_again_and_again_costs_nobody_anything() -> None:
+    """It is one guess, however often a program repeats it, and is not looked at again (S3)."""
+    access = Access("secret", b"key")
+    client = browser(access)
+    for _ in range(100):
+        assert client.post("/login", data={"password": "old"}).status_code == 401
+    assert access.guesses.wait("testclient") == 0
+    assert client.post("/login", data={"password": "secret"}).status_code == 303
 
 
 def test_whatever_is_posted_gets_an_answer() -> None:
@@ -64,7 +87,7 @@ def test_logging_out_ends_the_session() -> None:
     """The cookie is worth nothing afterwards."""
     access = Access("secret", b"key")
     client = browser(access)
-    cookie = client.post("/login", data={"password": "secret"}).cookies[COOKIE]
+    cookie = client.post("/login", data={"password": "secret"}).cookies[access.cookie]
     assert client.post("/logout").headers["location"] == "/login"
     assert not access.valid(cookie)
 

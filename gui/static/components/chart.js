@@ -1,6 +1,6 @@
 // Lines over time. The points are kept here; the server adds what is new at the right.
 import { echarts } from "nicegui-echart";
-import { clock, utc } from "/static/time.js";
+import { clock, utc } from "../../../../static/time.js";
 
 export default {
   props: { lines: Array, initial: Object, legend: Boolean },

@@ -1,6 +1,6 @@
 // A drawer with everything about one thing, in sections. All of it is text, but for HTML mail, which is shown in a
 // frame that may run nothing and load nothing.
-import { both, clock } from "/static/time.js";
+import { both, clock } from "../../../../static/time.js";
 
 export default {
   emits: ["act", "leave"],

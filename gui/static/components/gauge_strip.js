@@ -1,5 +1,5 @@
 // Figures of this moment, side by side.
-import { both } from "/static/time.js";
+import { both } from "../../../../static/time.js";
 
 export default {
   props: { gauges: Array, values: Object },

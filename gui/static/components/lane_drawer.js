@@ -1,5 +1,5 @@
 // A drawer that explains lanes: where they are, and of one of them everything that is known. All of it is text.
-import { ago, both, clock } from "/static/time.js";
+import { ago, both, clock } from "../../../../static/time.js";
 
 export default {
   emits: ["pick", "act", "leave"],

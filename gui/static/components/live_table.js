@@ -1,5 +1,5 @@
 // A table whose rows the server sorts, filters and pages; it sends only the cells that changed. All cells are text.
-import { ago, both, clock } from "/static/time.js";
+import { ago, both, clock } from "../../../../static/time.js";
 
 export default {
   props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, holds: Boolean, initial: Object },

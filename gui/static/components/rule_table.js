@@ -1,6 +1,6 @@
 // A table of rules: what is typed, sorted, dragged or pressed goes to the server, which answers with other rows.
 // Everything in a row may come from outside, and is shown as text.
-import { clock, utc } from "/static/time.js";
+import { clock, utc } from "../../../../static/time.js";
 
 const ICONS = {
   edit: "M4 16h3l9-9-3-3-9 9zM11.500 5.500l3 3",

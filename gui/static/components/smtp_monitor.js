@@ -1,5 +1,5 @@
 // The live SMTP dialogue, grouped by connection. Every line is text; bodies are folded.
-import { both, clock } from "/static/time.js";
+import { both, clock } from "../../../../static/time.js";
 
 const CONNECTIONS = 40, LINES = 200; // kept on the page
 

@@ -1,5 +1,5 @@
 // Destinations by errors. Everything in a row comes from outside, and is shown as text.
-import { ago, both } from "/static/time.js";
+import { ago, both } from "../../../../static/time.js";
 
 export default {
   props: { rows: Array },

@@ -27,7 +27,7 @@ FORBIDDEN = "is no field of this rule; allowed are name, addresses"
 # Method, path, body, status, detail, errors as (field, message).
 BAD: list[tuple[str, str, Any, int, str, list[tuple[str, str]]]] = [
     ("GET", "/nothing", None, 404, "There is nothing at /api/v1/nothing; /api/docs lists what there is.", []),
-    ("PATCH", "/status", None, 405, "PATCH is not for /api/v1/status; allowed is GET.", []),
+    ("PATCH", "/status", None, 405, "PATCH is not for /api/v1/status; allowed are GET, HEAD, OPTIONS.", []),
     ("GET", "/throttles/77", None, 404, "there is no rule 77 among the throttles", []),
     (
         "GET",

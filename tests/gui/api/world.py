@@ -85,7 +85,8 @@ async def running(folder: Path, mailbox: Mailbox, options: Mapping[str, object] 
     machine = Machine(load([f"--{key}={value}" for key, value in keys.items()], None, None))
     await machine.start()
     facade = Facade(machine)
-    app, tokens = application(facade), open_tokens(machine.settings)
+    tokens = open_tokens(machine.settings)
+    app = application(facade, tokens)
     async with served(Door(PlainTextResponse("the console"), app, tokens, ACCESS)) as url:
         world = World(machine, tokens, url, facade, app)
         await world.post("/dns", {"name": "fine.example", "addresses": ["127.4.0.1"]})

@@ -1,0 +1,209 @@
+"""The protocols of the console's ports: uvicorn's, with bounds on what is read before anybody is known.
+
+uvicorn has no deadline for a header or a body, none for a TLS handshake beyond a minute, and no bound on the octets
+of a header. Here a header has at most LONGEST octets and FIELDS fields, trailers are not kept, a connection has at
+most PIPELINED requests in line, and what a client sends after its answer is read for LINGER seconds, and forgotten.
+Time and numbers are the business of `Connections`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import ssl
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from gui.connections import HEADER, Connections, Stage, Visit
+
+LONGEST = 32_768  # octets of a request line and its header
+FIELDS = 100  # of a header
+SLICE = 16_384  # octets that are parsed at once, so that a header's length is known to one slice
+PIPELINED = 8  # requests of one connection that wait for the one before
+LINGER = 2.0  # seconds in which a client may still take its answer while it sends (RFC 9112 9.6)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection, of HTTP. `visit` is given where it was entered before TLS."""
+
+    def __init__(self, connections: Connections, visit: Visit | None = None, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.logger = _Quiet(connections)  # type: ignore[assignment]
+        self._connections_open, self._visit = connections, visit
+        self._in_header, self._octets, self._over = True, 0, False
+        self._early: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._visit = self._visit or self._connections_open.enter(transport)
+        super().connection_made(transport)
+        if self._visit is None:
+            self._over = True
+            return
+        self.app_state = {**self.app_state, "visit": self._visit}
+        self.ws_protocol_class = functools.partial(SocketConnection, self._connections_open, self._visit)  # type: ignore[assignment]
+        early, self._early = self._early, []
+        for data in early:  # what came with the end of the handshake, which asyncio may hand on before it says so
+            self.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections_open.leave(self._visit)
+        if self.transport is not None:  # else TLS failed
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport is None:
+            self._early.append(data)
+            return
+        for start in range(0, len(data), SLICE):
+            part = data if len(data) <= SLICE else data[start : start + SLICE]
+            taker = self.transport.get_protocol()
+            if taker is not self and isinstance(taker, SocketConnection):
+                taker.data_received(part)
+            elif not self._over and not self.transport.is_closing():
+                self._take(part)
+
+    def _take(self, part: bytes) -> None:
+        super().data_received(part)
+        if self._visit is not None:
+            self._visit.received += len(part)
+        if self._in_header:
+            self._octets += len(part)
+            if self._octets > LONGEST:
+                self._refuse(431, "The header is too long.")
+        elif len(self.pipeline) > PIPELINED:
+            self._refuse(429, "Too many requests at once.")
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer without the application, and read no more."""
+        self._over = True
+        self._connections_open.count("too much")
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            body = f"{text}\n".encode()
+            head = b"content-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close when the client has had time to take the answer: a close with unread octets would reset it."""
+        self._over = True
+        self.loop.call_later(LINGER, self.transport.close)
+
+    # -- the parser's callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_header, self._octets = True, 0
+        if self._visit is not None and self._visit.stage is Stage.IDLE:
+            self._to(Stage.HEADER)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_header:  # a trailer is not kept (RFC 9110 6.5.1)
+            return
+        if len(self.headers) >= FIELDS:
+            raise ValueError("too many fields")  # the parser gives up: uvicorn answers 400
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_header = False
+        if self._visit is not None:
+            self._visit.received = 0
+        self._to(Stage.BODY)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._to(Stage.ANSWER)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._to(Stage.ANSWER if self.pipeline else Stage.IDLE)
+        if self.cycle.response_complete and self.cycle.more_body and not self._over and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._linger()  # the answer was given before the body had come: what follows would only be thrown away
+
+    def _to(self, stage: Stage) -> None:
+        if self._visit is not None:
+            self._visit.to(stage, self._connections_open.clock())
+
+
+class SocketConnection(WebSocketsSansIOProtocol):
+    """One connection, since it is a websocket."""
+
+    def __init__(self, connections: Connections, visit: Visit, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._connections_open, self._visit = connections, visit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._visit.to(Stage.SOCKET, self._connections_open.clock())
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections_open.leave(self._visit)
+        super().connection_lost(exc)
+
+
+class SecureConnection(asyncio.Protocol):
+    """One connection before its TLS: it is entered at once, so that silent ones are bounded too."""
+
+    def __init__(self, connections: Connections, context: ssl.SSLContext, rest: dict[str, Any]) -> None:
+        self._connections, self._context, self._rest = connections, context, rest
+        self._handshake: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        visit = self._connections.enter(transport)
+        if visit is not None:
+            self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport, visit))
+
+    async def _shake_hands(self, transport: asyncio.Transport, visit: Visit) -> None:
+        http = HttpConnection(self._connections, visit, **self._rest)
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                http,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=HEADER,
+                ssl_shutdown_timeout=LINGER,
+            )
+        except (OSError, asyncio.CancelledError):
+            self._connections.leave(visit)
+            self._connections.count("no TLS")
+            transport.abort()
+        else:
+            if secured is not None and not secured.is_closing():
+                http.connection_made(secured)
+
+
+def protocol(connections: Connections, context: ssl.SSLContext | None) -> Any:
+    """What uvicorn makes for each connection."""
+
+    def made(**rest: Any) -> asyncio.Protocol:
+        return (
+            SecureConnection(connections, context, rest) if context is not None else HttpConnection(connections, **rest)
+        )
+
+    return made
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """uvicorn's log, in which a stranger cannot write: requests that are no HTTP are counted."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(logging.getLogger("uvicorn.error"), {})
+        self._connections = connections
+
+    @property
+    def level(self) -> int:
+        """As uvicorn asks it."""
+        return self.logger.level
+
+    def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Count it."""
+        self._connections.count("no HTTP")
