@@ -14,6 +14,8 @@ from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
+WHOLE = 100  # attempts that a message tells in full
+BRIEF = ("state", "result", "time", "code")  # what it tells of those before
 _encode = msgspec.json.Encoder().encode
 
 
@@ -38,7 +40,15 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
     """The message's properties with this attempt added."""
-    return {**message.properties, "results": [*message.results, entry(outcome, when)]}
+    return {**message.properties, "results": [*_bounded(message.results), entry(outcome, when)]}
+
+
+def _bounded(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts so far. Of more than WHOLE the older ones are brief, so that no number of them outgrows a queue."""
+    if len(results) < WHOLE:
+        return results
+    brief = [{name: one[name] for name in BRIEF if name in one} for one in results[: 1 - WHOLE]]
+    return brief + results[1 - WHOLE :]
 
 
 def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tuple[str, bytes]]:

@@ -10,6 +10,7 @@ import email.message
 import email.parser
 import email.utils
 import getopt
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -38,6 +39,7 @@ _REFUSED = {
 }
 _NOTIFY = re.compile(r"(?i)never|(?:success|failure|delay)(?:,(?:success|failure|delay)){0,2}")
 _CHUNK = 65536
+ARGUMENTS = 10_000  # characters of the command line that a message tells
 
 # A header: fields with their folded lines (RFC 5322 2.2); each line ends in CRLF here.
 _HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*)*")
@@ -148,7 +150,10 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
         source += b"\n"
     if b"\0" in source:
         raise Unsendable("the message holds a NUL octet, which mail may not (RFC 5322)")
-    return source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    source = source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if len(source) > most:
+        raise Unsendable(f"the message is larger than smtp-maxsize, {most} bytes")
+    return source
 
 
 def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool) -> list[bytes]:
@@ -181,7 +186,7 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         "envelope": envelope,
         "received": timestamp(origin.now),
         "hostname": origin.hostname,
-        "cli": {"command": "send", "arguments": list(request.arguments), "user": origin.user},
+        "cli": {"command": "send", "arguments": _told(request.arguments), "user": origin.user},
         **({"dsn": properties.get("dsn", {}) | request.dsn} if request.dsn else {}),
         **mime_properties(head + b"\r\n" + body),
     }
@@ -190,6 +195,12 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         msgspec.json.encode({"recipient": recipient, "message-id": own} | common)
         for recipient, own in zip(unique, ids_of(id, len(unique)), strict=True)
     ]
+
+
+def _told(arguments: Sequence[str]) -> list[str]:
+    """The first arguments, ARGUMENTS characters of them: each recipient's message carries them."""
+    lengths = itertools.accumulate(len(argument) + 1 for argument in arguments)
+    return [argument for argument, length in zip(arguments, lengths, strict=True) if length <= ARGUMENTS]
 
 
 def _parted(source: bytes) -> tuple[bytes, bytes]:

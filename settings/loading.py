@@ -25,6 +25,7 @@ from settings.values import kind_of, show
 
 SYSTEM_FILE = Path("/etc/mailrace/config.txt")
 SERVICE_DIR = Path("/var/lib/mailrace")
+LARGEST = 500_000_000  # octets of a message; as JSON it must fit into a blob of SQLite, 1 GB (sqlite.org/limits.html)
 LONGEST = 60  # characters of a value in an error line
 
 
@@ -115,6 +116,10 @@ def check(settings: Settings) -> Iterator[str]:
             yield from _needs(settings, f"{server}-secure-port", f"{server}-certificate")
     yield from _pair(settings, "smtp-username", "smtp-password")
     yield from _apart(settings)
+    if settings.smtp_maxsize > LARGEST:
+        yield _line(
+            settings, "smtp-maxsize", f"must be at most {LARGEST // 10**6}MB: the queue stores no larger message"
+        )
     if settings.smtp_auth and settings.smtp_username:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:
