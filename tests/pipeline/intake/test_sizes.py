@@ -108,5 +108,5 @@ def test_a_limit_that_the_queue_cannot_hold_is_refused_at_the_start(tmp_path: Pa
     with pytest.raises(ConfigurationErrors) as raised:
         settings(tmp_path, "--smtp-maxsize=2GB")
     assert raised.value.lines == (
-        "smtp-maxsize: '2000000000' (command line): must be at most 500MB: the queue stores no larger one",
+        "smtp-maxsize: '2000000000' (command line): must be at most 500MB: the queue stores no larger message",
     )
