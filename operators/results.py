@@ -12,6 +12,7 @@ import msgspec
 from operators.delivery import Delivery, Lease
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
+from operators.result_queues import came_back
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 WHOLE = 100  # attempts that a message tells in full
@@ -62,13 +63,20 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     outcome = delivery.outcome
     assert outcome is not None
     if outcome.next is Next.REFUSE:
-        return refusal(delivery.lease, queues, outcome.description)
+        return _refusal_once(delivery, queues, outcome.description)
     kinds = {Next.DELIVERED: ("results", "success"), Next.FAIL: ("results", "failure"), Next.RETRY: ("retry",)}
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
         return []
     body = _encode(report(delivery.message, outcome, when))
     return [(name, body) for name in names]
+
+
+def _refusal_once(delivery: Delivery, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:
+    """The refusal of a result that came back goes to the refused queue alone, that of a refusal nowhere: no circles."""
+    what = came_back(delivery.message.properties)
+    kinds = {"": ("refused", "failure"), "a result": ("refused",)}.get(what, ())
+    return refusal(delivery.lease, {kind: name for kind, name in queues.items() if kind in kinds}, why)
 
 
 def refusal(lease: Lease, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:

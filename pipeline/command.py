@@ -22,7 +22,7 @@ from rich.table import Table
 from pipeline.folders import at, folders
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
-from pipeline.queues import open_queue
+from pipeline.queues import open_queue, result_rule
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue
@@ -54,7 +54,7 @@ def _messages(settings: Settings, request: Request, stdin: BinaryIO) -> list[tup
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
     origin = Origin(_user(), socket.gethostname(), time.time())
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()
-    bodies = compose(source, request, origin, id, settings.smtp_extract)
+    bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
     return [(settings.rabbitmq_inbox, body) for body in bodies]
 
 

@@ -51,7 +51,7 @@ from pipeline.host import MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
-from pipeline.queues import largest_body, open_queue, result_queues
+from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.signers import Signers
 from pipeline.signing import Signing
@@ -137,7 +137,9 @@ class Machine:
             self.customs,
             self._live,
             partial(self._warned, "operator"),
-            decode=rx.compose(decode(largest_body(s), time.monotonic), tap("taken", self._taken, failed)),
+            decode=rx.compose(
+                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+            ),
             expire=expire(s.max_delivertime, time.time, failed),
             resolve=resolve(self.resolving, failed),
             assign=assign(self.ips.allowed, self.lanes.outlook, failed),

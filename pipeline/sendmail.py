@@ -19,8 +19,9 @@ import msgspec
 
 from operators.addresses import valid_path
 from operators.message import mime_properties, timestamp
+from operators.result_queues import ResultRule
 from pipeline.intake.content import refuse_loop
-from pipeline.intake.headers import extract, has_fields
+from pipeline.intake.headers import extract, has_fields, refuse_queues
 from pipeline.intake.transaction import ids_of
 from settings import ConfigurationErrors
 
@@ -156,7 +157,9 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
     return source
 
 
-def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool) -> list[bytes]:
+def compose(
+    source: bytes, request: Request, origin: Origin, id: str, x_mq: bool, rule: ResultRule | None = None
+) -> list[bytes]:
     """The queue's messages, one for each recipient.
 
     Args:
@@ -165,6 +168,7 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         origin: who asks.
         id: of the submission; unique.
         x_mq: turn `x-mq-*` fields into properties.
+        rule: which queues results may not go to.
 
     Raises:
         Unsendable: an address is none, or nobody is to get it.
@@ -173,6 +177,8 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
     head, body = _parted(source)
     refuse_loop(head)
     head, properties = extract(head, origin.now) if x_mq and has_fields(head) else (head, {})
+    if rule is not None:
+        refuse_queues(properties, rule)
     fields = email.parser.HeaderParser().parsestr(head.decode(errors="surrogateescape"))
     recipients = [_address(text, "recipient", origin) for text in _recipients(fields, request)]
     if not recipients:

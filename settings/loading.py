@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from settings.errors import ConfigurationErrors
 from settings.keys import FIELDS, Settings
+from settings.reading import is_read
 from settings.sources import (
     MOST,
     OWN_FILE,
@@ -116,6 +117,7 @@ def check(settings: Settings) -> Iterator[str]:
             yield from _needs(settings, f"{server}-secure-port", f"{server}-certificate")
     yield from _pair(settings, "smtp-username", "smtp-password")
     yield from _apart(settings)
+    yield from _circles(settings)
     if settings.smtp_maxsize > LARGEST:
         yield _line(
             settings, "smtp-maxsize", f"must be at most {LARGEST // 10**6}MB: the queue stores no larger message"
@@ -124,6 +126,14 @@ def check(settings: Settings) -> Iterator[str]:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:
         yield _line(settings, "spool-fail-directory", "must be another folder than spool-directory")
+
+
+def _circles(settings: Settings) -> Iterator[str]:
+    """Results that would be read as mail."""
+    for kind in ("results", "success", "failure", "retry", "refused"):
+        name = getattr(settings, f"rabbitmq_{kind}")
+        if name and is_read(name, settings.rabbitmq_outbox, settings.rabbitmq_inbox):
+            yield _line(settings, f"rabbitmq-{kind}", "must be another queue than those that mail is read from")
 
 
 def _apart(settings: Settings) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Who may log in: the forms of `smtp-auth`, and the guard against guessing.
+"""Who may log in: the forms of `smtp-auth`.
 
 A check never holds up the event loop: hashes are computed in threads, at most `_AT_ONCE` together. Where the source
 itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC 4954 6).
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -179,54 +176,3 @@ class Program:
                     process.kill()
                     await process.wait()
             return process.returncode == 0
-
-
-class Guard:
-    """Failed logins by client address: each one slows the next answer down, `most` of them block for `block` seconds.
-
-    Attempts count when they begin, so that many at once gain nothing. Bounded: of more than `size` addresses the
-    longest quiet one is forgotten. IPv6 clients count by /64, which is what one customer has.
-    """
-
-    def __init__(
-        self,
-        *,
-        most: int = 10,
-        block: float = 600.0,
-        step: float = 0.5,
-        size: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._most = most
-        self._block = block
-        self._step = step
-        self._size = size
-        self._clock = clock
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def begin(self, ip: str) -> bool:
-        """Count an attempt as failed until `succeeded` is told; False where the client is blocked."""
-        count, since = self._failures.pop(_network(ip), (0, 0.0))
-        if self._clock() - since >= self._block:
-            count = 0
-        allowed = count < self._most
-        self._failures[_network(ip)] = (count + 1, self._clock()) if allowed else (count, since)
-        if len(self._failures) > self._size:
-            self._failures.popitem(last=False)
-        return allowed
-
-    def succeeded(self, ip: str) -> None:
-        """Forget the client's failures."""
-        self._failures.pop(_network(ip), None)
-
-    def delay(self, ip: str) -> float:
-        """Seconds to wait before the failure is told."""
-        count, _ = self._failures.get(_network(ip), (0, 0.0))
-        return min(self._step * 2 ** (count - 1), 16 * self._step) if count else 0.0
-
-    def __len__(self) -> int:
-        return len(self._failures)
-
-
-def _network(ip: str) -> str:
-    return str(ipaddress.ip_network((ip, 64), strict=False)) if ":" in ip else ip

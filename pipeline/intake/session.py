@@ -54,7 +54,7 @@ class Session(Dialogue):
         transaction = self.transaction
         if transaction.mail is None:
             raise Refusal("503 5.5.1 MAIL comes first")
-        command = rcpt(arg, transaction.mail.smtputf8)
+        command = rcpt(self._postmaster(arg), transaction.mail.smtputf8)
         try:
             queue = self._queue_for(command.recipient)
         except Refusal as refusal:
@@ -63,6 +63,18 @@ class Session(Dialogue):
             return
         transaction.recipients.append((command, queue))
         await self.push_soon("250 2.1.5 Recipient ok")
+
+    def _postmaster(self, arg: str) -> str:
+        """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
+        whole = f"postmaster@{self.hostname}"
+        if arg[-12:].lower() == "<postmaster>" and self.shared.is_local(whole):
+            return f"{arg[:-12]}<{whole}>"
+        return arg
+
+    @property
+    def _may_send(self) -> bool:
+        """The client may send to anybody, not only to local addresses."""
+        return not self.shared.credentials or bool(self.client.user)
 
     def _queue_for(self, recipient: str) -> str:
         """Where mail to the recipient goes, or `Refusal`: nobody relays here who may not."""
@@ -75,7 +87,7 @@ class Session(Dialogue):
         local = shared.is_local(recipient)
         if local and is_routed(recipient):
             raise Refusal("550 5.7.1 No mail is routed through an address of ours")
-        if shared.credentials and not self.client.user and not local:
+        if not self._may_send and not local:
             raise Refusal("530 5.7.0 Log in first")
         return shared.local_queue if local else shared.settings.rabbitmq_inbox
 
@@ -116,6 +128,7 @@ class Session(Dialogue):
             self._record(refusal, recipients, raw)
             await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
         else:
+            self.progressed()
             await self.push(answer)
         finally:
             self.heard()
@@ -144,10 +157,16 @@ class Session(Dialogue):
         content.refuse_loop(head)
         properties = shared.properties(self.client, timestamp)
         if shared.settings.smtp_extract and headers.has_fields(head):
-            head, extracted = headers.extract(head, now)
-            properties |= extracted
+            if self._may_send:
+                head, extracted = headers.extract(head, now)
+                headers.refuse_queues(extracted, shared.result_rule)
+                properties |= extracted
+            else:  # only its recipient lets it in: it steers nothing
+                head = headers.without(head)
             data = head + data[end:]
         smtputf8 = transaction.mail is not None and transaction.mail.smtputf8
+        if smtputf8 and not head.isascii():
+            properties["smtputf8"] = True  # RFC 6531 3.4: such a header needs it, whatever the addresses are
         transaction_id = shared.ids.next()
         stamp = self.client.received(self.hostname, smtputf8, transaction_id, date)
         return stamp + data, properties, transaction_id

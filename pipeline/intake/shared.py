@@ -1,7 +1,7 @@
 """What all SMTP sessions share: the settings, the queue, the bounds, and who is connected.
 
-Bounds: `smtp-connections` sessions, `room` octets of messages on their way in. Nothing here fails for one session what
-another one did.
+Bounds: those of `Crowd` for sessions, `room` octets of messages on their way in. Nothing here fails for one session
+what another one did.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import structlog
 from operators.events import Event, Fault
 from operators.message import mime_properties
 from pipeline.dialogue import Watch
-from pipeline.intake.auth import Credentials, Guard
+from pipeline.intake.auth import Credentials
 from pipeline.intake.client import Client
 from pipeline.intake.content import Room
+from pipeline.intake.crowd import Crowd
+from pipeline.intake.guard import Guard
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Dates, Ids
+from pipeline.queues import result_rule
 from pipeline.queues.contract import Queue, QueueFull
 from settings import Settings
 
@@ -64,8 +67,10 @@ class Shared:
         self.tls: ssl.SSLContext | None = None
         self.watch: Watch | None = None
         self.closing = False
-        self.sessions: set[Dialogue] = set()
+        most = settings.smtp_connections
+        self.crowd = Crowd(most, settings.smtp_client_connections or most - most // 10)
         self.local_queue = settings.rabbitmq_local or ""
+        self.result_rule = result_rule(settings)
         self.ids = Ids(settings.server_id)
         self.dates = Dates()
         # The largest message must fit: it is held as it came, as text and as JSON (see `Session._queue`).
@@ -78,25 +83,24 @@ class Shared:
         """A local address, where there is a queue for such."""
         return bool(self.local_queue) and self._is_local(recipient)
 
-    def admit(self, ip: str) -> None:
+    def admit(self, session: Dialogue) -> None:
         """Raises `Refusal` for a client that may not connect, and for one too many."""
         if self.closing:
             raise Refusal("421 4.3.2 Shutting down", close=True)
-        if not _within(ip, self.settings.smtp_range):
-            raise Refusal(f"554 5.7.1 {ip} may not send here", close=True)
-        if len(self.sessions) > self.settings.smtp_connections:
-            raise Refusal("421 4.7.0 Too many connections, try again later", close=True)
+        if not _within(session.ip, self.settings.smtp_range):
+            raise Refusal(f"554 5.7.1 {session.ip} may not send here", close=True)
+        self.crowd.admit(session)
 
     def leave(self, session: Dialogue) -> None:
         """A session has ended. May be told twice."""
-        self.sessions.discard(session)
-        if not self.sessions and self._empty is not None:
+        self.crowd.leave(session)
+        if not self.crowd and self._empty is not None:
             self._empty.set()
 
     async def emptied(self, patience: float) -> None:
         """Wait until no session is left, or `patience` seconds."""
         self._empty = asyncio.Event()
-        if self.sessions:
+        if self.crowd:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), patience)
 

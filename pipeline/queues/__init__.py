@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from operators.result_queues import ResultRule
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue, unreported
 from settings import Settings
@@ -35,6 +36,11 @@ def largest_body(settings: Settings) -> int:
     if settings.rabbitmq_address is None:
         return sys.maxsize
     return settings.smtp_maxsize * JSON_GROWTH + GATHERED
+
+
+def result_rule(settings: Settings) -> ResultRule:
+    """Which queues results may not go to."""
+    return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox)
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

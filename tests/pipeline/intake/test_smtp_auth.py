@@ -11,8 +11,8 @@ from pathlib import Path
 import argon2
 import pytest
 
-from operators.events import Fault, Rejected
-from pipeline.intake.auth import Guard, Hardcoded, Http, PasswordFile, Program, Unavailable, parse
+from operators.events import Fault
+from pipeline.intake.auth import Hardcoded, Http, PasswordFile, Program, Unavailable, parse
 from tests.pipeline.intake.harness import Caller, House
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n.\r\n"
@@ -88,16 +88,6 @@ async def test_a_second_login_is_refused(house: House, certificate: Path, truste
     caller = await secured(house, certificate, trusted)
     replies = await caller.says(plain("joe", "secret"), plain("ann", "x"))
     assert replies[1] == "503 5.5.1 AUTH is not possible now"
-
-
-async def test_wrong_passwords_block_the_client(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
-    """Then even the right one is not looked at."""
-    caller = await secured(house, certificate, trusted)
-    await caller.says(*[plain("joe", "wrong")] * 10)
-    assert await caller.say(plain("joe", "secret")) == "421 4.7.0 Too many failed logins, try again later"
-    assert await caller.rest() == b""
-    assert [event.code for event in house.told(Rejected)] == [535] * 10 + [421]
-    assert all("wrong" not in event.reason.replace("is wrong", "") for event in house.told(Rejected))
 
 
 # -- where credentials come from
@@ -194,62 +184,3 @@ def test_the_forms_of_smtp_auth() -> None:
         with pytest.raises(ValueError, match=r"^smtp-auth: ") as raised:
             parse(bad)
         assert "secret" not in str(raised.value)
-
-
-# -- the guard
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_each_failure_slows_the_next_answer_until_the_client_is_blocked() -> None:
-    """Twice as slow each time, up to a bound."""
-    guard = Guard(most=7, step=0.5, clock=Clock())
-    delays = []
-    for _ in range(7):
-        assert guard.begin("192.0.2.1")
-        delays.append(guard.delay("192.0.2.1"))
-    assert delays == [0.5, 1, 2, 4, 8, 8, 8]
-    assert not guard.begin("192.0.2.1")
-    assert guard.begin("192.0.2.2")
-
-
-def test_a_block_ends() -> None:
-    """After `block` seconds, which trying in between does not prolong."""
-    clock = Clock()
-    guard = Guard(most=1, block=60, clock=clock)
-    guard.begin("192.0.2.1")
-    clock.now += 59
-    assert not guard.begin("192.0.2.1")
-    clock.now += 1
-    assert guard.begin("192.0.2.1")
-
-
-def test_a_success_forgets_the_failures() -> None:
-    """A user who mistyped is not slow for ever."""
-    guard = Guard(most=2, clock=Clock())
-    guard.begin("192.0.2.1")
-    guard.succeeded("192.0.2.1")
-    assert guard.delay("192.0.2.1") == 0
-    assert [guard.begin("192.0.2.1") for _ in range(3)] == [True, True, False]
-
-
-def test_ipv6_clients_count_by_64() -> None:
-    """One customer has at least that many addresses."""
-    guard = Guard(most=1, clock=Clock())
-    assert guard.begin("2001:db8::1")
-    assert not guard.begin("2001:db8::2")
-    assert guard.begin("2001:db8:0:1::1")
-
-
-def test_the_table_is_bounded() -> None:
-    """The longest quiet address is forgotten."""
-    guard = Guard(most=1, size=100, clock=Clock())
-    for number in range(1000):
-        guard.begin(f"192.0.{number // 250}.{number % 250}")
-    assert len(guard) == 100
-    assert not guard.begin("192.0.3.249")
