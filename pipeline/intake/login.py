@@ -6,13 +6,13 @@ import binascii
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 
-from operators.events import Fault
 from pipeline.intake.auth import Unavailable
 from pipeline.intake.guard import TooManyTries
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.shared import Shared
 
 Ask = Callable[[str], Awaitable[bytes]]  # a challenge, base64 already; the client's line
+LONGEST = 1000  # characters of both; hashing takes time, and libraries have bounds of their own
 UNCHECKED = "454 4.7.0 Passwords cannot be checked now, try again later"
 
 
@@ -29,6 +29,8 @@ async def credentials(arg: str, ask: Ask) -> tuple[str, str]:
         raise Refusal("501 5.5.2 User and password are UTF-8") from None
     if not user or not (user + password).isprintable():
         raise Refusal("501 5.5.2 User and password are printable text")
+    if len(user) + len(password) > LONGEST:
+        raise Refusal(f"501 5.5.2 User and password have at most {LONGEST} characters")
     return user, password
 
 
@@ -64,7 +66,7 @@ async def check(shared: Shared, ip: str, user: str, password: str) -> None:
     except TooManyTries:
         raise Refusal("421 4.7.0 Too many failed logins, try again later", close=True) from None
     except Unavailable as error:
-        shared.report(Fault(time=shared.clock(), where="smtp-auth", detail=str(error)))
+        shared.trouble("smtp-auth", str(error))
         raise Refusal(UNCHECKED) from None
     except Exception as error:  # a fault of ours is no wrong password
         shared.fault("smtp-auth", error)

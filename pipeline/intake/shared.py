@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pipeline.intake.dialogue import Dialogue
 
 _LEAST_ROOM = 256_000_000
+SAID_AGAIN = 60.0  # seconds until the same fault is told again
+MOST_SAID = 100  # faults that are remembered for it
 _LOG = structlog.get_logger("intake")
 
 
@@ -78,6 +81,7 @@ class Shared:
         self.most_copied = self.room.size // 4
         self._is_local = is_local
         self._empty: asyncio.Event | None = None
+        self._said: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
     def is_local(self, recipient: str) -> bool:
         """A local address, where there is a queue for such."""
@@ -129,8 +133,21 @@ class Shared:
 
     def fault(self, where: str, error: Exception) -> None:
         """Something of ours failed: told to the operator by name, to the log in full."""
-        _LOG.error(where, exc_info=error)
-        self.report(Fault(time=self.clock(), where=where, detail=type(error).__name__))
+        self.trouble(where, type(error).__name__, error)
+
+    def trouble(self, where: str, detail: str, error: Exception | None = None) -> None:
+        """Tell the operator of a fault: at once, and how often once a minute; clients can bring it about many times."""
+        now = self.clock()
+        said, more = self._said.pop((where, detail), (0.0, 0))
+        if now - said < SAID_AGAIN:
+            self._said[where, detail] = (said, more + 1)
+            return
+        self._said[where, detail] = (now, 0)
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        times = f", {more} times more in the last while" if more else ""
+        _LOG.error(where, detail=detail + times, exc_info=error)
+        self.report(Fault(time=now, where=where, detail=detail + times))
 
 
 def _within(ip: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

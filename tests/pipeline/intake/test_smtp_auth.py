@@ -138,13 +138,14 @@ async def test_a_program_gets_the_password_on_its_standard_input(tmp_path: Path)
 
 @pytest.fixture
 async def web() -> AsyncIterator[str]:
-    """An HTTP server that lets joe in with `secret`, and fails for the user `break`."""
+    """An HTTP server that lets joe in with `secret`, and fails for some users."""
     right = base64.b64encode(b"joe:secret").decode()
-    broken = base64.b64encode(b"break:x").decode()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
-        status = "200 OK" if right in request else "500 Broken" if broken in request else "401 No"
+        names = {"broken": "500 Broken", "missing": "404 No such page", "moved": "302 Elsewhere"}
+        odd = [status for name, status in names.items() if base64.b64encode(f"{name}:x".encode()).decode() in request]
+        status = "200 OK" if right in request else odd[0] if odd else "401 No"
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         writer.close()
 
@@ -154,14 +155,18 @@ async def web() -> AsyncIterator[str]:
 
 
 async def test_a_web_server_is_asked_with_basic_authentication(web: str) -> None:
-    """2xx lets in, 4xx does not, anything else is no answer."""
+    """S3: 2xx lets in, 401 and 403 do not, anything else is no answer: a wrong address is no wrong password."""
     source = Http(web)
     assert await source.check("joe", "secret")
     assert not await source.check("joe", "wrong")
     with pytest.raises(Unavailable, match="answered 500"):
-        await source.check("break", "x")
+        await source.check("broken", "x")
     with pytest.raises(Unavailable, match="ConnectError"):
         await Http("http://127.0.0.1:1/").check("joe", "secret")
+    with pytest.raises(Unavailable, match="answered 404"):
+        await source.check("missing", "x")
+    with pytest.raises(Unavailable, match="answered 302"):
+        await source.check("moved", "x")
 
 
 async def test_where_passwords_cannot_be_checked_the_client_comes_back(
@@ -173,6 +178,53 @@ async def test_where_passwords_cannot_be_checked_the_client_comes_back(
     replies = await caller.says(*[plain("joe", "secret")] * 12)
     assert set(replies) == {"454 4.7.0 Passwords cannot be checked now, try again later"}
     assert house.told(Fault)[0].detail == "smtp-auth: /nowhere/check: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("script", "what"), [("exit 111", "111"), ("exit 75", "75"), ("kill -9 $$", "-9"), ("nowhere", "127")]
+)
+async def test_a_program_that_fails_has_not_answered(tmp_path: Path, script: str, what: str) -> None:
+    """S3: its fault is ours, 454, and no wrong password."""
+    path = tmp_path / "check"
+    path.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
+    path.chmod(0o755)
+    with pytest.raises(Unavailable, match=f"ended with {what}"):
+        await Program(path).check("joe", "secret")
+
+
+async def test_a_program_does_not_get_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S4: the environment may hold passwords; nor is it started where we stand."""
+    monkeypatch.setenv("MAILRACE_SMTP_PASSWORD", "secret")
+    path = tmp_path / "check"
+    path.write_text(f"#!/bin/sh\nenv >{tmp_path}/seen\npwd >>{tmp_path}/seen\n")
+    path.chmod(0o755)
+    assert await Program(path).check("joe", "x")
+    seen = (tmp_path / "seen").read_text()
+    assert "secret" not in seen
+    assert "MAILRACE" not in seen
+    assert seen.endswith("\n/\n")
+
+
+async def test_a_damaged_hash_is_a_fault_of_ours(tmp_path: Path) -> None:
+    """S3: 454, not 535."""
+    path = tmp_path / "passwords"
+    path.write_text("joe:$argon2id$broken\n")
+    with pytest.raises(Unavailable, match="passwords: "):
+        await PasswordFile(path).check("joe", "secret")
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        PasswordFile(path)
+
+
+async def test_the_same_fault_is_told_once_a_minute(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:
+    """S3: clients can bring it about as often as they like."""
+    intake = await house.open(smtp_certificate=certificate, smtp_secure_port=0, smtp_auth="exec:///nowhere/check")
+    caller = await house.call(port=1, tls=trusted)
+    await caller.says(*[plain("joe", "secret")] * 12)
+    assert len(house.told(Fault)) == 1
+    intake._shared.clock = lambda: 1_700_000_060.0
+    await caller.say(plain("joe", "secret"))
+    assert house.told(Fault)[1].detail.endswith(", 11 times more in the last while")
 
 
 def test_the_forms_of_smtp_auth() -> None:
