@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.intake.dialogue import Dialogue
 
 _LEAST_ROOM = 256_000_000
+_LEAST_SPILLED = 1_000_000_000
 SAID_AGAIN = 60.0  # seconds until the same fault is told again
 MOST_SAID = 100  # faults that are remembered for it
 _LOG = structlog.get_logger("intake")
@@ -78,6 +79,7 @@ class Shared:
         self.dates = Dates()
         # The largest message must fit: it is held as it came, as text and as JSON (see `Session._queue`).
         self.room = Room(max(_LEAST_ROOM, 5 * settings.smtp_maxsize))
+        self.spilled = Room(max(_LEAST_SPILLED, 10 * settings.smtp_maxsize))
         self.most_copied = self.room.size // 4
         self._is_local = is_local
         self._empty: asyncio.Event | None = None
