@@ -50,17 +50,32 @@ def ascii_domain(domain: str) -> str:
 def path(address: str) -> tuple[str, bool]:
     """The address as MAIL and RCPT carry it, and whether that needs SMTPUTF8 (RFC 6531 3.2).
 
-    Only the local part decides: beside an ASCII one, an international domain is sent in A-labels.
+    Only the local part decides: beside an ASCII one, an international domain is sent in A-labels. Dots that an atom may
+    not have (`abc..def@`, `abc.@`) are sent quoted, and a domain without its final dot (RFC 5321 2.3.5, 4.1.2).
 
     Raises:
         ValueError: its domain is no domain name.
     """
-    if address.isascii():
+    if _COMMON(address):
         return address, False
     local, _, domain = address.rpartition("@")
+    if _misplaced_dots(local):
+        local = f'"{local}"'
+    written = f"{local}@{without_dot(domain)}" if local else address
+    if written.isascii():
+        return written, False
     if not local.isascii():
-        return address, True
-    return f"{local}@{ascii_domain(domain)}", False
+        return written, True
+    return f"{local}@{ascii_domain(without_dot(domain))}", False
+
+
+def without_dot(domain: str) -> str:
+    """A domain, or an address, without the dot of the root at its end."""
+    return domain.removesuffix(".")
+
+
+def _misplaced_dots(local: str) -> bool:
+    return not local.startswith('"') and (".." in local or local[:1] == "." or local[-1:] == ".")
 
 
 @functools.lru_cache(4096)
@@ -73,7 +88,7 @@ def _valid_local(local: str) -> bool:
         return False
     if local.startswith('"'):
         return _QUOTED(local) is not None
-    return _DOTTED(local) is not None and ".." not in local and local[0] != "." and local[-1] != "."
+    return _DOTTED(local) is not None  # dots anywhere, which mobile providers gave out: `path` quotes them
 
 
 def _valid_domain(domain: str) -> bool:

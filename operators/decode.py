@@ -15,20 +15,24 @@ from operators.addresses import valid_path
 from operators.delivery import Delivery, Lease
 from operators.message import Invalid, Message, Unreadable, decode_object, from_properties
 from operators.outcome import Next, Outcome, failed
+from operators.result_queues import ResultRule, came_back
 
 DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its result not be written any more
 
 
-def decode(maxsize: int, clock: Callable[[], float]) -> Callable[[Observable[Lease]], Observable[Delivery]]:
+def decode(
+    maxsize: int, clock: Callable[[], float], rule: ResultRule | None = None
+) -> Callable[[Observable[Lease]], Observable[Delivery]]:
     """From leases to deliveries.
 
     A body over `maxsize` bytes, or that is no JSON object, or nested too deep, ends as refused; a property that cannot
-    be used, or a recipient that is no address (RFC 5321 4.1.2), ends as `process/invalid`. Nothing is raised, nothing
-    is dropped.
+    be used, or a recipient that is no address (RFC 5321 4.1.2), ends as `process/invalid`. A result that came back ends
+    as refused, too. Nothing is raised, nothing is dropped.
 
     Args:
         maxsize: largest body, in bytes.
         clock: monotonic seconds.
+        rule: which queues results may not go to.
     """
 
     def read(lease: Lease) -> Delivery:
@@ -40,11 +44,17 @@ def decode(maxsize: int, clock: Callable[[], float]) -> Callable[[Observable[Lea
             properties = decode_object(lease.body)
             if _deeper(properties, DEEPEST):
                 return _refused(lease, now, f"body: nested more than {DEEPEST} levels deep")
+            if what := came_back(properties):
+                return _refused(lease, now, f"body: this is {what}, which is no message", properties)
             message = from_properties(properties)
         except Unreadable as error:
             return _refused(lease, now, f"body: {error}")
         except Invalid as error:
             return _invalid(lease, Message(properties=properties or {}), now, str(error))
+        if wrong := rule.wrong(message.queues) if rule is not None and message.queues else None:
+            kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
+            kind, why = next(iter(wrong.items()))
+            return _invalid(lease, message.updated(queues=kept), now, f"queues.{kind}: {why}")
         if not valid_path(message.recipient):
             return _invalid(lease, message, now, f"recipient: {message.recipient[:200]!r} is no address")
         if message.envelope and not valid_path(message.envelope):
@@ -85,9 +95,9 @@ def _deeper(properties: dict[str, Any], most: int) -> bool:
     return True
 
 
-def _refused(lease: Lease, now: float, why: str) -> Delivery:
+def _refused(lease: Lease, now: float, why: str, properties: dict[str, Any] | None = None) -> Delivery:
     outcome = Outcome(state="process", result="invalid", next=Next.REFUSE, description=why)
-    return Delivery(lease=lease, message=Message(), taken=now, outcome=outcome)
+    return Delivery(lease=lease, message=Message(properties=properties or {}), taken=now, outcome=outcome)
 
 
 def _invalid(lease: Lease, message: Message, now: float, why: str) -> Delivery:

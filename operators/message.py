@@ -114,6 +114,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return self.mime.encode()
 
 
+_SMALL = 65536  # octets of a message whose escapes do not matter
+_SHORT_ESCAPES = b'\b\t\n\f\r"\\'  # two octets in JSON
+_LONG_ESCAPES = bytes(octet for octet in range(32) if octet not in _SHORT_ESCAPES)  # six: \u001b
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -158,11 +162,23 @@ def encode(message: Message) -> bytes:
 
 
 def mime_properties(source: bytes) -> dict[str, str]:
-    """The JSON properties that carry these MIME bytes, unchanged, whatever they hold."""
-    try:
-        return {"mime": source.decode()}
-    except UnicodeDecodeError:
-        return {"mime": base64.b64encode(source).decode(), "mime-encoding": "base64"}
+    """The JSON properties that carry these MIME bytes, unchanged, whatever they hold.
+
+    Their JSON is at most 4/3 of a large message: one that needs more for its escapes (RFC 8259 7; a control character
+    takes six octets) is base64.
+    """
+    if len(source) <= _SMALL or 3 * _escapes(source) <= len(source):
+        try:
+            return {"mime": source.decode()}
+        except UnicodeDecodeError:
+            pass
+    return {"mime": base64.b64encode(source).decode(), "mime-encoding": "base64"}
+
+
+def _escapes(source: bytes) -> int:
+    """Octets that JSON adds. 1.7 ms for a megabyte."""
+    plain, short = source.translate(None, _LONG_ESCAPES), source.translate(None, _SHORT_ESCAPES)
+    return 5 * (len(source) - len(plain)) + len(source) - len(short)
 
 
 def timestamp(seconds: float) -> str:

@@ -12,9 +12,12 @@ import msgspec
 from operators.delivery import Delivery, Lease
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
+from operators.result_queues import came_back
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
+WHOLE = 100  # attempts that a message tells in full
+BRIEF = ("state", "result", "time", "code")  # what it tells of those before
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,7 +42,15 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
     """The message's properties with this attempt added."""
-    return {**message.properties, "results": [*message.results, entry(outcome, when)]}
+    return {**message.properties, "results": [*_bounded(message.results), entry(outcome, when)]}
+
+
+def _bounded(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts so far. Of more than WHOLE the older ones are brief, so that no number of them outgrows a queue."""
+    if len(results) < WHOLE:
+        return results
+    brief = [{name: one[name] for name in BRIEF if name in one} for one in results[: 1 - WHOLE]]
+    return brief + results[1 - WHOLE :]
 
 
 def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tuple[str, bytes]]:
@@ -53,13 +64,20 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     outcome = delivery.outcome
     assert outcome is not None
     if outcome.next is Next.REFUSE:
-        return refusal(delivery.lease, queues, outcome.description)
+        return _refusal_once(delivery, queues, outcome.description)
     kinds = {Next.DELIVERED: ("results", "success"), Next.FAIL: ("results", "failure"), Next.RETRY: ("retry",)}
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
         return []
     body = _encode(report(delivery.message, outcome, when))
     return [(name, body) for name in names]
+
+
+def _refusal_once(delivery: Delivery, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:
+    """The refusal of a result that came back goes to the refused queue alone, that of a refusal nowhere: no circles."""
+    what = came_back(delivery.message.properties)
+    kinds = {"": ("refused", "failure"), "a result": ("refused",)}.get(what, ())
+    return refusal(delivery.lease, {kind: name for kind, name in queues.items() if kind in kinds}, why)
 
 
 def refusal(lease: Lease, queues: dict[str, str], why: str) -> list[tuple[str, bytes]]:

@@ -24,7 +24,7 @@ from pipeline.folders import at, folders
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Ids
 from pipeline.process import is_running, only_one
-from pipeline.queues import open_queue
+from pipeline.queues import open_queue, result_rule
 from pipeline.queues.check import check
 from pipeline.queues.condition import SAVE
 from pipeline.queues.contract import Figures, QueueUnavailable
@@ -63,7 +63,7 @@ def _messages(settings: Settings, request: Request, stdin: BinaryIO) -> list[tup
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
     origin = Origin(_user(), socket.gethostname(), time.time())
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()
-    bodies = compose(source, request, origin, id, settings.smtp_extract)
+    bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
     return [(settings.rabbitmq_inbox, body) for body in bodies]
 
 

@@ -25,6 +25,7 @@ from pipeline.bulk import Bulk, Job, Selection
 from pipeline.explain import Brief, Explained, Explainer
 from pipeline.history import History
 from pipeline.log.query import LogQuery
+from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import Figures
 from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
@@ -145,7 +146,9 @@ class Facade:
     def submission(self) -> Submission:
         """Takes messages from applications."""
         machine, s = self.machine, self.machine.settings
-        return Submission(machine.queue, s.rabbitmq_outbox, s.server_id, s.smtp_maxsize * 2, machine.report)
+        return Submission(
+            machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
+        )
 
     @cached_property
     def logs(self) -> LogQuery:

@@ -52,7 +52,7 @@ from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
 from pipeline.process.supervisor import Fanout, supervisor
-from pipeline.queues import open_queue, result_queues
+from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Figures, QueueUnavailable
 from pipeline.signers import Signers
 from pipeline.signing import Signing
@@ -62,7 +62,6 @@ from pipeline.unsettled import Unsettled
 from settings import Settings, StartError
 from settings.rules import Snapshot, Unavailable
 
-JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
 CHANCE = random.SystemRandom()
 
 log = structlog.get_logger("mailrace")
@@ -147,7 +146,9 @@ class Machine:
             self.customs,
             self._live,
             partial(self.warned, "operator"),
-            decode=rx.compose(decode(s.smtp_maxsize * JSON_GROWTH, time.monotonic), tap("taken", self._taken, failed)),
+            decode=rx.compose(
+                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+            ),
             expire=expire(s.max_delivertime, time.time, failed),
             resolve=resolve(self.resolving, failed),
             assign=assign(self.ips.allowed, self.lanes.outlook, failed),

@@ -10,6 +10,7 @@ import email.message
 import email.parser
 import email.utils
 import getopt
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -18,8 +19,9 @@ import msgspec
 
 from operators.addresses import valid_path
 from operators.message import mime_properties, timestamp
+from operators.result_queues import ResultRule
 from pipeline.intake.content import refuse_loop
-from pipeline.intake.headers import extract, has_fields
+from pipeline.intake.headers import extract, has_fields, refuse_queues
 from pipeline.intake.transaction import ids_of
 from settings import ConfigurationErrors
 
@@ -38,6 +40,7 @@ _REFUSED = {
 }
 _NOTIFY = re.compile(r"(?i)never|(?:success|failure|delay)(?:,(?:success|failure|delay)){0,2}")
 _CHUNK = 65536
+ARGUMENTS = 10_000  # characters of the command line that a message tells
 
 # A header: fields with their folded lines (RFC 5322 2.2); each line ends in CRLF here.
 _HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*)*")
@@ -148,10 +151,15 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
         source += b"\n"
     if b"\0" in source:
         raise Unsendable("the message holds a NUL octet, which mail may not (RFC 5322)")
-    return source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    source = source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if len(source) > most:
+        raise Unsendable(f"the message is larger than smtp-maxsize, {most} bytes")
+    return source
 
 
-def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool) -> list[bytes]:
+def compose(
+    source: bytes, request: Request, origin: Origin, id: str, x_mq: bool, rule: ResultRule | None = None
+) -> list[bytes]:
     """The queue's messages, one for each recipient.
 
     Args:
@@ -160,6 +168,7 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         origin: who asks.
         id: of the submission; unique.
         x_mq: turn `x-mq-*` fields into properties.
+        rule: which queues results may not go to.
 
     Raises:
         Unsendable: an address is none, or nobody is to get it.
@@ -168,6 +177,8 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
     head, body = _parted(source)
     refuse_loop(head)
     head, properties = extract(head, origin.now) if x_mq and has_fields(head) else (head, {})
+    if rule is not None:
+        refuse_queues(properties, rule)
     fields = email.parser.HeaderParser().parsestr(head.decode(errors="surrogateescape"))
     recipients = [_address(text, "recipient", origin) for text in _recipients(fields, request)]
     if not recipients:
@@ -181,7 +192,7 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         "envelope": envelope,
         "received": timestamp(origin.now),
         "hostname": origin.hostname,
-        "cli": {"command": "send", "arguments": list(request.arguments), "user": origin.user},
+        "cli": {"command": "send", "arguments": _told(request.arguments), "user": origin.user},
         **({"dsn": properties.get("dsn", {}) | request.dsn} if request.dsn else {}),
         **mime_properties(head + b"\r\n" + body),
     }
@@ -190,6 +201,12 @@ def compose(source: bytes, request: Request, origin: Origin, id: str, x_mq: bool
         msgspec.json.encode({"recipient": recipient, "message-id": own} | common)
         for recipient, own in zip(unique, ids_of(id, len(unique)), strict=True)
     ]
+
+
+def _told(arguments: Sequence[str]) -> list[str]:
+    """The first arguments, ARGUMENTS characters of them: each recipient's message carries them."""
+    lengths = itertools.accumulate(len(argument) + 1 for argument in arguments)
+    return [argument for argument, length in zip(arguments, lengths, strict=True) if length <= ARGUMENTS]
 
 
 def _parted(source: bytes) -> tuple[bytes, bytes]:

@@ -18,6 +18,7 @@ from operators.decode import decode
 from operators.delivery import Delivery, Lease
 from operators.events import Event, Received
 from operators.message import Invalid, Message, seconds
+from operators.result_queues import ResultRule
 from pipeline.intake.transaction import Ids
 from pipeline.queues.contract import Queue
 
@@ -49,11 +50,20 @@ class Submission:
         server_id: makes message ids unique.
         maxsize: largest body, bytes.
         report: told of each message once it is safe.
+        rule: which queues results may not go to.
     """
 
-    def __init__(self, queue: Queue, name: str, server_id: str, maxsize: int, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        name: str,
+        server_id: str,
+        maxsize: int,
+        report: Callable[[Event], None],
+        rule: ResultRule | None = None,
+    ) -> None:
         self._queue, self._name, self._report = queue, name, report
-        self._decode = decode(maxsize, time.monotonic)
+        self._decode = decode(maxsize, time.monotonic, rule)
         self._ids = Ids(server_id)
 
     async def submit(self, messages: Sequence[Any], remote_ip: str = "", user: str = "") -> list[str]:

@@ -187,6 +187,11 @@ class Settings(BaseSettings):
     smtp_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the SMTP server")
     smtp_maxsize: Size = key(100_000_000, "the largest message", shown="100MB")
     smtp_connections: Amount = key(1000, "incoming connections at once")
+    smtp_client_connections: Amount | None = key(
+        None,
+        "of these, those of one client address (IPv6: /64); a newcomer takes the place of one that is idle",
+        shown="nine in ten",
+    )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
     spool_directory: File | None = key(None, "messages dropped into this folder are queued", later=SPOOL)

@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from settings.errors import ConfigurationErrors
 from settings.keys import FIELDS, Settings
+from settings.reading import is_read
 from settings.sources import (
     MOST,
     OWN_FILE,
@@ -25,6 +26,7 @@ from settings.values import kind_of, show
 
 SYSTEM_FILE = Path("/etc/mailrace/config.txt")
 SERVICE_DIR = Path("/var/lib/mailrace")
+LARGEST = 500_000_000  # octets of a message; as JSON it must fit into a blob of SQLite, 1 GB (sqlite.org/limits.html)
 LONGEST = 60  # characters of a value in an error line
 
 
@@ -116,6 +118,10 @@ def check(settings: Settings) -> Iterator[str]:
     yield from _pair(settings, "smtp-username", "smtp-password")
     yield from _apart(settings)
     yield from _read_alone(settings)
+    if settings.smtp_maxsize > LARGEST:
+        yield _line(
+            settings, "smtp-maxsize", f"must be at most {LARGEST // 10**6}MB: the queue stores no larger message"
+        )
     if settings.smtp_auth and settings.smtp_username:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:
@@ -136,7 +142,7 @@ def _read_alone(settings: Settings) -> Iterator[str]:
     own = (f"{outbox}.delay.", f"{outbox}.parked")
     for kind in ("results", "success", "failure", "retry", "refused", "reports"):
         name = getattr(settings, f"rabbitmq_{kind}")
-        if name is not None and (name in (outbox, inbox) or name.startswith(own)):
+        if name and is_read(name, outbox, inbox):
             yield _line(settings, f"rabbitmq-{kind}", "must be another queue than those that mail is read from")
     if inbox.startswith(own):
         yield _line(settings, "rabbitmq-inbox", f"must not be one of the queues that {outbox!r} keeps for itself")

@@ -1,4 +1,4 @@
-"""Who may log in: the forms of `smtp-auth`, and the guard against guessing.
+"""Who may log in: the forms of `smtp-auth`.
 
 A check never holds up the event loop: hashes are computed in threads, at most `_AT_ONCE` together. Where the source
 itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC 4954 6).
@@ -7,11 +7,11 @@ itself fails (file gone, server down) nobody is let in, and the client is told t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
-import ipaddress
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+import re
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -91,28 +91,45 @@ class PasswordFile:
         self._hashes: dict[str, str] = {}
         self._argon2 = argon2.PasswordHasher()
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._key = secrets.token_bytes(32)
+        self._proven: dict[str, bytes] = {}  # of users in the file, whose password was right with the hash of now
         self._refresh()
 
     async def check(self, user: str, password: str) -> bool:
-        """An unknown user costs as much time as a known one."""
-        async with self._slots:
-            try:
-                return await asyncio.to_thread(self._check, user, password)
-            except ValueError as error:
-                raise Unavailable(str(error)) from None
+        """An unknown user costs as much time as a known one; who was right before costs none."""
+        try:
+            await asyncio.to_thread(self._refresh)
+            known = self._hashes.get(user, "")
+            proof = _proof(self._key, known, password)
+            if known and self._proven.get(user) == proof:
+                return True
+            async with self._slots:
+                right = await asyncio.to_thread(self._matches, known or self._decoy(), password) and bool(known)
+        except ValueError as error:
+            raise Unavailable(str(error)) from None
+        if right:
+            self._proven[user] = proof
+        return right
 
-    def _check(self, user: str, password: str) -> bool:
-        self._refresh()
-        decoy = next(iter(self._hashes.values()), "")
-        return self._matches(self._hashes.get(user, decoy), password) and user in self._hashes
+    def _decoy(self) -> str:
+        return next(iter(self._hashes.values()), "")
 
     def _matches(self, known: str, password: str) -> bool:
-        if known.startswith("$6$"):
-            return bool(sha512_crypt.verify(password, known))
-        try:
-            return bool(known) and self._argon2.verify(known, password)
-        except (argon2.exceptions.VerifyMismatchError, argon2.exceptions.InvalidHashError):
+        if not known:
             return False
+        try:
+            return bool(
+                sha512_crypt.verify(password, known)
+                if known.startswith("$6$")
+                else self._argon2.verify(known, password)
+            )
+        except argon2.exceptions.VerifyMismatchError:
+            return False
+        except (
+            argon2.exceptions.Argon2Error,
+            ValueError,
+        ) as error:  # the hash is damaged, or there is no memory for it
+            raise ValueError(f"smtp-auth: {self._path}: {type(error).__name__}") from None
 
     def _refresh(self) -> None:
         try:
@@ -120,13 +137,18 @@ class PasswordFile:
             if changed != self._changed:
                 self._hashes = _hashes(self._path)
                 self._changed = changed
+                self._proven.clear()
         except OSError as error:
             raise ValueError(f"smtp-auth: {self._path}: {error.strerror}") from None
 
 
+def _proof(key: bytes, known: str, password: str) -> bytes:
+    return hashlib.blake2b(f"{known}\0{password}".encode(), key=key, digest_size=32).digest()
+
+
 def _hashes(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(_read(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         user, _, known = line.strip().partition(":")
@@ -136,26 +158,50 @@ def _hashes(path: Path) -> dict[str, str]:
     return found
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"smtp-auth: {path}: is not UTF-8") from None
+
+
 class Http:
-    """`http://host/path`: asked with Basic authentication (RFC 7617); 2xx lets in, 4xx does not."""
+    """`http://host/path`: asked with Basic authentication (RFC 7617); 2xx lets in, 401 and 403 do not.
+
+    Anything else is no answer to the question, a fault of the server or of the address. Its body is not read, and no
+    proxy of the environment gets the password.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._shown = re.sub(r"//[^/]*@", "//", url)
 
     async def check(self, user: str, password: str) -> bool:
         """Redirects are not followed: the password stays with the server that is configured."""
         try:
-            async with httpx.AsyncClient(timeout=_PATIENCE) as client:
-                answer = await client.get(self._url, auth=httpx.BasicAuth(user, password))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"smtp-auth: {self._url}: {type(error).__name__}") from None
-        if not answer.is_success and not answer.is_client_error:
-            raise Unavailable(f"smtp-auth: {self._url}: answered {answer.status_code}")
-        return answer.is_success
+            async with (
+                asyncio.timeout(_PATIENCE),
+                httpx.AsyncClient(timeout=_PATIENCE, trust_env=False) as client,
+                client.stream("GET", self._url, auth=httpx.BasicAuth(user, password)) as answer,
+            ):
+                status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(f"smtp-auth: {self._shown}: {type(error).__name__}") from None
+        if not 200 <= status < 300 and status not in (401, 403):
+            raise Unavailable(f"smtp-auth: {self._shown}: answered {status}")
+        return status < 300
+
+
+# What a program says that could not find out: EX_TEMPFAIL, qmail's checkpassword, and what a shell says (sysexits.h).
+_FAILED = {75, 111, *range(126, 256)}
 
 
 class Program:
-    """`exec:///path`: gets user and password as two lines on standard input; exit status 0 lets in."""
+    """`exec:///path`: gets user and password as two lines on standard input; exit status 0 lets in.
+
+    Ended by a signal, or with the status of a temporary fault, it has not answered. It is started in `/`, in a process
+    group of its own, and of our environment it sees the locale, the time zone and PATH: the rest may hold our secrets.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,59 +211,12 @@ class Program:
         """A program that takes longer than ten seconds is killed."""
         async with self._slots:
             try:
-                return await ask(self._path, f"{user}\n{password}\n".encode(), _PATIENCE) == 0
+                status = await ask(self._path, f"{user}\n{password}\n".encode(), _PATIENCE)
             except ChildFailed as error:
                 raise Unavailable(f"smtp-auth: {self._path}: {error}") from None
             except TimeoutError:
                 raise Unavailable(f"smtp-auth: {self._path}: no answer in {_PATIENCE:g} s") from None
+        if status < 0 or status in _FAILED:
+            raise Unavailable(f"smtp-auth: {self._path}: ended with {status}")
+        return status == 0
 
-
-class Guard:
-    """Failed logins by client address: each one slows the next answer down, `most` of them block for `block` seconds.
-
-    Attempts count when they begin, so that many at once gain nothing. Bounded: of more than `size` addresses the
-    longest quiet one is forgotten. IPv6 clients count by /64, which is what one customer has.
-    """
-
-    def __init__(
-        self,
-        *,
-        most: int = 10,
-        block: float = 600.0,
-        step: float = 0.5,
-        size: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._most = most
-        self._block = block
-        self._step = step
-        self._size = size
-        self._clock = clock
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def begin(self, ip: str) -> bool:
-        """Count an attempt as failed until `succeeded` is told; False where the client is blocked."""
-        count, since = self._failures.pop(_network(ip), (0, 0.0))
-        if self._clock() - since >= self._block:
-            count = 0
-        allowed = count < self._most
-        self._failures[_network(ip)] = (count + 1, self._clock()) if allowed else (count, since)
-        if len(self._failures) > self._size:
-            self._failures.popitem(last=False)
-        return allowed
-
-    def succeeded(self, ip: str) -> None:
-        """Forget the client's failures."""
-        self._failures.pop(_network(ip), None)
-
-    def delay(self, ip: str) -> float:
-        """Seconds to wait before the failure is told."""
-        count, _ = self._failures.get(_network(ip), (0, 0.0))
-        return min(self._step * 2 ** (count - 1), 16 * self._step) if count else 0.0
-
-    def __len__(self) -> int:
-        return len(self._failures)
-
-
-def _network(ip: str) -> str:
-    return str(ipaddress.ip_network((ip, 64), strict=False)) if ":" in ip else ip

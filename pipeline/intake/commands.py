@@ -11,12 +11,13 @@ import re
 
 import msgspec
 
-from operators.addresses import valid_path
+from operators.addresses import valid_path, without_dot
 from pipeline.intake.refusal import Refusal
 
 # A quoted string may hold spaces and brackets; the two alternatives never begin alike, so matching is linear.
-_PATH = re.compile(r'(FROM|TO): ?<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?: +(\S.*))?$', re.IGNORECASE)
-_PARAMETER = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([!-<>-~]+))?$", re.IGNORECASE)
+_PATH = re.compile(r'(FROM|TO):[ \t]*<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?:[ \t]+(\S.*))?$', re.IGNORECASE)
+_PARAMETER = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?$", re.IGNORECASE)
+_ROUTE = re.compile(r"^@[^@,:]+(?:,@[^@,:]+)*:(?=.)")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*$")
 _NOTIFY = re.compile(r"NEVER$|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}$")
 
@@ -95,6 +96,8 @@ def _parameters(text: str) -> list[tuple[str, str | None]]:
 
 
 def _sender(path: str, smtputf8: bool) -> str:
+    """The reverse-path. A source route before it is ignored (RFC 5321 4.1.1.2, appendix C)."""
+    path = _ROUTE.sub("", path)
     return _mailbox(path, smtputf8) if path else ""
 
 
@@ -105,7 +108,7 @@ def _mailbox(path: str, smtputf8: bool) -> str:
         raise Refusal("553 5.1.3 Source routes are not taken")
     if not valid_path(path):
         raise Refusal("553 5.1.3 An address is local@domain, of at most 64 and 255 octets")
-    return path
+    return without_dot(path)
 
 
 def _size(value: str | None) -> int:
@@ -130,6 +133,8 @@ def _orcpt(value: str | None) -> str:
     kind, separator, address = (value or "").partition(";")
     if not separator or not re.fullmatch(r"[A-Za-z0-9-]{1,32}", kind):
         raise Refusal("501 5.5.4 ORCPT is type;address")
+    if kind.lower() == "utf-8" and not address.isascii():  # RFC 6533 3: kept in its form of ASCII
+        address = "".join(sign if sign.isascii() else f"\\x{{{ord(sign):X}}}" for sign in address)
     return f"{kind};{_xtext('ORCPT', address, 500)}"
 
 

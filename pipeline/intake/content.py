@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pipeline.intake.refusal import Refusal
 
 CHUNK = 65536  # octets taken from the wire at once
+MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
 _END = b"\r\n.\r\n"
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
@@ -26,7 +27,7 @@ class Room:
     Who finds none waits in line for `patience` seconds, and is then refused with 452.
     """
 
-    def __init__(self, size: int, patience: float = 30.0) -> None:
+    def __init__(self, size: int, patience: float = 100.0) -> None:
         self.size = size
         self.used = 0
         self._patience = patience
@@ -95,7 +96,7 @@ class Account:
         self.received += octets
         if self.received > self._most + CHUNK:  # exactly what counts is known only once dots are unstuffed
             self.refusal = too_large(self._most)
-        elif self.received > self._taken:
+        elif self.received > self._taken < MEMORY:
             if self._room.try_take(CHUNK):
                 self._taken += CHUNK
             else:
@@ -115,21 +116,26 @@ def too_large(most: int) -> Refusal:
     return Refusal(f"552 5.3.4 The message is larger than {most} octets")
 
 
-async def read(reader: asyncio.StreamReader, keep: Callable[[int], bool]) -> bytes | None:
+async def read(
+    reader: asyncio.StreamReader,
+    keep: Callable[[int], bool],
+    spill: Callable[[bytes], Awaitable[bool]] | None = None,
+) -> bytes | None:
     """What the client sends up to CRLF.CRLF, as it came; what follows the end stays in `reader`.
 
     Args:
         reader: the connection's, after 354.
         keep: told of each chunk's octets; once it says False the message is read to its end and dropped.
+        spill: takes the beginning of a large message, as often as MEMORY octets of it are there; False is as of `keep`.
 
     Returns:
-        The octets with their final CRLF, or None for a dropped message.
+        The octets that were not spilled, with their final CRLF, or None for a dropped message.
 
     Raises:
         asyncio.IncompleteReadError: the client went away.
     """
     data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
-    kept = True
+    kept, begin = True, 2
     while True:
         chunk = await reader.read(CHUNK)
         if not chunk:
@@ -141,8 +147,13 @@ async def read(reader: asyncio.StreamReader, keep: Callable[[int], bool]) -> byt
         if end >= 0:
             if len(data) > end + 5:
                 put_back(reader, data[end + 5 :])
-            return bytes(data[2 : end + 2]) if kept else None
-        if not kept:
+            with memoryview(data) as view:
+                return bytes(view[begin : end + 2]) if kept else None
+        if kept and spill is not None and len(data) > MEMORY:
+            kept = await spill(bytes(data[begin:-4]))
+            del data[:-4]
+            begin = 0
+        elif not kept:
             del data[:-4]
 
 

@@ -18,21 +18,29 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP
 
-from operators.events import Fault, Rejected
+from operators.events import Rejected
 from pipeline.dialogue import CLIENT, IN, SERVER, Conversation
-from pipeline.intake.auth import Unavailable
+from pipeline.intake import crowd, login
 from pipeline.intake.client import Client, address
+from pipeline.intake.names import clean_name
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.shared import Shared
 
 MOST_ERRORS = 20  # negative 5xx answers in one session
+MOST_LINES = 5000  # commands without a message that was taken; a transaction has about a thousand
+HANDSHAKE = 15.0  # seconds for a TLS handshake
 LONGEST_LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, and more for extensions
 LONGEST_AUTH = 12288  # RFC 4954 4
 
 _LINE = re.compile(rb"[^\r\n\0]*\r\n").fullmatch
-_NAME = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}").fullmatch
+_FOREIGN = re.compile(r"GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT|PRI|.*:.*|SSH-.*", re.DOTALL).fullmatch
+# Verbs of SMTP that are not offered; any other word before EHLO is another protocol.
+_KNOWN = frozenset(
+    ["EXPN", "TURN", "ETRN", "ATRN", "BDAT", "BURL", "LHLO", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD"]
+) | {""}
+_BEGINS = re.compile(rb"[A-Za-z\s]").match
 _MISTAKES = range(500, 505)  # syntax and sequence: the client's bug, not mail turned away
 
 logging.getLogger("mail.log").disabled = True  # aiosmtpd's: it writes what clients send, passwords among it
@@ -45,8 +53,6 @@ class Dialogue(SMTP, abc.ABC):
 
     commands: ClassVar[Mapping[str, Command]] = {}
     line_length_limit = 32768  # half of what asyncio buffers before it stops reading
-    AuthLoginUsernameChallenge = "Username:"
-    AuthLoginPasswordChallenge = "Password:"
     transport: asyncio.Transport | None
 
     def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,6 +61,8 @@ class Dialogue(SMTP, abc.ABC):
         self.client = Client(("", 0), ("", 0), secure=False)
         self.answer: asyncio.Future[Exception | None] | None = None  # of the queue, while it is waited for
         self._errors = 0
+        self._lines = 0
+        self._fresh = True
         self._over = False
         self._held = b""
         self._heard = 0.0
@@ -70,8 +78,17 @@ class Dialogue(SMTP, abc.ABC):
         info = transport.get_extra_info
         self.client = Client(address(info("sockname")), address(info("peername")), info("sslcontext") is not None)
         self.conversation = Conversation(IN, self.client.local[0], self.client.ip)
-        self.shared.sessions.add(self)
+        self.shared.crowd.enter(self)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Octets have come. What does not begin like a command is no SMTP: TLS, a database, a scanner."""
+        if self._fresh:
+            self._fresh = False
+            if not _BEGINS(data):
+                self.leave("500 5.5.1 This is an SMTP server")
+                return
+        super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone; what the queue has not confirmed was never answered."""
@@ -100,6 +117,25 @@ class Dialogue(SMTP, abc.ABC):
     @abc.abstractmethod
     def reset(self) -> None:
         """Forget the transaction."""
+
+    @property
+    def ip(self) -> str:
+        """The client's address."""
+        return self.client.ip
+
+    @property
+    def greeted(self) -> bool:
+        """It has said EHLO or HELO."""
+        return bool(self.client.name)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that it may be idle where others wait."""
+        return crowd.KEPT if self.client.user else crowd.IDLE
+
+    def idle_for(self) -> float:
+        """Seconds without a command; 0 within a transaction."""
+        return self.loop.time() - self._heard if self.idle else 0.0
 
     def heard(self) -> None:
         """Set the timer back. Noted only, the timer looks when it fires: setting one anew takes 2 microseconds."""
@@ -154,7 +190,7 @@ class Dialogue(SMTP, abc.ABC):
             await self.push("451 4.3.0 Something went wrong here, try again later")
 
     async def _greet(self) -> None:
-        self.shared.admit(self.client.ip)
+        self.shared.admit(self)
         await self.push(f"220 {self.hostname} ESMTP Mailrace")
 
     async def _next(self) -> None:
@@ -167,11 +203,32 @@ class Dialogue(SMTP, abc.ABC):
         self.heard()
         if self.shared.watch is not None:
             self.shared.watch.line(self.conversation, CLIENT, line)
-        verb, arg = _command(line)
+        verb, arg = self._command(line)
         command = self.commands.get(verb)
         if command is None:
             raise Refusal("500 5.5.1 The command is not known")
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            raise Refusal("421 4.7.0 Too many commands without a message", close=True)
         await command(self, arg)
+
+    def _command(self, line: bytes) -> tuple[str, str]:
+        """The verb and the rest; raises `Refusal`, and hangs up on what is another protocol.
+
+        A web page can make a browser send any text to any port, behind the line of its own that comes first.
+        """
+        try:
+            verb, arg = _command(line)
+        except Refusal as refusal:
+            raise Refusal(refusal.reply, close=not self.greeted) from None
+        stranger = not self.greeted and verb not in self.commands and verb not in _KNOWN
+        if stranger or _FOREIGN(verb):
+            raise Refusal("500 5.5.1 This is an SMTP server", close=True)
+        return verb, arg
+
+    def progressed(self) -> None:
+        """A message was taken."""
+        self._lines = 0
 
     async def push(self, status: str | bytes) -> None:
         """Send a reply."""
@@ -233,9 +290,7 @@ class Dialogue(SMTP, abc.ABC):
         await self.push("".join(f"250-{line}\r\n" for line in lines) + "250 ENHANCEDSTATUSCODES")
 
     def _greeted_by(self, name: str, extended: bool) -> None:
-        if not _NAME(name):
-            raise Refusal("501 5.5.4 Syntax: EHLO or HELO, and a host name or address literal")
-        self.client = msgspec.structs.replace(self.client, name=name, extended=extended)
+        self.client = msgspec.structs.replace(self.client, name=clean_name(name), extended=extended)
         self.reset()
 
     def need_greeting(self) -> None:
@@ -255,7 +310,9 @@ class Dialogue(SMTP, abc.ABC):
         reader, writer = self._reader, self._writer
         reader._buffer.clear()  # type: ignore[attr-defined]
         try:
-            transport = await self.loop.start_tls(self.transport, self, self.shared.tls, server_side=True)
+            transport = await self.loop.start_tls(
+                self.transport, self, self.shared.tls, server_side=True, ssl_handshake_timeout=HANDSHAKE
+            )
         except OSError:  # SSLError is one
             raise ConnectionResetError from None
         # As aiosmtpd does it; asyncio's own way (StreamWriter.start_tls) takes no server side before 3.12.
@@ -271,50 +328,21 @@ class Dialogue(SMTP, abc.ABC):
             raise Refusal("503 5.5.1 AUTH is not possible now")
         if not self.client.secure:
             raise Refusal("538 5.7.11 AUTH needs TLS")
-        login = await self._login(arg.split())
-        if login is not None:
-            await self._check(*login)
-            self.client = msgspec.structs.replace(self.client, user=login[0])
-            await self.push("235 2.7.0 Welcome")
+        user, password = await login.credentials(arg, self._ask)
+        await login.check(self.shared, self.client.ip, user, password)
+        self.client = msgspec.structs.replace(self.client, user=user)
+        await self.push("235 2.7.0 Welcome")
 
-    async def _login(self, words: list[str]) -> tuple[str, str] | None:
-        """User and password from the exchange; None where it failed and was answered."""
-        exchanges = {"PLAIN": self.auth_PLAIN, "LOGIN": self.auth_LOGIN}
-        if not words or len(words) > 2 or words[0].upper() not in exchanges:
-            raise Refusal("504 5.5.4 AUTH takes PLAIN or LOGIN, and at most one word more")
+    async def _ask(self, challenge: str) -> bytes:
+        await self.push(f"334 {challenge}")
         try:
-            result = await exchanges[words[0].upper()](None, words)
-        except ValueError:
+            line = await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
             raise Refusal("500 5.5.6 The line is too long", close=True) from None
-        if not isinstance(result.auth_data, LoginPassword):
-            return None
-        try:
-            user, password = (octets.decode() for octets in result.auth_data)
-        except UnicodeDecodeError:
-            raise Refusal("501 5.5.2 User and password are UTF-8") from None
-        if not user or not (user + password).isprintable():
-            raise Refusal("501 5.5.2 User and password are printable text")
-        return user, password
-
-    def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
-        """aiosmtpd would check the password here, on the event loop; `_check` does it off it."""
-        return AuthResult(success=True, auth_data=auth_data)
-
-    async def _check(self, user: str, password: str) -> None:
-        shared, ip = self.shared, self.client.ip
-        assert shared.credentials is not None
-        if not shared.guard.begin(ip):
-            raise Refusal("421 4.7.0 Too many failed logins, try again later", close=True)
-        try:
-            accepted = await shared.credentials.check(user, password)
-        except Unavailable as error:
-            shared.guard.succeeded(ip)
-            shared.report(Fault(time=shared.clock(), where="smtp-auth", detail=str(error)))
-            raise Refusal("454 4.7.0 Passwords cannot be checked now, try again later") from None
-        if not accepted:
-            await asyncio.sleep(shared.guard.delay(ip))
-            raise Refusal("535 5.7.8 User or password is wrong")
-        shared.guard.succeeded(ip)
+        if len(line) > LONGEST_AUTH:
+            raise Refusal("500 5.5.6 The line is too long", close=True)
+        self.heard()
+        return line
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -345,11 +373,12 @@ def _command(line: bytes) -> tuple[str, str]:
     """(verb in capitals, the rest) of a command line; raises `Refusal`."""
     if not _LINE(line):
         raise Refusal("500 5.5.2 A command ends in CRLF, and holds no other CR, LF or NUL")
-    try:
-        verb, _, arg = line[:-2].decode().partition(" ")
-    except UnicodeDecodeError:
-        raise Refusal("500 5.5.2 A command is ASCII or UTF-8") from None
-    verb = verb.upper()
+    words = line.split(None, 1)
+    verb = words[0].decode(errors="replace").upper() if words else ""
     if len(line) > (LONGEST_AUTH if verb == "AUTH" else LONGEST_LINE):
         raise Refusal("500 5.5.2 The line is too long")
-    return verb, arg.strip(" ")
+    try:
+        arg = words[1].decode(errors="replace" if verb in ("EHLO", "HELO") else "strict") if len(words) == 2 else ""
+    except UnicodeDecodeError:
+        raise Refusal("500 5.5.2 A command is ASCII or UTF-8") from None
+    return verb, arg.strip(" \t\r\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 from operators.addresses import valid_path
 from operators.message import TIME_FORMAT, Invalid, Message, seconds, timestamp
+from operators.result_queues import ResultRule
 from pipeline.intake.refusal import Refusal
 
 Properties = dict[str, Any]
@@ -47,6 +48,17 @@ def extract(head: bytes, now: float) -> tuple[bytes, Properties]:
     if "hostname" not in properties.get("smarthost", {"hostname": ""}):
         raise Refusal("554 5.6.0 x-mq-smarthost-hostname: needed beside other x-mq-smarthost fields")
     return _FIELD.sub(b"", head), properties
+
+
+def refuse_queues(properties: Properties, rule: ResultRule) -> None:
+    """Raises `Refusal` where results would go to a queue that mail is read from."""
+    for kind, why in rule.wrong(properties.get("queues")).items():
+        raise Refusal(f"554 5.6.0 x-mq-{kind}-queue: {why}")
+
+
+def without(head: bytes) -> bytes:
+    """The header without the fields, whatever they say."""
+    return _FIELD.sub(b"", head)
 
 
 def _read(name: str, raw: bytes, properties: Properties, now: float) -> None:
@@ -184,7 +196,7 @@ FIELDS: dict[str, tuple[str, Reader]] = {
     "retries": ("retries", _retries),
     "keepmime": ("keepmime", _flag),
     "priority": ("priority", _priority),
-    "security": ("security", _one_of("optional", "opportunistic", "required", "verified")),
+    "security": ("security", _one_of("off", "opportunistic", "required", "verified")),
     "results-queue": ("queues.results", _name_or_off),
     "failure-queue": ("queues.failure", _name_or_off),
     "success-queue": ("queues.success", _name_or_off),
@@ -203,5 +215,5 @@ FIELDS: dict[str, tuple[str, Reader]] = {
 # What the queue message says of itself: never taken from a header field.
 _RESERVED = frozenset(
     [name.replace("_", "-") for name in Message.__struct_fields__]
-    + ["connection", "spool", "cli", "http", "hostname", "reason", "extracted"]
+    + ["connection", "spool", "cli", "http", "hostname", "reason", "extracted", "smtputf8"]
 )

@@ -15,12 +15,18 @@ from pipeline.intake import content, headers
 from pipeline.intake.commands import is_routed, mail, rcpt
 from pipeline.intake.dialogue import Dialogue
 from pipeline.intake.refusal import Refusal
+from pipeline.intake.spill import Spill
 from pipeline.intake.transaction import MOST_RECIPIENTS, Transaction, bodies, ids_of, reply
 from pipeline.queues.contract import QueueFull, TooLarge
 
 TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
 NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
-MOST_RESERVED = 4_000_000  # octets set aside for a SIZE that was announced: a slow client shall not hold more idle
+
+
+class Held:
+    """The octets of a message as it came, for as long as they are needed: a large one is not kept in memory twice."""
+
+    octets: bytes | None = None
 
 
 class Session(Dialogue):
@@ -55,7 +61,7 @@ class Session(Dialogue):
         transaction = self.transaction
         if transaction.mail is None:
             raise Refusal("503 5.5.1 MAIL comes first")
-        command = rcpt(arg, transaction.mail.smtputf8)
+        command = rcpt(self._postmaster(arg), transaction.mail.smtputf8)
         try:
             queue = self._queue_for(command.recipient)
         except Refusal as refusal:
@@ -64,6 +70,18 @@ class Session(Dialogue):
             return
         transaction.recipients.append((command, queue))
         await self.push_soon("250 2.1.5 Recipient ok")
+
+    def _postmaster(self, arg: str) -> str:
+        """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
+        whole = f"postmaster@{self.hostname}"
+        if arg[-12:].lower() == "<postmaster>" and self.shared.is_local(whole):
+            return f"{arg[:-12]}<{whole}>"
+        return arg
+
+    @property
+    def _may_send(self) -> bool:
+        """The client may send to anybody, not only to local addresses."""
+        return not self.shared.credentials or bool(self.client.user)
 
     def _queue_for(self, recipient: str) -> str:
         """Where mail to the recipient goes, or `Refusal`: nobody relays here who may not."""
@@ -76,7 +94,7 @@ class Session(Dialogue):
         local = shared.is_local(recipient)
         if local and is_routed(recipient):
             raise Refusal("550 5.7.1 No mail is routed through an address of ours")
-        if shared.credentials and not self.client.user and not local:
+        if not self._may_send and not local:
             raise Refusal("530 5.7.0 Log in first")
         return shared.local_queue if local else shared.settings.rabbitmq_inbox
 
@@ -88,15 +106,29 @@ class Session(Dialogue):
         if transaction.mail is None or not transaction.recipients:
             raise Refusal("503 5.5.1 MAIL and RCPT come first")
         account = content.Account(shared.room, shared.settings.smtp_maxsize)
+        spill = Spill(shared.settings.data_dir, shared.spilled)
         try:
-            await account.need(min(max(transaction.mail.size, content.CHUNK), MOST_RESERVED))
+            await account.need(min(max(transaction.mail.size, content.CHUNK), content.MEMORY))
             await self.push("354 End with CRLF.CRLF")
-            raw = await content.read(self._reader, lambda octets: self._keep(account, octets))
-            if shared.watch is not None and raw is not None:
-                shared.watch.body(self.conversation, raw)
-            await self._take(transaction, raw, account)
+            raw = await self._read(account, spill)
+            await self._take(transaction, raw, account, spill)
         finally:
+            spill.close()
             account.close()
+
+    async def _read(self, account: content.Account, spill: Spill) -> bytes | None:
+        """What is not spilled of the content; None for a message that is dropped."""
+
+        async def write(part: bytes) -> bool:
+            try:
+                if not account.refusal and await spill.write(part):
+                    return True
+            except OSError as error:
+                self.shared.trouble("smtp intake", f"{self.shared.settings.data_dir}: {error.strerror}")
+            account.refusal = account.refusal or Refusal(NO_ROOM)
+            return False
+
+        return await content.read(self._reader, lambda octets: self._keep(account, octets), write)
 
     def _keep(self, account: content.Account, octets: int) -> bool:
         before = account.received
@@ -105,32 +137,43 @@ class Session(Dialogue):
             self.heard()  # not for less: a byte a second would hold the session for ever
         return kept
 
-    async def _take(self, transaction: Transaction, raw: bytes | None, account: content.Account) -> None:
+    async def _take(self, transaction: Transaction, raw: bytes | None, account: content.Account, spill: Spill) -> None:
         """Queue the message and answer. The transaction is over either way."""
         self.heard()
+        held = Held()
         try:
             if raw is None:
                 raise account.refusal or content.too_large(self.shared.settings.smtp_maxsize)
-            answer = await self._queue(transaction, raw, account)
+            answer = await self._queue(transaction, raw, account, spill, held)
         except Refusal as refusal:
             recipients = [command.recipient for command, _ in transaction.recipients]
-            self._record(refusal, recipients, raw)
+            self._record(refusal, recipients, held.octets)
             await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
         else:
+            self.progressed()
             await self.push(answer)
         finally:
             self.heard()
             self.reset()
 
-    async def _queue(self, transaction: Transaction, raw: bytes, account: content.Account) -> str:
+    async def _queue(
+        self, transaction: Transaction, last: bytes, account: content.Account, spill: Spill, held: Held
+    ) -> str:
         """The answer for a message that the queue has confirmed; raises `Refusal`."""
-        count = len(transaction.recipients)
-        source, properties, transaction_id = self._message(transaction, content.clean(raw))
-        if count > 1 and count * len(source) > self.shared.most_copied:
+        count, size = len(transaction.recipients), spill.size + len(last)
+        if count > 1 and count * size > self.shared.most_copied:
             raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
-        await account.need((count + 3) * len(source))  # as it came, as text, as JSON, and each recipient's
+        await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
+        held.octets = await spill.whole(last)
+        del last
+        if self.shared.watch is not None:
+            self.shared.watch.body(self.conversation, held.octets)
+        source, properties, transaction_id = self._message(transaction, content.clean(held.octets))
+        held.octets = None
         ids = ids_of(transaction_id, count)
-        await self._publish(bodies(transaction, ids, source, properties), self._tell(transaction, ids, len(raw)))
+        sources = [source]
+        del source  # `bodies` drops it once it is text
+        await self._publish(bodies(transaction, ids, sources, properties), self._tell(transaction, ids, size))
         return reply(ids)
 
     def _message(self, transaction: Transaction, data: bytes) -> tuple[bytes, dict[str, Any], str]:
@@ -145,10 +188,16 @@ class Session(Dialogue):
         content.refuse_loop(head)
         properties = shared.properties(self.client, timestamp)
         if shared.settings.smtp_extract and headers.has_fields(head):
-            head, extracted = headers.extract(head, now)
-            properties |= extracted
+            if self._may_send:
+                head, extracted = headers.extract(head, now)
+                headers.refuse_queues(extracted, shared.result_rule)
+                properties |= extracted
+            else:  # only its recipient lets it in: it steers nothing
+                head = headers.without(head)
             data = head + data[end:]
         smtputf8 = transaction.mail is not None and transaction.mail.smtputf8
+        if smtputf8 and not head.isascii():
+            properties["smtputf8"] = True  # RFC 6531 3.4: such a header needs it, whatever the addresses are
         transaction_id = shared.ids.next()
         stamp = self.client.received(self.hostname, smtputf8, transaction_id, date)
         return stamp + data, properties, transaction_id

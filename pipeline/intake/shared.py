@@ -1,7 +1,7 @@
 """What all SMTP sessions share: the settings, the queue, the bounds, and who is connected.
 
-Bounds: `smtp-connections` sessions, `room` octets of messages on their way in. Nothing here fails for one session what
-another one did.
+Bounds: those of `Crowd` for sessions, `room` octets of messages on their way in. Nothing here fails for one session
+what another one did.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ import structlog
 from operators.events import Event, Fault
 from operators.message import mime_properties
 from pipeline.dialogue import Watch
-from pipeline.intake.auth import Credentials, Guard
+from pipeline.intake.auth import Credentials
 from pipeline.intake.client import Client
 from pipeline.intake.content import Room
+from pipeline.intake.crowd import Crowd
+from pipeline.intake.guard import Guard
 from pipeline.intake.refusal import Refusal
 from pipeline.intake.transaction import Dates, Ids
+from pipeline.queues import result_rule
 from pipeline.queues.contract import Queue, QueueFull
 from settings import Settings
 
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from pipeline.intake.dialogue import Dialogue
 
 _LEAST_ROOM = 256_000_000
+_LEAST_SPILLED = 1_000_000_000
+SAID_AGAIN = 60.0  # seconds until the same fault is told again
+MOST_SAID = 100  # faults that are remembered for it
 _LOG = structlog.get_logger("intake")
 
 
@@ -64,39 +71,42 @@ class Shared:
         self.tls: ssl.SSLContext | None = None
         self.watch: Watch | None = None
         self.closing = False
-        self.sessions: set[Dialogue] = set()
+        most = settings.smtp_connections
+        self.crowd = Crowd(most, settings.smtp_client_connections or most - most // 10)
         self.local_queue = settings.rabbitmq_local or ""
+        self.result_rule = result_rule(settings)
         self.ids = Ids(settings.server_id)
         self.dates = Dates()
         # The largest message must fit: it is held as it came, as text and as JSON (see `Session._queue`).
         self.room = Room(max(_LEAST_ROOM, 5 * settings.smtp_maxsize))
+        self.spilled = Room(max(_LEAST_SPILLED, 10 * settings.smtp_maxsize))
         self.most_copied = self.room.size // 4
         self._is_local = is_local
         self._empty: asyncio.Event | None = None
+        self._said: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
     def is_local(self, recipient: str) -> bool:
         """A local address, where there is a queue for such."""
         return bool(self.local_queue) and self._is_local(recipient)
 
-    def admit(self, ip: str) -> None:
+    def admit(self, session: Dialogue) -> None:
         """Raises `Refusal` for a client that may not connect, and for one too many."""
         if self.closing:
             raise Refusal("421 4.3.2 Shutting down", close=True)
-        if not _within(ip, self.settings.smtp_range):
-            raise Refusal(f"554 5.7.1 {ip} may not send here", close=True)
-        if len(self.sessions) > self.settings.smtp_connections:
-            raise Refusal("421 4.7.0 Too many connections, try again later", close=True)
+        if not _within(session.ip, self.settings.smtp_range):
+            raise Refusal(f"554 5.7.1 {session.ip} may not send here", close=True)
+        self.crowd.admit(session)
 
     def leave(self, session: Dialogue) -> None:
         """A session has ended. May be told twice."""
-        self.sessions.discard(session)
-        if not self.sessions and self._empty is not None:
+        self.crowd.leave(session)
+        if not self.crowd and self._empty is not None:
             self._empty.set()
 
     async def emptied(self, patience: float) -> None:
         """Wait until no session is left, or `patience` seconds."""
         self._empty = asyncio.Event()
-        if self.sessions:
+        if self.crowd:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), patience)
 
@@ -125,8 +135,21 @@ class Shared:
 
     def fault(self, where: str, error: Exception) -> None:
         """Something of ours failed: told to the operator by name, to the log in full."""
-        _LOG.error(where, exc_info=error)
-        self.report(Fault(time=self.clock(), where=where, detail=type(error).__name__))
+        self.trouble(where, type(error).__name__, error)
+
+    def trouble(self, where: str, detail: str, error: Exception | None = None) -> None:
+        """Tell the operator of a fault: at once, and how often once a minute; clients can bring it about many times."""
+        now = self.clock()
+        said, more = self._said.pop((where, detail), (0.0, 0))
+        if now - said < SAID_AGAIN:
+            self._said[where, detail] = (said, more + 1)
+            return
+        self._said[where, detail] = (now, 0)
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        times = f", {more} times more in the last while" if more else ""
+        _LOG.error(where, detail=detail + times, exc_info=error)
+        self.report(Fault(time=now, where=where, detail=detail + times))
 
 
 def _within(ip: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from operators.events import Event
 from pipeline.dialogue import Watch
 from pipeline.intake import auth
+from pipeline.intake.dialogue import HANDSHAKE
+from pipeline.intake.guard import Guard
 from pipeline.intake.session import Session
 from pipeline.intake.shared import Shared
 from pipeline.queues.contract import Queue
@@ -48,7 +50,7 @@ class SmtpIntake:
         *,
         is_local: Callable[[str], bool] = lambda _: False,
         hostname: str = "",
-        guard: auth.Guard | None = None,
+        guard: Guard | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -58,7 +60,7 @@ class SmtpIntake:
             report,
             is_local,
             None,
-            auth.Guard() if guard is None else guard,
+            Guard() if guard is None else guard,
             hostname or settings.server_id,
             clock,
         )
@@ -67,7 +69,7 @@ class SmtpIntake:
     @property
     def connections(self) -> int:
         """Open sessions."""
-        return len(self._shared.sessions)
+        return len(self._shared.crowd)
 
     @property
     def watch(self) -> Watch | None:
@@ -105,7 +107,14 @@ class SmtpIntake:
         loop = asyncio.get_running_loop()
         ip = self._settings.smtp_ip
         try:
-            return await loop.create_server(lambda: Session(self._shared, loop), ip, port, ssl=tls, backlog=1024)
+            return await loop.create_server(
+                lambda: Session(self._shared, loop),
+                ip,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE if tls else None,
+                backlog=1024,
+            )
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
@@ -116,10 +125,10 @@ class SmtpIntake:
         shared.closing = True
         for server in self._servers:
             server.close()
-        for session in [session for session in shared.sessions if session.idle]:
+        for session in [session for session in shared.crowd.sessions if session.idle]:
             session.leave("421 4.3.2 Shutting down")
         await shared.emptied(grace)
-        for session in list(shared.sessions):
+        for session in list(shared.crowd.sessions):
             session.leave("421 4.3.2 Shutting down")
         self._servers.clear()
 

@@ -71,25 +71,33 @@ def ids_of(transaction_id: str, recipients: int) -> list[str]:
 
 
 def bodies(
-    transaction: Transaction, ids: list[str], source: bytes, properties: dict[str, Any]
+    transaction: Transaction, ids: list[str], sources: list[bytes], properties: dict[str, Any]
 ) -> list[tuple[str, bytes]]:
     """The queue messages: (queue, JSON), one for each recipient.
 
     Args:
         transaction: with at least one recipient.
         ids: theirs.
-        source: the message as it is to be queued.
+        sources: the message as it is to be queued, alone; it is taken out, so that a large one is soon forgotten.
         properties: what the messages have in common; a `dsn` in it wins over the client's parameters.
     """
     assert transaction.mail is not None
     mail = transaction.mail
     wishes = properties.get("dsn", {})
     shared = {name: value for name, value in properties.items() if name != "dsn"}
-    common = _encode({"envelope": mail.sender, **shared, **mime_properties(source)})[1:]
+    common = [_encode({"envelope": mail.sender, **shared})[1:-1], *_content(sources)]
     return [
-        (queue, _encode(_own(rcpt, mail, wishes, id_))[:-1] + b"," + common)
+        (queue, b",".join([_encode(_own(rcpt, mail, wishes, id_))[:-1], *common]))
         for (rcpt, queue), id_ in zip(transaction.recipients, ids, strict=True)
     ]
+
+
+def _content(sources: list[bytes]) -> list[bytes]:
+    """The properties of the MIME, as the end of a JSON object; of a large message no more than two copies at once."""
+    found = mime_properties(sources.pop())
+    text = found.pop("mime")
+    encoding = [_encode(found)[1:-1]] if found else []
+    return [*encoding, b'"mime":' + _encode(text) + b"}"]
 
 
 def _own(rcpt: Rcpt, mail: Mail, wishes: dict[str, str], id_: str) -> dict[str, Any]:

@@ -214,6 +214,7 @@ async def ask(program: Path, source: bytes, patience: float) -> int:
             stdout=quiet,
             stderr=quiet,
             env=environment(),
+            cwd="/",
             start_new_session=True,
         )
     except OSError as error:

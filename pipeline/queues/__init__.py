@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
+from operators.result_queues import ResultRule
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq import RabbitQueue, unreported
 from settings import Settings
 
 RESULTS = ("results", "success", "failure", "retry", "refused")
-JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME, escapes and base64 included
+JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME: see `mime_properties`
+GATHERED = 16_000_000  # bytes of a body beside its MIME: properties, and what its attempts add
 
 
 def open_queue(
@@ -25,8 +28,24 @@ def open_queue(
         moved: told (lane, by how many) when parked messages come or go by an operator's hand.
     """
     if settings.rabbitmq_address is not None:
-        return RabbitQueue(settings, settings.smtp_maxsize * JSON_GROWTH, report, folder=settings.data_dir)
+        return RabbitQueue(settings, largest_body(settings), report, folder=settings.data_dir)
     return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, moved=moved)
+
+
+def largest_body(settings: Settings) -> int:
+    """Bytes of the largest body that is read from the queue: never less than what acceptance answered with 250.
+
+    Only a broker has bodies that others put there. What the embedded queue holds was accepted, by this `smtp-maxsize`
+    or an earlier one.
+    """
+    if settings.rabbitmq_address is None:
+        return sys.maxsize
+    return settings.smtp_maxsize * JSON_GROWTH + GATHERED
+
+
+def result_rule(settings: Settings) -> ResultRule:
+    """Which queues results may not go to."""
+    return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox)
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ GOOD = [
     "a" * 64 + "@example.com", "x@" + ".".join(["d" * 60] * 4), "x@example.com.",
 ]  # fmt: skip
 BAD = [
-    "", "someone", "@example.com", "x@", "a..b@example.com", ".a@example.com", "a.@example.com", "a b@example.com",
+    "", "someone", "@example.com", "x@", "a b@example.com", "x@example.com..", "x@.", "x@[IPv6:fe80::1%en0]",
     "a@b c", "a@b\r\nRCPT TO:<c@d>", "a\r\n@b.c", "a@b.c\n", "a\0@b.c", "a@b\0.c", "a>@b.c", "<a@b.c>", "a@b.c> SIZE=1",
     "a@b@c.d ", '"a\r\nb"@c.d', '"a"b@c.d', '"a@c.d', "a@-b.c", "a@b..c", "a@[1.2.3]", "a@[1.2.3.4", "a@[IPv6:x]",
     "a@[1.2.3.4]>", "a" * 65 + "@b.c", "a@" + "b" * 64 + ".c", "a@" + ".".join(["d" * 60] * 5), "ü" * 33 + "@b.c",
@@ -54,3 +54,31 @@ def test_an_international_domain_beside_an_ascii_local_part_is_sent_in_a_labels(
 def test_an_international_local_part_needs_smtputf8() -> None:
     """RFC 6531 3.2; the domain then stays as it was given."""
     assert path("jürgen@bücher.example") == ("jürgen@bücher.example", True)
+
+
+@pytest.mark.parametrize(
+    "address", ["abc..def@docomo.ne.jp", "abc.@docomo.ne.jp", ".abc@docomo.ne.jp", "...@example.com"]
+)
+def test_dots_that_no_atom_may_have_are_quoted_on_the_wire(address: str) -> None:
+    """K6: Japanese providers gave such addresses out; RFC 5321 4.1.2 has a form for them."""
+    assert valid_path(address)
+    local, _, domain = address.rpartition("@")
+    assert path(address) == (f'"{local}"@{domain}', False)
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("you@d.example.", ("you@d.example", False)),
+        ("a..b@d.example.", ('"a..b"@d.example', False)),
+        ("you@bücher.example.", ("you@xn--bcher-kva.example", False)),
+        ("jürgen@d.example.", ("jürgen@d.example", True)),
+        ('"a b"@d.example.', ('"a b"@d.example', False)),
+        ("ü..x@d.example", ('"ü..x"@d.example', True)),
+        ("x@[192.0.2.1]", ("x@[192.0.2.1]", False)),
+        ("", ("", False)),
+    ],
+)
+def test_a_domain_goes_out_without_its_final_dot(address: str, written: tuple[str, bool]) -> None:
+    """K6: RFC 5321 2.3.5: domains on the wire have none."""
+    assert path(address) == written

@@ -66,6 +66,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-ciphers", "HIGH:!aNULL", "HIGH:!aNULL"),
     ("smtp-maxsize", "25MB", 25_000_000),
     ("smtp-connections", "50", 50),
+    ("smtp-client-connections", "50", 50),
     ("smtp-timeout", "90", 90.0),
     ("smtp-extract", "false", False),
     ("spool-directory", "/spool", Path("/spool")),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from operators.events import Event
-from pipeline.intake.auth import Guard
+from pipeline.intake.guard import Guard
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.queues.embedded import EmbeddedQueue
 from settings import load

@@ -61,7 +61,7 @@ BAD = [
     ("x-mq-smarthost-port: 0", "x-mq-smarthost-port: allowed is a port number from 1 to 65535"),
     ("x-mq-dsn-notify: NEVER,DELAY", "x-mq-dsn-notify: allowed is NEVER, or some of SUCCESS, FAILURE, DELAY"),
     ("x-mq-dsn-ret: ALL", "x-mq-dsn-ret: allowed is FULL or HDRS"),
-    ("x-mq-security: off", "x-mq-security: allowed is optional or opportunistic or required or verified"),
+    ("x-mq-security: optional", "x-mq-security: allowed is off or opportunistic or required or verified"),
     (
         "x-mq-recipient: evil@example.org",
         "x-mq-recipient: allowed is any other name; this one is not set by a header field",
