@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Delivery, Lease
+from operators.head import settled
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 
@@ -82,7 +83,7 @@ def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
 def extracted(message: Message) -> dict[str, Any]:
     """From, To, Subject and all headers by lower-case name; envelope and recipient split."""
     try:
-        parsed = BytesHeaderParser(policy=compat32).parsebytes(message.source())
+        parsed = BytesHeaderParser(policy=compat32).parsebytes(settled(message.source()))
     except (Invalid, ValueError):
         parsed = BytesHeaderParser(policy=compat32).parsebytes(b"")
     headers: dict[str, list[str]] = {}

@@ -18,6 +18,7 @@ from operators.decode import decode
 from operators.delivery import Delivery, Lease
 from operators.events import Event, Received
 from operators.message import Invalid, Message, seconds
+from operators.sign import own_keys
 from pipeline.intake.transaction import Ids
 from pipeline.queues.contract import Queue
 
@@ -116,6 +117,7 @@ def _size(delivery: Delivery) -> int:
             seconds(text)
         except Invalid as error:
             raise Invalid(f"{name}: {error}") from None
+    own_keys(message.dkim, time.time())
     return len(source_of(message))
 
 
