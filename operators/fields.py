@@ -161,7 +161,7 @@ def clean(value: str, where: str) -> str:
     """The text; raises `Invalid` where it has a control character in it, or more characters than MOST."""
     if found := _CONTROL(value):
         what = "a line break or NUL" if found[0] in "\r\n\0" else "a control character"
-        raise Invalid(f"{where} has {what} in it")
+        raise Invalid(f"{where}{'' if ': ' in where else ':'} has {what} in it")
     if len(value) > MOST:
         raise Invalid(f"{where}: has {len(value):,} characters, {MOST:,} are allowed")
     return value
