@@ -15,7 +15,9 @@ _FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a
 _HEADER = re.compile(rb"(?:[!-9;-~]++:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+").match
 _LOOSE = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+").match  # RFC 5322 4.5: space before colon
 _SPACED = re.compile(rb"^([!-9;-~]++)[ \t]++:", re.MULTILINE)
-_MAILBOX = re.compile(rb">?From [^\n]*\n(?=[!-9;-~]+[ \t]*:)").match  # RFC 4155; a `From ` that is text stays
+_MAILBOX = re.compile(
+    rb">?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]+[ \t]*:)"
+).match  # RFC 4155; a `From ` that is text stays
 
 
 def settled(source: bytes) -> bytes:

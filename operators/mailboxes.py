@@ -27,6 +27,9 @@ class Token(msgspec.Struct, frozen=True):
     text: str
 
 
+_SPACE = Token("space", " ")
+
+
 class Mailbox(msgspec.Struct, frozen=True):
     """One entry of an address list; what it lacks is "".
 
@@ -118,14 +121,8 @@ def _mailbox(entry: list[Token], group: str | None) -> Mailbox | None:
         start = len(kinds) - 1 - kinds[::-1].index("<")
         local, domain = _address(entry[start + 1 :])
         return Mailbox(_words(entry[:start] if local else entry), local, domain, group)
-    words = _joined(entry)
-    places = [place for place, word in enumerate(words) if any(token.kind == "@" for token in word)]
-    local, domain = _address(words.pop(places[0])) if places else ("", "")
-    if not local:
-        return Mailbox(_words(entry), group=group)
-    if words:  # what stands beside it belongs to it, and makes it none
-        local = " ".join(token.text for word in words for token in word) + " " + local
-    return Mailbox(_words([token for token in entry if token.kind == "comment"]), local, domain, group)
+    local, domain = _address(entry)
+    return Mailbox(_words([one for one in entry if not local or one.kind == "comment"]), local, domain, group)
 
 
 def _joined(entry: list[Token]) -> list[list[Token]]:
@@ -144,17 +141,30 @@ def _joined(entry: list[Token]) -> list[list[Token]]:
 
 
 def _address(tokens: list[Token]) -> tuple[str, str]:
-    """(local part, domain) up to `>`, without white space, comments and a route; ("", "") where there is none."""
+    """(local part, domain) up to `>`, without white space, comments and a route; ("", "") where there is none.
+
+    What else stands there belongs to neither: `a@b.example(x)c.example` is of b.example, and its local part is no more
+    than a text, so that nobody takes it for an address.
+    """
     kinds = [token.kind for token in tokens]
-    end = kinds.index(">") if ">" in kinds else len(kinds)
-    parts = [token for token in tokens[:end] if token.kind not in ("space", "comment")]
-    kinds = [token.kind for token in parts]
-    start = kinds.index(":") + 1 if kinds[:1] == ["@"] and ":" in kinds else 0
-    if "@" not in kinds[start:]:
+    words = _joined(tokens[: kinds.index(">") if ">" in kinds else len(kinds)])
+    if words and words[0][0].kind == "@":
+        words = _joined([token for word in words for token in (*word, _SPACE)][_after_route(words) :])
+    places = [place for place, word in enumerate(words) if any(token.kind == "@" for token in word)]
+    if not places:
         return "", ""
+    word = words.pop(places[0])
+    kinds = [token.kind for token in word]
     at = len(kinds) - 1 - kinds[::-1].index("@")
-    local, domain = ("".join(token.text for token in some) for some in (parts[start:at], parts[at + 1 :]))
-    return (local, domain) if local and domain else ("", "")
+    local, domain = ("".join(token.text for token in some) for some in (word[:at], word[at + 1 :]))
+    rest = " ".join("".join(token.text for token in word) for word in words)
+    return (f"{rest} {local}" if rest else local, domain) if local and domain else ("", "")
+
+
+def _after_route(words: list[list[Token]]) -> int:
+    """Where the address begins behind `@a,@b:`, counted in tokens with one between two words."""
+    kinds = [token.kind for word in words for token in (*word, _SPACE)]
+    return kinds.index(":") + 1 if ":" in kinds else 0
 
 
 def _words(tokens: list[Token]) -> str:

@@ -154,6 +154,10 @@ def test_nothing_goes_before_a_continuation_line() -> None:
         ("(" + "c" * 5000 + ") a@example.com", "example.com"),
         (",".join(["nobody"] * 1000) + ", a@example.com", "example.com"),
         ("A <a@example.com", "example.com"),
+        ("a@example.com(x)evil.example", "example.com"),
+        ("A <a@example.com(x)evil.example>", "example.com"),
+        ("a@example.com evil.example", "example.com"),
+        ('"x@evil.example y"@example.com', "example.com"),
     ],
 )
 def test_the_from_domain(value: str, domain: str) -> None:

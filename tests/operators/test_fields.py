@@ -130,7 +130,21 @@ def test_addresses_as_people_write_them(name: str, given: str, wanted: list[tupl
 
 
 @pytest.mark.parametrize(
-    "given", ["", "nobody", "a@", "@b", "a@b c@d.example", "a b@c.example", "<>", "a@b..c", "foo, a@b.c"]
+    "given",
+    [
+        "",
+        "nobody",
+        "a@",
+        "@b",
+        "a@b c@d.example",
+        "a b@c.example",
+        "<>",
+        "a@b..c",
+        "foo, a@b.c",
+        "a@b.c(x)d.e",
+        "<a@b.c(x)d.e>",
+        "A <a@b.c d.e>",
+    ],
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
     """K1: at acceptance, with the property's name."""

@@ -33,6 +33,7 @@ ODD = [
     (b"\r\n" + FROM + b"\r\nx\r\n", b"\r\n" + FROM + b"\r\nx\r\n"),
     (b" folded\r\n" + FROM + b"\r\nx\r\n", b"\r\n folded\r\n" + FROM + b"\r\nx\r\n"),
     (b"Subject : x\r\nFrom \t: a@example.com\r\n\r\nb\r\n", b"Subject: x\r\nFrom: a@example.com\r\n\r\nb\r\n"),
+    (b"From : a@example.com\r\nSubject: x\r\n\r\nb\r\n", FROM + b"Subject: x\r\n\r\nb\r\n"),
     (FROM + b"Subject: a\r\n\tb\r\n c\r\n\r\nx\r\n", FROM + b"Subject: a\r\n\tb\r\n c\r\n\r\nx\r\n"),
     (FROM + b"Subject: a\r\n \r\n b\r\n\r\nx\r\n", FROM + b"Subject: a\r\n \r\n b\r\n\r\nx\r\n"),
     (FROM + b"Subject: a\rBcc: v@x.example\r\n\r\nx\r\n", FROM + b"Subject: a Bcc: v@x.example\r\n\r\nx\r\n"),
