@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from operators.headers import length, name_of, split
+from operators.head import length, name_of, split
+from operators.mailboxes import mailboxes
 
 SIGNED = frozenset((
     b"from", b"sender", b"reply-to", b"subject", b"date", b"to", b"cc", b"message-id", b"in-reply-to", b"references",
@@ -32,10 +33,13 @@ SIGNED = frozenset((
 ))  # fmt: skip  # RFC 6376 5.4.1; RFC 8058 4 wants list-unsubscribe-post
 OVERSIGNED = b"from"  # listed once more than it occurs, so that no other can be added
 WIDTH = 70  # of the signature's lines
-FROM = 1000  # bytes of a From in which its first address is looked for
+FROM = 100_000  # bytes of a From in which its first address is looked for
 _FROM = re.compile(rb"\nfrom[ \t\v\f]*:").search  # in lower case: among other work 12 us a mail less than all fields
-_FIELD_END = re.compile(rb"\n(?![ \t])").split  # what follows is no continuation: RFC 5322 2.2.3
-_ASIDE = re.compile(rb'"(?:\\.|[^"\\])*"|\((?:\\.|[^()\\])*\)', re.DOTALL)  # a quoted string, a comment: RFC 5322 3.2
+_FIELD_END = re.compile(rb"\n(?![ \t])").search  # what follows is no continuation: RFC 5322 2.2.3
+# What nearly all From fields are; everything else is read by the grammar (1 against 15 microseconds).
+_COMMON = re.compile(
+    rb'[ \t]*+(?:"[^"\\\r\n]*+")?+[^"(),:;<>@\[\\\r\n]*+(?:<[^"(),:;<>@\s]++)?@([A-Za-z0-9.-]++)>?\r\n(?![ \t])'
+).match
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -71,14 +75,11 @@ def from_domain(source: bytes) -> str:
     if (found := _FROM(b"\n" + head.lower())) is None:
         return ""
     begin = found.end() - 1
-    value = _FIELD_END(head[begin : begin + FROM], 1)[0]
-    if b'"' in value or b"(" in value:
-        value = _ASIDE.sub(b"", value)
-    for part in value.split(b","):  # a display name may have commas, and an @, without quotes
-        if b"@" in part:
-            address = part.rpartition(b"<")[2].partition(b">")[0]
-            return address.rpartition(b"@")[2].strip(b" \t\r\n;").decode("utf-8", "replace")
-    return ""
+    if common := _COMMON(head, begin):
+        return common[1].decode()
+    end = _FIELD_END(head, begin)
+    value = head[begin : min(end.start() if end else len(head), begin + FROM)].decode("utf-8", "replace")
+    return next((entry.domain for entry in mailboxes(value) if entry.domain), "")
 
 
 def signatures(source: bytes, keys: Sequence[Key], now: float) -> bytes:

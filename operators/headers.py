@@ -6,34 +6,14 @@ of the message arrives as it was sent.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from email.header import Header
 from typing import Any
 
+from operators.fields import field
+from operators.head import name_of, split
 from operators.message import Invalid
 
-_FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a line, and those that continue it
-_NAME = re.compile(rb"[!-9;-~]+").fullmatch  # RFC 5322 2.2: printable, no colon
-_UNSAFE = re.compile(r"[\r\n\0]")
 CHANGES = ("remove", "replace", "update", "prepend", "append")
-
-
-def length(source: bytes) -> int:
-    """Bytes of the header fields, the last one's CRLF included: up to the empty line, or all where there is none."""
-    end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n") + 2
-    return len(source) if end == 1 else end
-
-
-def split(source: bytes) -> tuple[list[bytes], bytes]:
-    """The header fields, each with its CRLF, and the rest: from the empty line on. Lines must end in CRLF."""
-    end = length(source)
-    return _FIELDS(source[:end]), source[end:]
-
-
-def name_of(field: bytes) -> bytes:
-    """A field's name, lower case."""
-    return field.partition(b":")[0].strip().lower()
 
 
 def change(source: bytes, changes: Mapping[str, Any]) -> bytes:
@@ -51,34 +31,27 @@ def change(source: bytes, changes: Mapping[str, Any]) -> bytes:
     fields, rest = split(source)
     fields = _without(fields, [name.lower() for name in _names(changes.get("remove", []))])
     for kind in ("replace", "update"):
-        for name, value in _pairs(kind, changes.get(kind, {})):
+        for name, value in pairs(f"headers.{kind}", changes.get(kind, {})):
             fields = _set(fields, name, value, always=kind == "replace")
-    top = [_field(name, value) for name, value in _pairs("prepend", changes.get("prepend", {}))]
-    end = [_field(name, value) for name, value in _pairs("append", changes.get("append", {}))]
+    top = [field(name, value) for name, value in pairs("headers.prepend", changes.get("prepend", {}))]
+    end = [field(name, value) for name, value in pairs("headers.append", changes.get("append", {}))]
     return b"".join([*top, *fields, *end]) + (rest or b"\r\n")
 
 
 def _without(fields: Sequence[bytes], names: Sequence[str]) -> list[bytes]:
-    gone = {name.encode() for name in names}
-    return [field for field in fields if name_of(field) not in gone]
+    gone = {name.encode(errors="replace") for name in names}
+    return [one for one in fields if name_of(one) not in gone]
 
 
 def _set(fields: list[bytes], name: str, value: str, *, always: bool) -> list[bytes]:
-    places = [index for index, field in enumerate(fields) if name_of(field) == name.lower().encode()]
+    new = field(name, value)
+    places = [index for index, one in enumerate(fields) if name_of(one) == name_of(new)]
     if not places:
-        return [*fields, _field(name, value)] if always else fields
-    kept = [field for index, field in enumerate(fields) if index not in places[1:]]
-    kept[places[0]] = _field(name, value)
+        return [*fields, new] if always else fields
+    gone = set(places[1:])
+    kept = [one for index, one in enumerate(fields) if index not in gone]
+    kept[places[0]] = new
     return kept
-
-
-def _field(name: str, value: str) -> bytes:
-    if not _NAME(name.encode(errors="replace")):
-        raise Invalid(f"headers: {name!r} is no header name")
-    if _UNSAFE.search(value):
-        raise Invalid(f"headers: the value of {name} has a line break or NUL in it")
-    text = value if value.isascii() else Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
-    return f"{name}: {text}\r\n".encode()
 
 
 def _names(value: Any) -> list[str]:
@@ -88,11 +61,11 @@ def _names(value: Any) -> list[str]:
     return names
 
 
-def _pairs(kind: str, value: Any) -> list[tuple[str, str]]:
+def pairs(where: str, value: Any) -> list[tuple[str, str]]:
     """Name and value of each field of an object; a list as value is several fields."""
     if not isinstance(value, Mapping):
-        raise Invalid(f"headers.{kind}: must be an object of header names and values")
-    pairs = [(name, one) for name, many in value.items() for one in (many if isinstance(many, list) else [many])]
-    if not all(isinstance(one, str) for _, one in pairs):
-        raise Invalid(f"headers.{kind}: values must be strings, or lists of strings")
-    return pairs
+        raise Invalid(f"{where}: must be an object of header names and values")
+    found = [(name, one) for name, many in value.items() for one in (many if isinstance(many, list) else [many])]
+    if not all(isinstance(one, str) for _, one in found):
+        raise Invalid(f"{where}: values must be strings, or lists of strings")
+    return found

@@ -58,6 +58,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = msgspec.field(default=None, name="message-id")
     received: str | None = None
     keepmime: bool = False
+    smtputf8: bool = False
     data: dict[str, Any] | None = None
     ips: list[str] | None = None
     pool: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Delivery, Lease
+from operators.head import settled
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 from operators.result_queues import came_back
@@ -166,7 +167,7 @@ def _with_last_attempt(properties: dict[str, Any]) -> None:
 def extracted(message: Message) -> dict[str, Any]:
     """From, To, Subject and all headers by lower-case name; envelope and recipient split."""
     try:
-        parsed = BytesHeaderParser(policy=compat32).parsebytes(message.source())
+        parsed = BytesHeaderParser(policy=compat32).parsebytes(settled(message.source()))
     except (Invalid, ValueError):
         parsed = BytesHeaderParser(policy=compat32).parsebytes(b"")
     headers: dict[str, list[str]] = {}

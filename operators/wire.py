@@ -9,6 +9,24 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+from operators.message import Message
+
+
+def needs_smtputf8(message: Message, source: bytes) -> bool:
+    """Whether its header may go to receivers with SMTPUTF8 only (RFC 6531 3.2): it has UTF-8, and that is meant so.
+
+    By the property `smtputf8`, or by an address in what we composed. 8-bit octets in a header that an application
+    hands in as it is are older than SMTPUTF8, and go everywhere, as ever.
+    """
+    if not message.smtputf8 and isinstance(message.mime, str) and not message.headers:
+        return False
+    if source.isascii():
+        return False
+    end = 0 if source.startswith(b"\r\n") else source.find(b"\r\n\r\n")
+    head = source if end < 0 else source[:end]
+    composed = not isinstance(message.mime, str) or not repr(message.headers).isascii()
+    return not head.isascii() and (message.smtputf8 or composed)
+
 
 def normalise(source: bytes) -> bytes:
     """The message with every bare CR or LF made CRLF, and CRLF at its end; to be done before it is signed."""

@@ -6,19 +6,21 @@ line ends, which become CRLF. Nothing is queued that is not whole: one bad recip
 
 from __future__ import annotations
 
-import email.message
-import email.parser
 import email.utils
 import getopt
 import itertools
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
 
 from operators.addresses import valid_path
-from operators.message import mime_properties, timestamp
+from operators.fields import address_field, field, message_id
+from operators.head import length, line_ends, name_of, settled, split, value_of
+from operators.mailboxes import mailboxes
+from operators.message import Invalid, mime_properties, timestamp
 from operators.result_queues import ResultRule
 from pipeline.intake.content import refuse_loop
 from pipeline.intake.headers import extract, has_fields, refuse_queues
@@ -42,9 +44,7 @@ _NOTIFY = re.compile(r"(?i)never|(?:success|failure|delay)(?:,(?:success|failure
 _CHUNK = 65536
 ARGUMENTS = 10_000  # characters of the command line that a message tells
 
-# A header: fields with their folded lines (RFC 5322 2.2); each line ends in CRLF here.
-_HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*)*")
-_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", re.IGNORECASE | re.MULTILINE)
+Fields = dict[str, list[str]]  # values by name, lower case
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +151,7 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
         source += b"\n"
     if b"\0" in source:
         raise Unsendable("the message holds a NUL octet, which mail may not (RFC 5322)")
-    source = source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    source = line_ends(source)
     if len(source) > most:
         raise Unsendable(f"the message is larger than smtp-maxsize, {most} bytes")
     return source
@@ -174,18 +174,20 @@ def compose(
         Unsendable: an address is none, or nobody is to get it.
         Refusal: what the SMTP server would refuse, too.
     """
-    head, body = _parted(source)
+    source = settled(source)
+    end = length(source)
+    head, rest = source[:end], source[end:]
     refuse_loop(head)
     head, properties = extract(head, origin.now) if x_mq and has_fields(head) else (head, {})
     if rule is not None:
         refuse_queues(properties, rule)
-    fields = email.parser.HeaderParser().parsestr(head.decode(errors="surrogateescape"))
+    fields = _fields(head)
     recipients = [_address(text, "recipient", origin) for text in _recipients(fields, request)]
     if not recipients:
         raise Unsendable("the header names no recipient in To, Cc or Bcc")
     envelope = _envelope(fields, request, properties, origin)
     if request.extract:
-        head = _BCC.sub(b"", head)
+        head = b"".join(one for one in split(head)[0] if name_of(one) not in (b"bcc", b"resent-bcc"))
     head += _missing(fields, request, envelope, origin)
     common = {
         **properties,
@@ -194,7 +196,7 @@ def compose(
         "hostname": origin.hostname,
         "cli": {"command": "send", "arguments": _told(request.arguments), "user": origin.user},
         **({"dsn": properties.get("dsn", {}) | request.dsn} if request.dsn else {}),
-        **mime_properties(head + b"\r\n" + body),
+        **mime_properties(head + rest),
     }
     unique = list(dict.fromkeys(recipients))
     return [
@@ -204,21 +206,19 @@ def compose(
 
 
 def _told(arguments: Sequence[str]) -> list[str]:
-    """The first arguments, ARGUMENTS characters of them: each recipient's message carries them."""
+    """The first arguments, ARGUMENTS characters of them: each recipient message carries them."""
     lengths = itertools.accumulate(len(argument) + 1 for argument in arguments)
     return [argument for argument, length in zip(arguments, lengths, strict=True) if length <= ARGUMENTS]
 
 
-def _parted(source: bytes) -> tuple[bytes, bytes]:
-    """Header and body; text that does not begin with header fields is all body. A mailbox's `From ` line goes."""
-    if source.startswith(b"From "):
-        source = source.partition(b"\r\n")[2]
-    found = _HEADER.match(source)
-    head = found[0] if found else b""
-    return head, source[len(head) :].removeprefix(b"\r\n")
+def _fields(head: bytes) -> Fields:
+    fields: Fields = {}
+    for one in split(head)[0]:
+        fields.setdefault(name_of(one).decode("ascii", "replace"), []).append(value_of(one))
+    return fields
 
 
-def _recipients(fields: email.message.Message, request: Request) -> Iterator[str]:
+def _recipients(fields: Fields, request: Request) -> Iterator[str]:
     yield from request.recipients
     if request.extract:
         resent = any(f"resent-{name}" in fields for name in ("to", "cc", "bcc"))  # RFC 5322 3.6.6
@@ -226,12 +226,12 @@ def _recipients(fields: email.message.Message, request: Request) -> Iterator[str
             yield from _addresses(fields, f"resent-{name}" if resent else name)
 
 
-def _addresses(fields: email.message.Message, name: str) -> Iterator[str]:
-    for value in fields.get_all(name, []):
-        found = [address for _, address in email.utils.getaddresses([str(value)]) if address]
-        if not found and "@" in str(value):
-            raise Unsendable(f"{name.title()}: {str(value)[:60]!r} is no list of addresses")
-        yield from found
+def _addresses(fields: Fields, name: str) -> Iterator[str]:
+    """The addresses of all fields of this name; a word alone is a user of this machine."""
+    for value in fields.get(name, []):
+        for entry in mailboxes(value):
+            if found := entry.address or entry.name:
+                yield found
 
 
 def _address(text: str, what: str, origin: Origin) -> str:
@@ -243,7 +243,7 @@ def _address(text: str, what: str, origin: Origin) -> str:
     return address
 
 
-def _envelope(fields: email.message.Message, request: Request, properties: dict[str, Any], origin: Origin) -> str:
+def _envelope(fields: Fields, request: Request, properties: dict[str, Any], origin: Origin) -> str:
     if request.envelope is not None:
         return _address(request.envelope, "envelope", origin) if request.envelope else ""
     if "envelope" in properties:
@@ -254,15 +254,17 @@ def _envelope(fields: email.message.Message, request: Request, properties: dict[
     return _address(origin.user, "user", origin)
 
 
-def _missing(fields: email.message.Message, request: Request, envelope: str, origin: Origin) -> bytes:
+def _missing(fields: Fields, request: Request, envelope: str, origin: Origin) -> bytes:
     """The fields that a message must have, as far as it has not (RFC 6409 8, RFC 5322 3.6)."""
     added = []
-    if "from" not in fields:
-        author = envelope or _address(origin.user, "user", origin)
-        name = " ".join(request.name.split()) if author.isascii() else ""
-        added.append(f"From: {email.utils.formataddr((name, author)) if name else author}")
-    if "date" not in fields:
-        added.append(f"Date: {email.utils.formatdate(origin.now, localtime=True)}")
-    if "message-id" not in fields:
-        added.append(f"Message-ID: {email.utils.make_msgid(domain=origin.hostname)}")
-    return "".join(f"{field}\r\n" for field in added).encode()
+    try:
+        if "from" not in fields:
+            author = envelope or _address(origin.user, "user", origin)
+            added.append(address_field("From", [(" ".join(request.name.split()), author)], "From"))
+        if "date" not in fields:
+            added.append(field("Date", email.utils.formatdate(origin.now, localtime=True)))
+        if "message-id" not in fields:
+            added.append(field("Message-ID", message_id(uuid.uuid4().hex, origin.hostname)))
+    except Invalid as error:
+        raise Unsendable(str(error)) from None
+    return b"".join(added)

@@ -19,6 +19,7 @@ from operators.delivery import Delivery, Lease
 from operators.events import Event, Received
 from operators.message import Invalid, Message, seconds
 from operators.result_queues import ResultRule
+from operators.sign import own_keys
 from pipeline.intake.transaction import Ids
 from pipeline.queues.contract import Queue
 
@@ -126,6 +127,7 @@ def _size(delivery: Delivery) -> int:
             seconds(text)
         except Invalid as error:
             raise Invalid(f"{name}: {error}") from None
+    own_keys(message.dkim, time.time())
     return len(source_of(message))
 
 

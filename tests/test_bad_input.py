@@ -237,7 +237,8 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
     (b'{"recipient": "a@b.example", "mime": "\xc3\xa4", "mime-encoding": "base64"}', Next.FAIL,
      "mime: is not what mime-encoding says"),
     (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
-     "mime.titel: there is no such part: from, to, cc, subject, text, html, headers, attachments"),
+     "mime.titel: there is no such part: from, to, cc, bcc, reply-to, replyTo, subject, text, html, headers, "
+     "attachments"),
     (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
      "mime.attachments[0].content: is not base64"),
     (b'{"recipient": "a@b.example", "headers": {"drop": ["X"]}}', Next.FAIL,

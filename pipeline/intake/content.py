@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from operators.head import line_ends
 from pipeline.intake.refusal import Refusal
 
 CHUNK = 65536  # octets taken from the wire at once
@@ -174,18 +175,7 @@ def clean(raw: bytes) -> bytes:
         raw = raw[1:]
     if b"\r\n." in raw:
         raw = raw.replace(b"\r\n.", b"\r\n")
-    ends = raw.count(b"\r\n")
-    if raw.count(b"\n") != ends or raw.count(b"\r") != ends:
-        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-    return raw
-
-
-def header_end(data: bytes) -> int:
-    """Where the header fields end, after the CRLF of the last one."""
-    if data.startswith(b"\r\n"):
-        return 0
-    end = data.find(b"\r\n\r\n")
-    return end + 2 if end >= 0 else len(data)
+    return line_ends(raw)
 
 
 def refuse_loop(head: bytes) -> None:

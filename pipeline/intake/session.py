@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operators.events import Received
+from operators.head import length, settled
 from pipeline.intake import content, headers
 from pipeline.intake.commands import is_routed, mail, rcpt
 from pipeline.intake.dialogue import Dialogue
@@ -183,7 +184,8 @@ class Session(Dialogue):
             raise content.too_large(shared.settings.smtp_maxsize)
         now = shared.clock()
         date, timestamp = shared.dates.at(now)
-        end = content.header_end(data)
+        data = settled(data)
+        end = length(data)
         head = data[:end]
         content.refuse_loop(head)
         properties = shared.properties(self.client, timestamp)

@@ -22,6 +22,7 @@ from operators.addresses import path
 from operators.message import Message
 from operators.outcome import Next, Outcome, failed
 from operators.replies import BYE, CLOSING, Reply, classify
+from operators.wire import needs_smtputf8
 
 VERBS = {"rset": "RSET", "mailfrom": "MAIL FROM", "rcptto": "RCPT TO", "data": "DATA", "message": "the message"}
 
@@ -83,9 +84,10 @@ def commands(message: Message, source: bytes, offered: Capabilities) -> tuple[by
     """
     sender, sender_utf8 = path(message.envelope or "")
     recipient, recipient_utf8 = path(message.recipient)
-    utf8 = sender_utf8 or recipient_utf8
+    utf8 = sender_utf8 or recipient_utf8 or needs_smtputf8(message, source)
     if utf8 and not offered.smtputf8:
-        text = "the receiver has no SMTPUTF8, which the address needs"
+        what = "address" if sender_utf8 or recipient_utf8 else "header"
+        text = f"the receiver has no SMTPUTF8, which the {what} needs"
         raise Unsendable(failed("mailfrom", "error", text, code=553, status="5.6.7"))
     if 0 < offered.size < len(source):
         text = f"the message has {len(source)} bytes, the receiver takes {offered.size}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import dkim
 import pytest
@@ -133,11 +134,43 @@ def test_nothing_goes_before_a_continuation_line() -> None:
         ("=?utf-8?q?J=C3=B6rg?= <a@b\u00fccher.example>", "b\u00fccher.example"),
         ("nobody", ""),
         ("", ""),
+        ("(a (nested, x@evil.example) b) a@example.com", "example.com"),
+        ("a(x@evil.example)@(y(z))example.com", "example.com"),
+        ("=?utf-8?q?x=40evil.example?= <a@example.com>", "example.com"),
+        ("=?utf-8?q?x@evil.example?= <a@example.com>", "example.com"),
+        ("Team <x>: A <a@example.com>;", "example.com"),
+        ("Nobody:;, a@example.com", "example.com"),
+        ('"Doe, John <x@evil.example>" <a@example.com>', "example.com"),
+        ('"John \\" <x@evil.example>" <a@example.com>', "example.com"),
+        ('"a\\"@evil.example"@example.com', "example.com"),
+        ("<@evil.example,@x.example:a@example.com>", "example.com"),
+        ("a@[192.0.2.1]", "[192.0.2.1]"),
+        ("A\r\n\t<a@\r\n example.com>", "example.com"),
+        ("a @ example . com", "example.com"),
+        ("Doe, John <a@example.com>", "example.com"),
+        ('"unclosed <a@example.com>', "example.com"),
+        ("(unclosed <a@example.com>", "example.com"),
+        ("x" * 5000 + " <a@example.com>", "example.com"),
+        ("(" + "c" * 5000 + ") a@example.com", "example.com"),
+        (",".join(["nobody"] * 1000) + ", a@example.com", "example.com"),
+        ("A <a@example.com", "example.com"),
+        ("a@example.com(x)evil.example", "example.com"),
+        ("A <a@example.com(x)evil.example>", "example.com"),
+        ("a@example.com evil.example", "example.com"),
+        ('"x@evil.example y"@example.com', "example.com"),
     ],
 )
 def test_the_from_domain(value: str, domain: str) -> None:
     """Of the address, whatever stands around it."""
     assert from_domain(f"To: x@y\r\nfrom: {value}\r\nFrom: z@z\r\n\r\n".encode()) == domain
+
+
+@pytest.mark.parametrize("piece", ["(", '"', "\\", "a,", "<", "@", "(a)", '"a" ', "\r\n ", ":", "a@", ";", "[", "("])
+def test_the_from_domain_takes_time_by_its_length_only(piece: str) -> None:
+    """S1: a From of a megabyte, of the worst; with the square of it, an hour of the loop."""
+    began = time.process_time()
+    from_domain(f"From: {piece * (1_000_000 // len(piece))}\r\n\r\n".encode())
+    assert time.process_time() - began < 20
 
 
 def test_a_message_without_from_has_no_from_domain() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from operators.message import Message, decode
 from pipeline.intake.refusal import Refusal
 from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
+from tests.support import strict
 
 ORIGIN = Origin("wanda", "host.example.org", 1_700_000_000.0)
 
@@ -188,3 +189,52 @@ def test_what_cannot_be_sent_is_refused_whole(source: str, line: str) -> None:
     """One bad recipient refuses all: nothing is half sent."""
     with pytest.raises((Unsendable, Refusal), match=line):
         composed(source, "-t")
+
+
+# -- K1 and K6: what others' parsers stumble over --------------------------------------------------------------------
+
+
+def test_a_full_name_beyond_ascii_is_encoded_and_the_address_is_not() -> None:
+    """K1: -F with an umlaut, a comma, a quote."""
+    source = composed("Subject: s\n\nbody\n", "-F 'Müller, \"J\"' -f w@x.org a@x.org")[0].source()
+    fields = dict(strict.fields(source.partition(b"\r\n\r\n")[0] + b"\r\n"))
+    assert strict.addresses(fields["From"]) == [('Müller, "J"', "w@x.org")]
+
+
+@pytest.mark.parametrize(
+    ("to", "recipients"),
+    [
+        ("(" * 3000 + ")" * 3000 + " a@x.org", ["a@x.org"]),
+        ("A (b (c@x.org) d) <a@x.org>", ["a@x.org"]),
+        ('"B, b@x.org" <a@x.org>', ["a@x.org"]),
+        ("Team: a@x.org, B <b@x.org>;", ["a@x.org", "b@x.org"]),
+        ("root, a@x.org", ["root@host.example.org", "a@x.org"]),
+        ("=?utf-8?q?=0ABcc=3A_v@x.org?= <a@x.org>", ["a@x.org"]),
+        ("<@x.org,@y.org:a@x.org>", ["a@x.org"]),
+        ("a@x.org; b@x.org", ["a@x.org", "b@x.org"]),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_recipients_are_read_by_the_grammar(to: str, recipients: list[str]) -> None:
+    """K6: comments in comments, quotes, groups, routes; never a traceback."""
+    assert [message.recipient for message in composed(f"To: {to}\n\nx\n", "-t")] == recipients
+
+
+@pytest.mark.parametrize(
+    ("source", "body"),
+    [
+        ("Subject: s\nno field here\nTo: b@x.org\n\nx\n", b"no field here\r\nTo: b@x.org\r\n\r\nx\r\n"),
+        ("Subject: s\nbody", b"body\r\n"),
+        ("Subject : s\nTo : a@x.org\n\nx\n", b"x\r\n"),
+        ("From here on it is text\n", b"From here on it is text\r\n"),
+        (" not a field\nSubject: s\n", b" not a field\r\nSubject: s\r\n"),
+    ],
+)
+def test_the_body_begins_where_the_header_ends(source: str, body: bytes) -> None:
+    """K6: as at the SMTP server and for the queue; text that begins with `From ` is not lost."""
+    assert composed(source, "a@x.org")[0].source().partition(b"\r\n\r\n")[2] == body
+
+
+def test_a_bare_cr_in_the_header_is_no_new_field() -> None:
+    """K6: it is a space, as in Postfix."""
+    assert header(composed("Subject: a\rBcc: v@x.org\n\nx\n", "a@x.org")[0])["subject"] == "a Bcc: v@x.org"

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from settings.rules import keys
 from tests.gui.api.world import World, until
+from tests.support import strict
 from tests.support.mailbox import Mailbox
 
 MAIL = {"recipient": "you@fine.example", "envelope": "me@example.org", "mime": "Subject: Hi\r\n\r\nHello\r\n"}
@@ -64,6 +66,18 @@ async def told(world: World, id: str) -> list[dict[str, Any]] | None:
         ({**MAIL, "maxdelivertime": "soon"}, "maxdelivertime", "'soon' is no time: YYYY-MM-DD HH:MM:SS in UTC"),
         ({**MAIL, "nextattempt": {"time": "x"}}, "nextattempt.time", "'x' is no time: YYYY-MM-DD HH:MM:SS in UTC"),
         ({**MAIL, "mime": {"colour": 1}}, "mime.colour", "there is no such part"),
+        ({**MAIL, "mime": {"from": "a@b.c", "subject": "a\0b"}}, "mime.subject", "has a line break or NUL in it"),
+        ({**MAIL, "mime": {"from": "a@b.c", "subject": "abc\n"}}, "mime.subject", "has a line break or NUL in it"),
+        ({**MAIL, "mime": {"from": "nobody"}}, "mime.from", "is no list of addresses"),
+        ({**MAIL, "mime": {"headers": {"X\r\nBcc": "v@x.example"}}}, "headers", "is no header name"),
+        ({**MAIL, "mime": "Subject: a\0b\r\n\r\n"}, "mime", "holds a NUL octet"),
+        ({**MAIL, "headers": {"replace": {"From": "nobody"}}}, "headers.From", "is no list of addresses"),
+        ({**MAIL, "headers": {"append": {"X": "a\r\nBcc: b"}}}, "headers", "the value of X has a line break or NUL"),
+        (
+            {**MAIL, "dkim": {"domain": "b.c", "selector": "s", "key": "x"}},
+            "dkim[0].key",
+            "an unencrypted PEM private key",
+        ),
     ],
 )
 async def test_one_bad_message_and_none_is_queued(world: World, bad: Any, field: str, message: str) -> None:
@@ -79,7 +93,8 @@ async def test_one_bad_message_and_none_is_queued(world: World, bad: Any, field:
 async def test_a_queued_message_is_shown_without_body_and_secrets(world: World) -> None:
     """Header, properties, history; passwords and keys are blanked out."""
     smarthost = {"hostname": "fine.example", "username": "u", "password": "s3cret"}
-    dkim = {"domain": "example.org", "selector": "s", "key": "pr1vate"}
+    private = keys.generate("ed25519")
+    dkim = {"domain": "example.org", "selector": "s", "key": private}
     await world.send("you@fine.example", nextattempt=later(), smarthost=smarthost, dkim=dkim)
     await until(lambda: listed(world, 1, state="waiting"))
     (found,) = (await world.get("/messages", state="waiting"))["messages"]
@@ -89,7 +104,7 @@ async def test_a_queued_message_is_shown_without_body_and_secrets(world: World) 
     assert shown["properties"]["smarthost"] == {**smarthost, "password": "***"}
     assert shown["properties"]["dkim"]["selector"] == "s"
     assert shown["results"] == []
-    assert not any(secret in answer.text for secret in ("s3cret", "pr1vate", "Hello"))
+    assert not any(secret in answer.text for secret in ("s3cret", private.splitlines()[1], "Hello"))
 
 
 async def test_one_message_is_retried_now(world: World, mailbox: Mailbox) -> None:
@@ -169,3 +184,24 @@ async def test_a_queue_that_is_closed_is_a_problem(world: World) -> None:
     await world.machine.queue.close()
     answer = await world.client.post("/messages", json=MAIL)
     assert (answer.status_code, answer.json()["detail"]) == (503, "The queue does not answer; nothing is queued.")
+
+
+async def test_what_is_taken_is_sent_and_says_no_more_than_was_asked_for(world: World, mailbox: Mailbox) -> None:
+    """K1: an encoded line end in a subject, a long URL, an umlaut beside an address, all the way to a receiver."""
+    link = "<https://mail.example/u/" + "a" * 100 + ">"
+    mime = {
+        "from": "Müller, J. <me@example.org>",
+        "to": "you@fine.example",
+        "subject": "Hello=?utf-8?q?=0A=0A?=Bcc: v@x.example",
+        "headers": {"List-Unsubscribe": link, "In-Reply-To": f"<{'x' * 100}@b.example>"},
+        "text": "Grüße",
+    }
+    mailbox.keep = True
+    await world.post("/messages", {**MAIL, "mime": mime, "headers": {"append": {"X-Ü": "x"}}}, 422)
+    await world.post("/messages", {**MAIL, "mime": mime}, 202)
+    await until(lambda: mailbox.total == 1)
+    (mail,) = mailbox.messages
+    fields = dict(strict.fields(mail.partition(b"\r\n\r\n")[0] + b"\r\n"))
+    assert "Bcc" not in fields and fields["List-Unsubscribe"] == link
+    assert strict.addresses(fields["From"]) == [("Müller, J.", "me@example.org")]
+    assert strict.text_of(fields["Subject"]) == mime["subject"]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.message import Dsn
+from operators.compose import source_of
+from operators.message import Dsn, Message
 from operators.outcome import Next
 from operators.wire import normalise
 from pipeline.smtp.connection import CHUNK
@@ -141,6 +142,38 @@ async def test_an_international_address_needs_smtputf8() -> None:
         await sender.send(recipient="jürgen@bücher.example")
         assert receiver.messages[0].rcpt == "RCPT TO:<jürgen@bücher.example>"
         assert receiver.messages[0].mail.endswith(" SMTPUTF8")
+
+
+UTF8 = "Subject: Grüße\r\n\r\nx\r\n".encode()
+LATER = "A: 1\r\n\r\nGrüße\r\n".encode()
+
+
+async def test_a_header_in_utf8_goes_to_receivers_with_smtputf8_only() -> None:
+    """K6: the property `smtputf8` says that it is one (RFC 6531 3.2), beside an envelope of ASCII, too."""
+    async with Receiver(extensions=("8BITMIME",)) as receiver, Sender(to(receiver)) as sender:
+        outcome = await sender.send(UTF8, smtputf8=True)
+        assert (outcome.state, outcome.code, outcome.status, outcome.next) == ("mailfrom", 553, "5.6.7", Next.FAIL)
+        assert "header" in outcome.description
+        for source, properties in ((SOURCE, {"smtputf8": True}), (LATER, {"smtputf8": True}), (UTF8, {})):
+            assert (await sender.send(source, **properties)).result == "accepted"
+    async with Receiver(extensions=("SMTPUTF8", "8BITMIME")) as receiver, Sender(to(receiver)) as sender:
+        for source, properties in ((UTF8, {"smtputf8": True}), (SOURCE, {"smtputf8": True}), (UTF8, {})):
+            await sender.send(source, **properties)
+        assert [mail.mail.endswith(" SMTPUTF8") for mail in receiver.messages] == [True, False, False]
+
+
+async def test_an_address_in_utf8_that_we_wrote_needs_smtputf8() -> None:
+    """K6: a local part cannot be encoded; all else that we compose is ASCII, and goes everywhere."""
+    mime = {"from": "Jürgen <jürgen@b.example>", "subject": "Grüße", "text": "Grüße"}
+    ascii_ = {**mime, "from": "Jürgen <a@bücher.example>"}
+    change = {"replace": {"From": "jürgen@b.example"}}
+    async with Receiver(extensions=("8BITMIME",)) as receiver, Sender(to(receiver)) as sender:
+        for properties in ({"mime": mime}, {"mime": "A: 1\r\n\r\n", "headers": change}):
+            outcome = await sender.send(source_of(Message(**properties)), **properties)
+            assert (outcome.code, outcome.status) == (553, "5.6.7")
+        source = source_of(Message(mime=ascii_))
+        assert source.isascii()
+        assert (await sender.send(source, mime=ascii_)).result == "accepted"
 
 
 async def test_dsn_wishes_are_passed_on_where_offered() -> None:
