@@ -182,6 +182,7 @@ class Machine:
             clock=time.monotonic,
             blocked=self._blocked,
             paused=self.floods.paused,
+            credit=self.settings.rabbitmq_qos,
         )
 
     def _rules(self) -> Snapshot:

@@ -19,7 +19,7 @@ from operators.addresses import valid_path
 from operators.delivery import Delivery, Target
 from operators.events import Connected, Connecting, Disconnected, Event, Fault, Notice
 from operators.message import Message
-from operators.outcome import Next, Outcome, deferred, failed
+from operators.outcome import Next, Outcome, deferred, failed, parked
 from operators.slots import Slot, Slots
 from operators.stage import Done
 from pipeline.dialogue import OUT, Conversation, Watch
@@ -93,7 +93,11 @@ class Transport:
 
     async def _fill(self, delivery: Delivery, done: Done, started: float) -> None:
         try:
-            connection = await self._connect(delivery)
+            async with asyncio.timeout(delivery.slot.patience):
+                connection = await self._connect(delivery)
+        except TimeoutError:  # too many others do not answer either, so it was hurried: no attempt (`operators.gate`)
+            self._slots.abandon(delivery.slot)
+            done(delivery.ended(parked(delivery.lane, f"no answer within {delivery.slot.patience:g} s")))
         except Failed as error:
             slot = delivery.slot
             self._slots.abandon(slot)
