@@ -6,6 +6,7 @@ Only `Lanes` changes it, and bounds it.
 from __future__ import annotations
 
 import collections
+import enum
 import math
 
 from reactivex import abc
@@ -15,7 +16,17 @@ from operators.limits import Pacer
 
 START = 5  # deliveries under way at once in a new lane
 QUICK = 1.0  # seconds: what a lane lets go within them, it may always hold
+SLOW, SILENT = 5.0, 30.0  # seconds until an answer, from which a lane is slow, and as good as silent
 RECALL_AGAIN = 5.0  # seconds after which messages that were called in, and did not come, are given up
+
+
+class Pace(enum.IntEnum):
+    """How soon a lane's receiver answers, the slowest first."""
+
+    SILENT = 0
+    NEW = 1  # never asked, or not answered yet
+    SLOW = 2
+    QUICK = 3
 
 
 class Called:
@@ -44,8 +55,9 @@ class Lane:
     """One lane's state. Read it for the console; only `Lanes` changes it."""
 
     __slots__ = (
-        "_rate", "active_at", "domains", "group", "in_flight", "ip", "measured_at", "name", "pacer", "parking",
-        "progress_at", "rate", "waiting", "waits_for", "waits_until", "wake", "went", "window",
+        "_rate", "active_at", "domains", "gated_at", "group", "heard_at", "in_flight", "ip", "latency", "measured_at",
+        "name", "pace", "pacer", "parking", "progress_at", "rate", "waiting", "waits_for", "waits_until", "wake",
+        "went", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, ip: str, group: str, now: float) -> None:
@@ -67,6 +79,10 @@ class Lane:
         self._rate = 0.0  # the last second's
         self.measured_at: float | None = None  # monotonic seconds; None: it was not held up when last looked at
         self.went = 0  # deliveries let go since then
+        self.pace = Pace.NEW  # `Gate` changes it
+        self.latency = 0.0  # seconds that a delivery takes, lately
+        self.heard_at = now  # of the last answer, or since when one is awaited
+        self.gated_at: float | None = None  # since when it waits for a place at the gate
 
     @property
     def memory(self) -> int:
@@ -92,6 +108,20 @@ class Lane:
             rate = self.went / (now - self.measured_at)
             self.rate, self._rate = max(rate, self._rate), rate
         self.measured_at, self.went = now, 0
+
+    def heard(self, seconds: float, now: float) -> Pace:
+        """The receiver has answered after so long: the lane's pace from now on."""
+        known = self.pace in (Pace.QUICK, Pace.SLOW)
+        self.latency = 0.8 * self.latency + 0.2 * seconds if known else seconds
+        self.heard_at = now
+        return Pace.QUICK if self.latency < SLOW else Pace.SLOW if self.latency < SILENT else Pace.SILENT
+
+    def unheard(self, now: float) -> Pace:
+        """The lane's pace, by how long it has waited for an answer; to be asked about once a second."""
+        silence = now - self.heard_at if self.in_flight else 0.0
+        if silence < SLOW:
+            return self.pace
+        return Pace.SILENT if silence >= SILENT or self.pace is Pace.NEW else min(self.pace, Pace.SLOW)
 
     @property
     def rests(self) -> bool:

@@ -32,7 +32,8 @@ import reactivex as rx
 from reactivex import Observable, abc
 
 from operators.delivery import Delivery
-from operators.lane import QUICK, Called, Lane
+from operators.gate import FRESH, Gate, Hold
+from operators.lane import QUICK, Called, Lane, Pace
 from operators.limits import Limits
 from operators.outcome import Next, Outcome, deferred, parked
 from operators.slots import Skipped, Slot, Slots, Wait
@@ -65,6 +66,7 @@ class Lanes:
         clock: monotonic seconds on that scheduler.
         blocked: says of a parked queue that is no lane in memory whether calling its messages in is of no use now.
         paused: until when a lane is paused as a whole, or None.
+        credit: all of the queue's credit.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Lanes:
         clock: Callable[[], float],
         blocked: Callable[[str], bool] = lambda queue: False,
         paused: Callable[[str], Wait | None] = lambda lane: None,
+        credit: int = 1000,
     ) -> None:
         self._slots, self._limits, self._free = slots, limits, free
         self._recall, self._parked, self._blocked, self._paused = recall, parked, blocked, paused
@@ -85,6 +88,9 @@ class Lanes:
         self._scheduler, self._clock = scheduler, clock
         self._lanes: dict[str, Lane] = {}
         self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
+        self._gate = Gate(credit, slots.maximum)
+        self._relieving = False  # `_relieve` is about to run
+        self._gated: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a place there
         self._emit: Callable[[Delivery], None] = lambda delivery: None
         self._closing = False
         self._swept = 0  # where the next sweep begins
@@ -133,6 +139,11 @@ class Lanes:
         if lane.can_go:
             lane.progress_at = self._clock()  # nothing has held it up so far
         lane.waiting.append(delivery)
+        if lane.pace is not Pace.QUICK:
+            self._gate.waiting += 1
+            if self._gate.full and not self._relieving:
+                self._relieving = True
+                self._scheduler.schedule_relative(FRESH, lambda *_: self._relieve())
         self._pump(lane)
 
     def _lane(self, delivery: Delivery) -> Lane:
@@ -154,7 +165,7 @@ class Lanes:
             return pause.why
         if lane.memory >= (room := self._room(lane)):
             return f"the lane's memory is full: {room} at once"
-        return None
+        return Hold.MEMORY if self._gate.crowded(lane, self._clock()) else None
 
     @property
     def _soon(self) -> int:
@@ -187,6 +198,12 @@ class Lanes:
             if (ready := lane.pacer.ready(limits.domain_messages)) > now:
                 self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
                 return
+            if not self._gate.admits(lane):
+                self._gated[lane.name] = None
+                lane.gated_at = now if lane.gated_at is None else lane.gated_at
+                self._hold(lane, Wait(Hold.PLACES, own=True))
+                return
+            lane.gated_at = None
             head = lane.waiting[0]
             assert head.route is not None
             got = self._slots.take(lane.name, lane.ip, head.route.targets, limits, now)
@@ -202,6 +219,10 @@ class Lanes:
         if isinstance(got, Skipped):
             self._emit(head.ended(deferred("connect", "error", f"all hosts are skipped for a while: {got.why}")))
             return
+        if not lane.in_flight:
+            lane.heard_at = now
+        got.since, got.patience = now, self._gate.patience(lane)
+        self._gate.enter(lane)
         lane.in_flight += 1
         lane.went += 1
         lane.pacer.take(now)
@@ -229,22 +250,42 @@ class Lanes:
     def settled(self, delivery: Delivery) -> None:
         """The queue has confirmed a delivery's end: its slot is free again, and its lane may go on."""
         lane, outcome = self._lanes.get(delivery.lane), delivery.outcome
-        if lane is not None and outcome is not None and outcome.next is Next.PARK and outcome.lane == lane.name:
+        back = lane is not None and outcome is not None and outcome.next is Next.PARK and outcome.lane == lane.name
+        if lane is not None and back and delivery.slot is None:
             lane.parking = max(0, lane.parking - 1)
         if delivery.slot is not None:
             if lane is not None:
-                lane.in_flight -= 1
-                lane.active_at = self._clock()
-                self._adapt(lane, outcome)
+                self._returned(lane, delivery.slot, outcome)
             self._slots.release(delivery.slot, self._clock())
+            self._admit()
         if lane is not None:
             self._call_in(lane.name)
         if (queue := delivery.lease.recalled) is not None and queue != delivery.lane:
             self._call_in(queue)
 
-    def _adapt(self, lane: Lane, outcome: Outcome | None) -> None:
+    def _returned(self, lane: Lane, slot: Slot, outcome: Outcome | None) -> None:
+        """A delivery is under way no more: what that tells of the receiver."""
+        now = self._clock()
+        self._gate.leave(lane)
+        lane.in_flight -= 1
+        lane.active_at = now
+        if outcome is None:
+            return
+        if outcome.code is not None:
+            self._gate.turn(lane, lane.heard(now - slot.since, now))
+        elif outcome.next is Next.PARK:  # it was hurried, and did not answer
+            self._gate.turn(lane, Pace.SILENT)
+        self._adapt(lane, outcome)
+
+    def _admit(self) -> None:
+        """Lanes that wait for a place at the gate try again, in turn."""
+        for _ in range(min(STARVED, len(self._gated))):
+            name, _ = self._gated.popitem(last=False)
+            self.go_on(name)
+
+    def _adapt(self, lane: Lane, outcome: Outcome) -> None:
         """Grow the window with each answer; halve it when the connection failed, unless that is our own fault."""
-        if outcome is None or outcome.state == "process":
+        if outcome.state == "process":
             return
         if outcome.code is not None and outcome.code != 421:
             lane.window = min(lane.window + 1, MOST)
@@ -254,7 +295,9 @@ class Lanes:
 
     def _released(self, slot: Slot) -> None:
         """A connection came free: it stays with its lane, unless that owes it to one that waits."""
-        if not (owed := self._owed(slot)):
+        if owed := self._owed(slot):
+            self._starved.pop(slot.lane, None)  # it comes after the others
+        else:
             self.go_on(slot.lane)
         if not slot.busy:
             self._serve(STARVED)
@@ -295,6 +338,7 @@ class Lanes:
         held += called.count
         if room and held <= room // 2:
             count = min(waiting, room - held)
+            self._gate.called += count if lane is None or lane.pace is not Pace.QUICK else 0
             called.add(count, self._clock())
             self._recall(queue, count)
 
@@ -304,8 +348,9 @@ class Lanes:
             return 0, 0
         if lane is not None:
             late = lane.waits_until is not None and lane.waits_until > self._clock() + HORIZON
-            return (0 if late or self._stalled(lane) else self._room(lane)), lane.memory
-        return (0 if self._blocked(queue) else max(1, self._soon // 2)), 0
+            room = 0 if late or self._stalled(lane) else self._room(lane)
+            return (room if lane.pace is Pace.QUICK else min(room, self._gate.space(lane.pace))), lane.memory
+        return (0 if self._blocked(queue) else min(max(1, self._soon // 2), self._gate.space(Pace.NEW))), 0
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
 
@@ -319,18 +364,24 @@ class Lanes:
             if lane.waiting and self._stalled(lane) and not soon:
                 self._park_all(lane, "the lane made no progress")
             idle = now - lane.active_at if lane.rests else 0.0
-            if idle > lane.keep(BRIEF, REST) and lane.pacer.ready(lane.pacer.limit) <= now:
+            known = lane.pace is Pace.SILENT and lane.name in self._parked()
+            if idle > lane.keep(BRIEF, REST) and lane.pacer.ready(lane.pacer.limit) <= now and not known:
                 del self._lanes[lane.name]
                 self._starved.pop(lane.name, None)
+                self._gated.pop(lane.name, None)
         self._serve(SWEPT)  # whom nobody told
+        self._admit()
         self._call_in_all()
 
     def _measure(self, now: float) -> None:
         """Which lanes are quick; one that is not any more, and holds more than it may, parks what waits."""
-        self._turning = 0
+        self._turning = self._gate.waiting = self._gate.called = 0
         slow = []
         for lane in self._lanes.values():
             lane.measure(now)
+            if (pace := lane.unheard(now)) is not lane.pace:
+                self._gate.turn(lane, pace)
+            self._gate.waiting += len(lane.waiting) if lane.pace is not Pace.QUICK else 0
             if lane.quick:
                 self._turning += lane.memory
             elif lane.waiting:
@@ -338,6 +389,17 @@ class Lanes:
         for lane in slow:
             if lane.memory > SLACK * self._room(lane):
                 self._park_all(lane, "the lane has become slow")
+            elif lane.gated_at is not None and now - lane.gated_at > QUICK:
+                self._park_all(lane, Hold.PLACES)
+
+    def _relieve(self) -> None:
+        """A burst for new lanes has filled what may wait: those that were not answered park theirs."""
+        self._relieving = False
+        now = self._clock()
+        silent = [lane for lane in self._lanes.values() if lane.waiting and not self._gate.fresh(lane, now)]
+        for lane in silent if len(silent) > 1 else ():  # a single one leaves half to the others, see `sweep`
+            self._park_all(lane, Hold.MEMORY)
+        self._gate.waiting = sum(len(lane.waiting) for lane in self._lanes.values() if lane.pace is not Pace.QUICK)
 
     def _stalled(self, lane: Lane) -> bool:
         """It wants to let deliveries go, and has got no answer and let none go for HORIZON."""
@@ -349,9 +411,9 @@ class Lanes:
             del self._called[queue]
         queues = list(self._parked())
         begin = self._swept if self._swept < len(queues) else 0
-        for queue in queues[begin : begin + SWEPT]:
+        for queue in [*queues[begin:], *queues[:begin]][:SWEPT]:
             self._call_in(queue)
-        self._swept = begin + SWEPT
+        self._swept = begin + min(SWEPT, len(queues) // 4 + 1)  # what there is room for is another's turn each time
 
     def reconsider(self) -> None:
         """The rules have changed: what waits goes through the stages before this one again."""
@@ -360,6 +422,7 @@ class Lanes:
         self._call_in_all()
 
     def _park_all(self, lane: Lane, why: str) -> None:
+        lane.gated_at = None
         while lane.waiting:
             self._park(lane, lane.waiting.popleft(), why)
 

@@ -39,7 +39,8 @@ class Slot:
     """The right to one connection from an MTA IP to a target, and the connection while it is open."""
 
     __slots__ = (
-        "attempting", "busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "target",
+        "attempting", "busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "patience",
+        "since", "target",
     )  # fmt: skip
 
     def __init__(self, lane: str, ip: str, target: Target, limits: Limits) -> None:
@@ -51,6 +52,8 @@ class Slot:
         self.messages = 0  # that it has carried
         self.busy = True  # lent to a delivery that is not settled yet
         self.attempting = True  # its connection is being made
+        self.since = 0.0  # monotonic seconds at which the delivery that has it was let go
+        self.patience: float | None = None  # seconds for a new connection to be ready; None: as long as the RFC asks
         self.idle_since = 0.0
         self.idle_until = 0.0
 

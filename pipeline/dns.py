@@ -85,6 +85,9 @@ class _Memory(Generic[Value]):
         self._entries.move_to_end(key)
         return entry
 
+    def clear(self) -> None:
+        self._entries.clear()
+
     def put(self, key: Hashable, value: Value, ahead: float, expires: float) -> None:
         self._entries[key] = _Entry(value, ahead, expires)
         self._entries.move_to_end(key)
@@ -143,7 +146,7 @@ class Resolver:
         """What is known without a look-up, or None. With a `port` the name is a host, else a mail domain."""
         if self._sink is not None:
             found = self._known(*self._sink)
-            return found and _regrouped(found, name)
+            return found and _sunk(found, name)
         return self._known(name, port)
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
@@ -151,7 +154,7 @@ class Resolver:
         if (found := self.peek(name, port)) is not None:
             done(found)
         elif self._sink is not None:
-            self._join(self._sink, lambda found: done(_regrouped(found, name)))
+            self._join(self._sink, lambda found: done(_sunk(found, name)))
         else:
             self._join(_key(name, port), done)
 
@@ -212,6 +215,10 @@ class Resolver:
                 done(found)
             except Exception:
                 log.exception("dns_lookup_done", name=key)
+
+    def forget(self) -> None:
+        """This machine has other addresses now: which hosts are ours is decided anew."""
+        self._routes.clear()
 
     async def close(self) -> None:
         """Stop all look-ups; what waits for them is returned."""
@@ -330,8 +337,13 @@ def _group(name: str, port: int | None) -> str:
     return name if port is None else f"{name}:{port}"
 
 
-def _regrouped(found: Found, group: str) -> Found:
-    return Route(group, found.targets, found.expires) if isinstance(found, Route) else found
+def _sunk(found: Found, group: str) -> Found:
+    """The sink is the operator's word: that it cannot be reached, or is ourselves, fails no message for good."""
+    if isinstance(found, Route):
+        return Route(group, found.targets, found.expires)
+    if found.next is Next.FAIL:
+        return deferred("dns", "error", f"delivery-sink: {found.description}")
+    return found
 
 
 def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:

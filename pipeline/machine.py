@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ from operators.live import Live
 from operators.record import record
 from operators.redirect import redirect
 from operators.resolve import Resolving, resolve
+from operators.routes import address
 from operators.settle import settle
 from operators.sign import sign
 from operators.slots import Slots
@@ -47,7 +49,7 @@ from pipeline.custom import LATE, Custom, woven
 from pipeline.custom import load as load_customs
 from pipeline.dialogue import Dialogue
 from pipeline.health import Health
-from pipeline.host import MtaIps, Names
+from pipeline.host import Here, MtaIps, Names
 from pipeline.intake.smtp import SmtpIntake
 from pipeline.log.writer import LogUnavailable
 from pipeline.parts import default_limits, open_log, open_resolver, open_rules
@@ -62,6 +64,7 @@ from pipeline.unsettled import Unsettled
 from settings import Settings, StartError
 from settings.rules import Snapshot, Unavailable
 
+LOOK = 5  # seconds between two looks at the addresses of this machine
 CHANCE = random.SystemRandom()
 
 log = structlog.get_logger("mailrace")
@@ -84,7 +87,7 @@ class Machine:
         self.supervisor.report = self.report
         self._events: Fanout[Event] = Fanout(self.supervisor)
         self._life = contextlib.AsyncExitStack()  # how what has started ends
-        self._listening: frozenset[tuple[str, int]] = frozenset()  # (IP, port) of intake; asked for every message
+        self.here = Here()
         self.depth = Figures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
         self._underway = 0
@@ -94,14 +97,14 @@ class Machine:
         self._defaults = default_limits(settings)
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
-        self.names = Names(settings.server_id)
+        self.names = Names(_host_name(settings))
         self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
         self.queue = open_queue(settings, self.warned, self._moved)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
-        self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self._listens)
+        self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
@@ -192,6 +195,7 @@ class Machine:
             clock=time.monotonic,
             blocked=self._blocked,
             paused=self.floods.paused,
+            credit=self.settings.rabbitmq_qos,
         )
 
     def _rules(self) -> Snapshot:
@@ -204,10 +208,6 @@ class Machine:
             "idle": lambda: self.slots.idle,
             "waiting": lambda: self.depth.waiting,
         }
-
-    def _listens(self, ip: str, port: int) -> bool:
-        """Mail sent there would come back to us."""
-        return (ip, port) in self._listening
 
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
@@ -305,6 +305,7 @@ class Machine:
 
     async def _start(self, life: contextlib.AsyncExitStack) -> None:
         """Each part says how it ends as soon as it has begun; they end in the opposite order."""
+        self._find_here()
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
@@ -315,6 +316,8 @@ class Machine:
         except (LogUnavailable, QueueUnavailable, Unavailable) as error:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
+        if (why := self.names.nameless(_host_name(self.settings), self.ips.default)) is not None:
+            self._warned("host", why)
         self._observe(life)
         life.push_async_callback(self.resolver.close)
         life.push_async_callback(self.signing.close)
@@ -324,9 +327,19 @@ class Machine:
         life.push_async_callback(self.transport.close)
         await self.intake.start()
         life.push_async_callback(self.intake.close)
-        self._listening = frozenset(self.intake.addresses)
+        self.here.listen(self.intake.addresses)
         life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
+
+    def _find_here(self) -> None:
+        """Where we will listen; a sink there would bring all mail back."""
+        s = self.settings
+        self.here.listen((s.smtp_ip, port) for port in (*s.smtp_port, *s.smtp_secure_port))
+        if (sink := s.delivery_sink) is None:
+            return
+        ip = "127.0.0.1" if sink.host.lower().rstrip(".") == "localhost" else address(sink.host)
+        if ip is not None and self.here(ip, sink.port):
+            raise StartError(f"delivery-sink: {sink} is where this server itself listens (smtp-ip, smtp-port)")
 
     def _observe(self, life: contextlib.AsyncExitStack) -> None:
         """Whoever listens to events, to rules and to time."""
@@ -344,9 +357,11 @@ class Machine:
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
 
-    def _each_second(self, _: int) -> None:
+    def _each_second(self, second: int) -> None:
         self.lanes.sweep()
         self.health.tick()
+        if second % LOOK == 0 and self.here.refresh():
+            self.resolver.forget()
         if self._measuring is None or self._measuring.done():
             self._measuring = self.supervisor.spawn(self._measure(), "measure")
 
@@ -374,6 +389,11 @@ class Machine:
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away."""
         self.log.reopen()
+
+
+def _host_name(settings: Settings) -> str:
+    """What EHLO says where an MTA IP has no name of its own."""
+    return socket.gethostname() if settings.origin("server-id") == "default" else settings.server_id
 
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:

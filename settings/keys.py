@@ -6,6 +6,7 @@ and in the reference. Nothing here is changed after the start.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ def _under(*names: str) -> Callable[[dict[str, Any]], Path]:
     return lambda values: Path(values["data_dir"], *names)
 
 
+def _instance(_: dict[str, Any]) -> str:
+    """The host name, or as much of it as can stand in a message id: a machine may be called anything, or nothing."""
+    return re.sub("[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64].strip("-.") or "mailrace"
+
+
 class Settings(BaseSettings):
     """The effective configuration. The attribute of `www-port` is `www_port`; what is turned off or not set is None."""
 
@@ -86,7 +92,7 @@ class Settings(BaseSettings):
     )
     server_id: Annotated[
         str, pattern("[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, hyphens and underscores")
-    ] = key(socket.gethostname, "makes message ids unique over instances", shown="host name")
+    ] = key(_instance, "makes message ids unique over instances", shown="host name")
     user: Text | None = key(None, "the process changes to this user after its ports are open")
     lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
     shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")

@@ -198,7 +198,7 @@ def _host_port(text: str, default: int | None = None) -> HostPort:
     if not found or (found[3] is None and default is None):
         raise ValueError
     host = _address(found[1]) if found[1] else found[2]
-    return HostPort(host, _port(found[3]) if found[3] is not None else default or 0)
+    return HostPort(host, int(whole(1, 65535).parse(found[3])) if found[3] is not None else default or 0)
 
 
 def _name_server(text: str) -> HostPort:

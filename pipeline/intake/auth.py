@@ -219,4 +219,3 @@ class Program:
         if status < 0 or status in _FAILED:
             raise Unavailable(f"smtp-auth: {self._path}: ended with {status}")
         return status == 0
-

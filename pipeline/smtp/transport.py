@@ -22,7 +22,7 @@ from operators.addresses import valid_path
 from operators.delivery import Delivery, Target
 from operators.events import Connected, Connecting, Disconnected, Event, Notice
 from operators.message import Message
-from operators.outcome import Next, Outcome, deferred, failed, postponed
+from operators.outcome import Next, Outcome, deferred, failed, parked, postponed
 from operators.slots import Slot, Slots
 from operators.stage import Done, Report, unreported
 from pipeline.dialogue import OUT, Conversation, Watch
@@ -109,7 +109,11 @@ class Transport:
 
     async def _fill(self, delivery: Delivery, done: Done, started: float) -> None:
         try:
-            connection = await self._connect(delivery)
+            async with asyncio.timeout(delivery.slot.patience):
+                connection = await self._connect(delivery)
+        except TimeoutError:  # too many others do not answer either, so it was hurried: no attempt (`operators.gate`)
+            self._slots.abandon(delivery.slot)
+            done(delivery.ended(parked(delivery.lane, f"no answer within {delivery.slot.patience:g} s")))
         except Failed as error:
             self._end(delivery, done, self._outcome(delivery, error, started))
         except asyncio.CancelledError:

@@ -32,13 +32,17 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(folder: pathlib.Path, **options: object) -> Iterator[Scene]:
-    """All receivers on one port, and a name server that knows them."""
+def scene(folder: pathlib.Path, hanging: int = 0, **options: object) -> Iterator[Scene]:
+    """All receivers on one port, and a name server that knows them. `hanging`: so many more, `h0.example` and so on."""
     with Mailbox(HOSTS["healthy.example"]) as mailbox, Loop() as loop, contextlib.ExitStack() as stack:
         names = NameServer()
         loop.run(names.start())
         for domain, address in HOSTS.items():
             names.add(domain, "A", address)
+        for number in range(hanging):
+            address = f"127.4.{number // 250}.{number % 250 + 1}"
+            names.add(f"h{number}.example", "A", address)
+            stack.enter_context(socket.create_server((address, mailbox.port), backlog=100))
         stack.enter_context(socket.create_server((HOSTS["hangs.example"], mailbox.port), backlog=1000))
         loop.run(asyncio.start_server(_crawl, HOSTS["crawls.example"], mailbox.port, backlog=1000))
         server = f"{names.address}:{names.port}"

@@ -12,7 +12,7 @@ from operators.delivery import Delivery, Lease, Route, Target, lane_name
 from operators.lanes import Lane, Lanes
 from operators.limits import Limits
 from operators.message import from_properties
-from operators.outcome import Next, Outcome, failed
+from operators.outcome import Next, Outcome, failed, parked
 from operators.slots import Slots, Wait
 
 
@@ -46,6 +46,7 @@ class World:
         self.gone: list[tuple[float, Delivery]] = []
         self.ended: list[Delivery] = []
         self.parked: dict[str, collections.deque[Delivery]] = {}
+        self.counts: dict[str, int] = {}  # of those
         self.open_now: collections.Counter[str] = collections.Counter()  # connections by remote IP, as receivers count
         self.most_open: collections.Counter[str] = collections.Counter()
         self.most_total = 0
@@ -63,6 +64,7 @@ class World:
             self.scheduler,
             self.now,
             paused=self._pause_of,
+            credit=credit,
         )
         self.input.pipe(self.lanes.throttle()).subscribe(self._throttled)
         self.scheduler.schedule_periodic(1.0, lambda state: self.lanes.sweep())
@@ -112,6 +114,8 @@ class World:
         item.slot.messages += 1
         if (seconds := self.answer(item)) is not None:
             self.scheduler.schedule_relative(seconds, lambda *_: self._answered(item))
+        elif item.slot.patience is not None and item.slot.messages == 1:
+            self.scheduler.schedule_relative(item.slot.patience, lambda *_: self._hurried(item))
 
     def _connect(self, slot: object) -> None:
         address = slot.target.address  # type: ignore[attr-defined]
@@ -130,6 +134,12 @@ class World:
             self._closed(item.slot)
         self._settle(item.ended(self.outcome(item)))
 
+    def _hurried(self, item: Delivery) -> None:
+        """As the transport does with a connection that was not ready in time."""
+        item.slot.connection.usable = False
+        self._closed(item.slot)
+        self._settle(item.ended(parked(item.lane, "hurried")))
+
     def _end(self, item: Delivery) -> None:
         self.ended.append(item)
         self._settle(item)
@@ -143,11 +153,13 @@ class World:
         if item.outcome.next is Next.PARK:
             queue = self.parked.setdefault(item.outcome.lane or "", collections.deque())
             queue.append(item)
-            self.parked[item.outcome.lane or ""] = collections.deque(sorted(queue, key=lambda one: one.lease.id))
+            if len(queue) > 1 and queue[-2].lease.id > item.lease.id:
+                self.parked[item.outcome.lane or ""] = collections.deque(sorted(queue, key=lambda one: one.lease.id))
+            self.counts[item.outcome.lane or ""] = len(queue)
         self.lanes.settled(item)
 
     def _counts(self) -> dict[str, int]:
-        return {lane: len(queue) for lane, queue in self.parked.items() if queue}
+        return self.counts
 
     def _recall(self, lane: str, most: int) -> None:
         def lend(*_: object) -> None:
@@ -155,6 +167,9 @@ class World:
             for _i in range(min(most, len(queue), self.credit)):
                 item = queue.popleft()
                 self.credit -= 1
+                self.counts[lane] -= 1
+                if not queue:
+                    del self.counts[lane]
                 group, ip = item.lane.partition("/")[2], item.ip
                 assert item.route is not None
                 self.input.on_next(delivery(item.lease.id, group, ip, item.route.targets[0].address, recalled=lane))

@@ -22,3 +22,16 @@ def test_a_healthy_domain_gets_its_mail_while_three_others_hang_refuse_and_crawl
             time.sleep(0.05)
         assert len(stage.mailbox.accepted) == 300
         assert stage.program.stop() == 0
+
+
+@pytest.mark.system
+def test_a_healthy_domain_gets_its_mail_beside_hundreds_that_hang(tmp_path: pathlib.Path) -> None:
+    """S2: more of them than there is credit; none of them answers before the test ends."""
+    with scene(tmp_path, hanging=250, rabbitmq_qos=200) as stage:
+        asyncio.run(Source(stage.program.smtp_port, 1, domain=lambda number: "healthy.example", first=20_000).run())
+        asyncio.run(Source(stage.program.smtp_port, 1000, domain=lambda number: f"h{number % 250}.example").run())
+        asyncio.run(Source(stage.program.smtp_port, 300, domain=lambda number: "healthy.example", first=10_000).run())
+        end = time.monotonic() + 60
+        while stage.mailbox.total < 301 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(stage.mailbox.accepted) == 301
