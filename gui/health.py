@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from gui.connections import Connections
 from gui.machine import Machine
 from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
-from pipeline.process.supervisor import supervisor
+from pipeline.process.supervisor import awaited, supervisor
 from pipeline.telemetry import Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
@@ -70,7 +70,7 @@ class Ready:
         """What does not answer, or takes no mail. In general words: this page has no login."""
         asking = self._asking
         if asking is None or (asking.done() and time.monotonic() - self._answered >= FRESH):
-            asking = self._asking = asyncio.get_running_loop().create_task(self._ask())
+            asking = self._asking = awaited(self._ask(), "readyz")
         return await asyncio.shield(asking)
 
     async def _ask(self) -> str:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gui.connections import HEADER, Connections, Stage, Visit
+from pipeline.process.supervisor import spawn
 
 LONGEST = 32_768  # octets of a request line and its header
 FIELDS = 100  # of a header
@@ -159,7 +160,7 @@ class SecureConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         visit = self._connections.enter(transport)
         if visit is not None:
-            self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport, visit))
+            self._handshake = spawn(self._shake_hands(transport, visit), "console connection", grave=False)
 
     async def _shake_hands(self, transport: asyncio.Transport, visit: Visit) -> None:
         http = HttpConnection(self._connections, visit, **self._rest)

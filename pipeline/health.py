@@ -23,6 +23,7 @@ import msgspec
 
 from operators.events import Event, Settled
 from operators.outcome import Next
+from pipeline.process.supervisor import spawn
 
 if TYPE_CHECKING:
     from pipeline.machine import Machine
@@ -129,7 +130,7 @@ class Health:
             self._written = (now, texts)
             told = msgspec.json.encode(Told(now, texts))
             path = self.machine.settings.data_dir / FILE
-            self._writing = asyncio.get_running_loop().create_task(asyncio.to_thread(_write, path, told))
+            self._writing = spawn(asyncio.to_thread(_write, path, told), "health")
 
     def _say(self, states: Sequence[State], now: float) -> None:
         here = {state.name: state for state in states if not state.ours}

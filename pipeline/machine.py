@@ -317,7 +317,7 @@ class Machine:
             raise StartError(str(error)) from None
         await self.names.learn(self.ips.default)
         if (why := self.names.nameless(_host_name(self.settings), self.ips.default)) is not None:
-            self._warned("host", why)
+            self.warned("host", why)
         self._observe(life)
         life.push_async_callback(self.resolver.close)
         life.push_async_callback(self.signing.close)

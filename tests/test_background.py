@@ -21,6 +21,8 @@ REASONS = {
     ("settings/rules/store.py", "create_task"): "named; `hear` counts it by its name, and the floor below has no doors",
     ("settings/rules/store.py", "ThreadPoolExecutor"): "its work is awaited",
     ("settings/rules/store.py", "run_in_executor"): "is awaited",
+    ("gui/api/idempotency.py", "ThreadPoolExecutor"): "its work is awaited",
+    ("gui/api/idempotency.py", "run_in_executor"): "is awaited",
     ("pipeline/destinations.py", "Thread"): "it catches everything, and is the log itself: `trouble` and `lost` say it",
     ("pipeline/process/begin.py", "Thread"): "in a child: it waits for one byte, and ends the process",
     ("pipeline/demo/receiver.py", "create_task"): "in a child, whose standard error is logged",

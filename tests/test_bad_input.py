@@ -196,7 +196,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (
         ["queue", "prune"],
         2,
-        "queue: argument action: invalid choice: 'prune' (choose from 'flush', 'purge', 'show')",
+        "queue: argument action: invalid choice: 'prune' (choose from 'flush', 'purge', 'recover', 'show')",
     ),
     (
         ["queue", "show"],

@@ -30,6 +30,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
+from pipeline.process.supervisor import spawn
 from pipeline.queues import edit
 from pipeline.queues.browse import Browsed, Filter, Place, browse
 from pipeline.queues.check import Checked, check, mend
@@ -333,7 +334,7 @@ class EmbeddedQueue:
         """Check the whole file at the start, every CHECK seconds, and when it has become smaller."""
         if self._checking is None and self._loop.time() - self._checked >= CHECK and self._condition.damage is None:
             self._checked = self._loop.time()
-            self._checking = self._loop.create_task(self._check())
+            self._checking = spawn(self._check(), "queue check")
 
     async def _check(self) -> None:
         found: Checked = await asyncio.to_thread(check, self._path, lambda: not self._open)

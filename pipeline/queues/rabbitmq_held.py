@@ -21,6 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from operators.delivery import Lease
+from pipeline.process.supervisor import spawn
 from pipeline.queues.contract import Confirmed, QueueUnavailable, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq_mail import Mail
@@ -201,7 +202,7 @@ class Held:
             return
         assert self._folder is not None
         self._shelves[name] = Shelf(self._folder / _key(name), name, self._send, self._report)
-        self._opening[name] = asyncio.get_running_loop().create_task(self._begin(name))
+        self._opening[name] = spawn(self._begin(name), "held results")
 
     async def _begin(self, name: str) -> None:
         try:

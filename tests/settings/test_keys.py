@@ -30,6 +30,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("www-privatekey", "/k.pem", Path("/k.pem")),
     ("www-ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
     ("www-url", "https://mta.example.org:8443/", "https://mta.example.org:8443/"),
+    ("www-trusted-proxies", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
     ("api-token", "0123456789abcdef", "0123456789abcdef"),
     ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
     ("rabbitmq-outbox", "out", "out"),
