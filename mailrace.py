@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     options, others = split(arguments, whole=False)
     command = others.pop(0) if others else ""
     if command not in COMMANDS:
-        near = f"{command[:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
+        near = f"{command.partition('=')[0][:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
         there = f"There are {', '.join(COMMANDS)}; see mailrace --help"
         raise ConfigurationErrors([f"{near if command else 'no command'}. {there}"])
     act, own = COMMANDS[command]

@@ -227,8 +227,11 @@ def minutes(seconds: float) -> str:
 
 def _kept(path: Path, make: Callable[[], str]) -> str:
     """The content of a file that only we may read; made where it is missing or empty."""
-    if path.exists() and (text := path.read_text().strip()):
-        return text
+    try:
+        if path.exists() and (text := path.read_text().strip()):
+            return text
+    except UnicodeDecodeError:
+        raise StartError(f"{path}: is no text, so not what Mailrace wrote; remove it, and it is made anew") from None
     made = make()
     _keep(path, made)
     return made
