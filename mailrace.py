@@ -57,6 +57,8 @@ def _keep_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest one that is free
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - Python has None for those
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _version() -> str:

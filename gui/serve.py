@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gui.access import Opened, open_access
 from gui.console import console
 from gui.machine import Machine
-from pipeline.destinations import Destination, StreamSink
+from pipeline.destinations import Destination, StreamSink, let_go_of_terminal
 from pipeline.facade import Facade
 from settings import Settings, StartError
 
@@ -54,6 +54,7 @@ async def run(settings: Settings, demo: bool = False) -> int:
     except ProgramLogUnavailable as error:
         raise StartError(str(error)) from None
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(let_go_of_terminal)
         stack.callback(program_log.close)
         settings, tight = claim(settings)
         if tight:

@@ -8,6 +8,7 @@ once it works again.
 
 from __future__ import annotations
 
+import contextlib
 import logging.handlers
 import os
 import select
@@ -128,6 +129,15 @@ class Destination:
     def _lose(self, lines: int) -> None:
         self.lost += lines
         self._unsaid += lines
+
+
+def let_go_of_terminal() -> None:
+    """Before the end: where standard output or error takes nothing, what libraries print then would hold that up."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):
+                if not select.select([], [descriptor], [], 0)[1]:
+                    os.dup2(nowhere.fileno(), descriptor)
 
 
 def _with_loss(entries: list[Entry], lost: int) -> list[Entry]:
