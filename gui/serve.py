@@ -82,6 +82,7 @@ async def _run(
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     from pipeline.machine import Machine as Real
     from pipeline.process import become, hand_over
+    from pipeline.process.children import unreadable
     from pipeline.process.supervisor import spawn, supervisor
 
     stopped = supervisor().stopping
@@ -94,6 +95,8 @@ async def _run(
                 opened = await web.start(machine)
                 hand_over(settings)
                 become(settings.user)
+                if (why := unreadable()) is not None:
+                    supervisor().condition("installation", lambda: why)
                 announce(settings, opened)
                 sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
                 await stopped.wait()
