@@ -273,6 +273,26 @@ def test_a_stuck_syslog_holds_up_nobody_and_one_that_comes_back_is_used_again(
         assert fresh.recv(9000).startswith(b"<")
 
 
+def test_a_syslog_that_takes_a_stream_gets_an_entry_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K10: a long entry is cut, so that it is never refused for its size."""
+    monkeypatch.setattr(program_log, "SYSLOG", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "log"))
+        server.listen()
+        ProgramLog(["syslog"], "json")
+        structlog.get_logger().error("one", text="x" * 20_000)
+        structlog.get_logger().warning("two")
+        connection, _ = server.accept()
+        flush()
+        with connection:
+            connection.settimeout(10)
+            data = b""
+            while data.count(b"\n") < 2:
+                data += connection.recv(100_000)
+    first, second = data.splitlines()
+    assert first.startswith(b"<19>mailrace[") and second.startswith(b"<20>mailrace[") and len(first) == 8_000
+
+
 def test_an_entry_that_cannot_be_shown_is_a_line_that_says_so(path: Path) -> None:
     """K10: whatever an entry holds, the log call comes back."""
 
