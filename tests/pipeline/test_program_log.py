@@ -293,6 +293,20 @@ def test_a_syslog_that_takes_a_stream_gets_an_entry_a_line(tmp_path: Path, monke
     assert first.startswith(b"<19>mailrace[") and second.startswith(b"<20>mailrace[") and len(first) == 8_000
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["x", "a://:", "://a:", "-----BEGIN ", "-----BEGIN A PRIVATE KEY-----", "password", "password ", "AUTH A", "basic ",
+     "\x1b", "\n", "token='", "A", " "],
+)  # fmt: skip
+def test_a_long_text_from_outside_costs_no_more_than_its_length(path: Path, piece: str) -> None:
+    """K10, S1: a quadratic pattern takes seconds for one line of 64,000 characters, in which the loop stands still."""
+    log = ProgramLog([str(path)], "json")
+    text = (piece * destinations.LONGEST)[: 4 * destinations.LONGEST]
+    for _ in range(20):
+        structlog.get_logger().info(text, text=text)
+    assert log.flush(60)
+
+
 def test_an_entry_that_cannot_be_shown_is_a_line_that_says_so(path: Path) -> None:
     """K10: whatever an entry holds, the log call comes back."""
 
