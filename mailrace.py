@@ -57,6 +57,8 @@ def _keep_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest one that is free
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - Python has None for those
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _version() -> str:
@@ -90,7 +92,7 @@ def _run(arguments: list[str]) -> int:
     options, others = split(arguments, whole=False)
     command = others.pop(0) if others else ""
     if command not in COMMANDS:
-        near = f"{command[:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
+        near = f"{command.partition('=')[0][:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
         there = f"There are {', '.join(COMMANDS)}; see mailrace --help"
         raise ConfigurationErrors([f"{near if command else 'no command'}. {there}"])
     act, own = COMMANDS[command]

@@ -29,7 +29,7 @@ from gui.console import console
 from gui.machine import Machine
 from gui.protocol import protocol
 from gui.proxies import Proxies
-from pipeline.destinations import Destination, StreamSink
+from pipeline.destinations import Destination, StreamSink, let_go_of_terminal
 from pipeline.facade import Facade
 from settings import Settings, StartError
 
@@ -58,6 +58,7 @@ async def run(settings: Settings, demo: bool = False) -> int:
     except ProgramLogUnavailable as error:
         raise StartError(str(error)) from None
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(let_go_of_terminal)
         stack.callback(program_log.close)
         settings, tight = claim(settings)
         if tight:
@@ -85,6 +86,7 @@ async def _run(
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     from pipeline.machine import Machine as Real
     from pipeline.process import become, hand_over
+    from pipeline.process.children import unreadable
     from pipeline.process.supervisor import spawn, supervisor
 
     stopped = supervisor().stopping
@@ -97,6 +99,8 @@ async def _run(
                 opened = await web.start(machine)
                 hand_over(settings)
                 become(settings.user)
+                if (why := unreadable()) is not None:
+                    supervisor().condition("installation", lambda: why)
                 announce(settings, opened)
                 sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
                 await stopped.wait()

@@ -8,6 +8,7 @@ once it works again.
 
 from __future__ import annotations
 
+import contextlib
 import logging.handlers
 import os
 import select
@@ -24,6 +25,7 @@ LINES, BYTES = 5_000, 4_000_000  # that wait for a destination
 LONGEST = 64_000  # characters of an entry, its traceback included
 AGAIN = 1.0  # seconds between two tries to open what cannot be opened
 STUCK = 5.0  # seconds for one write, after which it counts as trouble
+LARGEST = 8_000  # bytes of an entry for syslog: rsyslog takes as many; a larger datagram may be refused (EMSGSIZE)
 TOGETHER = 100  # lines handed over at once
 
 Entry = tuple[int, bytes]  # level, and whole lines
@@ -128,6 +130,15 @@ class Destination:
     def _lose(self, lines: int) -> None:
         self.lost += lines
         self._unsaid += lines
+
+
+def let_go_of_terminal() -> None:
+    """Before the end: where standard output or error takes nothing, what libraries print then would hold that up."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):
+                if not select.select([], [descriptor], [], 0)[1]:
+                    os.dup2(nowhere.fileno(), descriptor)
 
 
 def _with_loss(entries: list[Entry], lost: int) -> list[Entry]:
@@ -236,6 +247,7 @@ class SyslogSink:
     def __init__(self, path: str) -> None:
         self.name, self._path = f"syslog ({path})", path
         self._socket: socket.socket | None = None
+        self._end = b""  # of an entry, where the socket is a stream
         self._connect()
 
     def write(self, entries: list[Entry]) -> None:
@@ -253,7 +265,7 @@ class SyslogSink:
                 if self._socket is None:
                     self._connect()
                 assert self._socket is not None
-                self._socket.sendall(datagram[:8000])
+                self._socket.sendall(datagram[:LARGEST] + self._end)
                 return
             except OSError:
                 if self._socket is not None:
@@ -267,7 +279,7 @@ class SyslogSink:
             connection = socket.socket(socket.AF_UNIX, kind)
             try:
                 connection.connect(self._path)
-                self._socket = connection
+                self._socket, self._end = connection, b"\n" if kind == socket.SOCK_STREAM else b""
                 return
             except OSError:
                 connection.close()

@@ -1,16 +1,20 @@
-"""Which folder a command works on: the `data-dir` that was named; else that of here, or of the service."""
+"""Which folder a command works on: the `data-dir` that was named; else that of here, where nobody else can write, or of
+the service.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from settings import SERVICE_DIR, Settings
+from settings import SERVICE_DIR, Settings, private
 
 
 def folders(settings: Settings) -> list[Path]:
     """Where to look, the first one first."""
-    named = settings.origin("data-dir") != "default"
-    return [settings.data_dir] if named else [settings.data_dir, SERVICE_DIR]
+    if settings.origin("data-dir") != "default":
+        return [settings.data_dir]
+    own = [settings.data_dir] if private(settings.data_dir) else []  # or somebody's `./var` would get root's mail
+    return [*own, SERVICE_DIR]
 
 
 def at(settings: Settings, name: str) -> Settings | None:

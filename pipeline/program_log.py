@@ -20,6 +20,7 @@ from structlog.types import Processor
 from pipeline.destinations import LONGEST, SYSLOG, Destination, FileSink, Sink, StreamSink, SyslogSink
 from pipeline.log.text import MASK, masked, visible
 
+TEXT = 16_000  # characters of one value of an entry
 QUIET = ("aio_pika", "aiormq", "alembic", "uvicorn", "httpx", "mail.log", "watchfiles")  # from warnings up
 
 
@@ -118,6 +119,8 @@ def _clean(name: str, value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
+        most = LONGEST if name in ("exception", "stack") else TEXT
+        value = value if len(value) <= most else f"{value[:most]} ... ({len(value):,} characters)"
         if name in ("exception", "stack"):  # its lines stand apart: what it quotes cannot pass for an entry
             return visible(masked(value), keep="\n").replace("\n", "\n  ")
         return visible(masked(value))

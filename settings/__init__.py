@@ -2,7 +2,7 @@
 
 from settings.errors import ConfigurationErrors, StartError
 from settings.keys import Settings
-from settings.loading import SERVICE_DIR, SYSTEM_FILE, load
+from settings.loading import SERVICE_DIR, SYSTEM_FILE, load, private
 from settings.sources import nearest, split
 from settings.table import effective, reference
 
@@ -15,6 +15,7 @@ __all__ = [
     "effective",
     "load",
     "nearest",
+    "private",
     "reference",
     "split",
 ]

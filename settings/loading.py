@@ -78,11 +78,21 @@ def _build(sources: Sequence[Source], notes: Notes) -> Settings:
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """`./var` where it is writable or can be made; the system's folder for a service of systemd, or else."""
+    """`./var` where it is ours or can be made; the system's folder for a service of systemd, or else."""
     here = Path("var")
     if "INVOCATION_ID" in environ and _writable(SERVICE_DIR):
         return SERVICE_DIR
-    return here if _writable(here) else SERVICE_DIR
+    return here if _writable(here) and private(here) else SERVICE_DIR
+
+
+def private(folder: Path) -> bool:
+    """Nobody else can put anything there: it is this user's, or not there yet. Others must be named to be used."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    others = found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid != os.getegid())
+    return found.st_uid == os.geteuid() and not others
 
 
 def _writable(folder: Path) -> bool:

@@ -78,7 +78,7 @@ def _known(given: Given, notes: Notes) -> str | None:
         )
     elif name is None:
         near = nearest(given.key) if len(notes.mistakes) < MOST else "not looked for"  # a millisecond each
-        notes.mistakes.append(f"{given.key[:60]} ({given.origin}): no such key; the nearest is {near}")
+        notes.mistakes.append(f"{_named(given.key)} ({given.origin}): no such key; the nearest is {near}")
     elif given.text and (why := more(name)["later"]):
         _warn(notes, f"{given.key} ({given.origin}): has no effect: {why}")
     return name
@@ -120,7 +120,18 @@ def _lines(text: str, path: Path, notes: Notes) -> Iterator[Given]:
         if colon:
             yield Given(key, value, f"{path}:{number}")
         else:
-            notes.mistakes.append(f"{path}:{number}: {line.split()[0][:60]!r}: must be `key: value`; there is no colon")
+            notes.mistakes.append(f"{path}:{number}: {_no_colon(line)}must be `key: value`; there is no colon")
+
+
+def _no_colon(line: str) -> str:
+    """The key of such a line, and nothing else of it: that may be a password, like `www-password=x`, or what is one."""
+    name = _named(line)
+    return f"{name!r}: " if name in NAMES or name in ALSO or name in mailerq.KEYS else ""
+
+
+def _named(text: str) -> str:
+    """The beginning that may be a key's name; what stands behind it may be a secret."""
+    return re.split(r"[=\s]", text, maxsplit=1)[0][:60]
 
 
 def read_environment(environ: Mapping[str, str]) -> Iterator[Given]:
@@ -138,7 +149,7 @@ def read_arguments(arguments: Sequence[str], notes: Notes) -> Iterator[Given]:
         argument = rest.popleft()
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not key:
-            notes.mistakes.append(f"{argument[:60]!r} (command line): must be --key value")
+            notes.mistakes.append(f"{_named(argument)!r} (command line): must be --key value")
         elif equals or (rest and not rest[0].startswith("--")):
             yield Given(key, (value if equals else rest.popleft()).strip(), "command line")
         else:

@@ -141,6 +141,9 @@ FROM_FILE: list[tuple[bytes, list[str]]] = [
     (b"www-port: many\n", ["www-port: 'many' (FILE:1): must be a port, 0 to 65535"]),
     (b"# first\n\nmax-attempt: 3\n", ["max-attempt (FILE:3): no such key; the nearest is max-attempts"]),
     (b"www-password hunter2\n", ["FILE:1: 'www-password': must be `key: value`; there is no colon"]),
+    (b"www-password=hunter2\n", ["FILE:1: 'www-password': must be `key: value`; there is no colon"]),
+    (b"www-password=hunter2:more\n", ["www-password (FILE:1): no such key; the nearest is www-password"]),
+    (b"www-password:\n  hunter2\n", ["FILE:2: must be `key: value`; there is no colon"]),
     (b"www-dir: /\xff\n", ["FILE: must be UTF-8 text; byte 11 is not"]),
     (b"#" * 1_000_001, ["FILE: cannot be read: is larger than 1000000 bytes"]),
     (b"\x1b[2J: 1\n", ["\\x1b[2J (FILE:1): no such key; the nearest is www-url"]),
@@ -178,6 +181,8 @@ COMMANDS = "There are serve, demo, send, queue, logs, cluster, config; see mailr
 COMMAND_LINE: list[tuple[list[str], int, str]] = [
     ([], 2, f"no command. {COMMANDS}"),
     (["srve"], 2, f"'srve': no such command; the nearest is serve. {COMMANDS}"),
+    (["www-password=hunter2"], 2, f"'www-password': no such command; the nearest is cluster. {COMMANDS}"),
+    (["config", "www-password=hunter2"], 2, "'www-password' (command line): must be --key value"),
     (["config", "www-port"], 2, "'www-port' (command line): must be --key value"),
     (["send"], 2, "send: needs a recipient, or --extract-recipients (-t) to take them from the header"),
     (["send", "-Z"], 2, "send: option -Z not recognized"),

@@ -139,6 +139,16 @@ async def test_send_finds_the_queue_of_the_service(tmp_path: Path, monkeypatch: 
     assert "a@example.org" in await leases(tmp_path / "service", 2)
 
 
+async def test_send_does_not_use_a_queue_that_others_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S4: mail of root's cron would go into a file of whoever owns the folder it stands in."""
+    await fill(tmp_path / "var")
+    (tmp_path / "var").chmod(0o777)
+    assert await asyncio.to_thread(sent_from, tmp_path, tmp_path / "service", monkeypatch) == 1
+    assert "there is no queue" in capsys.readouterr().err
+
+
 def test_logs_finds_the_log_of_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,16 +241,20 @@ def _position(shown: list[Record]) -> Position:
 
 
 def _written(record: type[Record], kind: str) -> str:
-    """What to select for a file of text: times as ISO 8601, and in CSV no formulas, as `no_formula` has it."""
+    """What to select for a file of text: times as ISO 8601, and in CSV no formulas and no controls."""
     times = [name for name in ("time", "retry_at") if name in record.__struct_fields__]
     written = [f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}" for name in times]
     if kind == "csv":
         signs = ", ".join(f"chr({ord(sign)})" for sign in FORMULA)
         texts = [name for name, type in columns(record).items() if type == "VARCHAR"]
-        written += [f"if(left({name}, 1) IN ({signs}), chr(39) || {name}, {name}) AS {name}" for name in texts]
+        for name in texts:
+            clean = f"regexp_replace({name}, '{_CONTROLS}', chr(65533), 'g')"
+            written.append(f"if(left({name}, 1) IN ({signs}), chr(39) || {clean}, {clean}) AS {name}")
     return f"* REPLACE ({', '.join(written)})"
 
 
+# What a terminal may obey (RE2's syntax): C0 and C1 controls but the tab, and those that turn the direction of text.
+_CONTROLS = r"[\x{0}-\x{8}\x{a}-\x{1f}\x{7f}-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
 # Records of one time have an order too, so that pages do not overlap.
 _NEWEST = "ORDER BY time DESC, message_id, recipient"
 

@@ -112,8 +112,8 @@ def _plain(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list | str):
-        return _for_tty(no_formula(value if isinstance(value, str) else " ".join(value)))
-    return _for_tty(value.isoformat() if hasattr(value, "isoformat") else str(value))
+        return visible(no_formula(value if isinstance(value, str) else " ".join(value)))
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _say(text: str) -> None:

@@ -31,9 +31,10 @@ def _escaped(letter: str) -> str:
     return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else "\N{REPLACEMENT CHARACTER}"
 
 
+# Each takes time that grows with the text and not with its square: it comes from outside, and the loop waits for it.
 _SECRETS = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
-    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]*@", re.IGNORECASE), rf"\1:{MASK}@"),
+    (re.compile(r"(://[^\s:/@]{0,250}):[^\s@]{0,250}@"), rf"\1:{MASK}@"),
     (re.compile(r"\b(AUTH [A-Z0-9-]+) \S+", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"\b(bearer|basic) [\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
     (re.compile(r"\b((?:password|passwd|secret|token|api[-_]?key)['\"]?\s*[=:]\s*)\S+", re.IGNORECASE), rf"\1{MASK}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from gui import preview as preview_module
 from gui.components.filter_bar import Field, address, kept
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager, shown
 from gui.preview import MOST, framed, preview
+from pipeline.process.children import Kind
+from pipeline.process.supervisor import supervisor
 
 
 def test_text_from_outside_is_cut_and_its_marks_made_visible() -> None:
@@ -134,3 +137,13 @@ def test_a_table_without_rows_says_so_at_once(sent: tuple[LiveTable, list[dict[s
     table.show([])
     table.show([])
     assert patches == [{"order": []}]
+
+
+async def test_a_preview_that_cannot_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K5, K11: the page says that it is not whole, and the fault stands; mail is not concerned."""
+    monkeypatch.setattr("gui.preview.PREVIEW", Kind("preview", "no.such.module"))
+    with supervisor().hear():
+        parts = await asyncio.to_thread(preview, b"Subject: x\r\n\r\nbody")
+        await asyncio.sleep(0)
+    assert (parts.header, parts.text, parts.whole) == ("Subject: x", "", False)
+    assert "No module named" in supervisor().faults[0] and not supervisor().grave

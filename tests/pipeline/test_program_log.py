@@ -273,6 +273,40 @@ def test_a_stuck_syslog_holds_up_nobody_and_one_that_comes_back_is_used_again(
         assert fresh.recv(9000).startswith(b"<")
 
 
+def test_a_syslog_that_takes_a_stream_gets_an_entry_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K10: a long entry is cut, so that it is never refused for its size."""
+    monkeypatch.setattr(program_log, "SYSLOG", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "log"))
+        server.listen()
+        ProgramLog(["syslog"], "json")
+        structlog.get_logger().error("one", text="x" * 20_000)
+        structlog.get_logger().warning("two")
+        connection, _ = server.accept()
+        flush()
+        with connection:
+            connection.settimeout(10)
+            data = b""
+            while data.count(b"\n") < 2:
+                data += connection.recv(100_000)
+    first, second = data.splitlines()
+    assert first.startswith(b"<19>mailrace[") and second.startswith(b"<20>mailrace[") and len(first) == 8_000
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["x", "a://:", "://a:", "-----BEGIN ", "-----BEGIN A PRIVATE KEY-----", "password", "password ", "AUTH A", "basic ",
+     "\x1b", "\n", "token='", "A", " "],
+)  # fmt: skip
+def test_a_long_text_from_outside_costs_no_more_than_its_length(path: Path, piece: str) -> None:
+    """K10, S1: a quadratic pattern takes seconds for one line of 64,000 characters, in which the loop stands still."""
+    log = ProgramLog([str(path)], "json")
+    text = (piece * destinations.LONGEST)[: 4 * destinations.LONGEST]
+    for _ in range(20):
+        structlog.get_logger().info(text, text=text)
+    assert log.flush(60)
+
+
 def test_an_entry_that_cannot_be_shown_is_a_line_that_says_so(path: Path) -> None:
     """K10: whatever an entry holds, the log call comes back."""
 

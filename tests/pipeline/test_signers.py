@@ -17,7 +17,8 @@ from operators.dkim import Key, signatures
 from operators.dkim_keys import load
 from operators.events import Event, Fault
 from pipeline import signers as module
-from pipeline.process.children import ROOT
+from pipeline.process.children import ROOT, Kind
+from pipeline.process.supervisor import supervisor
 from pipeline.ring import ROOM, Inlet, Outlet
 from pipeline.signer import LENGTH, Job, Signed, serve
 from pipeline.signers import Signers, Unsigned
@@ -146,6 +147,16 @@ async def test_it_does_not_start_again_at_once(office: Office) -> None:
             break
         await asyncio.sleep(0.01)
     assert isinstance(await office.ask(SOURCE, key()), Unsigned)
+
+
+async def test_one_that_cannot_live_is_a_fault_that_stands(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K5, K11: why it ended is said; each that signs nothing makes the pause before the next one longer."""
+    monkeypatch.setattr(module, "SIGNER", Kind("signer", "no.such.module", outlives=True))
+    monkeypatch.setattr(module, "AGAIN", 0.0)
+    for _ in range(2):
+        assert isinstance(await office.ask(SOURCE, key()), Unsigned)
+    assert "ModuleNotFoundError: No module named 'no'" in supervisor().faults[0]
+    assert supervisor().grave and supervisor().errors == {"signer": 2}
 
 
 async def test_an_interrupt_is_not_for_it(office: Office) -> None:

@@ -177,6 +177,27 @@ def test_the_data_dir_of_a_service_is_the_systems(tmp_path: Path, monkeypatch: p
     assert default_data_dir({}) == Path("var")
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o702])
+def test_a_folder_that_others_can_write_is_not_the_data_dir(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S4: root stands in somebody's folder; what is there is used only where it is named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir()
+    assert default_data_dir({}) == Path("var")
+    (tmp_path / "var").chmod(mode)
+    assert default_data_dir({}) == SERVICE_DIR
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder somebody else's")
+def test_a_folder_of_somebody_else_is_not_the_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S4: its owner could read what is queued there, and put mail of his own into it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir(mode=0o700)
+    os.chown(tmp_path / "var", 65534, 65534)
+    assert default_data_dir({}) == SERVICE_DIR
+
+
 @pytest.mark.parametrize("environ", [{}, {"INVOCATION_ID": "1"}])
 def test_the_data_dir_is_the_systems_where_nothing_can_be_written(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -73,6 +73,7 @@ class Program:
         self.run = [sys.executable, "mailrace.py"]  # how it is started, where, by whom, in which environment
         self.cwd: pathlib.Path = ROOT
         self.user: int | None = None
+        self.terminal: int | None = None  # a descriptor in the place of the file
         self.environment: dict[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
     @property
@@ -94,8 +95,8 @@ class Program:
                 user=self.user,
                 group=self.user,
                 extra_groups=None if self.user is None else [],
-                stdout=terminal,
-                stderr=terminal,
+                stdout=terminal if self.terminal is None else self.terminal,
+                stderr=terminal if self.terminal is None else self.terminal,
                 stdin=subprocess.DEVNULL,
                 env=self.environment,
             )

@@ -264,6 +264,15 @@ def test_a_csv_export_holds_no_formulas(tmp_path: Path) -> None:
     assert [msgspec.json.decode(line)["description"] for line in written["json"].read_bytes().splitlines()] == answers
 
 
+def test_a_csv_export_drives_no_terminal(tmp_path: Path) -> None:
+    """S4: `cat` shows it, and a receiver wrote parts of it: escape sequences of both kinds, and marks of direction."""
+    record = msgspec.structs.replace(attempts()[0], description="a\x1b[2Jb\x9b31mc\u202ed\r\ne é")
+    (tmp_path / "send.jsonl").write_bytes(schema.line(record))
+    LogQuery(tmp_path / "send.jsonl").export(tmp_path / "x.csv", "csv")
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert [row["description"] for row in csv.DictReader(file)] == ["a�[2Jb�31mc�d��e é"]
+
+
 def test_an_export_that_cannot_be_written_says_so(query: LogQuery, tmp_path: Path) -> None:
     """Rather than leave half a file."""
     with pytest.raises(OSError, match="none"):

@@ -17,10 +17,11 @@ import pytest
 
 from operators.events import Fault, Notice, Received
 from operators.outcome import parked, postponed
-from pipeline.log import journal, trouble
+from pipeline.log import journal, keeper, trouble
 from pipeline.log.names import rotated
 from pipeline.log.query import LogQuery
 from pipeline.log.writer import DeliveryLog, LogUnavailable
+from pipeline.process.children import Kind
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt
@@ -236,6 +237,39 @@ async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, se
     scribe(log).kill()
     await log.close()
     assert logged(send_log) == ["m1"]
+
+
+async def test_a_scribe_that_cannot_live_is_not_called_a_slow_disk(
+    make: Make, send_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K15: why it ended is what is said, also after the time in which a disk would be taken for gone."""
+    monkeypatch.setattr(keeper, "SCRIBE", Kind("log-writer", "no.such.module", outlives=True))
+    monkeypatch.setattr(journal, "PATIENCE", 0.05)
+    log = make()
+    write(log, 1)
+    await until(lambda: log.trouble is not None)
+    await asyncio.sleep(0.2)  # the disk would be blamed by now
+    assert "ModuleNotFoundError: No module named 'no'" in str(log.trouble)
+    monkeypatch.undo()
+    await until(lambda: logged(send_log) == ["m1"])
+
+
+async def test_log_files_are_private_whatever_the_umask(make: Make, send_log: Path) -> None:
+    """S4, K15: who may read a lock can hold it; a rotated file is as private as the one that is written."""
+    folder = send_log.parent
+    folder.rmdir()
+    before = os.umask(0)
+    try:
+        log = make(maxsize=1)
+        write(log, 1, 2)
+        await until(lambda: bool(list(folder.glob("*.parquet"))))
+        await log.close()
+    finally:
+        os.umask(before)
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes[".parquet"] == 0o640 and modes[".lock"] == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not [mode for mode in modes.values() if mode & 0o137]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

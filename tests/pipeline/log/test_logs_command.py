@@ -79,6 +79,14 @@ def test_csv_holds_no_formulas(files: SimpleNamespace, capsys: pytest.CaptureFix
     assert row["code"] == "550"
 
 
+def test_csv_drives_no_terminal(files: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    """S4: also through `less -R` or a file that is looked at later; a row stays a line."""
+    logs(files, ["--format", "csv"])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\u202e" not in out and "\\u001b" in out
+    assert len(out.splitlines()) == 4
+
+
 def test_counts_have_a_line_each(files: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     """By a field, in buckets."""
     assert logs(files, ["--count-by", "result", "--bucket", "1d", "--format", "csv"]) == 0
