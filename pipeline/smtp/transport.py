@@ -34,7 +34,7 @@ from pipeline.smtp.troubles import Troubles
 
 TICK = 1.0  # seconds between two looks at the deadlines, before the factor
 CHANCE = random.SystemRandom()
-SHORT = 10.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
+SHORT = 5.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
 SPREAD = 5.0  # and up to so many more
 PLAIN_FOR = 3600.0  # seconds for which TLS is not tried again where it took all the time, or broke off under mail
 REMEMBER = 1000  # receivers with such TLS
