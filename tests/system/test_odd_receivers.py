@@ -1,12 +1,10 @@
-"""K1, K3, K13, S2. The whole program among receivers that say odd things: each message has its attempts, its result and
+"""K1, K3, K6, S2. The whole program among receivers that say odd things: each message has its attempts, its result and
 its notice, and nobody pays for another's fault."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
-import resource
 import smtplib
 import ssl
 import time
@@ -17,7 +15,6 @@ import pytest
 import trustme
 
 from pipeline.demo.nameserver import NameServer
-from tests.support.api import TOKEN, Api
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.receiver import Cut, Receiver
@@ -89,7 +86,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             delivery_port=port,
             retry_interval="1",
             max_attempts=2,
-            api_token=TOKEN,
         )
         yield Scene(stack.enter_context(program), receivers)
         for receiver in receivers.values():
@@ -117,12 +113,12 @@ def test_what_was_taken_is_delivered_once(scene: Scene, domain: str) -> None:
 
 
 def test_five_a_connection_cost_no_retry(scene: Scene) -> None:
-    """K3. Thirty mails, all at the first attempt."""
-    for _ in range(30):
+    """K3. Twelve mails, one after another, all at the first attempt."""
+    for count in range(12):
         scene.send("you@five.example")
-    until(lambda: len(scene.attempts("you@five.example")) == 30)
+        until(lambda count=count: len(scene.attempts("you@five.example")) > count)  # type: ignore[misc]
     ends = {(line["result"], line["attempt"]) for line in scene.attempts("you@five.example")}
-    assert ends == {("accepted", 1)} and len(scene.receivers["five.example"].messages) == 30
+    assert ends == {("accepted", 1)} and len(scene.receivers["five.example"].messages) == 12
 
 
 def test_a_smarthost_without_tls_gets_no_password_and_no_port_blames_the_receiver(scene: Scene) -> None:
@@ -137,27 +133,3 @@ def test_a_smarthost_without_tls_gets_no_password_and_no_port_blames_the_receive
     scene.send("after@takes.example")
     until(lambda: bool(scene.attempts("after@takes.example")))
     assert scene.attempts("after@takes.example")[0]["result"] == "accepted"
-
-
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets limits of another process")
-def test_without_descriptors_mail_waits_and_no_receiver_is_blamed(scene: Scene) -> None:
-    """K13. It is said as a fault, is no attempt, and goes when there are some again."""
-    assert scene.program.process is not None
-    pid, api = scene.program.process.pid, Api(scene.program)
-    late = "late@cut.example"  # no connection stays open there
-    scene.send("early@cut.example")
-    until(lambda: bool(scene.attempts("early@cut.example")))
-    used = [int(entry.name) for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    with smtplib.SMTP("127.0.0.1", scene.program.smtp_port, timeout=30) as smtp:
-        api.get("status")  # its connection stays open
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 2, before[1]))
-        try:
-            smtp.sendmail(SENDER, late, "Subject: x\r\n\r\nbody\r\n")
-            until(lambda: "Too many open files" in scene.program.output)
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    assert any("put off" in line for line in api.get("status")["faults"])
-    until(lambda: bool(scene.attempts(late)))
-    assert [(line["result"], line["attempt"]) for line in scene.attempts(late)] == [("accepted", 1)]
-    until(lambda: not api.get("status")["faults"])
