@@ -18,6 +18,7 @@ MAX_LINE = 8192  # bytes of a line that are kept; RFC 5321 4.5.3.1.5 allows 512,
 MAX_KEPT = MAX_LINE * 4  # bytes of an answer of several lines that are kept
 MAX_LINES = 10_000  # of one answer: beyond these, and MAX_REPLY, it has no end
 MAX_REPLY = 1_000_000  # bytes
+MAX_BLANK = 100  # lines of nothing in a row
 MAX_TEXT = 4000  # bytes of a description
 GARBLED = 0
 
@@ -98,10 +99,11 @@ class ReplyParser:
     one answer agree in the first digit of their codes, and the last code counts (RFC 5321 4.2.1).
     """
 
-    __slots__ = ("_code", "_count", "_kept", "_lines", "_rest", "_size")
+    __slots__ = ("_blank", "_code", "_count", "_kept", "_lines", "_rest", "_size")
 
     def __init__(self) -> None:
         self._rest = b""
+        self._blank = 0  # lines of nothing since the last one that said something
         self._begin()
 
     def _begin(self) -> None:
@@ -134,8 +136,10 @@ class ReplyParser:
         found = _LINE(line)
         if found is None:
             if line.isspace() or not line:
-                return None
+                self._blank += 1
+                return None if self._blank <= MAX_BLANK else self._garbled(line)
             return None if self._code and self._keeps(line) else self._garbled(line)
+        self._blank = 0
         code, more, text = found.groups(b"")
         if self._code:
             if code[:1] != self._code[:1]:

@@ -35,7 +35,7 @@ from pipeline.smtp.troubles import Troubles
 
 TICK = 1.0  # seconds between two looks at the deadlines, before the factor
 CHANCE = random.SystemRandom()
-SHORT = 10.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
+SHORT = 5.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
 SPREAD = 5.0  # and up to so many more
 PLAIN_FOR = 3600.0  # seconds for which TLS is not tried again where it took all the time, or broke off under mail
 REMEMBER = 1000  # receivers with such TLS
@@ -137,7 +137,7 @@ class Transport:
             return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
         if delivery.message.smarthost is not None:
             outcome = error.may_yet().outcome
-            if outcome.state == "auth":
+            if outcome.state in ("auth", "starttls") and outcome.result == "error" and login_of(delivery.message):
                 self.troubles.refused(slot.target, delivery.message.smarthost.username or "", outcome)
         facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
         return msgspec.structs.replace(outcome, wire=self.clock() - started, **facts)
@@ -321,11 +321,13 @@ def _targets(delivery: Delivery) -> list[Target]:
 
 
 def _decisive(failures: list[Failed], heard: bool) -> Failed:
-    """Of all failures the one that says what becomes of the message."""
+    """Of all failures the one that says what becomes of the message: a receiver's words rather than what we met."""
     last = failures[-1]
-    for error in reversed(failures):
-        if error.outcome.next is not Next.FAIL:
-            return error
+    open_ = [error for error in reversed(failures) if error.outcome.next is not Next.FAIL]
+    if last.shortage:
+        return last
+    if open_:
+        return next((error for error in open_ if error.outcome.code is not None), open_[0])
     if not heard and last.other_host:
         last.outcome = msgspec.structs.replace(last.outcome, next=Next.RETRY)
     return last

@@ -17,7 +17,7 @@ from operators.outcome import Outcome
 from operators.replies import clean
 
 SAY_AGAIN = 60.0  # seconds
-STALE = 7200.0  # seconds
+STALE = 4 * 3600.0  # seconds
 REMEMBER = 100
 
 Key = tuple[str, int, str]  # of a login: address, port, user
@@ -53,12 +53,10 @@ class Troubles:
         self._say(None, "connections", f"{why}; {self._put_off} deliveries were put off so far")
 
     def refused(self, target: Target, user: str, outcome: Outcome) -> None:
-        """A smarthost did not take a login."""
+        """A smarthost did not take a login, or offered no TLS for it."""
         answer = f"{outcome.code or ''} {outcome.description}".strip()
         name = clean(user, 100)
-        text = (
-            f"the smarthost {target.host}:{target.port} does not take the login of {name!r}, its mail waits: {answer}"
-        )
+        text = f"no login at the smarthost {target.host}:{target.port} as {name!r}, its mail waits: {answer}"
         key = (target.address, target.port, user)
         self._logins[key] = (text[:500], self._clock())
         while len(self._logins) > REMEMBER:

@@ -48,7 +48,8 @@ def test_sloppy_but_clear_answers_are_understood(line: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"hello\r\n", b"25 ok\r\n", b"2500 ok\r\n", b"250_ok\r\n", b"150 ok\r\n", b"650 ok\r\n", b" 250 ok\r\n",
-     b"250-a\r\n550 b\r\n", b"x" * (MAX_LINE + 1), b"250-a\r\n" * (MAX_LINES + 1), b"250=ok\r\n", b"25 0 ok\r\n",
+     b"250-a\r\n550 b\r\n", b"x" * (MAX_LINE + 1), b"250-a\r\n" * (MAX_LINES + 1), b"250=ok\r\n",
+     b"\r\n" * 101, b"25 0 ok\r\n",
      (b"250-" + b"a" * 8000 + b"\r\n") * 126, b"\xff\xfe\r\n", b"25\0 ok\r\n", b"250-" + b"a" * 2_000_000],
 )  # fmt: skip
 def test_what_is_no_answer_is_garbled(data: bytes) -> None:
@@ -83,6 +84,29 @@ def test_answers_are_the_same_however_they_are_cut(answers: list[tuple[bytes, in
         found += parser.feed(wire[start:end])
     assert [(reply.code, len(reply.lines)) for reply in found] == [(int(code), lines) for code, lines in answers]
     assert not parser.partial
+
+
+ENDS = st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\r\n", b"\r\n\r\n", b" \t\r\n"])
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"250", b"354", b"451"]), st.integers(1, 3), ENDS), max_size=5), st.data())
+def test_answers_are_the_same_whatever_ends_their_lines(answers, data: st.DataObject) -> None:
+    """K6. Liberal in line ends: each answer is found once, cut anywhere, also between CR and LF."""
+    wire = b"".join((code + b"-more" + end) * (lines - 1) + code + b"\tlast" + end for code, lines, end in answers)
+    parser, found = ReplyParser(), []
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
+    for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
+        found += parser.feed(wire[start:end])
+    assert [(reply.code, len(reply.lines)) for reply in found] == [(int(code), lines) for code, lines, _ in answers]
+
+
+@given(st.binary(max_size=200))
+def test_the_beginning_of_an_answer_has_its_code_or_none(octets: bytes) -> None:
+    """K6. What breaks off is never read as a code that has not come."""
+    parser = ReplyParser()
+    parser.feed(octets)
+    last = parser.last()
+    assert last is None or str(last.code).encode() in octets
 
 
 @given(st.binary(max_size=500))

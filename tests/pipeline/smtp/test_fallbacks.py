@@ -222,6 +222,7 @@ async def test_a_password_never_goes_in_plain_text_unasked(script: dict[str, str
         outcome = await sender.send(smarthost=SMARTHOST)
         assert (outcome.next, outcome.result != "accepted") == (Next.RETRY, True)
         assert b"AUTH" not in receiver.raw and b"MAIL" not in receiver.raw
+        assert len(sender.transport.troubles.lines) == (outcome.result == "error" and outcome.state == "starttls")
 
 
 async def test_a_password_goes_in_plain_text_where_security_is_off() -> None:
