@@ -134,6 +134,7 @@ class RabbitQueue:
         await self.topology.learn_delays(link)
         self._ledger = await link.lender(lambda: link.end(f"queue {self.names.outbox!r} was deleted"))
         await self.parked_queues.prepare(link)
+        await self.topology.may_publish(link)
 
     def _attach(self, link: Link) -> None:
         assert self._ledger is not None
