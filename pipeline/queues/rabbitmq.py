@@ -23,14 +23,13 @@ from functools import partial
 from pathlib import Path
 
 import reactivex as rx
-import structlog
 from aiormq.abc import DeliveredMessage
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
-from operators.results import QUOTED, refusal
 from pipeline.queues.contract import Confirmed, Figures, QueueUnavailable, Settlement
+from pipeline.queues.rabbitmq_aside import Aside
 from pipeline.queues.rabbitmq_broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq_held import Held
 from pipeline.queues.rabbitmq_lending import Lending
@@ -47,8 +46,6 @@ from pipeline.queues.rabbitmq_settling import Settling, put_off
 from pipeline.queues.rabbitmq_trouble import Trouble
 from pipeline.queues.rabbitmq_views import Views
 from settings import Settings
-
-log = structlog.get_logger("queues")
 
 FULL = "no mail is sent: as many results are held as may be"
 STALL = 10.0  # seconds without a confirmation after which the broker is away
@@ -84,9 +81,7 @@ class RabbitQueue:
         stall: float = STALL,
         folder: Path | None = None,
     ) -> None:
-        self._most, self._clock, self._stall, self._report = most, clock, stall, report
-        named = {"refused": settings.rabbitmq_refused, "failure": settings.rabbitmq_failure}
-        self._refusals = {kind: name for kind, name in named.items() if name}
+        self._most, self._clock, self._stall = most, clock, stall
         self.names = Names(settings)
         self.topology = Topology(self.names, report)
         self.settled = Settled(folder / "settled" if folder is not None else None, report)
@@ -102,6 +97,7 @@ class RabbitQueue:
             linger,
         )
         self.sender = Sender(self.broker, settings, self.topology, self.parked_queues, clock)
+        self.aside = Aside(settings, self.sender, report)
         self.trouble = Trouble(report)
         self.held = Held(folder / "held" if folder is not None else None, self.sender.send, report)
         self.settling = Settling(
@@ -138,6 +134,7 @@ class RabbitQueue:
         await self.topology.learn_delays(link)
         self._ledger = await link.lender(lambda: link.end(f"queue {self.names.outbox!r} was deleted"))
         await self.parked_queues.prepare(link)
+        await self.topology.may_publish(link)
 
     def _attach(self, link: Link) -> None:
         assert self._ledger is not None
@@ -278,25 +275,7 @@ class RabbitQueue:
         try:
             self._take(ledger, message, lane)
         except Exception as error:
-            self._aside(ledger, message, error)
-
-    def _aside(self, ledger: Ledger, message: DeliveredMessage, error: Exception) -> None:
-        """A fault of ours with this one message: it goes to the refused queue, and the others go on.
-
-        Where there is none, or it takes nothing, the message stays with us, unsettled, until the connection ends.
-        """
-        log.error("a message of the queue cannot be lent", exc_info=error)
-        why, tag = f"cannot be lent, by a fault of ours: {type(error).__name__}", message.delivery_tag
-        lease = Lease(0, message.body[:QUOTED], size=len(message.body))
-        copies = refusal(lease, self._refusals, why)
-        self._report("queue-fault", f"a message of {len(message.body):,} bytes {why}")
-
-        def confirmed(error: Exception | None) -> None:
-            if error is None and tag is not None:
-                ledger.ack(tag)
-
-        for name, body in copies:
-            self.sender.send(Mail(queue=name, body=body, copy=True), confirmed)
+            self.aside.take(ledger, message, error)
 
     def _take(self, ledger: Ledger, message: DeliveredMessage, lane: str | None) -> None:
         tag, properties = message.delivery_tag, message.header.properties
@@ -332,7 +311,7 @@ class RabbitQueue:
         try:
             self._come(ledger, message, None, key, body, size)
         except Exception as error:
-            self._aside(ledger, message, error)
+            self.aside.take(ledger, message, error)
 
     def _come(
         self, ledger: Ledger, message: DeliveredMessage, lane: str | None, key: Key, body: bytes, size: int

@@ -23,8 +23,6 @@ from aiormq.connection import Connection
 from aiormq.exceptions import (
     AMQPError,
     ChannelClosed,
-    ChannelInvalidStateError,
-    ChannelPreconditionFailed,
     ConnectionNotAllowed,
     DeliveryError,
     ProbableAuthenticationError,
@@ -37,6 +35,7 @@ from pipeline.process.supervisor import awaited
 from pipeline.queues import rabbitmq_methods as methods
 from pipeline.queues.contract import Confirmed, QueueFull, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq_frames import Lenient
+from pipeline.queues.rabbitmq_outlet import Outlet
 from settings.values import masked
 
 HEARTBEAT = 10  # seconds; the broker lets go of what we hold after two of them without a sign of us
@@ -44,9 +43,6 @@ OPENING = 10.0  # seconds for a connection to be made
 CLOSING = 3.0  # seconds for it to end properly
 AWAY, SILENT = "cannot be reached", "no answer"
 GONE = "the connection was lost"
-PROVEN = 65_536  # bytes that a broker is believed to take
-TRIES = 5  # of a publication that others of its channel have spoilt
-TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 LOST = (AMQPError, OSError, RuntimeError, EOFError, TimeoutError)  # what aiormq raises when a connection fails
 
 Answer = TypeVar("Answer")
@@ -144,10 +140,7 @@ class Link:
         self._unconfirmed: dict[int, tuple[float, Confirmed]] = {}  # by number; the first one is the oldest
         self._promised: dict[int, Confirmed] = {}
         self._numbers = itertools.count()
-        self._publishing: Channel
-        self._trying: Channel | None = None
-        self._opening = asyncio.Lock()
-        self.proven = PROVEN  # bytes of the largest body that the broker has taken
+        self.outlet: Outlet
         self._questions: AbstractChannel | None = None
         self._asking = asyncio.Lock()
         self._unblocked: asyncio.Task[None] | None = None
@@ -164,7 +157,7 @@ class Link:
             async with asyncio.timeout(OPENING):
                 await connection.connect()
                 link = cls(connection, shown, lost)
-                link._publishing = cast(Channel, await link.channel(confirms=True))
+                link.outlet = Outlet(connection, cast(Channel, await link.channel(confirms=True)))
         except (*LOST, ValueError) as error:
             text = _explain(error, address)
             kind = Unreachable if text.startswith((AWAY, SILENT)) else QueueUnavailable
@@ -275,11 +268,7 @@ class Link:
     async def _publish(self, number: int, exchange: str, queue: str, body: bytes, properties: Any) -> None:
         error: Exception | None = None
         try:
-            for _ in range(TRIES):
-                if not await self._spoilt(exchange, queue, body, properties):
-                    break
-            else:
-                raise ConnectionError(GONE)
+            await self.outlet.publish(exchange, queue, body, properties)
         except TooLarge as failure:
             error = failure
         except PublishError:
@@ -296,34 +285,6 @@ class Link:
             error = ValueError(f"cannot be published to {queue!r}: {failure}")
         if (waiting := self._unconfirmed.pop(number, None)) is not None:
             waiting[1](error)
-
-    async def _spoilt(self, exchange: str, queue: str, body: bytes, properties: Any) -> bool:
-        """Publish; True where another message, too large for the broker, has ended the channel meanwhile.
-
-        Over AMQP nobody tells the largest size, and what is larger ends its channel. So a size that was never taken
-        yet goes over a channel of its own, whose end costs nothing else. Raises `TooLarge`.
-        """
-        new = len(body) > self.proven
-        channel = await self._trial() if new else self._publishing
-        try:
-            await channel.basic_publish(
-                body, exchange=exchange, routing_key=queue, properties=properties, mandatory=True, wait=False
-            )
-        except (ChannelPreconditionFailed, ChannelInvalidStateError) as error:
-            if not new or self.ended:
-                raise
-            self._trying = None if self._trying is channel else self._trying
-            if (found := TOO_LARGE.search(str(error))) is not None and len(body) > int(found[1]):
-                raise TooLarge(len(body), int(found[1])) from None
-            return True
-        self.proven = max(self.proven, len(body)) if new else self.proven
-        return False
-
-    async def _trial(self) -> Channel:
-        async with self._opening:
-            if self._trying is None or self._trying.is_closed:
-                self._trying = cast(Channel, await self._connection.channel(publisher_confirms=True))
-            return self._trying
 
     @property
     def waits(self) -> float:

@@ -166,22 +166,29 @@ class Topology:
                 ),
                 tolerate=ChannelPreconditionFailed,
             )
-        await self._may_publish(link)
         for name in names.configured:
             await self.ensure(link, name)
             if not names.declare:
                 with contextlib.suppress(*SOMEBODYS):
                     await link.count(name)
 
-    async def _may_publish(self, link: Link) -> None:
+    async def may_publish(self, link: Link) -> None:
         """Whether we may at all, before mail moves that could not be settled: a message for a queue that is not there.
 
-        Raises `QueueUnavailable`.
+        The last thing to ask: a broker that is out of memory or disk reads nothing more once somebody publishes, and
+        gives no answer then, which is no refusal. Raises `QueueUnavailable`.
         """
         answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        link.publish("", f"{self.names.outbox}.delay.none", b"", Properties(message_id="probe"), answer.set_result)
-        if (error := await answer) is not None and not isinstance(error, Unroutable):
-            raise error
+
+        def answered(error: Exception | None) -> None:
+            if not answer.done():
+                answer.set_result(error)
+
+        link.publish("", f"{self.names.outbox}.delay.none", b"", Properties(message_id="probe"), answered)
+        with contextlib.suppress(TimeoutError):
+            error = await asyncio.wait_for(answer, ANSWER)
+            if error is not None and not isinstance(error, Unroutable):
+                raise error
 
     async def learn_delays(self, link: Link) -> None:
         """Which delays there are, and which of them are not to be used over this link, since they do not answer."""

@@ -18,9 +18,10 @@ from aiormq.exceptions import ChannelClosed
 
 from pipeline.queues.contract import Confirmed, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq_broker import Broker
-from pipeline.queues.rabbitmq_link import LOST, PROVEN, TOO_LARGE, Link, Unroutable, say
+from pipeline.queues.rabbitmq_link import LOST, Link, Unroutable, say
 from pipeline.queues.rabbitmq_mail import Mail, compressed
 from pipeline.queues.rabbitmq_names import Topology
+from pipeline.queues.rabbitmq_outlet import PROVEN, TOO_LARGE
 from pipeline.queues.rabbitmq_parked import ParkedQueues
 from settings import Settings
 
@@ -66,7 +67,7 @@ class Sender:
 
     def attach(self, link: Link) -> None:
         """Use this link; the broker may take more than it did over the last one."""
-        self._most_bytes, link.proven = UNLIMITED, self._proven
+        self._most_bytes, link.outlet.proven = UNLIMITED, self._proven
 
     def send(self, mail: Mail, done: Confirmed) -> None:
         """Publish; `done` with None when the broker has it safe, else with `QueueUnavailable`. Never called at once."""

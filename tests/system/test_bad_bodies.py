@@ -116,6 +116,13 @@ def go_through(folder: pathlib.Path, bad: list[Bad], **options: object) -> Seen:
     return Seen(refused, dict(mailbox.accepted), left, memory)
 
 
+def tells_of(refused: dict[str, Any], bad: Bad) -> bool:
+    """With the reason, and as much of the body as is quoted."""
+    quoted = base64.b64decode(refused["body"])
+    whole = quoted == bad.body[: len(quoted)] if bad.reason.startswith("body: ") else len(quoted) == 1_000_000
+    return bool(refused["error"].startswith(bad.reason)) and whole
+
+
 def test_bodies_that_are_no_messages_are_refused_once(tmp_path: pathlib.Path) -> None:
     """To the failure queue, as no refused queue is set, with the reason and the body; others are delivered.
 
@@ -127,10 +134,8 @@ def test_bodies_that_are_no_messages_are_refused_once(tmp_path: pathlib.Path) ->
     assert seen.delivered == {str(number): 1 for number in range(len(bad))}
     assert seen.left == 0
     assert len(seen.refused) == len(bad)
-    for one, refused in zip(bad, seen.refused, strict=True):
-        assert refused["error"].startswith(one.reason)
-        quoted = base64.b64decode(refused["body"])
-        assert quoted == one.body[: len(quoted)] if one.reason.startswith("body: ") else len(quoted) == 1_000_000
+    for one in bad:  # not in their order: a size that the broker never took yet goes over a channel of its own
+        seen.refused.remove(next(refused for refused in seen.refused if tells_of(refused, one)))
     before, most, after = seen.memory
     assert most - before < MANY / 2 * LARGE, (
         f"{(most - before) // 10**6} MB more for {MANY} bodies of {LARGE // 10**6} MB"

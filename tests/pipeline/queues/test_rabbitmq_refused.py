@@ -57,6 +57,24 @@ async def hindered(kind: str, node: Broker, address: str) -> AsyncIterator[tuple
             yield address, lambda: other.basic_cancel("alone")
 
 
+async def test_a_broker_without_memory_is_started_with_and_waited_for(limited: Broker) -> None:
+    """K9: it lets us connect, and reads nothing once we publish: said as what it is, and over by itself."""
+    address = limited.fresh()
+    limited.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    try:
+        async with opened(address) as desk:
+            desk.consume()
+            await until(lambda: "out of memory" in (desk.queue.full or ""))
+            with pytest.raises(QueueUnavailable, match="out of memory"):
+                await desk.publish(b"refused")
+            limited.control("set_vm_memory_high_watermark", "absolute", "2GB")
+            await until(lambda: desk.queue.fault is None)
+            await desk.publish(b"m")
+            assert [lease.body for lease in await desk.next()] == [b"m"]
+    finally:
+        limited.control("set_vm_memory_high_watermark", "absolute", "2GB")
+
+
 @pytest.mark.parametrize(("kind", "said"), [("no right", "outbox"), ("another reads alone", "exclusive")])
 async def test_a_connection_alone_does_not_begin_the_pause_anew(
     node: Broker, address: str, connects: list[float], kind: str, said: str
