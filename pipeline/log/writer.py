@@ -181,7 +181,7 @@ def prepare(path: Path, account: Account | None) -> int:
     have both ended.
     """
     made = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     os.close(_open(path))
     lock = _open(lock_name(path))
     with contextlib.suppress(BlockingIOError):

@@ -169,3 +169,20 @@ async def test_a_queue_that_is_closed_is_a_problem(world: World) -> None:
     await world.machine.queue.close()
     answer = await world.client.post("/messages", json=MAIL)
     assert (answer.status_code, answer.json()["detail"]) == (503, "The queue does not answer; nothing is queued.")
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["Fine.Example", "fine.example.", " fine.example", "@fine.example", "BÜCHER.example", "xn--Bcher-kva.example"],
+)
+async def test_a_domain_is_found_however_it_is_written(world: World, domain: str) -> None:
+    """K14: in any case, with its final dot, as U-label or A-label; listed, counted and changed alike."""
+    await waiting(world, "you@FINE.example", "you@xn--bcher-kva.example", "you@other.example")
+    assert [m["recipient"].rpartition("@")[0] for m in (await world.get("/messages", domain=domain))["messages"]] == [
+        "you"
+    ]
+    assert (await world.get("/messages/count", domain=domain))["count"] == 1
+    order = {"action": "delete", "selection": {"domain": [domain], "state": "waiting"}}
+    job = await world.post("/messages/actions", order, 202)
+    done = await until(lambda: ended(world, job["id"]))
+    assert done["changed"] == 1
