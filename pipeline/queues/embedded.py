@@ -47,6 +47,8 @@ RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
+RESCUE = "stop Mailrace, which saves what it still holds"
+
 Counts = list[tuple[str, str, bool, int]]
 EVERYTHING = Filter()
 
@@ -114,10 +116,24 @@ class EmbeddedQueue:
         if self._checking is not None:
             await self._checking  # ends at once, since the queue is not open any more
         observer = self._lending.shut()
+        if self._writer.gone:
+            await self._rescue()
         await self._end()
         self._release()
         if observer is not None:
             observer.on_completed()
+
+    async def _rescue(self) -> None:
+        """The file was deleted or replaced: what it still holds goes into a new one, before it goes for good."""
+        path = self._path
+        if await asyncio.to_thread(path.exists):
+            path = path.with_name(f"{path.name}.saved-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock()))}")
+        try:
+            self._hand_over()
+            await self._writer.run(lambda store: store.save(path))
+            self._say(f"{self._path} was deleted or replaced: what it held is in {path}")
+        except QueueUnavailable as error:
+            self._say(f"{self._path} was deleted or replaced, and what it held is lost: {error}")
 
     async def _end(self) -> None:
         self._hand_over()  # it may have been asked for in this turn of the loop
@@ -318,7 +334,7 @@ class EmbeddedQueue:
             return
         counts, damage, shortened = news
         if damage is not None:
-            self._condition.damaged(damage)
+            self._condition.damaged(damage, *((RESCUE,) if self._writer.gone else ()))
         if shortened:
             self._checked = float("-inf")
         if counts is not None:
@@ -333,6 +349,8 @@ class EmbeddedQueue:
     async def _check(self) -> None:
         found: Checked = await asyncio.to_thread(check, self._path, lambda: not self._open)
         if found.damage is not None:
+            with contextlib.suppress(QueueUnavailable):  # where it is another file now, that is what is to be said
+                self._looked(await self._writer.run(partial(self._news, anew=False, probe=False)), None)
             self._condition.damaged(f"is damaged ({found.damage})")
         elif (found.odd or found.miscounted) and self._open:
             await self._mend(found)

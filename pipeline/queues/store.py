@@ -208,6 +208,11 @@ class Store:
         self._next = first + work.added
         return first
 
+    def save(self, path: Path) -> None:
+        """Write all that it holds into a new file. Raises `sqlite3.Error` where there is one, or no room."""
+        self._db.execute("VACUUM INTO ?", (str(path),))
+        path.chmod(0o600)
+
     def probe(self) -> None:
         """Write something that changes nothing. Raises `sqlite3.Error` where nothing can be written."""
         self._db.execute(f"PRAGMA user_version = {VERSION}")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import settings
-from pipeline.figures import COUNTERS, GAUGES, UNREACHED
+from pipeline.figures import COUNTERS, GAUGES, REMOVED, UNREACHED
 from pipeline.log import schema
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -27,7 +27,7 @@ def operators() -> str:
 
 def metrics() -> str:
     """A row for each metric of `/metrics`."""
-    rows = [f"| `mailrace_{one.name}_total` | counter | {one.definition} |" for one in (*COUNTERS, UNREACHED)]
+    rows = [f"| `mailrace_{one.name}_total` | counter | {one.definition} |" for one in (*COUNTERS, UNREACHED, REMOVED)]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in GAUGES]
     return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
 

@@ -103,6 +103,41 @@ async def test_what_happens_to_the_file_from_outside_is_seen(
                 assert lease.body == b"before"  # what is here is sent on
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_what_a_deleted_file_held_is_saved_at_the_end(tmp_path: Path, clock: Clock, replaced: bool) -> None:
+    """K11: under its own name where that is free, beside it otherwise."""
+    said: list[str] = []
+    async with opened(tmp_path / "q", clock, said) as desk:
+        await desk.publish(*bodies(20))
+        (tmp_path / "q").unlink()
+        if replaced:
+            (tmp_path / "q").write_bytes(b"")
+        await until(lambda: desk.queue.fault is not None)
+        assert "stop Mailrace, which saves" in (desk.queue.fault or "")
+    saved = Path(said[-1].rpartition(" ")[2]) if replaced else tmp_path / "q"
+    assert str(saved) in said[-1]
+    assert saved.stat().st_mode & 0o077 == 0
+    async with opened(saved, clock, said) as desk:
+        assert (await desk.queue.figures()).ready == 20
+
+
+async def test_a_disk_that_becomes_read_only_is_said_and_over(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K11: SQLITE_READONLY: it is tried again without any mail, so that it is over when it is over."""
+    monkeypatch.setattr(conditions, "CALM", 0.2)
+    async with opened(tmp_path / "q", clock, []) as desk:
+        assert isinstance(desk.queue, EmbeddedQueue)
+        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 1") and None)
+        assert "readonly" in await refuses(desk)
+        await until(lambda: "readonly" in (desk.queue.fault or ""))
+        await asyncio.sleep(0.5)
+        assert "readonly" in (desk.queue.fault or "")
+        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 0") and None)
+        await until(lambda: desk.queue.fault is None)
+        await desk.publish(b"m")
+
+
 async def test_a_lost_log_loses_no_message(tmp_path: Path, clock: Clock) -> None:
     """K11: what only the deleted log held is in the file after a kill, too."""
     async with opened(tmp_path / "q", clock, []) as desk:
