@@ -30,7 +30,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
-from pipeline.queues import edit
+from pipeline.queues import edit, wal
 from pipeline.queues.browse import Browsed, Filter, Place, browse
 from pipeline.queues.check import Checked, check, mend
 from pipeline.queues.condition import LISTING, READING, WRITING, Condition
@@ -63,6 +63,7 @@ class EmbeddedQueue:
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
         report: told (kind, text) when the disk is full or the file does not work, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
+        alone: no other program has the file open: what a kill has left is looked at before SQLite takes it up.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class EmbeddedQueue:
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
         moved: Callable[[str, int], None] = lambda lane, by: None,
+        alone: bool = False,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
-        self._moved = moved
+        self._moved, self._alone = moved, alone
         self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
         self._condition = Condition(path, self._say)
         self._open = False
@@ -96,6 +98,8 @@ class EmbeddedQueue:
         self._lending = Lending(self._loop, self._clock, self._read, self._moved)
         try:
             await asyncio.to_thread(complete, self._path)
+            if self._alone and (lost := await asyncio.to_thread(wal.damage, self._path)) is not None:
+                self._say(lost)
             await self._writer.open()
             await self._reader.start(self._path, writes=False)
             await self._views.start(self._path, writes=False)

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.queues import condition as conditions
 from pipeline.queues import store as stores
+from pipeline.queues import wal
 from pipeline.queues.condition import Condition
 from pipeline.queues.contract import QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
@@ -281,3 +282,39 @@ def test_a_fault_is_said_once_a_minute_and_when_it_is_over() -> None:
     condition.worked("writing")
     assert len(said) == 5
     assert "works again" in said[-1]
+
+
+def killed(folder: Path) -> Path:
+    """A file as a kill leaves it, with three transactions in its log."""
+    store = stores.Store(folder / "origin", writes=True)
+    store.fold()
+    for number in range(3):
+        work = stores.Work()
+        work.add("outbox", b"%d" % number, 0.0, 1.8e9)
+        store.write(work)
+    for end in ("", "-wal"):
+        (folder / f"q{end}").write_bytes((folder / f"origin{end}").read_bytes())
+    store.close()
+    return folder / "q"
+
+
+@pytest.mark.parametrize(("place", "word"), [(0, "its header"), (32 + 24 + 100, "3 of its transactions"), (None, None)])
+def test_a_log_that_was_damaged_after_a_kill_is_said(tmp_path: Path, place: int | None, word: str | None) -> None:
+    """K11: SQLite ends at the first frame that it cannot read, and what was confirmed after it is gone in silence."""
+    path = killed(tmp_path)
+    log = tmp_path / "q-wal"
+    if place is not None:
+        data = bytearray(log.read_bytes())
+        data[place : place + 8] = b"\xff" * 8
+        log.write_bytes(data)
+    said = wal.damage(path)
+    assert (said is None) if word is None else (word in str(said))
+    assert len(list(tmp_path.glob("q-wal.damaged-*"))) == (word is not None)
+
+
+def test_half_a_transaction_of_a_kill_is_nothing_to_tell(tmp_path: Path) -> None:
+    """K11: it was never confirmed."""
+    path = killed(tmp_path)
+    log = tmp_path / "q-wal"
+    log.write_bytes(log.read_bytes()[:-100])
+    assert wal.damage(path) is None
