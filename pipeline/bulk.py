@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import collections
+import ipaddress
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,6 +22,7 @@ from pipeline.queues.browse import Filter, Listed, Place
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.edit import Action
 from pipeline.queues.embedded import EmbeddedQueue
+from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
 PAGE = 2000  # messages looked at, or changed, at once
@@ -50,6 +52,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     domain: tuple[str, ...] = ()
     ip: str = ""
     containing: str = ""
+
+    def plain(self) -> Selection:
+        """The same with its names as messages have them: domains in lower case and in ASCII (RFC 5891), IPs short."""
+        domains = tuple(lookup_name(domain.strip().lstrip("@")) for domain in self.domain)
+        ip, slash, group = self.lane.partition("/")
+        lane = f"{ip}/{group.lower()}" if slash and ip != "pause" else self.lane
+        return msgspec.structs.replace(self, domain=domains, ip=_short(self.ip), lane=lane)
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -82,6 +91,7 @@ class Bulk:
 
         It may be short, or empty, and yet have a next one: a page looks at a limited number of messages.
         """
+        selection = selection.plain()
         found = await self.queue.browse(self._filter(selection), after, limit)
         return [message for message in found.messages if self._wanted(selection, message)], found.after
 
@@ -162,13 +172,21 @@ class Bulk:
             return False
         if selection.state and selection.state != state_of(message):
             return False
-        if selection.domain and message.recipient.rpartition("@")[2].lower().rstrip(".") not in selection.domain:
+        if selection.domain and lookup_name(message.recipient.rpartition("@")[2]) not in selection.domain:
             return False
         return not selection.ip or (message.last or {}).get("from") in (None, selection.ip)
 
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
             del self._jobs[id]
+
+
+def _short(ip: str) -> str:
+    """An address in its one short form; what is none stays as it is, and fits nothing."""
+    try:
+        return str(ipaddress.ip_address(ip.strip().strip("[]")))
+    except ValueError:
+        return ip
 
 
 def state_of(message: Listed) -> str:

@@ -124,7 +124,7 @@ def _checked(settings: Settings) -> Iterator[str]:
     if settings.rabbitmq_address is None:
         path = settings.data_dir / "queue.db"
         if (damage := check(path, budget=LOOK).damage) is not None:
-            yield f"{path} is damaged ({damage}): {SAVE}"
+            yield f"{path} is damaged ({damage}): no new mail is taken; {SAVE}"
 
 
 def _told(settings: Settings) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import datetime
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -262,6 +263,24 @@ class Facade:
     def rules(self, kind: str) -> list[dict[str, Any]]:
         """All rules of a kind, whole, with their live figures. Raises `NoSuchRule`."""
         return [self.shown(rule) for rule in self.machine.rules.list(kind)]
+
+    def flood_pauses(self) -> list[dict[str, Any]]:
+        """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
+        return [self._flood_pause(active.lane) for active in self.machine.floods.all() if self._is_paused(active.lane)]
+
+    def _is_paused(self, lane: str) -> bool:
+        flood = self.explainer.flood(lane)
+        return flood is not None and flood.state == "paused"
+
+    def _flood_pause(self, lane: str) -> dict[str, Any]:
+        flood, (ip, _, group) = self.explainer.flood(lane), lane.partition("/")
+        assert flood is not None
+        until = datetime.datetime.fromtimestamp(flood.paused_until, datetime.UTC).replace(microsecond=0)
+        instance = self.machine.settings.server_id
+        pause = Pause.model_construct(
+            id=0, ip=ip, domain=group, until=until, reason=f"flood pattern {flood.pattern}", instance=instance
+        )
+        return {**pause.shown(), "held": self.machine.queue.parked().get(lane, 0)}
 
     def shown(self, rule: Rule) -> dict[str, Any]:
         """A rule whole, with its live figures."""

@@ -100,7 +100,7 @@ class Machine:
         self.names = Names(_host_name(settings))
         self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self.warned, self._moved)
+        self.queue = open_queue(settings, self.warned, self._moved, alone=True)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )

@@ -44,7 +44,8 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
 
     @router.get(f"/{kind}", tags=tag, summary=f"All {kind}", responses=answer({"type": "array", "items": shown}, "All"))
     async def every() -> Response:
-        return Json(facade.rules(kind))
+        floods = facade.flood_pauses() if kind == "pauses" else []
+        return Json([*facade.rules(kind), *floods])
 
     @router.post(
         f"/{kind}",

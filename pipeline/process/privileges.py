@@ -9,8 +9,10 @@ import contextlib
 import fcntl
 import os
 import pwd
+import sys
 from collections.abc import Iterator
 
+from pipeline import private
 from pipeline.log.rights import Account
 from settings import Settings, StartError
 
@@ -19,12 +21,14 @@ from settings import Settings, StartError
 def only_one(settings: Settings) -> Iterator[None]:
     """Hold the lock; raises `StartError` where another process has it, or the folder cannot be written."""
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if (warning := private.folder(settings.data_dir)) is not None:
+            print(f"mailrace: warning: {warning}", file=sys.stderr)
+        private.files(settings.data_dir)
         settings.lock.parent.mkdir(parents=True, exist_ok=True)
-        file = settings.lock.open("a+")
+        file = os.fdopen(os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise StartError(f"data-dir: cannot write {error.filename}: {error.strerror}") from None
-    with file:
+    with file, private.masked():
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

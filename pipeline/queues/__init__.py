@@ -19,6 +19,7 @@ def open_queue(
     settings: Settings,
     report: Callable[[str, str], None] = unreported,
     moved: Callable[[str, int], None] = lambda lane, by: None,
+    alone: bool = False,
 ) -> EmbeddedQueue | RabbitQueue:
     """The queue that the configuration asks for; not started yet.
 
@@ -26,10 +27,13 @@ def open_queue(
         settings: with `rabbitmq-address` it is RabbitMQ's, else the embedded one.
         report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by an operator's hand.
+        alone: no other program has it open.
     """
     if settings.rabbitmq_address is not None:
         return RabbitQueue(settings, largest_body(settings), report, folder=settings.data_dir)
-    return EmbeddedQueue(settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, moved=moved)
+    return EmbeddedQueue(
+        settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, moved=moved, alone=alone
+    )
 
 
 def largest_body(settings: Settings) -> int:

@@ -55,7 +55,8 @@ def check(path: Path, stopped: Callable[[], bool] = lambda: False, budget: float
     """Check a queue's file. Never raises: what cannot be read is a finding."""
     end = time.monotonic() + budget
     try:
-        db = sqlite3.connect(path, timeout=5, isolation_level=None)
+        where = f"{path.absolute().as_uri()}?mode=rw"  # a file that is missing must not be made
+        db = sqlite3.connect(where, timeout=5, isolation_level=None, uri=True)
         try:
             db.execute("PRAGMA query_only = 1")
             db.set_progress_handler(lambda: time.monotonic() > end or stopped(), STEPS)

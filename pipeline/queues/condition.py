@@ -67,11 +67,11 @@ class Condition:
             del self._troubles[part]
             self._judge()
 
-    def damaged(self, what: str) -> None:
-        """The file is damaged; the first finding is the one that is told."""
+    def damaged(self, what: str, then: str = SAVE) -> None:
+        """The file is damaged; the first finding is the one that is told. `then`: what is to be done."""
         if self.damage is None:
             self._begin()
-            self.damage = f"{self._path} {what}: no new mail is taken; {SAVE}"
+            self.damage = f"{self._path} {what}: no new mail is taken; {then}"
             self._said = float("-inf")  # what was said before was less
             self._judge()
 

@@ -31,7 +31,7 @@ from reactivex.disposable import Disposable
 
 from operators.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues import edit
+from pipeline.queues import edit, wal
 from pipeline.queues.browse import Browsed, Filter, Place, browse
 from pipeline.queues.check import Checked, check, mend
 from pipeline.queues.condition import LISTING, READING, WRITING, Condition
@@ -48,6 +48,8 @@ RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
+RESCUE = "stop Mailrace, which saves what it still holds"
+
 Counts = list[tuple[str, str, bool, int]]
 EVERYTHING = Filter()
 
@@ -62,6 +64,7 @@ class EmbeddedQueue:
         poll: seconds between looks at the clock, at the disk, and for other processes' changes.
         report: told (kind, text) when the disk is full or the file does not work, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
+        alone: no other program has the file open: what a kill has left is looked at before SQLite takes it up.
     """
 
     def __init__(
@@ -72,9 +75,10 @@ class EmbeddedQueue:
         poll: float = POLL,
         report: Callable[[str, str], None] = lambda kind, text: None,
         moved: Callable[[str, int], None] = lambda lane, by: None,
+        alone: bool = False,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
-        self._moved = moved
+        self._moved, self._alone = moved, alone
         self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
         self._condition = Condition(path, self._say)
         self._open = False
@@ -95,6 +99,8 @@ class EmbeddedQueue:
         self._lending = Lending(self._loop, self._clock, self._read, self._moved)
         try:
             await asyncio.to_thread(complete, self._path)
+            if self._alone and (lost := await asyncio.to_thread(wal.damage, self._path)) is not None:
+                self._say(lost)
             await self._writer.open()
             await self._reader.start(self._path, writes=False)
             await self._views.start(self._path, writes=False)
@@ -115,10 +121,24 @@ class EmbeddedQueue:
         if self._checking is not None:
             await self._checking  # ends at once, since the queue is not open any more
         observer = self._lending.shut()
+        if self._writer.gone:
+            await self._rescue()
         await self._end()
         self._release()
         if observer is not None:
             observer.on_completed()
+
+    async def _rescue(self) -> None:
+        """The file was deleted or replaced: what it still holds goes into a new one, before it goes for good."""
+        path = self._path
+        if await asyncio.to_thread(path.exists):
+            path = path.with_name(f"{path.name}.saved-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock()))}")
+        try:
+            self._hand_over()
+            await self._writer.run(lambda store: store.save(path))
+            self._say(f"{self._path} was deleted or replaced: what it held is in {path}")
+        except QueueUnavailable as error:
+            self._say(f"{self._path} was deleted or replaced, and what it held is lost: {error}")
 
     async def _end(self) -> None:
         self._hand_over()  # it may have been asked for in this turn of the loop
@@ -324,7 +344,7 @@ class EmbeddedQueue:
             return
         counts, damage, shortened = news
         if damage is not None:
-            self._condition.damaged(damage)
+            self._condition.damaged(damage, *((RESCUE,) if self._writer.gone else ()))
         if shortened:
             self._checked = float("-inf")
         if counts is not None:
@@ -339,6 +359,8 @@ class EmbeddedQueue:
     async def _check(self) -> None:
         found: Checked = await asyncio.to_thread(check, self._path, lambda: not self._open)
         if found.damage is not None:
+            with contextlib.suppress(QueueUnavailable):  # where it is another file now, that is what is to be said
+                self._looked(await self._writer.run(partial(self._news, anew=False, probe=False)), None)
             self._condition.damaged(f"is damaged ({found.damage})")
         elif (found.odd or found.miscounted) and self._open:
             await self._mend(found)

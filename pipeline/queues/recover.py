@@ -61,6 +61,7 @@ def recover(path: Path, clock: Callable[[], float] = time.time) -> Recovered:
         raise QueueUnavailable(f"{path}: cannot be recovered: {error.strerror}") from None
     except sqlite3.Error as error:
         raise QueueUnavailable(f"{path}: cannot be recovered: the new file: {error}") from None
+    _part(path, "recovering.lock").unlink(missing_ok=True)
     damage = found.damage or "it could not be checked whole"
     return Recovered(damage=damage, messages=messages, missing=missing, unread=unread, aside=aside)
 

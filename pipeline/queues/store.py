@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline import private
 from pipeline.queues.condition import SAVE, is_damage
 from pipeline.queues.contract import QueueUnavailable
 
@@ -207,6 +208,11 @@ class Store:
         self._next = first + work.added
         return first
 
+    def save(self, path: Path) -> None:
+        """Write all that it holds into a new file. Raises `sqlite3.Error` where there is one, or no room."""
+        self._db.execute("VACUUM INTO ?", (str(path),))
+        path.chmod(0o600)
+
     def probe(self) -> None:
         """Write something that changes nothing. Raises `sqlite3.Error` where nothing can be written."""
         self._db.execute(f"PRAGMA user_version = {VERSION}")
@@ -383,9 +389,15 @@ class Store:
 
 
 def _create(path: Path) -> None:
-    """Only the owner reads mail; SQLite gives its log the same mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    """Only the owner reads mail; SQLite gives its log the same mode. Whoever may open the lock could hold it."""
+    if not path.parent.exists():
+        private.folder(path.parent)
+    for end in ("-wal", "-shm", ".lock", ".reserve"):
+        file = path.with_name(f"{path.name}{end}")
+        if file.exists() and not file.is_file():
+            raise QueueUnavailable(f"{file}: is no file, and the queue needs this name: remove it")
+    for file in (path.with_name(f"{path.name}.lock"), path):
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -201,6 +201,11 @@ class Writer(Worker):
             self._watch.close()
             self._watch = None
 
+    @property
+    def gone(self) -> bool:
+        """The file has no name any more."""
+        return self._watch is not None and self._watch.gone
+
     def look(self, store: Store) -> tuple[str | None, bool]:
         """What has become of the file, or None; and whether it may be damaged. Runs in the thread."""
         self.space.tend(store)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import settings
-from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, UNREACHED
+from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
 from pipeline.log import schema
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -29,7 +29,7 @@ def metrics() -> str:
     """A row for each metric of `/metrics`."""
     rows = [
         f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
-        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES)
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, REMOVED)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in GAUGES]
     return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])

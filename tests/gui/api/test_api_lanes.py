@@ -105,6 +105,9 @@ class TestFlood:
         assert flood["paused_until"] - time.time() <= 3
         assert flood["reduced_until"] == pytest.approx(flood["paused_until"] + 5, abs=0.1)
         assert flood["answer"].startswith("421 ")
+        [pause] = await world.get("/pauses")  # K7: a pause by a flood pattern is one of the pauses, and no rule
+        assert (pause["id"], pause["ip"], pause["domain"]) == (0, *LANE.split("/"))
+        assert (pause["reason"], pause["until"][:4]) == ("flood pattern busy", time.strftime("%Y", time.gmtime()))
         assert any(event["text"].startswith("421 ") for event in lane["events"] if event["kind"] == "retried")
         assert lane["next_send"] == pytest.approx(flood["paused_until"], abs=0.5)
         mailbox.fed = False

@@ -205,3 +205,20 @@ async def test_what_is_taken_is_sent_and_says_no_more_than_was_asked_for(world: 
     assert "Bcc" not in fields and fields["List-Unsubscribe"] == link
     assert strict.addresses(fields["From"]) == [("Müller, J.", "me@example.org")]
     assert strict.text_of(fields["Subject"]) == mime["subject"]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["Fine.Example", "fine.example.", " fine.example", "@fine.example", "BÜCHER.example", "xn--Bcher-kva.example"],
+)
+async def test_a_domain_is_found_however_it_is_written(world: World, domain: str) -> None:
+    """K14: in any case, with its final dot, as U-label or A-label; listed, counted and changed alike."""
+    await waiting(world, "you@FINE.example", "you@xn--bcher-kva.example", "you@other.example")
+    assert [m["recipient"].rpartition("@")[0] for m in (await world.get("/messages", domain=domain))["messages"]] == [
+        "you"
+    ]
+    assert (await world.get("/messages/count", domain=domain))["count"] == 1
+    order = {"action": "delete", "selection": {"domain": [domain], "state": "waiting"}}
+    job = await world.post("/messages/actions", order, 202)
+    done = await until(lambda: ended(world, job["id"]))
+    assert done["changed"] == 1

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.queues import condition as conditions
 from pipeline.queues import store as stores
+from pipeline.queues import wal
 from pipeline.queues.condition import Condition
 from pipeline.queues.contract import QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import EmbeddedQueue
@@ -101,6 +102,41 @@ async def test_what_happens_to_the_file_from_outside_is_seen(
                 desk.consume()
                 [lease] = await desk.next()
                 assert lease.body == b"before"  # what is here is sent on
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_what_a_deleted_file_held_is_saved_at_the_end(tmp_path: Path, clock: Clock, replaced: bool) -> None:
+    """K11: under its own name where that is free, beside it otherwise."""
+    said: list[str] = []
+    async with opened(tmp_path / "q", clock, said) as desk:
+        await desk.publish(*bodies(20))
+        (tmp_path / "q").unlink()
+        if replaced:
+            (tmp_path / "q").write_bytes(b"")
+        await until(lambda: desk.queue.fault is not None)
+        assert "stop Mailrace, which saves" in (desk.queue.fault or "")
+    saved = Path(said[-1].rpartition(" ")[2]) if replaced else tmp_path / "q"
+    assert str(saved) in said[-1]
+    assert saved.stat().st_mode & 0o077 == 0
+    async with opened(saved, clock, said) as desk:
+        assert (await desk.queue.figures()).ready == 20
+
+
+async def test_a_disk_that_becomes_read_only_is_said_and_over(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K11: SQLITE_READONLY: it is tried again without any mail, so that it is over when it is over."""
+    monkeypatch.setattr(conditions, "CALM", 0.2)
+    async with opened(tmp_path / "q", clock, []) as desk:
+        assert isinstance(desk.queue, EmbeddedQueue)
+        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 1") and None)
+        assert "readonly" in await refuses(desk)
+        await until(lambda: "readonly" in (desk.queue.fault or ""))
+        await asyncio.sleep(0.5)
+        assert "readonly" in (desk.queue.fault or "")
+        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 0") and None)
+        await until(lambda: desk.queue.fault is None)
+        await desk.publish(b"m")
 
 
 async def test_a_lost_log_loses_no_message(tmp_path: Path, clock: Clock) -> None:
@@ -246,3 +282,39 @@ def test_a_fault_is_said_once_a_minute_and_when_it_is_over() -> None:
     condition.worked("writing")
     assert len(said) == 5
     assert "works again" in said[-1]
+
+
+def killed(folder: Path) -> Path:
+    """A file as a kill leaves it, with three transactions in its log."""
+    store = stores.Store(folder / "origin", writes=True)
+    store.fold()
+    for number in range(3):
+        work = stores.Work()
+        work.add("outbox", b"%d" % number, 0.0, 1.8e9)
+        store.write(work)
+    for end in ("", "-wal"):
+        (folder / f"q{end}").write_bytes((folder / f"origin{end}").read_bytes())
+    store.close()
+    return folder / "q"
+
+
+@pytest.mark.parametrize(("place", "word"), [(0, "its header"), (32 + 24 + 100, "3 of its transactions"), (None, None)])
+def test_a_log_that_was_damaged_after_a_kill_is_said(tmp_path: Path, place: int | None, word: str | None) -> None:
+    """K11: SQLite ends at the first frame that it cannot read, and what was confirmed after it is gone in silence."""
+    path = killed(tmp_path)
+    log = tmp_path / "q-wal"
+    if place is not None:
+        data = bytearray(log.read_bytes())
+        data[place : place + 8] = b"\xff" * 8
+        log.write_bytes(data)
+    said = wal.damage(path)
+    assert (said is None) if word is None else (word in str(said))
+    assert len(list(tmp_path.glob("q-wal.damaged-*"))) == (word is not None)
+
+
+def test_half_a_transaction_of_a_kill_is_nothing_to_tell(tmp_path: Path) -> None:
+    """K11: it was never confirmed."""
+    path = killed(tmp_path)
+    log = tmp_path / "q-wal"
+    log.write_bytes(log.read_bytes()[:-100])
+    assert wal.damage(path) is None
