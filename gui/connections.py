@@ -31,6 +31,7 @@ BODY = 10.0  # seconds for a stranger's body, which is a login form
 UPLOAD = 30.0  # seconds of a known client's body, and one more for each RATE octets that came
 RATE = 1000
 ANSWER = 60.0  # seconds that a stranger's answer may take
+YOUNG = 1.0  # seconds in which a new connection is not the first to go
 IDLE = 10.0  # seconds between the requests of a stranger
 KEPT = 75.0  # of others; more than the 60 s after which nginx closes
 STUCK = 30.0  # seconds in which a reader must have taken something
@@ -190,16 +191,16 @@ class Connections:
         return len(direct) < STRANGERS or self._displace(direct)
 
     def _displace(self, some: Sequence[Visit]) -> bool:
-        """Close the oldest idle one of the address that has most of these."""
+        """Close the oldest idle one of the address that has most of these, or its oldest; False where there is none."""
         by_address: dict[str, list[Visit]] = collections.defaultdict(list)
         for visit in some:
             by_address[visit.address].append(visit)
-        for visits in sorted(by_address.values(), key=len, reverse=True):
-            for visit in visits:
-                if visit.idle:
-                    self.close(visit, "displaced")
-                    return True
-        return False
+        if not by_address:
+            return False
+        most, now = max(by_address.values(), key=len), self.clock()
+        idle = (visit for visit in most if visit.idle and now - visit.since > YOUNG)
+        self.close(next(idle, most[0]), "displaced")
+        return True
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,7 @@ class HttpConnection(HttpToolsProtocol):
         """Answer without the application, and read no more."""
         self._over = True
         self._connections_open.count("too much")
+        self.pipeline.clear()
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
