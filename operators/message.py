@@ -178,8 +178,8 @@ def mime_properties(source: bytes) -> dict[str, str]:
 
 def _escapes(source: bytes) -> int:
     """Octets that JSON adds. 1.7 ms for a megabyte."""
-    plain, short = source.translate(None, _LONG_ESCAPES), source.translate(None, _SHORT_ESCAPES)
-    return 5 * (len(source) - len(plain)) + len(source) - len(short)
+    long = len(source) - len(source.translate(None, _LONG_ESCAPES))
+    return 5 * long + len(source) - len(source.translate(None, _SHORT_ESCAPES))
 
 
 def timestamp(seconds: float) -> str:

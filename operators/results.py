@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from operators.delivery import Delivery, Lease
-from operators.head import settled
+from operators.head import length, settled
 from operators.message import Invalid, Message, timestamp
 from operators.outcome import Next, Outcome
 from operators.result_queues import came_back
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
+LARGEST_HEAD = 262_144  # bytes of a header that results list: it is taken apart on the event loop
 WHOLE = 100  # attempts that a message tells in full
 BRIEF = ("state", "result", "time", "code")  # what it tells of those before
 _encode = msgspec.json.Encoder().encode
@@ -167,9 +168,11 @@ def _with_last_attempt(properties: dict[str, Any]) -> None:
 def extracted(message: Message) -> dict[str, Any]:
     """From, To, Subject and all headers by lower-case name; envelope and recipient split."""
     try:
-        parsed = BytesHeaderParser(policy=compat32).parsebytes(settled(message.source()))
+        source = settled(message.source())
     except (Invalid, ValueError):
-        parsed = BytesHeaderParser(policy=compat32).parsebytes(b"")
+        source = b""
+    head = source[: min(length(source), LARGEST_HEAD)]
+    parsed = BytesHeaderParser(policy=compat32).parsebytes(head)
     headers: dict[str, list[str]] = {}
     for name, value in parsed.items():
         headers.setdefault(name.lower(), []).append(str(value))

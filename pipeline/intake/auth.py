@@ -104,6 +104,8 @@ class PasswordFile:
             if known and self._proven.get(user) == proof:
                 return True
             async with self._slots:
+                if known and self._proven.get(user) == proof:  # by one that was in line before
+                    return True
                 right = await asyncio.to_thread(self._matches, known or self._decoy(), password) and bool(known)
         except ValueError as error:
             raise Unavailable(str(error)) from None

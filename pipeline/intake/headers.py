@@ -21,6 +21,8 @@ Reader = Callable[[str, float], Any]  # (value, now in epoch seconds); raises Va
 
 # A field with its folded lines (RFC 5322 2.2.3); the header's lines all end in CRLF here.
 _FIELD = re.compile(rb"^(x-mq-[!-9;-~]*)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n", re.IGNORECASE | re.MULTILINE)
+LARGEST_HEAD = 262_144  # octets of a header that has such fields: looking for them takes 0.1 s then
+MOST_FIELDS = 1000
 _LONGEST_DELAY = 366 * 86400
 
 
@@ -43,7 +45,7 @@ def extract(head: bytes, now: float) -> tuple[bytes, Properties]:
         Refusal: 554 5.6.0; the line names the field and what is allowed.
     """
     properties: Properties = {}
-    for name, value in _FIELD.findall(head):
+    for name, value in _fields(head):
         _read(name.decode("ascii").lower(), value, properties, now)
     if "hostname" not in properties.get("smarthost", {"hostname": ""}):
         raise Refusal("554 5.6.0 x-mq-smarthost-hostname: needed beside other x-mq-smarthost fields")
@@ -57,8 +59,19 @@ def refuse_queues(properties: Properties, rule: ResultRule) -> None:
 
 
 def without(head: bytes) -> bytes:
-    """The header without the fields, whatever they say."""
+    """The header without the fields, whatever they say. Raises `Refusal` as of `extract` for its size alone."""
+    _fields(head)
     return _FIELD.sub(b"", head)
+
+
+def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """(name, value) of each; a header is read on the event loop, so it is bounded first."""
+    if len(head) > LARGEST_HEAD:
+        raise Refusal(f"554 5.6.0 A header with x-mq fields has at most {LARGEST_HEAD} octets")
+    fields: list[tuple[bytes, bytes]] = _FIELD.findall(head)
+    if len(fields) > MOST_FIELDS:
+        raise Refusal(f"554 5.6.0 There are at most {MOST_FIELDS} x-mq fields")
+    return fields
 
 
 def _read(name: str, raw: bytes, properties: Properties, now: float) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from pipeline.intake.content import MEMORY, Room
+from pipeline.intake.content import Room
 
 
 class Spill:
@@ -49,11 +49,13 @@ class Spill:
 
     def _write(self, part: bytes) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=MEMORY)  # noqa: SIM115 - `close` does it
-        self._file.write(part)
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - `close` does it
+        left = memoryview(part)
+        while left:
+            left = left[self._file.write(left) :]
 
     def _read(self, last: bytes) -> bytes:
+        self._write(last)
         assert self._file is not None
-        self._file.write(last)
         self._file.seek(0)
-        return self._file.read()
+        return self._file.read()  # unbuffered: read in one piece, not put together from several

@@ -85,19 +85,18 @@ def bodies(
     mail = transaction.mail
     wishes = properties.get("dsn", {})
     shared = {name: value for name, value in properties.items() if name != "dsn"}
-    common = [_encode({"envelope": mail.sender, **shared})[1:-1], *_content(sources)]
+    common = [b",", _encode({"envelope": mail.sender, **shared})[1:-1], *_content(sources), b"}"]
     return [
-        (queue, b",".join([_encode(_own(rcpt, mail, wishes, id_))[:-1], *common]))
+        (queue, b"".join([_encode(_own(rcpt, mail, wishes, id_))[:-1], *common]))
         for (rcpt, queue), id_ in zip(transaction.recipients, ids, strict=True)
     ]
 
 
 def _content(sources: list[bytes]) -> list[bytes]:
-    """The properties of the MIME, as the end of a JSON object; of a large message no more than two copies at once."""
+    """The properties of the MIME, as they stand in a JSON object; a large message is there twice at most."""
     found = mime_properties(sources.pop())
-    text = found.pop("mime")
-    encoding = [_encode(found)[1:-1]] if found else []
-    return [*encoding, b'"mime":' + _encode(text) + b"}"]
+    text = _encode(found.pop("mime"))
+    return [*[b"," + _encode(found)[1:-1] for _ in found], b',"mime":', text]
 
 
 def _own(rcpt: Rcpt, mail: Mail, wishes: dict[str, str], id_: str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from operators.events import Received, Rejected
-from pipeline.intake.content import CHUNK, Account, Room
+from operators.events import Fault, Received, Rejected
+from pipeline.intake.content import CHUNK, MEMORY, Account, Room
 from pipeline.intake.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
@@ -235,3 +236,44 @@ async def test_a_message_without_room_is_452_and_the_next_one_is_taken(house: Ho
     assert (await caller.mail(b"x" * 300_000 + b"\r\n.\r\n")).startswith("452 4.3.1")
     assert (await caller.mail(MAIL)).startswith("250")
     assert [event.code for event in house.told(Rejected)] == [452]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, MEMORY - 5, MEMORY, MEMORY + 1])
+async def test_a_large_message_waits_on_disk_and_arrives_octet_for_octet(house: House, cut: int) -> None:
+    """S1: what slow clients have said fills no memory; nothing of it stays on the disk."""
+    intake = await house.open()
+    shared = intake._shared
+    caller = await house.call()
+    lines = b"".join(b"%d ..\r\n.%d\r\n" % (number, number) for number in range(150_000))
+    stuffed = lines.replace(b"\r\n.", b"\r\n..")
+    await caller.says("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA")
+    caller.send(stuffed[:cut])
+    await caller.writer.drain()
+    caller.send(stuffed[cut:-1])
+    await caller.writer.drain()
+    await house.until(lambda: shared.spilled.used >= 2 * MEMORY)
+    assert shared.room.used <= MEMORY
+    caller.send(b"\n.\r\n")
+    assert (await caller.reply()).startswith("250")
+    await house.until(lambda: shared.spilled.used == shared.room.used == 0)
+    assert house.queued()[0]["mime"].endswith("\r\n" + lines.decode())
+
+
+async def test_a_disk_that_takes_no_more_is_452(house: House) -> None:
+    """S1: the message is read to its end, and the next one is taken."""
+    intake = await house.open()
+    intake._shared.spilled.size = MEMORY
+    caller = await house.call()
+    assert (await caller.mail(b"x" * 4 * MEMORY + b"\r\n.\r\n")).startswith("452 4.3.1")
+    assert (await caller.mail(MAIL)).startswith("250")
+    assert intake._shared.spilled.used == intake._shared.room.used == 0
+
+
+async def test_a_folder_that_cannot_be_written_is_452_and_said(house: House, tmp_path: Path) -> None:
+    """K11: nothing fails silently."""
+    intake = await house.open()
+    intake._shared.settings = intake._shared.settings.model_copy(update={"data_dir": tmp_path / "gone"})
+    caller = await house.call()
+    assert (await caller.mail(b"x" * 4 * MEMORY + b"\r\n.\r\n")).startswith("452 4.3.1")
+    assert "No such file" in house.told(Fault)[0].detail
+    assert (await caller.mail(MAIL)).startswith("250")

@@ -13,9 +13,10 @@ import reactivex as rx
 
 from operators.decode import decode
 from operators.delivery import Delivery, Lease
+from operators.message import from_properties
 from operators.outcome import Next
 from operators.result_queues import ResultRule, came_back
-from operators.results import copies
+from operators.results import copies, extracted
 from pipeline.submit import Submission, Unacceptable
 from settings import ConfigurationErrors, load
 from tests.pipeline.intake.harness import House
@@ -249,3 +250,29 @@ async def test_a_handshake_that_does_not_go_on_is_bounded(
     caller = await house.call(port=1, tls=trusted)
     assert (await caller.say(plain("joe", "secret"))).startswith("235")
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("head", "reply"),
+    [
+        (b"x-mq-tag: a\r\n" * 1001, "554 5.6.0 There are at most 1000 x-mq fields"),
+        (b"x-mq-" + b"a" * 300_000 + b"\r\n", "554 5.6.0 A header with x-mq fields has at most 262144 octets"),
+    ],
+)
+async def test_a_header_that_takes_long_to_read_is_refused(
+    house: House,
+    logged_in: Any,  # noqa: F811
+    head: bytes,
+    reply: str,
+) -> None:
+    """S1: whoever sends it; it would hold up everybody's mail."""
+    assert await logged_in.mail(head + b"\r\nx\r\n.\r\n", "info@local.example") == reply
+    assert await (await house.call()).mail(head + b"\r\nx\r\n.\r\n", "info@local.example") == reply
+
+
+def test_a_result_lists_a_header_of_usual_size() -> None:
+    """S1: of a larger one the beginning: taking half a million fields apart takes seconds."""
+    message = from_properties({"recipient": "b@example.net", "mime": "a: x\r\n" * 500_000 + "\r\nbody"})
+    assert 0 < len(extracted(message)["headers"]["a"]) < 50_000
+    small = from_properties({"recipient": "b@example.net", "mime": "From: a@b\r\nSubject: x\r\n\r\nTo: y"})
+    assert set(extracted(small)["headers"]) == {"from", "subject"}
