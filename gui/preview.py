@@ -20,6 +20,8 @@ from pathlib import Path
 
 import msgspec
 
+from operators.head import shown
+
 MOST = 2_000_000  # bytes of a message that are looked at
 PATIENCE = 3.0  # seconds
 ROOT = Path(__file__).parent.parent
@@ -51,7 +53,7 @@ class Preview(msgspec.Struct, frozen=True):
 def preview(source: bytes) -> Preview:
     """What can be shown of these MIME bytes, whatever they are. Waits for a process: call it in a thread."""
     cut = source[:MOST]
-    header = cut.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode(errors="replace")
+    header = shown(cut)
     command, environment = [sys.executable, "-P", "-m", "gui.preview"], {"PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(command, input=cut, capture_output=True, timeout=PATIENCE, env=environment, check=False)  # noqa: S603

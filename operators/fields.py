@@ -101,7 +101,7 @@ def address_field(name: str, entries: Iterable[str | tuple[str, str]], where: st
 
 def message_id(unique: str, domain: str) -> str:
     """A Message-ID with its brackets (RFC 5322 3.6.4), the same for the same `unique`, whatever that is."""
-    if _ID(unique):
+    if len(unique) < 500 and _ID(unique):
         return f"<{unique}>"
     left = (
         unique if _LEFT(unique) and len(unique) <= 200 else hashlib.sha256(unique.encode(errors="replace")).hexdigest()
