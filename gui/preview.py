@@ -18,6 +18,7 @@ from email.message import EmailMessage
 
 import msgspec
 
+from operators.head import shown
 from pipeline.process.children import ChildFailed, Kind, run
 from pipeline.process.supervisor import failed
 
@@ -52,7 +53,7 @@ class Preview(msgspec.Struct, frozen=True):
 def preview(source: bytes) -> Preview:
     """What can be shown of these MIME bytes, whatever they are. Waits for a process: call it in a thread."""
     cut = source[:MOST]
-    header = cut.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode(errors="replace")
+    header = shown(cut)
     try:
         found, whole = run(PREVIEW, cut, PATIENCE), True
     except TimeoutError:

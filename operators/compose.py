@@ -74,7 +74,7 @@ def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes
     Args:
         parts: the object.
         id: of the message; its Message-ID is made of it, and so is the same in each attempt.
-        envelope: whose domain is the Message-ID's where there is no From.
+        envelope: is From where there is none.
 
     Raises:
         Invalid: a part has a wrong name or type, or a value that cannot be written.
@@ -85,11 +85,12 @@ def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes
     names = [name_of(one) for one in head]
     if several_of := [name for name in names if name in _ONCE and names.count(name) > 1]:
         raise Invalid(f"mime.headers: {several_of[0].decode()} may stand in a header once (RFC 5322 3.6)")
+    if b"from" not in names and envelope:  # which a message must have: RFC 5322 3.6
+        head.insert(0, address_field("From", [("", envelope)], "envelope"))
     if b"date" not in names:
         head.append(field("Date", formatdate(localtime=False)))
     if b"message-id" not in names:
-        domain = from_domain(b"".join(head)) or envelope.rpartition("@")[2]
-        head.append(field("Message-ID", message_id(id or uuid.uuid4().hex, domain)))
+        head.append(field("Message-ID", message_id(id or uuid.uuid4().hex, from_domain(b"".join(head)))))
     return b"".join(head) + b"MIME-Version: 1.0\r\n" + _body(parts).octets
 
 

@@ -2,7 +2,7 @@
 
 Pure functions. Each kind of field by its own grammar (RFC 5322 3.6): address lists are read and written anew, with
 display names quoted or encoded and addresses never; the other structured fields stand as they are given, since an
-encoded-word may not stand in them (RFC 2047 5); all the rest is unstructured text. Lines are folded at 78 characters
+encoded-word may not stand in them (RFC 2047 5); all the rest is unstructured text. Lines are folded at 76 characters
 where there is white space, and are never longer than 998 (RFC 5322 2.1.1). A control character is refused.
 """
 
@@ -20,7 +20,7 @@ from operators.mailboxes import Mailbox, mailboxes
 from operators.message import Invalid
 
 MOST = 100_000  # characters of a field: what receivers take (Postfix: header_size_limit 102,400)
-WIDTH, LONGEST = 78, 998
+WIDTH, LONGEST = 76, 998  # a line with encoded-words (RFC 2047 2), and any line (RFC 5322 2.1.1)
 ADDRESSES = frozenset((
     "from", "sender", "reply-to", "to", "cc", "bcc", "resent-from", "resent-sender", "resent-reply-to", "resent-to",
     "resent-cc", "resent-bcc", "errors-to", "mail-followup-to", "mail-reply-to", "disposition-notification-to",
@@ -53,7 +53,8 @@ _ID = re.compile(rf"{_DOT_ATOM}@(?:{_DOT_ATOM}|\[[!-Z^-~]*\])").fullmatch
 _LEFT = re.compile(_DOT_ATOM).fullmatch
 _HOST = re.compile(r"(?:(?<=//)|(?<=@))[^\s/?#:<>@,;\[\]]*[^\x00-\x7f][^\s/?#:<>@,;\[\]]*")
 _NAMED = re.compile(r"(.*)<([^<>]*)>", re.DOTALL).fullmatch
-_PARAMETER = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"\\]++|\\.)*+"|[^;]*)').findall
+_PARAMETER = re.compile(r';[ \t]*([!#$%&*+.0-9A-Z^_`a-z{|}~-]+)[ \t]*=[ \t]*("(?:[^"\\]++|\\.)*+"[ \t]*|[^;"]*)')
+_EXTENDED = re.compile(r"[!#$%&'+.0-9A-Z^_`a-z{|}~-]+").fullmatch
 _PIECES = re.compile(r"(?:%..|[^%]){1,50}").findall
 _ESCAPED = re.compile(r"\\(.)")
 UTF8 = "utf-8''"
@@ -101,7 +102,7 @@ def address_field(name: str, entries: Iterable[str | tuple[str, str]], where: st
 
 def message_id(unique: str, domain: str) -> str:
     """A Message-ID with its brackets (RFC 5322 3.6.4), the same for the same `unique`, whatever that is."""
-    if _ID(unique):
+    if len(unique) < 500 and _ID(unique):
         return f"<{unique}>"
     left = (
         unique if _LEFT(unique) and len(unique) <= 200 else hashlib.sha256(unique.encode(errors="replace")).hexdigest()
@@ -132,11 +133,11 @@ def with_parameters(main: str, parameters: Iterable[tuple[str, str]]) -> list[st
 def read_parameters(value: str, where: str) -> tuple[str, list[tuple[str, str]]]:
     """What stands before the parameters of Content-Type or Content-Disposition, and they; raises `Invalid`."""
     clean(value, where)
-    main = value.partition(";")[0].strip()
-    if not main.isascii():
-        raise Invalid(f"{where}: may have only ASCII before its parameters")
-    pairs = _PARAMETER(value)
-    return main, [(name, _ESCAPED.sub(r"\1", text.strip().strip('"'))) for name, text in pairs if name.isascii()]
+    main, semicolon, rest = value.partition(";")
+    if not main.isascii() or _PARAMETER.sub("", semicolon + rest).strip(" ;"):
+        raise Invalid(f"{where}: must be one word in ASCII, and behind it parameters: ; name=value (RFC 2045 5.1)")
+    pairs = _PARAMETER.findall(semicolon + rest)
+    return main.strip(), [(name, _ESCAPED.sub(r"\1", text.strip().strip('"'))) for name, text in pairs]
 
 
 def folded(name: str, words: Iterable[str], where: str) -> bytes:
@@ -148,7 +149,8 @@ def folded(name: str, words: Iterable[str], where: str) -> bytes:
     lines = [f"{name}:"]
     for number, word in enumerate(words):
         piece = word if number else f" {word}"
-        if number and piece[:1] in (" ", "\t") and len(lines[-1].encode()) + len(piece.encode()) > WIDTH:
+        may = number or word.startswith("=?")  # some readers fall over a name alone
+        if may and piece[:1] in (" ", "\t") and len(lines[-1].encode()) + len(piece.encode()) > WIDTH:
             lines.append(piece)
         else:
             lines[-1] += piece
@@ -215,6 +217,8 @@ def _list_id(value: str, where: str) -> list[str]:
 
 
 def _parameter(name: str, value: str) -> list[str]:
+    if name.endswith("*") and _EXTENDED(value):  # by RFC 2231 already
+        return [f"{name}={value}"]
     if value.isascii() and len(value) <= 200 and "=?" not in value:
         quoted = value.replace("\\", r"\\").replace('"', r"\"")
         return [f'{name}="{quoted}"']

@@ -62,6 +62,12 @@ def length(source: bytes) -> int:
     return len(source) if end == 1 else end
 
 
+def shown(source: bytes) -> str:
+    """The header as people read it, whatever the message is: lines ending in LF, the last one's without."""
+    source = settled(source)
+    return source[: length(source)].replace(b"\r\n", b"\n").decode(errors="replace").removesuffix("\n")
+
+
 def split(source: bytes) -> tuple[list[bytes], bytes]:
     """The header fields, each with its CRLF, and the rest: from the empty line on. Lines must end in CRLF."""
     end = length(source)

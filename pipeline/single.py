@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from operators.head import shown
 from operators.message import Unreadable, decode_object, from_properties
 from pipeline.queues.browse import Listed
 from pipeline.queues.edit import Opened
@@ -46,8 +47,7 @@ def _header(properties: dict[str, Any]) -> str:
         source = from_properties({name: properties.get(name) for name in ("mime", "mime-encoding")}).source()
     except ValueError:  # `Invalid`, or what is no base64
         return ""
-    head = source[: HEADER * 4].replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-    return head.decode(errors="replace")[:HEADER]
+    return shown(source[: HEADER * 4])[:HEADER]
 
 
 def _masked(properties: dict[str, Any]) -> dict[str, Any]:

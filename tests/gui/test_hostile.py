@@ -65,7 +65,8 @@ def publish(client: httpx.Client) -> None:
     mime = f"Subject: {BAD}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{HTML}{LONG}"
     message = {"recipient": "you@bad.example", "envelope": "me@here.example", "mime": mime, "tags": [SHORT]}
     client.post("/messages", json=message).raise_for_status()
-    client.post("/messages", json={**message, "mime": f"{mime}\x00"}).raise_for_status()
+    client.post("/messages", json={**message, "mime": f"{mime}\x01"}).raise_for_status()
+    assert client.post("/messages", json={**message, "mime": f"{mime}\x00"}).status_code == 422
     for kind, rule in (
         ("floods", {"name": SHORT, "pattern": "<script>alert\\(1\\)"}),
         ("pauses", {"tag": SHORT}),

@@ -17,6 +17,7 @@ from operators.compose import build, source_of
 from operators.message import Invalid, from_properties
 from tests.support import strict
 
+LONG = f"{'x' * 1000}@b.example"
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=80)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
@@ -124,12 +125,20 @@ def test_addresses_may_be_objects_and_lists() -> None:
     assert mail["bcc"] is None and mail["cc"] is None
 
 
-@pytest.mark.parametrize("id", ["mail-1", "a@b.example", "odd id", "<x@y>", "a\r\nb", "", None, "ü"])
+@pytest.mark.parametrize("id", ["mail-1", "a@b.example", "odd id", "<x@y>", "a\r\nb", "", None, "ü", LONG])
 def test_a_composed_message_has_a_message_id_with_a_right_side(id: str | None) -> None:
     """K1: RFC 5322 3.6.4; of the From domain, and the same in each attempt."""
     one, two = (email.message_from_bytes(build({"from": "Ü <me@bücher.example>"}, id)) for _ in range(2))
     assert re.fullmatch(r"<[^@\s<>]+@(xn--bcher-kva\.example|b\.example)>", one["Message-ID"])
     assert (one["Message-ID"] == two["Message-ID"]) is bool(id)
+
+
+def test_a_message_without_from_has_its_envelope_there() -> None:
+    """RFC 5322 3.6: a message has one; receivers refuse it without."""
+    source = build({"text": "t"}, "id", "me@bücher.example")
+    fields = dict(strict.fields(source.partition(b"\r\n\r\n")[0] + b"\r\n"))
+    assert (fields["From"], fields["Message-ID"]) == ("me@xn--bcher-kva.example", "<id@xn--bcher-kva.example>")
+    assert build({"headers": {"From": "a@b.example"}}, "id", "me@c.example").startswith(b"From: a@b.example\r\n")
 
 
 @pytest.mark.parametrize(

@@ -258,3 +258,25 @@ def test_time_grows_with_the_length_and_no_faster(pattern: str) -> None:
             field(name, text)
     decoded(text)
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("length", [1, 40, 60, 200])
+def test_a_long_name_leaves_room_for_its_text(length: int) -> None:
+    """RFC 2047 2: a line with an encoded-word has at most 76 characters."""
+    name = "X" * length
+    assert strict.text_of(value(name, "ü" * 100)) == "ü" * 100
+
+
+@pytest.mark.parametrize("text", ["attachment; filename*=utf-8''%C3%BC.pdf; x=ü", 'a/b; name="a;b\\"c"; x="ü"'])
+def test_parameters_are_read_before_they_are_written(text: str) -> None:
+    """RFC 2045 5.1, RFC 2231: a semicolon in quotes is no end, and what is encoded already stays."""
+    _, found = strict.parameters(value("Content-Disposition", text))
+    assert found["x"] == "ü"
+    assert found.get("filename", "ü.pdf") == "ü.pdf" and found.get("name", 'a;b"c') == 'a;b"c'
+
+
+@pytest.mark.parametrize("text", ["attachment; ü=1", "attachment; filename", "ä; a=b", 'a; b="ü'])
+def test_what_is_no_parameter_is_refused(text: str) -> None:
+    """K1: rather than left out."""
+    with pytest.raises(Invalid):
+        field("Content-Disposition", f"{text}; x=ü")

@@ -28,6 +28,7 @@ def fields(head: bytes) -> list[tuple[str, str]]:
         assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line), line
         assert len(line) <= 998, line
         assert line.strip(" \t"), "a line of white space alone ends the header for some"
+        assert len(line) <= 76 or not any(map(ENCODED.fullmatch, line.split())), line
         for word in re.findall(r"=\?[^ \t]*\?=", line):
             assert len(word) <= 75 or not ENCODED.fullmatch(word), word
         if line[0] in " \t":
