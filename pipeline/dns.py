@@ -27,7 +27,7 @@ import msgspec
 import structlog
 
 from operators.delivery import Route
-from operators.outcome import Next, Outcome, deferred
+from operators.outcome import Next, Outcome, deferred, parked
 from operators.routes import (
     HOSTS,
     Answer,
@@ -47,6 +47,7 @@ from operators.routes import (
 from pipeline.nameservers import RESOLV_CONF, NameServers, Unanswered
 
 NAMES = 50_000  # domains, and as many hosts, that are remembered
+SOON = 2.0  # seconds for which deliveries wait for a look-up in memory
 PATIENCE = 60.0  # seconds for the hosts of one domain
 ALIASES = 64  # in a row that are followed
 FAILURE_TTL = 30.0  # seconds; RFC 2308 7.1 and 7.2 allow 5 minutes
@@ -139,6 +140,7 @@ class Resolver:
         self._clock = clock
         self._routes: _Memory[Found] = _Memory(names)
         self._hosts: _Memory[Answer] = _Memory(names)
+        self._late: set[str] = set()  # look-ups that take long, as `resolve` names them
         self._flights: dict[Key, list[Callable[[Found], None]]] = {}
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,13 +155,17 @@ class Resolver:
         return self._known(name, port)
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
-        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
+        """Find out; calls `done` exactly once: at once where it is known, else within SOON seconds."""
         if (found := self.peek(name, port)) is not None:
             done(found)
         elif self._sink is not None:
             self._join(self._sink, lambda found: done(_sunk(found, name)))
         else:
             self._join(_key(name, port), done)
+
+    def late(self, key: str) -> bool:
+        """Whether the look-up of a name, or of `name:port`, is under way and takes long: nobody may wait for it."""
+        return bool(self._late) if self._sink is not None else key in self._late
 
     def _known(self, name: str, port: int | None) -> Found | None:
         plain = name if name.isascii() else ascii_name(name) or name
@@ -189,10 +195,19 @@ class Resolver:
         self._flights[key].append(done)
 
     def _fly(self, key: Key) -> None:
-        self._flights[key] = []
-        task = asyncio.get_running_loop().create_task(self._find(key))
+        loop = asyncio.get_running_loop()
+        waiting = self._flights[key] = []
+        loop.call_later(SOON, self._release, key, waiting)
+        task = loop.create_task(self._find(key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _release(self, key: Key, waiting: list[Callable[[Found], None]]) -> None:
+        """It takes long: those that wait hold credit, so they are parked, and come again when it is over."""
+        if self._flights.get(key) is waiting:
+            self._late.add(_shown(key))
+            self._tell(key, parked("", f"the look-up of {_shown(key)} takes long"), waiting)
+            waiting.clear()
 
     async def _find(self, key: Key) -> None:
         try:
@@ -213,7 +228,11 @@ class Resolver:
             self._routes.put(key, found, _ahead(now, expires), expires)
 
     def _land(self, key: Key, found: Found) -> None:
-        for done in self._flights.pop(key, ()):
+        self._late.discard(_shown(key))
+        self._tell(key, found, self._flights.pop(key, ()))
+
+    def _tell(self, key: Key, found: Found, waiting: Sequence[Callable[[Found], None]]) -> None:
+        for done in list(waiting):
             try:
                 done(found)
             except Exception:
@@ -338,6 +357,10 @@ class Resolver:
 
 def _ahead(now: float, expires: float) -> float:
     return expires - AHEAD * (expires - now)
+
+
+def _shown(key: Key) -> str:
+    return key if isinstance(key, str) else f"{key[0]}:{key[1]}"
 
 
 def _key(name: str, port: int | None) -> Key:

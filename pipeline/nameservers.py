@@ -4,8 +4,8 @@ Owns what is known of each server. A server that was silent is asked last for a 
 for it. One that refuses EDNS (RFC 6891 7: FORMERR, NOTIMP, BADVERS, or silence) is asked without. A truncated answer is
 fetched over TCP (RFC 7766 5); where no server speaks TCP, what came over UDP is better than nothing.
 
-Bounds: QUESTIONS that are not a second old, and LATE older ones. So names whose servers are silent, however many, do
-not hold up others.
+Bounds: QUESTIONS that are not YOUNG seconds old, and LATE older ones. So names whose servers are silent, however many,
+do not hold up others.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import dns.rcode
 import dns.rdatatype
 import structlog
 
-QUESTIONS, LATE = 200, 600  # at once: those asked within the last YOUNG seconds, and older ones
-YOUNG = 1.0
+QUESTIONS, LATE = 200, 1000  # at once: those asked within the last YOUNG seconds, and older ones
+YOUNG = 0.3
 PAYLOAD = 1232  # bytes of UDP answer (DNS flag day 2020); longer ones come over TCP
 REST, LONGEST_REST = 30.0, 600.0  # seconds for which a silent server is asked last; doubled each time
 PLAIN_AGAIN = 3600.0  # seconds after which EDNS is tried again
@@ -139,7 +139,7 @@ class NameServers:
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """One of the young questions' places; after a second one of the late ones', where there is any."""
+        """One of the young questions' places; after YOUNG seconds one of the late ones', where there is any."""
         await self._young.acquire()
         state = ["young"]
 

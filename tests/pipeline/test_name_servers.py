@@ -15,7 +15,8 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from operators.outcome import Next
+from operators.delivery import Route
+from operators.outcome import Next, Outcome
 from operators.routes import Status
 from pipeline.demo.nameserver import NameServer
 from pipeline.dns import Resolver
@@ -271,17 +272,37 @@ def test_what_is_known_of_a_server_outlives_a_change_of_the_others(tmp_path: pat
 # -- many ----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_look_up_that_takes_long_keeps_nobody_waiting(known: NameServer, monkeypatch: pytest.MonkeyPatch):
+    """S2: those that wait are told to park, and what is found is remembered for them."""
+    monkeypatch.setattr("pipeline.dns.SOON", 0.05)
+    asked = asyncio.Event()
+
+    def late(query: dns.message.Message, over_tcp: bool, right: bytes) -> bytes | None:
+        return right if asked.is_set() else None
+
+    answering(known, late)
+    resolver = asks(known, timeout=0.2, attempts=20)
+    found = await find(resolver, "a.test")
+    assert isinstance(found, Outcome) and found.next is Next.PARK
+    assert resolver.late("a.test") and not resolver.late("b.test")
+    asked.set()
+    await asyncio.gather(*resolver._tasks)
+    assert not resolver.late("a.test")
+    assert isinstance(resolver.peek("a.test"), Route)
+    await resolver.close()
+
+
 async def test_a_thousand_names_whose_servers_are_silent_hold_up_no_other(known: NameServer):
-    """S2: a question that is a second old makes room for the next ones."""
+    """S2: a question that is a little older makes room for the next ones."""
 
     def silent(query: dns.message.Message, over_tcp: bool, right: bytes) -> bytes | None:
         return None if query.question[0].name.to_text().startswith("hole") else right
 
     answering(known, silent)
-    servers = NameServers([(known.address, known.port)], 60, 4)
+    servers = NameServers([(known.address, known.port)], 3, 40)
     holes = [asyncio.create_task(servers.ask(dns.name.from_text(f"hole{n}.test"), A)) for n in range(500)]
     await asyncio.sleep(0)
-    answer = await asyncio.wait_for(servers.ask(dns.name.from_text("a.test"), A), 30)
+    answer = await asyncio.wait_for(servers.ask(dns.name.from_text("a.test"), A), 60)
     assert answer.answer
     for hole in holes:
         hole.cancel()
