@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 import reactivex as rx
 from reactivex import Observable, abc
 
-from operators.delivery import Delivery
+from operators.delivery import Delivery, lane_ip
 from operators.gate import FRESH, Gate, Hold
 from operators.lane import QUICK, Called, Lane, Pace
 from operators.limits import Limits
@@ -338,7 +338,7 @@ class Lanes:
         held += called.count
         if room and held <= room // 2:
             count = min(waiting, room - held)
-            self._gate.called += count if lane is None or lane.pace is not Pace.QUICK else 0
+            self._gate.called += count if lane_ip(queue) and (lane is None or lane.pace is not Pace.QUICK) else 0
             called.add(count, self._clock())
             self._recall(queue, count)
 
@@ -350,7 +350,8 @@ class Lanes:
             late = lane.waits_until is not None and lane.waits_until > self._clock() + HORIZON
             room = 0 if late or self._stalled(lane) else self._room(lane)
             return (room if lane.pace is Pace.QUICK else min(room, self._gate.space(lane.pace))), lane.memory
-        return (0 if self._blocked(queue) else min(max(1, self._soon // 2), self._gate.space(Pace.NEW))), 0
+        room = 0 if self._blocked(queue) else max(1, self._soon // 2)
+        return (min(room, self._gate.space(Pace.NEW)) if lane_ip(queue) else room), 0
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
 

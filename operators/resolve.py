@@ -1,7 +1,8 @@
 """resolve: finds out where a delivery goes. Runs before the MTA IP is chosen.
 
 A delivery that waits for DNS holds credit. So only so many wait at once; more of them are parked, in the lane
-`?/<name>`, until `Resolving` says that there is room again. A name that is known costs no waiting.
+`?/<name>`, until `Resolving` says that there is room again; and so are those whose look-up takes long. A name that is
+known costs no waiting.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from operators.delivery import Delivery, Route
-from operators.outcome import parked
+from operators.outcome import Next, Outcome, parked
 from operators.routes import Found
 from operators.stage import Done, Report, Stage, handover, unreported
 
@@ -24,7 +25,13 @@ class Names(Protocol):
         """The route, or the outcome of those who want to go there; None where that takes a look-up."""
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
-        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
+        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over.
+
+        Where it takes long, `done` gets an outcome that parks, and `late` holds until it is over.
+        """
+
+    def late(self, key: str) -> bool:
+        """Whether the look-up of a name, or of `name:port`, is under way and takes long."""
 
 
 class Resolving:
@@ -40,7 +47,7 @@ class Resolving:
     def waits(self, lane: str) -> bool:
         """Calling in those parked in `?/<name>` is of no use now: the look-up is under way, or too many wait."""
         mine, _, name = lane.partition("/")
-        return mine == "?" and (name in self._waiting or self.total >= self._most())
+        return mine == "?" and (name in self._waiting or self.total >= self._most() or self.names.late(name))
 
     def enter(self, name: str) -> bool:
         """Let one delivery wait for this name; False where there is no room."""
@@ -80,11 +87,13 @@ def resolve(resolving: Resolving, report: Report = unreported) -> Stage:
             done(_resolved(delivery, found))
             return
         key = name if port is None else f"{name}:{port}"
-        if not resolving.enter(key):
+        if resolving.names.late(key) or not resolving.enter(key):
             done(delivery.ended(parked(unresolved(key), f"too many wait for the look-up of {name}")))
             return
 
         def arrived(answer: Found) -> None:
+            if isinstance(answer, Outcome) and answer.next is Next.PARK:
+                answer = parked(unresolved(key), answer.description)
             try:
                 done(_resolved(delivery, answer))
             finally:

@@ -20,8 +20,8 @@ import msgspec
 from operators.delivery import Route, Target
 from operators.outcome import Outcome, deferred, failed
 
-HOSTS = 16  # MX hosts of a domain that are looked up; a domain may publish thousands
-TARGETS = 32  # addresses of a route
+HOSTS = 16  # MX hosts of a domain that are looked up at once
+TARGETS = 32  # addresses of a route; which ones, of more, is another choice each time
 
 Found = Route | Outcome
 Ours = Callable[[str, int], bool]  # is this address and port one that this machine listens on?
@@ -96,7 +96,7 @@ def address(text: str) -> str | None:
         return None
 
 
-def exchangers(domain: str, mx: Answer) -> Exchangers | Outcome:
+def exchangers(domain: str, mx: Answer, chance: Callable[[], float] = _CHANCE.random) -> Exchangers | Outcome:
     """The hosts to look up for a domain, or why it takes no mail (now).
 
     Without MX records the domain is its own host (RFC 5321 5.1). `MX 0 .` is a null MX: it takes no mail (RFC 7505).
@@ -105,10 +105,11 @@ def exchangers(domain: str, mx: Answer) -> Exchangers | Outcome:
         return Exchangers(domain, ((0, domain),))
     if mx.status is not Status.FOUND:
         return _unknown(domain, mx)
-    hosts = sorted((preference, host) for preference, host in mx.records if host)
+    shuffled = sorted((preference, chance(), host) for preference, host in mx.records if host)
+    hosts = tuple((preference, host) for preference, _, host in shuffled)
     if not hosts:
         return failed("dns", "error", f"{domain} takes no mail: null MX", status="5.1.10")
-    return Exchangers(group_name({host for _, host in hosts}), tuple(hosts[:HOSTS]))
+    return Exchangers(group_name({host for _, host in hosts}), hosts)
 
 
 def group_name(hosts: set[str]) -> str:
@@ -161,7 +162,7 @@ def route(
     """
     loops = [preference for preference, host in where.hosts if any(ours(ip, port) for ip in found[host].records)]
     hosts = [(preference, chance(), host) for preference, host in where.hosts if not loops or preference < min(loops)]
-    targets = tuple(Target(host, ip, port) for _, _, host in sorted(hosts) for ip in found[host].records)
+    targets = tuple(Target(host, ip, port) for _, _, host in sorted(hosts) for ip in _some(found[host].records, chance))
     if targets:
         return Route(where.group, targets[:TARGETS], min(answer.expires for answer in found.values()))
     for _, _, host in hosts:
@@ -170,6 +171,11 @@ def route(
     if loops:
         return failed("dns", "error", f"mail for {domain} loops back to myself", status="5.4.6")
     return failed("dns", "error", _unreachable(domain, where, found), status="5.4.4")
+
+
+def _some(addresses: Sequence[str], chance: Callable[[], float]) -> Sequence[str]:
+    """As they are; of more than a route may hold, others each time, so that no attempt is lost to the same ones."""
+    return addresses if len(addresses) <= TARGETS else sorted(addresses, key=lambda _: chance())
 
 
 def fixed(name: str, group: str, addresses: Sequence[str], port: int, ours: Ours) -> Found:

@@ -1,8 +1,8 @@
 """DNS: finds out where mail goes, and remembers it.
 
 Owns what is known of mail domains and of hosts: each at most `NAMES`, the least recently used is forgotten; and the
-look-ups under way: one for each name, whoever asks, with at most `QUESTIONS` questions to the servers at once. What
-was asked for lately is asked again shortly before it expires, so a busy domain never waits for DNS.
+look-ups under way: one for each name, whoever asks. What was asked for lately is asked again shortly before it
+expires, so a busy domain never waits for DNS.
 A look-up that fails is an outcome like any other answer: transient where asking again may help, and kept for
 `FAILURE_TTL` seconds, so that a dead name server is not asked for every message.
 """
@@ -13,22 +13,23 @@ import asyncio
 import collections
 import time
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import dns.asyncresolver
 import dns.exception
 import dns.message
 import dns.name
-import dns.nameserver
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
-import dns.resolver
+import dns.rrset
 import msgspec
 import structlog
 
 from operators.delivery import Route
-from operators.outcome import Next, Outcome, deferred
+from operators.outcome import Next, Outcome, deferred, parked
 from operators.routes import (
+    HOSTS,
     Answer,
     Exchangers,
     Found,
@@ -43,15 +44,18 @@ from operators.routes import (
     no_name,
     route,
 )
+from pipeline.nameservers import RESOLV_CONF, NameServers, Unanswered
 from pipeline.process.supervisor import awaited, spawn
 
 NAMES = 50_000  # domains, and as many hosts, that are remembered
-QUESTIONS = 200  # to the name servers at once
+SOON = 2.0  # seconds for which deliveries wait for a look-up in memory
+PATIENCE = 60.0  # seconds for the hosts of one domain
+ALIASES = 64  # in a row that are followed
 FAILURE_TTL = 30.0  # seconds; RFC 2308 7.1 and 7.2 allow 5 minutes
 NEGATIVE_TTL = 3600.0  # seconds at most; RFC 2308 5: "one to three hours have been found to work well"
+LEAST_TTL = 1.0  # seconds, or a record with a TTL of 0 would be asked for with every message
 LONGEST_TTL = 86400.0  # seconds
 AHEAD = 0.1  # of its TTL before it expires, an answer that is still used is asked for again
-PAYLOAD = 1232  # bytes of UDP answer (DNS flag day 2020); longer ones come over TCP
 
 Key = str | tuple[str, int]  # a mail domain, or a host and port
 Value = TypeVar("Value")
@@ -111,6 +115,7 @@ class Resolver:
         ours: Ours = lambda ip, port: False,
         clock: Callable[[], float] = time.monotonic,
         names: int = NAMES,
+        resolv_conf: Path = RESOLV_CONF,
     ) -> None:
         """Starts nothing; look-ups run on the event loop that is running when they begin.
 
@@ -125,17 +130,18 @@ class Resolver:
             ours: is this address and port one that this machine listens on?
             clock: monotonic seconds.
             names: domains, and as many hosts, that are remembered.
+            resolv_conf: where the system's name servers stand.
         """
-        self._dns = _stub(dns_server, dns_timeout, dns_attempts)
+        self._servers = NameServers(dns_server, dns_timeout, dns_attempts, file=resolv_conf)
         self._min_ttl = dns_min_ttl
         self._port = delivery_port
         self._sink = delivery_sink
         self._overrides = overrides
         self._ours = ours
         self._clock = clock
-        self._limit = asyncio.Semaphore(QUESTIONS)
         self._routes: _Memory[Found] = _Memory(names)
         self._hosts: _Memory[Answer] = _Memory(names)
+        self._late: set[str] = set()  # look-ups that take long, as `resolve` names them
         self._flights: dict[Key, list[Callable[[Found], None]]] = {}
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -150,13 +156,17 @@ class Resolver:
         return self._known(name, port)
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
-        """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over."""
+        """Find out; calls `done` exactly once: at once where it is known, else within SOON seconds."""
         if (found := self.peek(name, port)) is not None:
             done(found)
         elif self._sink is not None:
             self._join(self._sink, lambda found: done(_sunk(found, name)))
         else:
             self._join(_key(name, port), done)
+
+    def late(self, key: str) -> bool:
+        """Whether the look-up of a name, or of `name:port`, is under way and takes long: nobody may wait for it."""
+        return bool(self._late) if self._sink is not None else key in self._late
 
     def _known(self, name: str, port: int | None) -> Found | None:
         plain = name if name.isascii() else ascii_name(name) or name
@@ -186,10 +196,18 @@ class Resolver:
         self._flights[key].append(done)
 
     def _fly(self, key: Key) -> None:
-        self._flights[key] = []
+        waiting = self._flights[key] = []
+        asyncio.get_running_loop().call_later(SOON, self._release, key, waiting)
         task = spawn(self._find(key), "dns")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _release(self, key: Key, waiting: list[Callable[[Found], None]]) -> None:
+        """It takes long: those that wait hold credit, so they are parked, and come again when it is over."""
+        if self._flights.get(key) is waiting:
+            self._late.add(_shown(key))
+            self._tell(key, parked("", f"the look-up of {_shown(key)} takes long"), waiting)
+            waiting.clear()
 
     async def _find(self, key: Key) -> None:
         try:
@@ -210,7 +228,11 @@ class Resolver:
             self._routes.put(key, found, _ahead(now, expires), expires)
 
     def _land(self, key: Key, found: Found) -> None:
-        for done in self._flights.pop(key, ()):
+        self._late.discard(_shown(key))
+        self._tell(key, found, self._flights.pop(key, ()))
+
+    def _tell(self, key: Key, found: Found, waiting: Sequence[Callable[[Found], None]]) -> None:
+        for done in list(waiting):
             try:
                 done(found)
             except Exception:
@@ -219,6 +241,10 @@ class Resolver:
     def forget(self) -> None:
         """This machine has other addresses now: which hosts are ours is decided anew."""
         self._routes.clear()
+
+    def reread(self) -> None:
+        """The system's name servers may have changed."""
+        self._servers.reread()
 
     async def close(self) -> None:
         """Stop all look-ups; what waits for them is returned."""
@@ -245,11 +271,22 @@ class Resolver:
         return await self._route(name, Exchangers(f"{name}:{port}", ((0, name),)), port, self._clock() + LONGEST_TTL)
 
     async def _route(self, name: str, where: Exchangers, port: int, expires: float) -> tuple[Found, float]:
-        hosts = sorted({host for _, host in where.hosts})
-        found = dict(zip(hosts, await asyncio.gather(*map(self.addresses, hosts)), strict=True))
-        expires = min(expires, *(answer.expires for answer in found.values()))
-        answer = route(name, where, found, port, self._ours)
-        return (msgspec.structs.replace(answer, expires=expires) if isinstance(answer, Route) else answer), expires
+        """Look up the hosts, the best ones first, until some have an address: a domain may publish thousands."""
+        found: dict[str, Answer] = {}
+        end = self._clock() + PATIENCE
+        for first in range(0, len(where.hosts), HOSTS):
+            batch = list(dict.fromkeys(host for _, host in where.hosts[first : first + HOSTS]))
+            answers = await asyncio.gather(*map(self.addresses, batch))
+            found |= zip(batch, answers, strict=True)
+            expires = min([expires, *(answer.expires for answer in answers)])
+            some = msgspec.structs.replace(where, hosts=where.hosts[: first + HOSTS])
+            answer = route(name, some, found, port, self._ours)
+            if isinstance(answer, Route):
+                return msgspec.structs.replace(answer, expires=expires), expires
+            if self._clock() > end and len(some.hosts) < len(where.hosts):
+                text = f"none of {len(some.hosts)} mail servers of {name} has an address, and there are more"
+                return deferred("dns", "timeout", text, status="4.4.3"), self._clock() + FAILURE_TTL
+        return answer, expires
 
     async def addresses(self, host: str) -> Answer:
         """The A and AAAA records of a host, families in turn; remembered, and asked for once by many at once."""
@@ -279,54 +316,51 @@ class Resolver:
         if not ascii_name(name):  # an MX record may hold any bytes
             return Answer(Status.MISSING, (), self._clock() + NEGATIVE_TTL)
         try:
-            async with self._limit:
-                answer = await self._dns.resolve(f"{name}.", kind, raise_on_no_answer=False)
-        except dns.resolver.NXDOMAIN as error:
-            ttl = min(_negative_ttl(error), NEGATIVE_TTL)
-            return self._answer(Status.MISSING, (), ttl)
-        except dns.resolver.LifetimeTimeout:
-            return Answer(Status.TIMEOUT, (), self._clock() + FAILURE_TTL, "no answer in time")
-        except dns.resolver.NoNameservers as error:
-            return self._failure(error)
+            return await self._follow(dns.name.from_text(f"{name}."), dns.rdatatype.from_text(kind))
+        except Unanswered as error:
+            status = Status.TIMEOUT if error.silent else Status.FAILED
+            return Answer(status, (), self._clock() + FAILURE_TTL, str(error))
         except (dns.exception.DNSException, OSError, ValueError) as error:
             return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, type(error).__name__)
-        ttl = answer.chaining_result.minimum_ttl
-        if answer.rrset is None:
-            return self._answer(Status.EMPTY, (), min(ttl, NEGATIVE_TTL))
-        return self._answer(Status.FOUND, tuple(map(_READ[kind], answer.rrset)), ttl)
+
+    async def _follow(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Answer:
+        """Ask, and follow aliases, also where a server leaves that to us. Aliases in a circle never end."""
+        passed, ttl = {name}, LONGEST_TTL
+        while len(passed) <= ALIASES:
+            reply = await self._servers.ask(name, kind)
+            before = name
+            while (rrset := reply.get_rrset(reply.answer, name, dns.rdataclass.IN, kind)) is None:
+                alias = reply.get_rrset(reply.answer, name, dns.rdataclass.IN, dns.rdatatype.CNAME)
+                if not alias:
+                    break
+                name, ttl = alias[0].target, min(ttl, alias.ttl)
+                if name in passed:
+                    return self._answer(Status.BROKEN, (), FAILURE_TTL)
+                passed.add(name)
+            if rrset:
+                return self._answer(Status.FOUND, tuple(map(_READ[kind.name], rrset)), min(ttl, rrset.ttl))
+            if reply.rcode() == dns.rcode.NXDOMAIN or name == before or _soa(reply) is not None:
+                return self._nothing(reply, ttl, name == before)
+        return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, f"more than {ALIASES} aliases")
+
+    def _nothing(self, reply: dns.message.Message, ttl: float, direct: bool) -> Answer:
+        """No such record, or no such name (RFC 2308 2); an answer about other names is none."""
+        if direct and reply.answer and reply.rcode() != dns.rcode.NXDOMAIN:
+            return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, "the answer is about other names")
+        soa = _soa(reply)
+        ttl = min(ttl, FAILURE_TTL if soa is None else min(soa.ttl, soa[0].minimum), NEGATIVE_TTL)
+        return self._answer(Status.MISSING if reply.rcode() == dns.rcode.NXDOMAIN else Status.EMPTY, (), ttl)
 
     def _answer(self, status: Status, records: tuple[Any, ...], ttl: float) -> Answer:
-        return Answer(status, records, self._clock() + min(max(ttl, self._min_ttl), LONGEST_TTL))
-
-    def _failure(self, error: dns.resolver.NoNameservers) -> Answer:
-        """No server gave a usable answer: the last one's reason tells whether asking again may help."""
-        reasons = [reason for *_, reason, _ in error.kwargs.get("errors", ())]
-        reason = reasons[-1] if reasons else "no name server"
-        if isinstance(reason, dns.message.ChainTooLong):
-            return self._answer(Status.BROKEN, (), FAILURE_TTL)
-        why = reason if isinstance(reason, str) else type(reason).__name__
-        return Answer(Status.FAILED, (), self._clock() + FAILURE_TTL, why)
-
-
-def _stub(servers: Sequence[tuple[str, int]], timeout: float, attempts: int) -> dns.asyncresolver.Resolver:
-    """dnspython's resolver, set as asked. Without a resolv.conf it asks 127.0.0.1, as the C library does."""
-    if servers:
-        stub = dns.asyncresolver.Resolver(configure=False)
-        stub.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
-    else:
-        try:
-            stub = dns.asyncresolver.Resolver()
-        except dns.resolver.NoResolverConfiguration:
-            stub = dns.asyncresolver.Resolver(configure=False)
-            stub.nameservers = ["127.0.0.1"]
-    stub.timeout = timeout
-    stub.lifetime = timeout * attempts
-    stub.use_edns(0, 0, PAYLOAD)
-    return stub
+        return Answer(status, records, self._clock() + min(max(ttl, self._min_ttl, LEAST_TTL), LONGEST_TTL))
 
 
 def _ahead(now: float, expires: float) -> float:
     return expires - AHEAD * (expires - now)
+
+
+def _shown(key: Key) -> str:
+    return key if isinstance(key, str) else f"{key[0]}:{key[1]}"
 
 
 def _key(name: str, port: int | None) -> Key:
@@ -346,13 +380,9 @@ def _sunk(found: Found, group: str) -> Found:
     return found
 
 
-def _negative_ttl(error: dns.resolver.NXDOMAIN) -> float:
-    """Seconds an NXDOMAIN holds, by the SOA record that comes with it (RFC 2308 5)."""
-    try:
-        replies: dict[Any, dns.message.QueryMessage] = error.kwargs["responses"]
-        return float(min(reply.resolve_chaining().minimum_ttl for reply in replies.values()))
-    except (dns.exception.DNSException, ValueError):
-        return FAILURE_TTL
+def _soa(reply: dns.message.Message) -> dns.rrset.RRset | None:
+    """The SOA record that comes with a negative answer, and says how long it holds (RFC 2308 5)."""
+    return next((rrset for rrset in reply.authority if rrset.rdtype == dns.rdatatype.SOA and len(rrset)), None)
 
 
 def _text(name: dns.name.Name) -> str:

@@ -387,8 +387,9 @@ class Machine:
             await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
 
     def reopen_logs(self) -> None:
-        """SIGHUP: the log files may have been moved away."""
+        """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""
         self.log.reopen()
+        self.resolver.reread()
 
 
 def _host_name(settings: Settings) -> str:

@@ -6,7 +6,7 @@ from reactivex.subject import Subject
 
 from operators.delivery import Delivery, Lease, Route, Target
 from operators.message import Message, Smarthost
-from operators.outcome import Next, failed
+from operators.outcome import Next, failed, parked
 from operators.resolve import MOST_PER_NAME, Resolving, resolve
 from operators.routes import Found
 
@@ -18,9 +18,13 @@ class Directory:
         self.known: dict[tuple[str, int | None], Found] = {}
         self.asked: list[tuple[str, int | None]] = []
         self.waiting: list[Callable[[Found], None]] = []
+        self.slow: set[str] = set()
 
     def peek(self, name: str, port: int | None = None) -> Found | None:
         return self.known.get((name, port))
+
+    def late(self, key: str) -> bool:
+        return key in self.slow
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
         self.asked.append((name, port))
@@ -131,3 +135,16 @@ def test_an_ended_delivery_passes_untouched():
     ended = delivery("a.test").ended(failed("process", "error", "expired"))
     bench.source.on_next(ended)
     assert bench.out == [ended]
+
+
+def test_who_waits_long_for_a_look_up_is_parked_until_it_is_over() -> None:
+    """S2: the credit is free for others meanwhile; nobody joins a look-up that takes long."""
+    bench = Bench()
+    bench.source.on_next(delivery("a.test"))
+    bench.names.slow.add("a.test")
+    bench.names.answer(parked("", "takes long"))
+    bench.source.on_next(delivery("a.test"))
+    assert [(d.outcome.next, d.outcome.lane) for d in bench.out if d.outcome] == [(Next.PARK, "?/a.test")] * 2
+    assert bench.resolving.total == 0 and bench.resolving.waits("?/a.test")
+    bench.names.slow.clear()
+    assert not bench.resolving.waits("?/a.test")

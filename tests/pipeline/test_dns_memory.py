@@ -6,7 +6,8 @@ from operators.delivery import Route
 from operators.outcome import Next, Outcome
 from operators.routes import Found
 from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.dns import FAILURE_TTL, QUESTIONS, Resolver
+from pipeline.dns import FAILURE_TTL, Resolver
+from pipeline.nameservers import QUESTIONS
 from tests.pipeline.asking import Clock, find, outcome, targets
 
 
@@ -65,10 +66,12 @@ async def test_an_answer_is_kept_for_the_least_ttl(zone: NameServer, clock: Cloc
     assert isinstance(resolver.peek("a.test"), Route)
 
 
-async def test_an_answer_without_ttl_still_serves_those_who_asked(zone: NameServer, resolver: Resolver):
-    """TTL 0: used for the look-up it came with, and not remembered."""
+async def test_an_answer_without_ttl_is_kept_for_a_second(zone: NameServer, resolver: Resolver, clock: Clock):
+    """TTL 0: or it would be asked for with every message."""
     zone.add("a.test", "A", "127.0.1.1", ttl=0)
     assert await targets(resolver, "a.test") == [("a.test", "127.0.1.1")]
+    assert resolver.peek("a.test") is not None
+    clock.now += 1
     assert resolver.peek("a.test") is None
 
 
@@ -84,6 +87,7 @@ async def test_a_name_that_does_not_exist_is_remembered(zone: NameServer, resolv
 async def test_a_failure_is_remembered_for_a_moment(zone: NameServer, resolver: Resolver, clock: Clock):
     """A dead name server is not asked for every message, and soon asked again."""
     zone.trouble("a.test", Trouble.SERVFAIL)
+    await find(resolver, "well.test")  # or it is asked once more, without EDNS
     await find(resolver, "a.test")
     await find(resolver, "a.test")
     assert zone.queries["a.test", "MX"] == 1

@@ -1,0 +1,302 @@
+"""The name servers, and how one question is asked of them: a stub resolver (RFC 1034 5.3.1) that learns.
+
+Owns what is known of each server. A server that was silent is asked last for a while, so that not every question waits
+for it. One that refuses EDNS (RFC 6891 7: FORMERR, NOTIMP, BADVERS, or silence) is asked without. A truncated answer is
+fetched over TCP (RFC 7766 5); where no server speaks TCP, what came over UDP is better than nothing.
+
+Bounds: QUESTIONS that are not YOUNG seconds old, and LATE older ones. So names whose servers are silent, however many,
+do not hold up others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import dns.asyncquery
+import dns.exception
+import dns.flags
+import dns.inet
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import structlog
+
+QUESTIONS, LATE = 200, 1000  # at once: those asked within the last YOUNG seconds, and older ones
+YOUNG = 0.3
+PAYLOAD = 1232  # bytes of UDP answer (DNS flag day 2020); longer ones come over TCP
+REST, LONGEST_REST = 30.0, 600.0  # seconds for which a silent server is asked last; doubled each time
+PLAIN_AGAIN = 3600.0  # seconds after which EDNS is tried again
+LOOK = 2.0  # seconds between two looks at resolv.conf
+RESOLV_CONF = Path("/etc/resolv.conf")
+NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS)
+ANSWERS = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+
+log = structlog.get_logger(__name__)
+
+
+class Unanswered(Exception):
+    """No server gave a usable answer. `silent`: none said anything in time."""
+
+    def __init__(self, why: str, silent: bool = False) -> None:
+        super().__init__(why)
+        self.silent = silent
+
+
+class _Server:
+    """One name server, and what is known of it. Times are monotonic seconds."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self.address, self.port = address, port
+        self.heard_at = float("-inf")
+        self.rests_until = float("-inf")
+        self.rest = REST
+        self.edns = False  # it has answered with EDNS
+        self.plain_until = float("-inf")  # until when it is asked without EDNS
+
+    def heard(self, now: float) -> None:
+        self.heard_at, self.rests_until, self.rest = now, float("-inf"), REST
+
+    def was_silent(self, since: float, now: float) -> None:
+        """To a question asked then. Where it has answered others meanwhile, it is the name's servers that are."""
+        if self.heard_at < since and self.rests_until < now:
+            self.rests_until, self.rest = now + self.rest, min(2 * self.rest, LONGEST_REST)
+
+
+class NameServers:
+    """The servers that are configured, or those of resolv.conf, as it is now.
+
+    Args:
+        given: (address, port) of each; empty: those of resolv.conf.
+        timeout: seconds to wait for one answer.
+        attempts: questions before giving up, over all servers.
+        clock: monotonic seconds.
+        file: where the system's servers stand.
+    """
+
+    def __init__(
+        self,
+        given: Sequence[tuple[str, int]],
+        timeout: float,
+        attempts: int,
+        clock: Callable[[], float] = time.monotonic,
+        file: Path = RESOLV_CONF,
+    ) -> None:
+        self._timeout, self._attempts, self._clock, self._file = timeout, attempts, clock, file
+        self._servers = [_Server(address, port) for address, port in dict.fromkeys(given)]
+        self._follows = not given
+        self._looked = float("-inf")
+        self._seen: object = None
+        self._young = asyncio.Semaphore(QUESTIONS)
+        self._late = 0
+
+    # -- which servers ----------------------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The servers, in the order of the configuration."""
+        self._look()
+        return [(server.address, server.port) for server in self._servers]
+
+    def reread(self) -> None:
+        """Look at resolv.conf before the next question."""
+        self._looked, self._seen = float("-inf"), None
+
+    def _look(self) -> None:
+        """Follow resolv.conf; what it says is kept while it cannot be read, or says nothing."""
+        now = self._clock()
+        if not self._follows or now - self._looked < LOOK:
+            return
+        self._looked = now
+        seen = _state(self._file)
+        if seen == self._seen and self._servers:
+            return
+        self._seen = seen
+        found = [(address, 53) for address in _read(self._file)]
+        if not found and self._servers:
+            return
+        found = found or [("127.0.0.1", 53)]  # as the C library does
+        known = {(server.address, server.port): server for server in self._servers}
+        if list(known) != found:
+            self._servers = [known.get(one) or _Server(*one) for one in found]
+            log.info("name servers", servers=[address for address, _ in found])
+
+    # -- one question -----------------------------------------------------------------------------------------------
+
+    async def ask(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
+        """The answer of the first server that has one: NOERROR or NXDOMAIN.
+
+        Raises:
+            Unanswered: no server has.
+        """
+        self._look()
+        async with self._place():
+            return await _Question(self._servers, name, kind, self._timeout, self._attempts, self._clock).ask()
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the young questions' places; after YOUNG seconds one of the late ones', where there is any."""
+        await self._young.acquire()
+        state = ["young"]
+
+        def grow_old() -> None:
+            if self._late < LATE:
+                state[0] = "late"
+                self._late += 1
+                self._young.release()
+
+        timer = asyncio.get_running_loop().call_later(YOUNG, grow_old)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if state[0] == "late":
+                self._late -= 1
+            else:
+                self._young.release()
+
+
+class _Question:
+    """One question, while it is asked."""
+
+    def __init__(
+        self,
+        servers: Sequence[_Server],
+        name: dns.name.Name,
+        kind: dns.rdatatype.RdataType,
+        timeout: float,
+        attempts: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name, self._kind = name, kind
+        self._timeout, self._clock, self._tries = timeout, clock, max(attempts, len(servers))
+        now = clock()
+        self._servers = sorted(servers, key=lambda server: server.rests_until > now)
+        self._plain: set[_Server] = set()  # asked without EDNS from now on
+        self._cut: dns.message.Message | None = None  # a truncated answer
+        self._silent = True
+        self._why = "no answer in time"
+
+    async def ask(self) -> dns.message.Message:
+        """See `NameServers.ask`. Each server in turn, until the attempts are used up or none is left."""
+        left = list(self._servers)
+        while left and self._tries > 0:
+            for server in list(left):
+                if self._tries <= 0:
+                    break
+                self._tries -= 1
+                answer, again = await self._try(server)
+                if answer is not None:
+                    return answer
+                if not again:
+                    left.remove(server)
+        if self._cut is not None and self._cut.answer:
+            return self._cut
+        raise Unanswered(self._why, self._silent)
+
+    async def _try(self, server: _Server) -> tuple[dns.message.Message | None, bool]:
+        """(a usable answer, whether this server may be asked again)."""
+        sent = self._clock()
+        plain = server in self._plain or server.plain_until > sent
+        try:
+            reply = await self._exchange(server, plain)
+        except (dns.exception.Timeout, TimeoutError):
+            server.was_silent(sent, self._clock())
+            if not plain and not server.edns:
+                self._plain.add(server)  # it may be EDNS that it does not hear
+            return None, True
+        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
+            self._say(f"{server.address}: {getattr(error, 'strerror', None) or type(error).__name__}")
+            return None, isinstance(error, dns.exception.DNSException)
+        server.heard(self._clock())
+        return await self._judge(server, reply, plain)
+
+    async def _judge(
+        self, server: _Server, reply: dns.message.Message, plain: bool
+    ) -> tuple[dns.message.Message | None, bool]:
+        rcode = reply.rcode()
+        if not plain and (rcode in NO_EDNS or (rcode == dns.rcode.SERVFAIL and not server.edns)):
+            self._plain.add(server)
+            self._say(f"{server.address}: {dns.rcode.to_text(rcode)}")
+            return await self._try(server)
+        if rcode not in ANSWERS:
+            self._say(f"{server.address}: {dns.rcode.to_text(rcode)}")
+            return None, False
+        if plain and server in self._plain and not server.edns:
+            server.plain_until = self._clock() + PLAIN_AGAIN  # learnt: with EDNS it would not have answered
+        server.edns = server.edns or (not plain and reply.edns >= 0)
+        if reply.flags & dns.flags.TC:
+            return await self._over_tcp(server, reply, plain)
+        if _lame(reply):
+            self._say(f"{server.address}: knows nothing of it, and asks nobody else")
+            return None, False
+        return reply, False
+
+    async def _over_tcp(
+        self, server: _Server, cut: dns.message.Message, plain: bool
+    ) -> tuple[dns.message.Message | None, bool]:
+        try:
+            reply = await dns.asyncquery.tcp(self._query(plain), server.address, self._timeout, server.port)
+        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
+            self._cut = cut
+            self._say(f"{server.address} over TCP: {getattr(error, 'strerror', None) or type(error).__name__}")
+            return None, False
+        if reply.rcode() in ANSWERS:
+            return reply, False
+        self._cut = cut
+        self._say(f"{server.address} over TCP: {dns.rcode.to_text(reply.rcode())}")
+        return None, False
+
+    async def _exchange(self, server: _Server, plain: bool) -> dns.message.Message:
+        """Over UDP. What is no answer to this question, or nonsense, is waited out: anybody can send it."""
+        return await dns.asyncquery.udp(
+            self._query(plain), server.address, self._timeout, server.port, ignore_unexpected=True, ignore_errors=True
+        )
+
+    def _query(self, plain: bool) -> dns.message.Message:
+        query = dns.message.make_query(self._name, self._kind)
+        query.use_edns(-1 if plain else 0, 0, PAYLOAD)
+        return query
+
+    def _say(self, why: str) -> None:
+        self._why, self._silent = why, False
+
+
+def _lame(reply: dns.message.Message) -> bool:
+    """It refers to other servers instead of answering: no recursion, and not its zone (RFC 1034 4.3.1)."""
+    served = reply.flags & (dns.flags.AA | dns.flags.RA)
+    empty = reply.rcode() == dns.rcode.NOERROR and not reply.answer
+    soa = any(rrset.rdtype == dns.rdatatype.SOA for rrset in reply.authority)
+    return empty and not served and not soa
+
+
+def _state(file: Path) -> object:
+    """Changes when the file does, also where it is a link to another one."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size
+
+
+def _read(file: Path) -> list[str]:
+    """The addresses of its `nameserver` lines; its options are for programs that search short names."""
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    named = [found[1] for found in words if len(found) > 1 and found[0] == "nameserver"]
+    return list(dict.fromkeys(filter(_is_address, named)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        dns.inet.af_for_address(text)
+    except ValueError:
+        return False
+    return True
