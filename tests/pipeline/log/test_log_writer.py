@@ -17,7 +17,7 @@ import pytest
 
 from operators.events import Fault, Notice, Received
 from operators.outcome import parked, postponed
-from pipeline.log import journal, keeper, trouble
+from pipeline.log import archivist, journal, keeper, trouble
 from pipeline.log.names import rotated
 from pipeline.log.query import LogQuery
 from pipeline.log.writer import DeliveryLog, LogUnavailable
