@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ KEYS = 1000  # of rules and of messages, in each process: 2 MB
 AGAIN, LAST = 1.0, 30.0  # seconds between two starts; twice as many after each process that has signed nothing
 SIGNER = Kind("signer", "pipeline.signer", outlives=True)
 PIECE = 65_536  # bytes that go into a full ring at once, as it empties
+LINGER = 5.0  # seconds that it may take to sign what it has, in the end
 FEED = 0.001  # seconds between tries to put them there
 ROOT = Path(__file__).parent.parent
 
@@ -123,7 +125,7 @@ class _Signer:
         self._ring = Inlet()
         try:
             arguments = [str(file) for file in self._ring.files]
-            Child(SIGNER, arguments, self._answered, self._exited, files=self._ring.files, raw=True)
+            self._child = Child(SIGNER, arguments, self._answered, self._exited, files=self._ring.files, raw=True)
         except ChildFailed:
             self._ring.discard()
             raise
@@ -141,12 +143,19 @@ class _Signer:
         self._send(Job(self._last, numbers, now, source))
 
     async def close(self) -> None:
-        """Wait until it has done what it was asked, and ended."""
+        """Wait until it has done what it was asked, and ended; one that does not within LINGER is killed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._finish(), LINGER)
+        if not self._gone.done():
+            self._child.kill()
+            await self._gone
+
+    async def _finish(self) -> None:
         while self._unsent and not self._gone.done():  # noqa: ASYNC110 - a few ms, once
             await asyncio.sleep(FEED)
         if not self._gone.done():
             self._ring.end()
-        await self._gone
+        await asyncio.shield(self._gone)
 
     def _exited(self, _: int, why: str) -> None:
         """It has ended: nobody waits for it any longer."""

@@ -39,6 +39,7 @@ class Archivist:
         self._history, self._report, self._clock, self._account = history, report, clock, account
         self._due: dict[str, Path] = {}
         self._child: Child | None = None
+        self._closing = False
         self._at_rest = asyncio.Event()
         self._at_rest.set()
 
@@ -51,10 +52,11 @@ class Archivist:
     async def close(self) -> None:
         """End, with what is under way where that is soon."""
         self._due.clear()
+        self._closing = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_rest.wait(), LINGER)
         if self._child is not None:
-            self._child.terminate()
+            self._child.kill()  # which it bears at any moment; SIGTERM would wait where it is stopped
             await self._at_rest.wait()
 
     def _next(self) -> None:
@@ -72,7 +74,7 @@ class Archivist:
     def _ended(self, code: int, why: str) -> None:
         self._child = None
         self._at_rest.set()
-        if code > 0:
+        if code and not self._closing:  # also where the system has killed it, for memory
             self._say(f"rotated files stay as they are, until the next rotation: the archive {why}")
             supervisor().failed(ARCHIVE.part, ChildFailed(why), grave=False)
         self._next()

@@ -159,6 +159,16 @@ async def test_one_that_cannot_live_is_a_fault_that_stands(office: Office, monke
     assert supervisor().grave and supervisor().errors == {"signer": 2}
 
 
+async def test_one_that_does_not_end_is_killed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K11: a process that gets no processor does not hold up the end; what it had is answered."""
+    monkeypatch.setattr(module, "LINGER", 0.05)
+    await office.ask(SOURCE, key())
+    halt(office.processes()[0])
+    lost = office.ask(SOURCE, key())
+    await office.signers.close()
+    assert isinstance(await lost, Unsigned)
+
+
 async def test_an_interrupt_is_not_for_it(office: Office) -> None:
     """Ctrl-C and SIGTERM to all: the program ends in order, and needs its signatures till then."""
     await office.ask(SOURCE, key())

@@ -17,11 +17,12 @@ import pytest
 
 from operators.events import Fault, Notice, Received
 from operators.outcome import parked, postponed
-from pipeline.log import journal, keeper, trouble
+from pipeline.log import archivist, journal, keeper, trouble
 from pipeline.log.names import rotated
 from pipeline.log.query import LogQuery
 from pipeline.log.writer import DeliveryLog, LogUnavailable
 from pipeline.process.children import Kind
+from pipeline.process.supervisor import supervisor
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt
@@ -306,3 +307,20 @@ async def test_its_processes_have_no_rights_that_the_program_will_not_have(open_
     assert Path(f"/proc/{log.keeper.pid}").stat().st_uid == 65534
     assert {file.stat().st_uid for file in (path.parent, *path.parent.iterdir())} == {65534}
     await log.close()
+
+
+async def test_an_archive_that_is_killed_is_said(
+    tmp_path: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K11: the system kills it where memory is short; the files stay, and an operator hears of it."""
+    monkeypatch.setattr(archivist, "ARCHIVE", Kind("archive", "tests.support.confession"))
+    start = archivist.Child
+    monkeypatch.setattr(archivist, "Child", lambda kind, _, *rest, **how: start(kind, ["stay"], *rest, **how))
+    office = archivist.Archivist(0, said.append, None)
+    office.due("send-log", tmp_path / "send.jsonl")
+    await until(lambda: bool(said))  # it has said its number
+    os.kill(int(said[0].text), signal.SIGKILL)
+    await until(lambda: len(said) == 2)
+    assert "the archive has ended with -9" in said[1].text
+    assert "archive failed in the background" in supervisor().faults[0]
+    await office.close()
