@@ -1,10 +1,11 @@
-"""K1, K3, K6, S2. The whole program among receivers that say odd things: each message has its attempts, its result and
-its notice, and nobody pays for another's fault."""
+"""K1, K3, K6, K13, S2. The whole program among receivers that say odd things: each message has its attempts, its
+result and its notice, and nobody pays for another's fault."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import smtplib
 import ssl
 import time
@@ -15,6 +16,7 @@ import pytest
 import trustme
 
 from pipeline.demo.nameserver import NameServer
+from tests.support.api import TOKEN, Api
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.receiver import Cut, Receiver
@@ -86,6 +88,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             delivery_port=port,
             retry_interval="1",
             max_attempts=2,
+            api_token=TOKEN,
         )
         yield Scene(stack.enter_context(program), receivers)
         for receiver in receivers.values():
@@ -133,3 +136,26 @@ def test_a_smarthost_without_tls_gets_no_password_and_no_port_blames_the_receive
     scene.send("after@takes.example")
     until(lambda: bool(scene.attempts("after@takes.example")))
     assert scene.attempts("after@takes.example")[0]["result"] == "accepted"
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets limits of another process")
+def test_without_descriptors_mail_waits_and_no_receiver_is_blamed(scene: Scene) -> None:
+    """K13. It is said as a fault, is no attempt, and goes when there are some again."""
+    assert scene.program.process is not None
+    pid, api = scene.program.process.pid, Api(scene.program)
+    late = "late@cut.example"  # no connection stays open there
+    scene.send("early@cut.example")
+    until(lambda: bool(scene.attempts("early@cut.example")))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with smtplib.SMTP("127.0.0.1", scene.program.smtp_port, timeout=30) as smtp:
+        api.get("status")  # its connection stays open
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, before[1]))  # what is open stays so
+        try:
+            smtp.sendmail(SENDER, late, "Subject: x\r\n\r\nbody\r\n")
+            until(lambda: "Too many open files" in scene.program.output)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert any("put off" in line for line in api.get("status")["faults"])
+    until(lambda: bool(scene.attempts(late)))
+    assert [(line["result"], line["attempt"]) for line in scene.attempts(late)] == [("accepted", 1)]
+    assert not any("put off" in line for line in api.get("status")["faults"])
