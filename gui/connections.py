@@ -31,11 +31,13 @@ BODY = 10.0  # seconds for a stranger's body, which is a login form
 UPLOAD = 30.0  # seconds of a known client's body, and one more for each RATE octets that came
 RATE = 1000
 ANSWER = 60.0  # seconds that a stranger's answer may take
+YOUNG = 1.0  # seconds in which a new connection is not the first to go
 IDLE = 10.0  # seconds between the requests of a stranger
 KEPT = 75.0  # of others; more than the 60 s after which nginx closes
 STUCK = 30.0  # seconds in which a reader must have taken something
 FAREWELL = 3.0  # seconds in which a page is told that its session has ended
 SAID = 60.0
+EVERY = 1.0  # seconds between sweeps
 USUAL = 20  # in SAID seconds
 
 log = structlog.get_logger("console")
@@ -85,6 +87,11 @@ class Visit:
         """It goes on to the next stage."""
         self.stage, self.since = stage, now
 
+    def wait(self, seconds: float) -> None:
+        """It had to wait for us so long."""
+        self.since += seconds
+        self._unsent_since += seconds
+
     def late(self, now: float) -> str:
         """Why it is to be closed; empty where it is not."""
         if self._stuck(now):
@@ -132,7 +139,7 @@ class Connections:
         self._visits: dict[Visit, None] = {}  # the oldest first
         self.closed: collections.Counter[str] = collections.Counter()
         self._said: collections.Counter[str] = collections.Counter()
-        self._last_said = clock()
+        self._last_said = self._swept = clock()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -184,23 +191,23 @@ class Connections:
         return len(direct) < STRANGERS or self._displace(direct)
 
     def _displace(self, some: Sequence[Visit]) -> bool:
-        """Close the oldest idle one of the address that has most of these."""
+        """Close the oldest idle one of the address that has most of these, or its oldest; False where there is none."""
         by_address: dict[str, list[Visit]] = collections.defaultdict(list)
         for visit in some:
             by_address[visit.address].append(visit)
-        for visits in sorted(by_address.values(), key=len, reverse=True):
-            for visit in visits:
-                if visit.idle:
-                    self.close(visit, "displaced")
-                    return True
-        return False
+        if not by_address:
+            return False
+        most, now = max(by_address.values(), key=len), self.clock()
+        idle = (visit for visit in most if visit.idle and now - visit.since > YOUNG)
+        self.close(next(idle, most[0]), "displaced")
+        return True
 
     # -- time -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Sweep each second."""
         self.sweep()
-        self._timer = asyncio.get_running_loop().call_later(1.0, self.start)
+        self._timer = asyncio.get_running_loop().call_later(EVERY, self.start)
 
     def stop(self) -> None:
         """Sweep no more."""
@@ -208,8 +215,12 @@ class Connections:
             self._timer.cancel()
 
     def sweep(self) -> None:
-        """Close what is late."""
+        """Close what is late. Time in which this program itself did nothing is nobody's delay."""
         now = self.clock()
+        stood = max(0.0, now - self._swept - EVERY)
+        self._swept = now
+        for visit in self._visits:
+            visit.wait(stood)
         for visit, why in list(self._late(now)):
             if visit.stage is Stage.IDLE:
                 visit.transport.close()  # the usual end of a connection

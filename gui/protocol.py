@@ -9,10 +9,13 @@ Time and numbers are the business of `Connections`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
+import socket
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -23,6 +26,7 @@ LONGEST = 32_768  # octets of a request line and its header
 FIELDS = 100  # of a header
 SLICE = 16_384  # octets that are parsed at once, so that a header's length is known to one slice
 PIPELINED = 8  # requests of one connection that wait for the one before
+ACCEPT_AGAIN = 0.1  # seconds
 LINGER = 2.0  # seconds in which a client may still take its answer while it sends (RFC 9112 9.6)
 
 
@@ -34,19 +38,18 @@ class HttpConnection(HttpToolsProtocol):
         self.logger = _Quiet(connections)  # type: ignore[assignment]
         self._connections_open, self._visit = connections, visit
         self._in_header, self._octets, self._over = True, 0, False
-        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._visit = self._visit or self._connections_open.enter(transport)
         super().connection_made(transport)
+        if self._visit is None:
+            self._visit = self._connections_open.enter(transport)
+        else:
+            self._visit.transport = transport
         if self._visit is None:
             self._over = True
             return
         self.app_state = {**self.app_state, "visit": self._visit}
         self.ws_protocol_class = functools.partial(SocketConnection, self._connections_open, self._visit)  # type: ignore[assignment]
-        early, self._early = self._early, []
-        for data in early:  # what came with the end of the handshake, which asyncio may hand on before it says so
-            self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections_open.leave(self._visit)
@@ -54,9 +57,6 @@ class HttpConnection(HttpToolsProtocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport is None:
-            self._early.append(data)
-            return
         for start in range(0, len(data), SLICE):
             part = data if len(data) <= SLICE else data[start : start + SLICE]
             taker = self.transport.get_protocol()
@@ -80,6 +80,7 @@ class HttpConnection(HttpToolsProtocol):
         """Answer without the application, and read no more."""
         self._over = True
         self._connections_open.count("too much")
+        self.pipeline.clear()
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
@@ -148,48 +149,82 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
 
-class SecureConnection(asyncio.Protocol):
-    """One connection before its TLS: it is entered at once, so that silent ones are bounded too."""
+class Handshake:
+    """A connection before its TLS, as `Connections` sees one."""
 
-    def __init__(self, connections: Connections, context: ssl.SSLContext, rest: dict[str, Any]) -> None:
-        self._connections, self._context, self._rest = connections, context, rest
-        self._handshake: asyncio.Task[None] | None = None
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self.task: asyncio.Task[None] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        visit = self._connections.enter(transport)
+    def get_extra_info(self, name: str) -> object:
+        """The peer's address."""
+        return self._client.getpeername() if name == "peername" else None
+
+    def get_write_buffer_size(self) -> int:
+        """TLS writes by itself."""
+        return 0
+
+    def abort(self) -> None:
+        """Close it."""
+        if self.task is not None:
+            self.task.cancel()
+        else:
+            self._client.close()
+
+    close = abort
+
+
+class SecureListener:
+    """Takes the connections of the secure port, so that each is entered before its TLS, and silent ones are bounded.
+
+    `start_tls` would do for the loop that Python has; uvloop reads before it is called, and what came is lost.
+    """
+
+    def __init__(
+        self, connections: Connections, context: ssl.SSLContext, make: Callable[[Visit], HttpConnection]
+    ) -> None:
+        self._connections, self._context, self._make = connections, context, make
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listening)
+            except OSError as error:  # it went before it was taken, or there is no descriptor for it
+                self._connections.count(f"not taken: {errno.errorcode.get(error.errno or 0, '')}")
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            try:
+                self._take(client)
+            except Exception:  # the port must go on
+                client.close()
+                self._connections.count("not taken")
+                logging.getLogger("uvicorn.error").exception("a connection could not be taken")
+
+    def _take(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        handshake = Handshake(client)
+        visit = self._connections.enter(cast(asyncio.Transport, handshake))
         if visit is not None:
-            self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport, visit))
+            handshake.task = asyncio.get_running_loop().create_task(self._shake_hands(client, visit))
+            self._running.add(handshake.task)
+            handshake.task.add_done_callback(self._running.discard)
 
-    async def _shake_hands(self, transport: asyncio.Transport, visit: Visit) -> None:
-        http = HttpConnection(self._connections, visit, **self._rest)
+    async def _shake_hands(self, client: socket.socket, visit: Visit) -> None:
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                transport,
-                http,
-                self._context,
-                server_side=True,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._make(visit),
+                client,
+                ssl=self._context,
                 ssl_handshake_timeout=HEADER,
                 ssl_shutdown_timeout=LINGER,
             )
         except (OSError, asyncio.CancelledError):
             self._connections.leave(visit)
             self._connections.count("no TLS")
-            transport.abort()
-        else:
-            if secured is not None and not secured.is_closing():
-                http.connection_made(secured)
-
-
-def protocol(connections: Connections, context: ssl.SSLContext | None) -> Any:
-    """What uvicorn makes for each connection."""
-
-    def made(**rest: Any) -> asyncio.Protocol:
-        return (
-            SecureConnection(connections, context, rest) if context is not None else HttpConnection(connections, **rest)
-        )
-
-    return made
+            client.close()
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):

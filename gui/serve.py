@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import signal
 import socket
 import ssl
@@ -24,10 +25,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gui.access import Opened, open_access
-from gui.connections import KEPT, Connections
+from gui.connections import KEPT, Connections, Visit
 from gui.console import console
 from gui.machine import Machine
-from gui.protocol import protocol
+from gui.protocol import HttpConnection, SecureListener
 from gui.proxies import Proxies
 from pipeline.facade import Facade
 from settings import Settings, StartError
@@ -140,12 +141,12 @@ class Web:
             lifespan="on" if lifespan else "off",
             timeout_graceful_shutdown=2,
             ws_max_size=1_000_000,
-            http=protocol(self.connections, context),
+            http=functools.partial(HttpConnection, self.connections),  # type: ignore[arg-type]
             timeout_keep_alive=int(KEPT),
             backlog=BACKLOG,
         )
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[where]))
+        server = _Server(config, self.connections, where, context)
+        task = asyncio.create_task(server.serve(sockets=[] if context else [where]))
         self._servers.append((server, task))
         started = asyncio.create_task(server.ready.wait())
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,15 +168,33 @@ class Web:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and with a word when it is ready."""
+    """uvicorn without its signal handlers, and with a word when it is ready. TLS connections are taken here."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, where: socket.socket, context: ssl.SSLContext | None
+    ) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._connections, self._where, self._context = connections, where, context
+        self._listening: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._context is not None:
+            listener = SecureListener(self._connections, self._context, self._made)
+            self._listening = asyncio.create_task(listener.serve(self._where))
         self.ready.set()
+
+    def _made(self, visit: Visit) -> HttpConnection:
+        state = self.lifespan.state
+        return HttpConnection(
+            self._connections, visit, config=self.config, server_state=self.server_state, app_state=state
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
