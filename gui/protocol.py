@@ -26,6 +26,7 @@ LONGEST = 32_768  # octets of a request line and its header
 FIELDS = 100  # of a header
 SLICE = 16_384  # octets that are parsed at once, so that a header's length is known to one slice
 PIPELINED = 8  # requests of one connection that wait for the one before
+REST = 262_144  # octets of a body that are read after the answer, so that the connection can be used again
 ACCEPT_AGAIN = 0.1  # seconds
 LINGER = 2.0  # seconds in which a client may still take its answer while it sends (RFC 9112 9.6)
 
@@ -38,6 +39,7 @@ class HttpConnection(HttpToolsProtocol):
         self.logger = _Quiet(connections)  # type: ignore[assignment]
         self._connections_open, self._visit = connections, visit
         self._in_header, self._octets, self._over = True, 0, False
+        self._complete, self._left = True, REST
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -73,6 +75,10 @@ class HttpConnection(HttpToolsProtocol):
             self._octets += len(part)
             if self._octets > LONGEST:
                 self._refuse(431, "The header is too long.")
+        elif self._behind():
+            self._left -= len(part)
+            if self._left < 0:
+                self._linger()
         elif len(self.pipeline) > PIPELINED:
             self._refuse(429, "Too many requests at once.")
 
@@ -110,7 +116,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_header = False
+        self._in_header, self._complete = False, False
         if self._visit is not None:
             self._visit.received = 0
         self._to(Stage.BODY)
@@ -118,15 +124,24 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._to(Stage.ANSWER)
+        self._complete = True
+        if self.cycle is not None:
+            self._to(Stage.IDLE if self.cycle.response_complete else Stage.ANSWER)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._to(Stage.ANSWER if self.pipeline else Stage.IDLE)
-        if self.cycle.response_complete and self.cycle.more_body and not self._over and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
-            self._linger()  # the answer was given before the body had come: what follows would only be thrown away
+        if self._behind() and not self._over and not self.transport.is_closing():
+            self._left = REST
+            self.loop.call_later(LINGER, self._give_up, self.cycle)
+
+    def _behind(self) -> bool:
+        """Whether the answer was given before the body had come; the rest of it is read, and thrown away."""
+        return not self._complete and self.cycle is not None and self.cycle.response_complete
+
+    def _give_up(self, cycle: object) -> None:
+        if self.cycle is cycle and self._behind():
+            self.transport.close()
 
     def _to(self, stage: Stage) -> None:
         if self._visit is not None:
