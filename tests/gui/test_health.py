@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,3 +78,18 @@ def test_the_labels_are_bounded_and_the_rest_is_other() -> None:
     assert len(samples) == TOP + 1
     assert samples["other"] == 300 - TOP
     assert sum(samples.values()) == 300
+
+
+@pytest.mark.parametrize("odd", ["other", "OTHER", "\udc80.example", "a\nb.example", "x" * 5000, "\u202egnp.exe"])
+def test_an_odd_domain_makes_no_odd_series(odd: str) -> None:
+    """Each series stands there once, in clean text of bounded length, and the sum is whole (K14)."""
+    browser, telemetry = client()
+    deliver(telemetry, odd)
+    deliver(telemetry, "example.com")
+    text = browser.get("/metrics").text
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = families["mailrace_domain_delivered"].samples
+    assert sum(sample.value for sample in samples) == 2
+    assert all(len(sample.labels["domain"]) <= 255 and sample.labels["domain"].isprintable() for sample in samples)
