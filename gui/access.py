@@ -3,14 +3,15 @@
 Owner of: the files `console-password` (an argon2 hash), `console-secret` and `console-ended` in `data-dir`, mode 600. A
 session is a signed cookie, so it outlives a restart; its key depends on the password, so a changed password ends all
 sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
-Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Two passwords of
-strangers are checked at a time, and one of a browser that has been logged in before, in threads, since argon2 takes
-40 ms of a core by design; WAITING strangers wait for that.
+Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Three passwords are
+checked at a time, in threads, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in
+before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import hashlib
 import hmac
 import os
@@ -30,7 +31,8 @@ from settings import Settings, StartError
 LIFETIME = 7 * 86_400  # seconds a session is valid
 REMEMBERED = 365 * 86_400  # seconds a browser is known
 COOKIE = "mailrace_session"
-WAITING = 20
+WAITING = 60
+EACH = 3
 LONGEST = 256  # characters of a cookie of ours; more is none
 LONGEST_PASSWORD = 1024
 log = structlog.get_logger("console")
@@ -120,8 +122,8 @@ class Access:
         self._browsers = URLSafeTimedSerializer(secret, salt="browser")
         self._set(password)
         self._ended = ended or Ended()
-        self._checking, self._checking_known = asyncio.Semaphore(2), asyncio.Semaphore(1)
-        self._waiting = 0
+        self._known_line, self._first_line, self._failed_line = (asyncio.Semaphore(1) for _ in range(3))
+        self._waiting: collections.Counter[str] = collections.Counter()
 
     def _set(self, password: str) -> None:
         self._password = password
@@ -141,7 +143,7 @@ class Access:
         """
         if self._file is None:
             raise ValueError("the password stands in the configuration (www-password); change it there")
-        async with self._checking:
+        async with self._failed_line:
             made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
             await asyncio.to_thread(keep, self._file, made)
         self._set(made)
@@ -165,28 +167,27 @@ class Access:
             return False
         if wait := self.guesses.wait(who):
             raise TooManyTries(wait)
-        if len(password) <= LONGEST_PASSWORD and await self._checked(password, known is not None):
+        if len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None):
             self.guesses.succeeded(who)
             return True
         await asyncio.sleep(self.guesses.failed(who, password))
         return False
 
-    async def _checked(self, password: str, known: bool) -> bool:
-        """Strangers stand in a bounded line; a browser that is known has another."""
-        if known:
-            async with self._checking_known:
-                return await asyncio.to_thread(self._matches, password)
-        if self._waiting >= WAITING:
+    async def _checked(self, password: str, who: str, known: bool) -> bool:
+        """Who has failed waits for others who have; browsers that are known, and who has not failed, do not."""
+        line = self._known_line if known else self._failed_line if self.guesses.has_failed(who) else self._first_line
+        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
             raise TooManyTries(1.0)
-        self._waiting += 1
+        self._waiting[who] += 1
         try:
-            return await self.check(password)
+            async with line:
+                return await asyncio.to_thread(self._matches, password)
         finally:
-            self._waiting -= 1
+            self._waiting -= collections.Counter([who])
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
-        async with self._checking:
+        async with self._failed_line:
             return await asyncio.to_thread(self._matches, password)
 
     def _matches(self, password: str) -> bool:

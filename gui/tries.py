@@ -98,6 +98,10 @@ class Guesses:
         found = self._clients.get(client)
         return found is not None and self._digest(password) in found.wrong
 
+    def has_failed(self, client: str) -> bool:
+        """Whether a wrong one of this client is remembered."""
+        return client in self._clients
+
     def wait(self, client: str) -> float:
         """Seconds until another password of this client is looked at; 0 is now."""
         return max(0.0, (self._spent(client) - ALLOWANCE + 1) * REFILL)
