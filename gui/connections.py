@@ -22,6 +22,7 @@ import structlog
 
 from gui.proxies import Networks, inside
 from gui.tries import network
+from pipeline.process.budget import console
 
 MOST = 400  # connections in all
 STRANGERS = 100  # of those that have shown neither session nor token
@@ -180,7 +181,7 @@ class Connections:
 
     def _make_room(self, visit: Visit) -> bool:
         strangers = [other for other in self._visits if not other.known]
-        if len(self._visits) >= MOST and not self._displace(strangers):
+        if len(self._visits) >= min(MOST, console()) and not self._displace(strangers):
             return False
         if visit.proxy:
             return True

@@ -200,8 +200,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._context is not None:
+            from pipeline.process.supervisor import awaited
+
             listener = SecureListener(self._connections, self._context, self._made)
-            self._listening = asyncio.create_task(listener.serve(self._where))
+            self._listening = awaited(listener.serve(self._where), "console port")
         self.ready.set()
 
     def _made(self, visit: Visit) -> HttpConnection:

@@ -97,7 +97,8 @@ class Health:
     def states(self) -> list[State]:
         """The states that hold now: those that stop mail first."""
         found = [_state(row, text) for row in TABLE if (text := row.find(self)) is not None]
-        known = {state.text for state in found}
+        supervisor = self.machine.supervisor
+        known = {state.text for state in found} | set(supervisor.faults if supervisor.grave else ())
         rest = [text for text in self.machine.faults if text not in known]
         others = [State(name="fault", text=text, public="a part has failed", stops=False, ours=True) for text in rest]
         return sorted([*found, *others], key=lambda state: (state.level != "bad", not state.stops))
@@ -157,6 +158,11 @@ class Health:
         """No message is worked on any more."""
         return self.machine.ended
 
+    def background(self) -> str | None:
+        """A part of the program fails, and mail may be concerned."""
+        supervisor = self.machine.supervisor
+        return "; ".join(supervisor.faults) if supervisor.grave and self.machine.ended is None else None
+
     def paused(self) -> str | None:
         """A rule holds all mail, or all mail of each default MTA IP."""
         now, snapshot, ips = self._clock(), self.machine.rules.snapshot, self.machine.ips.default
@@ -211,6 +217,7 @@ TABLE: tuple[Row, ...] = (
         public="the queue does not work: mail is not taken, or stays",
         ours=True,
     ),
+    Row(name="background", find=Health.background, public="a part of the program fails", ours=True),
     Row(name="disk", find=Health.full, public="the disk is full: no new mail is taken", ours=True),
     Row(name="addresses", find=Health.addresses, public="no address to send from: mail does not leave"),
     Row(name="dns", find=Health.dns, public="DNS does not answer: mail does not leave"),

@@ -24,6 +24,10 @@ async def broken_chain(world: World, _: Patch) -> None:
     world.machine._broken(RuntimeError("by a test"))
 
 
+async def failing_part(world: World, _: Patch) -> None:
+    world.machine.supervisor.failed("signing", RuntimeError("by a test"))
+
+
 async def damaged(world: World, _: Patch) -> None:
     world.machine.queue._condition.damaged("is damaged")  # type: ignore[union-attr]
 
@@ -60,6 +64,7 @@ async def odd_rule(world: World, patch: Patch) -> None:
 
 WAYS: dict[str, Callable[[World, Patch], Awaitable[None]]] = {
     "chain": broken_chain,
+    "background": failing_part,
     "queue": damaged,
     "disk": full,
     "addresses": without_addresses,
