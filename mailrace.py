@@ -103,32 +103,32 @@ def _run(arguments: list[str]) -> int:
 
 
 def _serve(settings: Settings, _: list[str]) -> int:
-    from gui.serve import run
+    from gui.web.serve import run
 
     return _loop(run(_warned(settings)))
 
 
 def _demo(settings: Settings, _: list[str]) -> int:
-    from gui.serve import run
+    from gui.web.serve import run
 
     return _loop(run(_warned(settings), demo=True))
 
 
 def _send(settings: Settings, arguments: list[str]) -> int:
-    from pipeline.command import send
+    from pipeline.commands.queue import send
 
     return send(settings, arguments, sys.stdin.buffer)
 
 
 def _queue(settings: Settings, arguments: list[str]) -> int:
-    from pipeline.command import queue
+    from pipeline.commands.queue import queue
 
     return queue(settings, arguments)
 
 
 def _logs(settings: Settings, arguments: list[str]) -> int:
-    from pipeline.folders import at
-    from pipeline.log.command import logs
+    from pipeline.commands.folders import at
+    from pipeline.commands.logs import logs
 
     return logs(at(settings, "logs") or settings, arguments)
 

@@ -1,6 +1,6 @@
 """What the notebooks share: the log that they read, the words they end with, and how their plots look.
 
-All reading of the log goes through `pipeline.log.query.LogQuery`; nothing here knows its files' form.
+All reading of the log goes through `pipeline.log.reading.query.LogQuery`; nothing here knows its files' form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # Jupyter starts in this folder
 
 from pipeline.demo import sample
-from pipeline.log.query import LogQuery
+from pipeline.log.reading.query import LogQuery
 
 BUCKETS = 96  # a day's are quarters of an hour
 STEPS = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400)  # seconds

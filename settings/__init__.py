@@ -1,10 +1,10 @@
 """What the operator of the machine decides: the configuration (here), and the rules as a live stream."""
 
-from settings.errors import ConfigurationErrors, StartError
-from settings.keys import Settings
-from settings.loading import SERVICE_DIR, SYSTEM_FILE, load, private
-from settings.sources import nearest, split
-from settings.table import effective, reference
+from settings.config.errors import ConfigurationErrors, StartError
+from settings.config.keys import Settings
+from settings.config.loading import SERVICE_DIR, SYSTEM_FILE, load, private
+from settings.config.sources import nearest, split
+from settings.config.table import effective, reference
 
 __all__ = [
     "SERVICE_DIR",

@@ -1,5 +1,5 @@
 """`python -m settings` prints the reference of all keys."""
 
-from settings.table import reference
+from settings.config.table import reference
 
 print(reference())

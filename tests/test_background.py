@@ -18,12 +18,15 @@ DOORS = {"pipeline/process/supervisor.py", "pipeline/process/children.py"}
 
 # What is started past the doors, and who hears it when it fails.
 REASONS = {
-    ("settings/rules/store.py", "create_task"): "named; `hear` counts it by its name, and the floor below has no doors",
-    ("settings/rules/store.py", "ThreadPoolExecutor"): "its work is awaited",
-    ("settings/rules/store.py", "run_in_executor"): "is awaited",
+    ("settings/store/store.py", "create_task"): "named; `hear` counts it by its name, and the floor below has no doors",
+    ("settings/store/store.py", "ThreadPoolExecutor"): "its work is awaited",
+    ("settings/store/store.py", "run_in_executor"): "is awaited",
     ("gui/api/idempotency.py", "ThreadPoolExecutor"): "its work is awaited",
     ("gui/api/idempotency.py", "run_in_executor"): "is awaited",
-    ("pipeline/destinations.py", "Thread"): "it catches everything, and is the log itself: `trouble` and `lost` say it",
+    (
+        "pipeline/process/destinations.py",
+        "Thread",
+    ): "it catches everything, and is the log itself: `trouble` and `lost` say it",
     ("pipeline/process/begin.py", "Thread"): "in a child: it waits for one byte, and ends the process",
     ("pipeline/demo/receiver.py", "create_task"): "in a child, whose standard error is logged",
     ("pipeline/demo/traffic.py", "create_task"): "in a task group, which is awaited by a task of the supervisor's",
@@ -31,11 +34,11 @@ REASONS = {
 # The observers that stand without `on_error`: the one event stream never fails, and hears each of them (`Fanout`);
 # `submit` works at once, and raises at whoever asked.
 OBSERVERS = {
-    "pipeline/submit.py",
-    "pipeline/facade.py",
-    "pipeline/telemetry.py",
-    "pipeline/history.py",
-    "pipeline/queues/monitor.py",
+    "pipeline/views/submit.py",
+    "pipeline/views/facade.py",
+    "pipeline/telemetry/telemetry.py",
+    "pipeline/telemetry/history.py",
+    "pipeline/views/queue_monitor.py",
     "gui/api/events.py",
 }
 

@@ -14,11 +14,11 @@ import pytest
 import reactivex as rx
 
 import mailrace
-from operators.compose import compose
-from operators.decode import decode
-from operators.delivery import Delivery, Lease
-from operators.expire import expire
-from operators.outcome import Next
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next
+from operators.stages.compose import compose
+from operators.stages.decode import decode
+from operators.stages.expire import expire
 
 # -- Configuration: (what is given, the lines that the user gets); FILE stands for the file's path. ------------------
 

@@ -13,10 +13,10 @@ import pytest
 
 import mailrace
 import settings
-from operators.message import decode
+from operators.mail.message import decode
 from pipeline.log import schema
 from pipeline.queues.contract import Park, Settlement
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.log.records import TIME, accepted, delivery
 
 PROGRAM = Path(mailrace.__file__)
@@ -118,7 +118,7 @@ def test_linked_as_sendmail_it_is_send(tmp_path: Path) -> None:
 def sent_from(folder: Path, service: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Send without --data-dir, in this folder, on a machine whose service has that one."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("pipeline.folders.SERVICE_DIR", service)
+    monkeypatch.setattr("pipeline.commands.folders.SERVICE_DIR", service)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(MESSAGE)))
     return mailrace.main(["send", "a@example.org"])
 
@@ -154,7 +154,7 @@ def test_logs_finds_the_log_of_the_service(
 ) -> None:
     """Asked from any folder; a log that stands elsewhere in the configuration stays there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.folders.SERVICE_DIR", tmp_path / "service")
+    monkeypatch.setattr("pipeline.commands.folders.SERVICE_DIR", tmp_path / "service")
     (tmp_path / "service" / "logs").mkdir(parents=True)
     line = schema.line(schema.attempt(delivery(7), accepted(), TIME, None, "mx1"))
     (tmp_path / "service" / "logs" / "send.jsonl").write_bytes(line)

@@ -8,16 +8,16 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
-from gui.access import Access
+from gui.access.access import Access
+from gui.access.tokens import Tokens, open_tokens
 from gui.api import answers, docs, events, logs, messages, rules, token_routes, views
 from gui.api.bodies import Bodies
 from gui.api.context import Context
 from gui.api.door import Door
 from gui.api.idempotency import Idempotency
+from gui.api.methods import Methods
 from gui.api.schema import Schemas
-from gui.api.tokens import Tokens, open_tokens
-from gui.methods import Methods
-from pipeline.facade import Facade
+from pipeline.views.facade import Facade
 
 __all__ = ["Tokens", "application", "open_tokens", "with_api"]
 

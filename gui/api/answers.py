@@ -13,13 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pipeline.bulk import Busy
-from pipeline.facade import Unbrowsable
-from pipeline.log.filters import UnknownFilter
-from pipeline.log.query import LogQueryFailed
+from pipeline.log.reading.filters import UnknownFilter
+from pipeline.log.reading.query import LogQueryFailed
 from pipeline.queues.contract import QueueFull, QueueUnavailable, TooLarge
-from pipeline.submit import Unacceptable
-from settings.rules import Invalid, NoSuchRule, Unavailable
+from pipeline.views.bulk import Busy
+from pipeline.views.facade import Unbrowsable
+from pipeline.views.submit import Unacceptable
+from settings.rules import InvalidRule, NoSuchRule
+from settings.store import RulesUnavailable
 
 
 def encode(content: Any) -> bytes:
@@ -97,11 +98,11 @@ def install(app: FastAPI) -> None:
 
 
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
-    Invalid: (422, "The rule cannot be used."),
+    InvalidRule: (422, "The rule cannot be used."),
     Unacceptable: (422, "Some messages cannot be sent; none is queued."),
     UnknownFilter: (422, ""),
     NoSuchRule: (404, ""),
-    Unavailable: (503, "The rules database does not answer; nothing has changed."),
+    RulesUnavailable: (503, "The rules database does not answer; nothing has changed."),
     TooLarge: (413, "The broker takes no message of this size; nothing is queued."),
     QueueFull: (507, "There is no room for new messages; nothing is queued."),
     QueueUnavailable: (503, "The queue does not answer; nothing is queued."),
@@ -114,7 +115,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
 def _handler(status: int, detail: str) -> Any:
     async def handler(_: Request, error: Exception) -> Response:
         errors: Sequence[Any] = ()
-        if isinstance(error, Invalid):
+        if isinstance(error, InvalidRule):
             errors = error.errors
         elif isinstance(error, Unacceptable):
             errors = error.mistakes

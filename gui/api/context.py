@@ -8,8 +8,8 @@ from fastapi import Request
 from gui.api.bodies import Bodies
 from gui.api.idempotency import Idempotency
 from gui.api.schema import Schemas
-from pipeline.facade import Facade
-from settings.rules import Who
+from pipeline.views.facade import Facade
+from settings.store import Who
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -14,11 +14,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asked
 
-from gui.access import Access
+from gui.access.access import Access
+from gui.access.gate import Lasts, seen, session, with_headers
+from gui.access.tokens import SCOPES, Scope, Token, Tokens
+from gui.access.tries import TooManyTries
 from gui.api.answers import problem
-from gui.api.tokens import SCOPES, Scope, Token, Tokens
-from gui.gate import Lasts, seen, session, with_headers
-from gui.tries import TooManyTries
 
 ROOT = "/api"
 DOCS = ("/api/docs", "/api/openapi.json")

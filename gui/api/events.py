@@ -25,9 +25,9 @@ from starlette.types import Receive, Scope, Send
 
 from gui.api.answers import Problem, encode
 from gui.api.context import Context
-from operators.delivery import Delivery
-from operators.events import Event
-from operators.outcome import Outcome
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.events import Event
+from operators.deliveries.outcome import Outcome
 
 CLIENTS = 50
 BACKLOG = 1000
@@ -36,7 +36,7 @@ PAST = 200
 ALIVE = 15.0  # seconds without an event after which a comment is sent, so that a lost client is found out
 
 
-class Watch(msgspec.Struct, frozen=True):
+class EventFilter(msgspec.Struct, frozen=True):
     """Which events; empty is all."""
 
     type: frozenset[str] = frozenset()
@@ -61,10 +61,10 @@ class Watch(msgspec.Struct, frozen=True):
         return not self.domain or self.domain == _domain(about)
 
 
-class Client:
+class EventClient:
     """One who watches. Its ids are `watch-number`; the watch's part is random, so that nobody resumes another's."""
 
-    def __init__(self, events: Observable[Event], watch: Watch, backlog: int = BACKLOG) -> None:
+    def __init__(self, events: Observable[Event], watch: EventFilter, backlog: int = BACKLOG) -> None:
         self.watch, self._most = watch, backlog
         self.name = secrets.token_hex(8)
         self._line: collections.deque[dict[str, Any]] = collections.deque()
@@ -129,10 +129,10 @@ class Clients:
 
     def __init__(self, events: Observable[Event]) -> None:
         self._events = events
-        self.open: set[Client] = set()
-        self._away: dict[str, tuple[Client, str, asyncio.TimerHandle]] = {}
+        self.open: set[EventClient] = set()
+        self._away: dict[str, tuple[EventClient, str, asyncio.TimerHandle]] = {}
 
-    def enter(self, watch: Watch, holder: str = "", last: str = "") -> Client:
+    def enter(self, watch: EventFilter, holder: str = "", last: str = "") -> EventClient:
         """A new one, or one that comes again. Raises `Problem` where there are too many.
 
         Args:
@@ -143,11 +143,11 @@ class Clients:
             return client
         if len(self.open) >= CLIENTS:
             raise Problem(503, f"{CLIENTS} clients watch the events already.", headers={"Retry-After": "30"})
-        client = Client(self._events, watch)
+        client = EventClient(self._events, watch)
         self.open.add(client)
         return client
 
-    def _return(self, watch: Watch, holder: str, last: str) -> Client | None:
+    def _return(self, watch: EventFilter, holder: str, last: str) -> EventClient | None:
         name, _, number = last.partition("-")
         client, whose, timer = self._away.get(name, (None, "", None))
         if client is None or timer is None or whose != holder or client.watch != watch or len(self.open) >= CLIENTS:
@@ -159,7 +159,7 @@ class Clients:
         self.open.add(client)
         return client
 
-    async def stream(self, client: Client, last: str = "") -> AsyncIterator[bytes]:
+    async def stream(self, client: EventClient, last: str = "") -> AsyncIterator[bytes]:
         """What it is sent until it goes."""
         yield b"retry: 3000\n\n"
         if last and not last.startswith(f"{client.name}-"):
@@ -167,7 +167,7 @@ class Clients:
         while True:
             yield await client.next()
 
-    def leave(self, client: Client, holder: str = "") -> None:
+    def leave(self, client: EventClient, holder: str = "") -> None:
         """It has gone; it may come back."""
         if client not in self.open:
             return
@@ -186,7 +186,7 @@ class Clients:
 class _Stream(StreamingResponse):
     """Leaves also where the client went before the first octet, when the generator never began."""
 
-    def __init__(self, clients: Clients, client: Client, holder: str, last: str) -> None:
+    def __init__(self, clients: Clients, client: EventClient, holder: str, last: str) -> None:
         super().__init__(clients.stream(client, last), media_type="text/event-stream")
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         self._clients, self._client, self._holder = clients, client, holder
@@ -225,7 +225,7 @@ def routes(context: Context, clients: Clients) -> APIRouter:
             message = f"{min(unknown)[:50]!r} is no type of event; there are {', '.join(sorted(TYPES))}"
             raise Problem(422, "A parameter cannot be used.", [{"field": "type", "message": message}])
         holder = request.state.holder
-        client = clients.enter(Watch(wanted, lane, domain.lower(), ip), holder, last_event_id)
+        client = clients.enter(EventFilter(wanted, lane, domain.lower(), ip), holder, last_event_id)
         return _Stream(clients, client, holder, last_event_id)
 
     return router

@@ -13,8 +13,8 @@ from gui.api.answers import Json, Problem
 from gui.api.bodies import converted
 from gui.api.context import Context
 from gui.api.schema import answer, queries
-from pipeline.log.filters import Filters
-from pipeline.log.query import COUNT_BY, MOST, Counts, Page, Position
+from pipeline.log.reading.filters import Filters
+from pipeline.log.reading.query import COUNT_BY, MOST, Counts, LogPage, Position
 from pipeline.log.schema import Attempt, Reception
 
 OWN = ("log", "after", "limit", "bucket", "by")  # parameters that are no filters
@@ -79,7 +79,7 @@ def filters(request: Request) -> Filters:
     return found
 
 
-def _page(page: Page) -> Response:
+def _page(page: LogPage) -> Response:
     after = f"{page.after.time.isoformat()}~{page.after.seen}" if page.after else None
     return Json({"records": page.records, "next": after, "warnings": page.warnings})
 

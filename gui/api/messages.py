@@ -13,11 +13,11 @@ from gui.api.answers import Json, Problem, encode
 from gui.api.bodies import converted
 from gui.api.context import Context, who
 from gui.api.schema import answer, body, queries
-from operators.message import Message
-from pipeline.bulk import Job, Selection
-from pipeline.queues.browse import Listed
-from pipeline.queues.edit import Action
-from pipeline.single import Shown
+from operators.mail.message import Message
+from pipeline.queues.embedded.browse import Listed
+from pipeline.queues.embedded.edit import Action
+from pipeline.views.bulk import BulkJob, Selection
+from pipeline.views.queued_message import ShownMessage
 
 MOST = 10_000  # messages in one request
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -30,7 +30,7 @@ class Queued(msgspec.Struct, frozen=True):
     ids: Sequence[str]
 
 
-class Listing(msgspec.Struct, frozen=True):
+class MessageListing(msgspec.Struct, frozen=True):
     """A page of messages. `next` is the `after` of the next page, None at the end; a page may be short."""
 
     messages: list[Listed]
@@ -95,7 +95,7 @@ def _list(router: APIRouter, context: Context) -> None:
         "",
         summary="Queued messages",
         openapi_extra=queries(Selection),
-        responses=answer(context.schemas.of(Listing), "A page of them"),
+        responses=answer(context.schemas.of(MessageListing), "A page of them"),
     )
     async def listing(
         request: Request,
@@ -104,7 +104,7 @@ def _list(router: APIRouter, context: Context) -> None:
     ) -> Response:
         due, _, id = after.partition("-")
         messages, place = await context.facade.bulk.page(selection(request), (_number(due), int(id)), limit)
-        return Json(Listing(messages, f"{place[0]!r}-{place[1]}" if place else None))
+        return Json(MessageListing(messages, f"{place[0]!r}-{place[1]}" if place else None))
 
     @router.get(
         "/count",
@@ -119,7 +119,7 @@ def _list(router: APIRouter, context: Context) -> None:
 def _bulk(router: APIRouter, context: Context) -> None:
     facade, of = context.facade, context.schemas.of
 
-    @router.get("/actions", summary="Bulk actions, newest first", responses=answer(of(list[Job]), "The jobs"))
+    @router.get("/actions", summary="Bulk actions, newest first", responses=answer(of(list[BulkJob]), "The jobs"))
     async def jobs() -> Response:
         return Json(facade.bulk.jobs())
 
@@ -128,14 +128,14 @@ def _bulk(router: APIRouter, context: Context) -> None:
         status_code=202,
         summary="Retry, release or delete all messages of a selection",
         openapi_extra=body(of(Order)),
-        responses=answer(of(Job), "The job; GET it for its progress", 202),
+        responses=answer(of(BulkJob), "The job; GET it for its progress", 202),
     )
     async def begin(request: Request) -> Response:
         order = await context.bodies.struct(request, Order)
         job = facade.begin(order.action, order.selection, who(request))
         return Json(job, 202, {"Location": f"/api/v1/messages/actions/{job.id}"})
 
-    @router.get("/actions/{id}", summary="How far a bulk action is", responses=answer(of(Job), "The job"))
+    @router.get("/actions/{id}", summary="How far a bulk action is", responses=answer(of(BulkJob), "The job"))
     async def job(id: int) -> Response:
         if (found := facade.bulk.get(id)) is None:
             raise Problem(404, f"There is no bulk action {id}, or it is forgotten.")
@@ -150,7 +150,9 @@ def _single(router: APIRouter, context: Context) -> None:
             raise Problem(404, f"There is no message {id} in the queue to {action}.")
         return Response(status_code=204)
 
-    @router.get("/{id}", summary="One message: header, history", responses=answer(context.schemas.of(Shown), "It"))
+    @router.get(
+        "/{id}", summary="One message: header, history", responses=answer(context.schemas.of(ShownMessage), "It")
+    )
     async def one(id: Id) -> Response:
         if (found := await facade.message(id)) is None:
             raise Problem(404, f"There is no message {id} in the queue.")

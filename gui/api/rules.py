@@ -13,8 +13,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
-from pipeline.facade import Facade
-from settings.rules import KINDS, Record, Rule
+from pipeline.views.facade import Facade
+from settings.rules import KINDS, Rule
+from settings.store import AuditRecord
 
 Wanted = Annotated[str | None, Header(max_length=1000, description="The ETag that the rule must have, else 412.")]
 
@@ -127,7 +128,7 @@ def _mistake(error: ValueError) -> dict[str, Any]:
 
 
 def _audit(router: APIRouter, context: Context) -> None:
-    shown: dict[str, Any] = context.schemas.of(list[Record])
+    shown: dict[str, Any] = context.schemas.of(list[AuditRecord])
 
     @router.get("/audit", tags=["audit"], summary="Who changed what, newest first", responses=answer(shown, "Changes"))
     async def audit(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:

@@ -8,12 +8,12 @@ from typing import Literal
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from gui.access.tokens import SCOPES, Scope, Token, Tokens
 from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
-from gui.api.tokens import SCOPES, Scope, Token, Tokens
-from pipeline.recorder import Recorder
-from settings.rules import Who
+from pipeline.views.recorder import Recorder
+from settings.store import Who
 
 
 class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,15 +13,15 @@ from fastapi import APIRouter, Query, Request, Response
 from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from gui.api.schema import answer
-from gui.verdict import Judged, judge
-from pipeline.bulk import Job
-from pipeline.explain import Brief, Explained
-from pipeline.facade import SORTS, DomainPage, Facade, MtaIp
-from pipeline.queues.contract import Figures
-from pipeline.telemetry import Trouble
+from pipeline.queues.contract import QueueFigures
+from pipeline.telemetry.telemetry import DomainErrors
+from pipeline.views.bulk import BulkJob
+from pipeline.views.explain import Brief, Explained
+from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp
+from pipeline.views.verdict import Judged, judge
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class MachineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The machine as a whole. `figures`: of the last 60 s, and now; `totals`: since the start; times: epoch seconds.
 
     `faults`: what is wrong now, a line each, the worst first.
@@ -32,7 +32,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Judged
     figures: dict[str, int]
     totals: dict[str, int]
-    troubles: list[Trouble]
+    troubles: list[DomainErrors]
     rules_available: bool
     faults: Sequence[str]
     warnings: list[str]
@@ -49,11 +49,11 @@ def routes(context: Context) -> APIRouter:
     return router
 
 
-def status(facade: Facade) -> Status:
+def status(facade: Facade) -> MachineStatus:
     """How things are."""
     machine, troubles = facade.machine, facade.machine.telemetry.top_errors()
     figures, states = facade.figures(), machine.health.states()
-    return Status(
+    return MachineStatus(
         instance=machine.settings.server_id,
         time=time.time(),
         verdict=judge(figures, troubles, states),
@@ -69,7 +69,7 @@ def status(facade: Facade) -> Status:
 def _machine(router: APIRouter, context: Context) -> None:
     facade, of = context.facade, context.schemas.of
 
-    @router.get("/status", tags=["views"], summary="How things are", responses=answer(of(Status), "The machine"))
+    @router.get("/status", tags=["views"], summary="How things are", responses=answer(of(MachineStatus), "The machine"))
     async def now() -> Response:
         return Json(status(facade))
 
@@ -87,7 +87,9 @@ def _machine(router: APIRouter, context: Context) -> None:
     ) -> Response:
         return Json(await facade.domains(sort, descending, containing, offset, limit))
 
-    @router.get("/queues", tags=["views"], summary="What the queue holds", responses=answer(of(Figures), "Figures"))
+    @router.get(
+        "/queues", tags=["views"], summary="What the queue holds", responses=answer(of(QueueFigures), "Figures")
+    )
     async def queues() -> Response:
         return Json(await facade.queues())
 
@@ -117,7 +119,7 @@ def _lanes(router: APIRouter, context: Context) -> None:
         tags=tag,
         status_code=202,
         summary="Retry this provider now: its hosts, and what waits for a time",
-        responses=answer(of(Job), "The job that does it", 202),
+        responses=answer(of(BulkJob), "The job that does it", 202),
     )
     async def retry(id: str, request: Request) -> Response:
         job = facade.retry_lane(known(id), who(request))

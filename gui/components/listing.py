@@ -12,7 +12,7 @@ from gui.components.drawing import text
 from gui.components.filter_bar import Field, FilterBar, address, kept
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager
-from gui.view import View
+from gui.components.view import View
 
 SIZE = 50  # rows a page
 ALL = 1_000_000

@@ -20,7 +20,7 @@ from reactivex.disposable import CompositeDisposable
 log = structlog.get_logger("console")
 
 
-class Live(Element):
+class LiveUpdates(Element):
     """Calls what it is given once a second, while the page is looked at.
 
     Args:
@@ -28,7 +28,7 @@ class Live(Element):
         period: seconds.
     """
 
-    open: ClassVar[WeakSet[Live]] = WeakSet()  # of all pages, for whoever counts
+    open: ClassVar[WeakSet[LiveUpdates]] = WeakSet()  # of all pages, for whoever counts
 
     def __init__(self, valid: Callable[[], bool], period: float = 1.0) -> None:
         super().__init__("span")
@@ -36,7 +36,7 @@ class Live(Element):
         self._valid = valid
         self._actions: list[Callable[[], None]] = []
         self._kept = CompositeDisposable()
-        Live.open.add(self)
+        LiveUpdates.open.add(self)
         with self:
             self._timer = ui.timer(period, self._tick, immediate=False)
 
@@ -64,5 +64,5 @@ class Live(Element):
         self._timer.cancel()
         self._kept.dispose()
         self._actions.clear()
-        Live.open.discard(self)
+        LiveUpdates.open.discard(self)
         super()._handle_delete()

@@ -9,12 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from gui.access.gate import session
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS, Shown
-from gui.gate import session
-from gui.view import View
-from operators.hold import parked_queue
-from settings.rules import Invalid, NoSuchRule, Pause, Unavailable
+from gui.components.view import View
+from operators.stages.hold import parked_queue
+from settings.rules import InvalidRule, NoSuchRule, Pause
+from settings.store import RulesUnavailable
 
 
 class Running(Shown, component=f"{SCRIPTS}/running.js"):
@@ -58,7 +59,7 @@ class Running(Shown, component=f"{SCRIPTS}/running.js"):
                     await view.facade.resume(pause.id, view.who)
             elif not self._pauses("wider"):
                 await view.facade.pause(self._selected, view.who)
-        except (Invalid, NoSuchRule, Unavailable) as error:
+        except (InvalidRule, NoSuchRule, RulesUnavailable) as error:
             self._notes.say(str(error), level="bad")
         self.refresh()
 

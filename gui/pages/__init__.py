@@ -1,5 +1,6 @@
 """The views. Each is a module with a `PAGE`; this table is the one place that lists them, in the menu's order."""
 
+from gui.components.view import ConsolePage
 from gui.pages import (
     amqp,
     audit,
@@ -17,9 +18,8 @@ from gui.pages import (
     smtp,
     throttling,
 )
-from gui.view import Page
 
-PAGES: tuple[Page, ...] = (
+PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, dkim.PAGE,
     local.PAGE,

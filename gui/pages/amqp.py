@@ -11,11 +11,11 @@ from gui.components import drawing
 from gui.components.gauge_strip import GaugeStrip
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.parts import Chart
-from gui.view import Page, View
-from pipeline.figures import FIGURES
+from gui.components.view import ConsolePage, View
 from pipeline.process.supervisor import supervisor
-from pipeline.queues.monitor import QueueRow, Seen
-from pipeline.series import STEPS
+from pipeline.telemetry.figures import FIGURES
+from pipeline.telemetry.series import STEPS
+from pipeline.views.queue_monitor import QueueRow, Seen
 
 LINES = ("processed", "delivered", "retried", "failed")
 STRIP = {
@@ -139,4 +139,4 @@ def _row(row: QueueRow) -> dict[str, Any]:
     }
 
 
-PAGE = Page(path="/amqp", title="AMQP monitor", section="Monitor", icon=drawing.FLOW, key="a", build=Amqp)
+PAGE = ConsolePage(path="/amqp", title="AMQP monitor", section="Monitor", icon=drawing.FLOW, key="a", build=Amqp)

@@ -10,8 +10,9 @@ from gui.components.detail_drawer import DetailDrawer, facts, text
 from gui.components.filter_bar import Field
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
-from gui.view import Page, View
-from settings.rules import KINDS, Record, Unavailable
+from gui.components.view import ConsolePage, View
+from settings.rules import KINDS
+from settings.store import AuditRecord, RulesUnavailable
 
 MOST = 5000  # records that are looked at
 LOOK = 5.0  # seconds between looks into the database, while nothing is asked for
@@ -49,9 +50,9 @@ class Audit:
 
     def __init__(self, view: View) -> None:
         self._rules = view.facade.machine.rules
-        self._looked, self._records, self._asked = 0.0, dict[str, Record](), ""
+        self._looked, self._records, self._asked = 0.0, dict[str, AuditRecord](), ""
         self._listing = Listing(
-            view, "/audit", FIELDS, COLUMNS, "-time", EMPTY, "changes", self._fetch, (Unavailable,), opens=True
+            view, "/audit", FIELDS, COLUMNS, "-time", EMPTY, "changes", self._fetch, (RulesUnavailable,), opens=True
         )
         self._listing.table.on_open(self._open)
         self._drawer = DetailDrawer(lambda: None)
@@ -92,7 +93,7 @@ class Audit:
         self._drawer.show(f"{record.action} {record.kind}", sections, under=_what(record))
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: AuditRecord) -> dict[str, Any]:
     return {
         "key": str(record.id),
         "time": record.time.timestamp(),
@@ -104,7 +105,7 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _what(record: Record) -> str:
+def _what(record: AuditRecord) -> str:
     if changes := _changes(record):
         return "; ".join(f"{name}: {old} → {new}" for name, old, new in changes)
     rule = record.after or record.before or {}
@@ -116,7 +117,7 @@ def _what(record: Record) -> str:
     return ", ".join(told[:5])
 
 
-def _changes(record: Record) -> list[tuple[str, str, str]]:
+def _changes(record: AuditRecord) -> list[tuple[str, str, str]]:
     """(field, before, after) of a rule that was changed."""
     before, after = record.before, record.after
     if before is None or after is None:
@@ -133,4 +134,4 @@ def _plain(value: Any) -> str:
     return "empty" if value in (None, "", []) else str(value)[:300]
 
 
-PAGE = Page(path="/audit", title="Audit", section="System", icon=drawing.CLOCK, key="u", build=Audit)
+PAGE = ConsolePage(path="/audit", title="Audit", section="System", icon=drawing.CLOCK, key="u", build=Audit)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from gui.components.record import Record
-from gui.components.rule_page import EDIT, REMOVE, Cells, RulePage
-from gui.components.rule_table import Action, Column, columns_of
-from gui.view import Page
+from gui.components.rules.rule_page import EDIT, REMOVE, Cells, RulePage
+from gui.components.rules.rule_table import Action, RuleColumn, columns_of
+from gui.components.view import ConsolePage
 from settings.rules import DkimKey, Rule
 
 TONES = {"valid": "good", "missing": "bad", "different": "bad", "unreachable": "watch"}
@@ -39,7 +39,7 @@ class DkimKeys(RulePage):
         self._open_record: int | None = None
         super().__init__(view)
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = columns_of(self.kind)
         del found["record"]
         dns = msgspec.structs.replace(found.pop("dns"), label="DNS", live=True)
@@ -121,7 +121,7 @@ class DkimKeys(RulePage):
         self.refresh()
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/dkim",
     title="DKIM keys",
     section="Deliver",

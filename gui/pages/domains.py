@@ -7,13 +7,13 @@ from typing import Any
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox
 from gui.components.filter_bar import Field
-from gui.components.lane_drawer import LaneDrawer, overview
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
+from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.notes import Notes
-from gui.view import Page, View
-from pipeline.facade import WORST, DomainPage, DomainRow, LastError
-from pipeline.figures import FIGURES
+from gui.components.view import ConsolePage, View
+from pipeline.telemetry.figures import FIGURES
+from pipeline.views.facade import WORST, DomainPage, DomainRow, LastError
 
 ALL = 1_000_000
 STATES = {
@@ -141,4 +141,4 @@ def _answer(last: LastError) -> dict[str, Any]:
     return {"code": str(last.code or last.result), "text": shown(text), "time": round(last.time)}
 
 
-PAGE = Page(path="/domains", title="Domains", section="Monitor", icon=drawing.GLOBE, key="d", build=Domains)
+PAGE = ConsolePage(path="/domains", title="Domains", section="Monitor", icon=drawing.GLOBE, key="d", build=Domains)

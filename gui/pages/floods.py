@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from gui.components.drawing import tag
-from gui.components.flood_list import FloodList
 from gui.components.live_table import shown
-from gui.components.rule_listing import limits_of
-from gui.components.rule_page import Cells, RulePage
-from gui.components.rule_table import Column, columns_of
-from gui.components.tryout import Tryout
-from gui.view import Page
-from operators.outcome import Outcome
+from gui.components.rules.flood_list import FloodList
+from gui.components.rules.rule_listing import limits_of
+from gui.components.rules.rule_page import Cells, RulePage
+from gui.components.rules.rule_table import RuleColumn, columns_of
+from gui.components.rules.tryout import Tryout
+from gui.components.view import ConsolePage
+from operators.deliveries.outcome import Outcome
 from settings.rules import Flood, Rule
 from settings.rules.patterns import compile_pattern
 from settings.rules.snapshot import answer_text
@@ -24,7 +24,7 @@ MOST = 6  # answers that the form names
 EXAMPLE = "421 4.7.0 Try again later, closing connection"
 
 
-class Floods(RulePage):
+class FloodsPage(RulePage):
     """One opened Flood patterns."""
 
     path = "/floods"
@@ -39,14 +39,14 @@ class Floods(RulePage):
         "is paused, then runs on the pattern's own limits for a while.",
     )
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = {name: column for name, column in columns_of(self.kind).items() if not column.group}
         del found["order"]
         found["pattern"] = msgspec.structs.replace(found["pattern"], kind="code")
         hits = msgspec.structs.replace(found.pop("hits"), live=True, kind="number", label="Hits in 1 h")
         lanes = msgspec.structs.replace(found.pop("reduced_lanes"), live=True, kind="number", label="Lanes now")
         help_ = "What holds for the lane after the pause. Empty: only the pause."
-        limits = Column(name="limits", label="Reduced to", help=help_, empty="no limits of its own", sortable=False)
+        limits = RuleColumn(name="limits", label="Reduced to", help=help_, empty="no limits of its own", sortable=False)
         return [*found.values(), limits, hits, lanes]
 
     def above(self) -> None:
@@ -114,11 +114,11 @@ def _words(outcome: Outcome) -> str:
     return shown(answer_text(None, outcome.status, outcome.description), 160)
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/floods",
     title="Flood patterns",
     section="Deliver",
     icon="M2.5 7q2 0 4 1.5t4 0 4 0 3-1M2.5 12.5q2 0 4 1.500t4 0 4 0 3-1",
     key="f",
-    build=Floods,
+    build=FloodsPage,
 )

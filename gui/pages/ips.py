@@ -8,14 +8,15 @@ from typing import Any
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
 from gui.components.filter_bar import Field
-from gui.components.lane_drawer import LaneDrawer, overview
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
+from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.notes import Notes
-from gui.view import Page, View
-from pipeline.facade import MtaIp
-from pipeline.figures import FIGURES
-from settings.rules import Invalid, MtaName, Rule, Unavailable
+from gui.components.view import ConsolePage, View
+from pipeline.telemetry.figures import FIGURES
+from pipeline.views.facade import MtaIp
+from settings.rules import InvalidRule, MtaName, Rule
+from settings.store import RulesUnavailable
 
 COUNTED = {"attempts": "90px", "delivered": "92px", "errors": "74px", "in_memory": "100px", "parked": "76px"}
 COLUMNS = (
@@ -42,7 +43,7 @@ ENTRIES = (
 )
 
 
-class MtaIps:
+class MtaIpsPage:
     """One opened view."""
 
     def __init__(self, view: View) -> None:
@@ -111,7 +112,7 @@ class MtaIps:
         rule = self._rule(ip)
         try:
             self._rules.validate("mta-names", {**values, "ip": ip}, rule.id if rule else None)
-        except Invalid as error:
+        except InvalidRule as error:
             return {known(mistake.field, values): mistake.message for mistake in error.errors}
         return {}
 
@@ -122,9 +123,9 @@ class MtaIps:
                 await self._put(rule, {**values, "ip": ip})
             elif rule is not None:
                 await self._rules.delete("mta-names", rule.id, self._who)
-        except Invalid as error:
+        except InvalidRule as error:
             return {known(mistake.field, values): mistake.message for mistake in error.errors}
-        except Unavailable as error:
+        except RulesUnavailable as error:
             return {"": str(error)}
         return {}
 
@@ -154,4 +155,4 @@ def _order(sort: str, rank: dict[str, int], ip: MtaIp) -> Any:
     return (ip.ehlo, rank[ip.ip]) if sort == "ehlo" else (ip.figures[sort], -rank[ip.ip])
 
 
-PAGE = Page(path="/ips", title="MTA IPs", section="Monitor", icon=drawing.SERVER, key="i", build=MtaIps)
+PAGE = ConsolePage(path="/ips", title="MTA IPs", section="Monitor", icon=drawing.SERVER, key="i", build=MtaIpsPage)

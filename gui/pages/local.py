@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from gui.components.drawing import tag
-from gui.components.rule_page import Cells, RulePage
-from gui.components.rule_table import Column, columns_of
-from gui.components.tryout import Tryout
-from gui.view import Page
+from gui.components.rules.rule_page import Cells, RulePage
+from gui.components.rules.rule_table import RuleColumn, columns_of
+from gui.components.rules.tryout import Tryout
+from gui.components.view import ConsolePage
 from settings.rules import Local, Rule
 from settings.rules.patterns import compile_pattern
 
@@ -30,7 +30,7 @@ class LocalAddresses(RulePage):
         "such as info@yourdomain.com, or a pattern such as *@yourdomain.com.",
     )
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = columns_of(self.kind)
         return [msgspec.structs.replace(found.pop("pattern"), kind="code"), *found.values()]
 
@@ -69,7 +69,7 @@ class LocalAddresses(RulePage):
         return self.store.snapshot.locals
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/local",
     title="Local addresses",
     section="Receive",

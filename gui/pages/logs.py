@@ -20,15 +20,15 @@ from gui.components.detail_drawer import DetailDrawer, steps
 from gui.components.filter_bar import Field, FilterBar, address, kept
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
-from gui.components.log_records import MEANING, all_of, aware, duration, now, points, row, step
+from gui.components.mail.log_records import MEANING, all_of, aware, duration, now, points, row, step
 from gui.components.notes import Notes
 from gui.components.parts import Chart
-from gui.view import Page, View
-from operators.outcome import RESULTS, STATES
-from pipeline.log.filters import Filters, UnknownFilter
-from pipeline.log.query import Follower, LogQueryFailed, Position
-from pipeline.log.query import Page as Records
-from pipeline.log.schema import Record
+from gui.components.view import ConsolePage, View
+from operators.deliveries.outcome import RESULTS, STATES
+from pipeline.log.reading.filters import Filters, UnknownFilter
+from pipeline.log.reading.query import Follower, LogQueryFailed, Position
+from pipeline.log.reading.query import LogPage as Records
+from pipeline.log.schema import LogRecord
 
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart
@@ -101,13 +101,13 @@ class Logs:
         self._values = kept(FIELDS, view.query)
         self._ids = itertools.count()
         self._rows: collections.deque[dict[str, Any]] = collections.deque(maxlen=SIZE)
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, LogRecord] = {}
         self._places: list[Position | None] = [None]
         self._after: Position | None = None
         self._follower: Follower | None = None
         self._ticks = 0
         self._pointed = self._open = self._paused = False  # rows must not move under a pointer, nor while one is read
-        self._held: list[Record] = []  # what has come meanwhile
+        self._held: list[LogRecord] = []  # what has come meanwhile
         self._build()
         self._notes = Notes()
         self._drawer = DetailDrawer(self._shut)
@@ -227,7 +227,7 @@ class Logs:
             self._put(record)
         self._draw(page.warnings)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: LogRecord) -> None:
         key = str(next(self._ids))
         if len(self._rows) == SIZE:
             self._records.pop(self._rows[-1]["key"], None)
@@ -343,4 +343,4 @@ def _new(count: int) -> str:
     return f"{MOST_HELD:,} and more new" if count >= MOST_HELD else f"{count:,} new"
 
 
-PAGE = Page(path="/logs", title="Log files", section="Monitor", icon=drawing.LINES, key="l", build=Logs)
+PAGE = ConsolePage(path="/logs", title="Log files", section="Monitor", icon=drawing.LINES, key="l", build=Logs)

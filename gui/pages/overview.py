@@ -14,10 +14,19 @@ from nicegui.element import Element
 from gui.components import drawing
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
 from gui.components.running import Running
-from gui.verdict import answer, code, judge, share
-from gui.view import Page, View
-from pipeline.series import STEPS
-from pipeline.telemetry import COUNTERS, DIMENSIONS, FIGURES, RANGES, Dimension, Range, Telemetry, Trouble
+from gui.components.view import ConsolePage, View
+from pipeline.telemetry.series import STEPS
+from pipeline.telemetry.telemetry import (
+    COUNTERS,
+    DIMENSIONS,
+    FIGURES,
+    RANGES,
+    Dimension,
+    DomainErrors,
+    Range,
+    Telemetry,
+)
+from pipeline.views.verdict import answer, code, judge, share
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
@@ -195,7 +204,7 @@ class Overview:
         self._connections.show("values", {name: figures[name] for name in ("attempting", "active", "idle")})
         self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
 
-    def _row(self, trouble: Trouble) -> dict[str, Any]:
+    def _row(self, trouble: DomainErrors) -> dict[str, Any]:
         outcome = trouble.last.outcome
         return {
             "domain": trouble.domain,
@@ -219,7 +228,7 @@ def _heading(text: str, of: str) -> None:
         ui.label(of).classes("of")
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/",
     title="Overview",
     section="Monitor",

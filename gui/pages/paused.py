@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from gui.components.flood_list import FloodList
-from gui.components.rule_page import EDIT, Cells, RulePage
-from gui.components.rule_table import Action, Column, columns_of
-from gui.components.target import target_cells, target_name, with_target
-from gui.view import Page
+from gui.components.mail.target import target_cells, target_name, with_target
+from gui.components.rules.flood_list import FloodList
+from gui.components.rules.rule_page import EDIT, Cells, RulePage
+from gui.components.rules.rule_table import Action, RuleColumn, columns_of
+from gui.components.view import ConsolePage
 from settings.rules import Pause, Rule
 
 EMPTIES = {"ip": "all MTA IPs", "until": "somebody resumes it", "cluster": "this one", "tag": "any"}
@@ -32,7 +32,7 @@ class Paused(RulePage):
         "What is held stays in the queue, and goes out in order when it is resumed.",
     )
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = with_target(columns_of(self.kind), "ip", EMPTIES)
         del found["instance"]
         held = msgspec.structs.replace(found.pop("held"), live=True, kind="number", label="Waiting")
@@ -67,7 +67,7 @@ class Paused(RulePage):
             await self.take_away(rule)
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/paused",
     title="Paused deliveries",
     section="Deliver",

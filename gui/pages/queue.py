@@ -17,17 +17,17 @@ from gui.components.filter_bar import Field, FilterBar, address, kept
 from gui.components.gauge_strip import GaugeStrip
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
-from gui.components.message_drawer import MessageDrawer
-from gui.components.message_table import MessageTable, last_answer
+from gui.components.mail.message_drawer import MessageDrawer
+from gui.components.mail.message_table import MessageTable, last_answer
 from gui.components.notes import Notes
 from gui.components.progress import Progress
-from gui.view import Page, View
-from pipeline.bulk import MOST, Bulk, Busy, Job, Selection
-from pipeline.explain import Brief
-from pipeline.facade import WORST, Unbrowsable
-from pipeline.queues.browse import Listed
-from pipeline.queues.contract import Figures, QueueUnavailable
-from pipeline.queues.edit import Action
+from gui.components.view import ConsolePage, View
+from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.embedded.browse import Listed
+from pipeline.queues.embedded.edit import Action
+from pipeline.views.bulk import MOST, Bulk, BulkJob, Busy, Selection
+from pipeline.views.explain import Brief
+from pipeline.views.facade import WORST, Unbrowsable
 
 LANES = 6  # rows in each table above
 SOONEST = 1000  # waiting messages that are looked at
@@ -74,7 +74,7 @@ ACTIONS: dict[Action, tuple[str, str, str]] = {  # label, question, done
 }
 
 
-class Queue:
+class QueuePage:
     """One opened view."""
 
     def __init__(self, view: View) -> None:
@@ -82,7 +82,7 @@ class Queue:
         self._facade, self._who = view.facade, view.who
         self._filters = kept(FIELDS, view.query)
         self._looked, self._oldest, self._waiting = 0.0, dict[str, float](), list[Listed]()
-        self._job: Job | None = None
+        self._job: BulkJob | None = None
         self._gauges = GaugeStrip(GAUGES)
         with ui.element("div").classes("halves"):
             self._lanes = LiveTable(LANE_COLUMNS, "Lanes", LANES_EMPTY)
@@ -235,7 +235,7 @@ class Queue:
             self._messages.again()
 
 
-def _gauges(figures: Figures, first: Listed | None) -> dict[str, Any]:
+def _gauges(figures: QueueFigures, first: Listed | None) -> dict[str, Any]:
     values: dict[str, Any] = {
         "ready": figures.ready,
         "waiting": figures.waiting,
@@ -297,7 +297,7 @@ def _of(count: int, total: int, what: str) -> dict[str, Any]:
     return {"text": f"{count} of {total:,} {what}"} if total > count else {}
 
 
-def _progress(job: Job) -> dict[str, Any]:
+def _progress(job: BulkJob) -> dict[str, Any]:
     label = ACTIONS[job.action][0]
     if job.state == "counting":
         return {"text": f"{label}: counting, {job.total:,} so far", "share": 0}
@@ -323,4 +323,4 @@ def _messages(count: int) -> str:
     return f"{count:,} message{'' if count == 1 else 's'}"
 
 
-PAGE = Page(path="/queue", title="Queue", section="Monitor", icon=drawing.STACK, key="q", build=Queue)
+PAGE = ConsolePage(path="/queue", title="Queue", section="Monitor", icon=drawing.STACK, key="q", build=QueuePage)

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from gui.components.rule_page import EDIT, Cells, RulePage
-from gui.components.rule_table import Action, Column, columns_of
-from gui.components.target import target_cells, target_name, with_target
-from gui.view import Page
+from gui.components.mail.target import target_cells, target_name, with_target
+from gui.components.rules.rule_page import EDIT, Cells, RulePage
+from gui.components.rules.rule_table import Action, RuleColumn, columns_of
+from gui.components.view import ConsolePage
 from settings.rules import Redirect, Rule
 
-NOW = Column(
+NOW = RuleColumn(
     name="now",
     label="Now",
     help="Messages from this MTA IP, and to this domain, that were redirected in the last 60 s.",
@@ -23,7 +23,7 @@ NOW = Column(
 )
 
 
-class Redirected(RulePage):
+class RedirectsPage(RulePage):
     """One opened Redirected deliveries."""
 
     path = "/redirects"
@@ -37,7 +37,7 @@ class Redirected(RulePage):
         "When a receiver greylists or blocks one MTA IP, let its mail leave from another one for a while.",
     )
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = with_target(columns_of(self.kind), "from_ip", {"until": "somebody ends it"})
         total = msgspec.structs.replace(found.pop("redirected"), live=True, kind="number")
         order = [
@@ -81,11 +81,11 @@ class Redirected(RulePage):
             await self.take_away(rule)
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/redirects",
     title="Redirected deliveries",
     section="Deliver",
     icon="M3 14.500v-2a4 4 0 0 1 4-4h9M12.500 5l3.500 3.500-3.500 3.500",
     key="r",
-    build=Redirected,
+    build=RedirectsPage,
 )

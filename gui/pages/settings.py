@@ -11,6 +11,8 @@ import time
 import psutil
 from nicegui import ui
 
+from gui.access.gate import browser_of
+from gui.access.tries import TooManyTries
 from gui.api.token_routes import record
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
@@ -18,11 +20,9 @@ from gui.components.filter_bar import Field
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
-from gui.gate import browser_of
-from gui.tries import TooManyTries
-from gui.view import Page, View
+from gui.components.view import ConsolePage, View
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.submit import Unacceptable
+from pipeline.views.submit import Unacceptable
 from settings import effective
 
 SHORTEST = 8  # characters of a password
@@ -277,4 +277,6 @@ def _span(seconds: float) -> str:
     return f"{rest // 60} h {rest % 60} min" if rest >= 60 else f"{rest} min"
 
 
-PAGE = Page(path="/settings", title="Settings", section="System", icon=drawing.SLIDERS, key="e", build=SettingsView)
+PAGE = ConsolePage(
+    path="/settings", title="Settings", section="System", icon=drawing.SLIDERS, key="e", build=SettingsView
+)

@@ -14,13 +14,13 @@ from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, html, text
 from gui.components.filter_bar import Field, FilterBar, address, kept
 from gui.components.live_table import shown
-from gui.components.message_drawer import FRAMED
+from gui.components.mail.message_drawer import FRAMED
+from gui.components.mail.preview import framed, preview
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS
-from gui.preview import framed, preview
-from gui.view import Page, View
-from pipeline.dialogue import Line, Only, Skipped
+from gui.components.view import ConsolePage, View
 from pipeline.process.supervisor import supervisor
+from pipeline.smtp.watch import Line, Only, SkippedLines
 
 RATE = 100  # lines a second; more is faster than eyes
 HELD = 500  # lines between two ticks of the page
@@ -32,7 +32,7 @@ FIELDS = (
 )
 
 
-class Monitor(Element, component=f"{SCRIPTS}/smtp_monitor.js"):
+class SmtpPage(Element, component=f"{SCRIPTS}/smtp_monitor.js"):
     """The dialogue, grouped by connection."""
 
 
@@ -55,7 +55,7 @@ class SmtpMonitor:
                 self._switch = drawing.text("button", "Stop", "small").props("type=button data-switch")
                 self._switch.on("click", self._toggle)
                 drawing.text("button", "Clear lines", "small").props("type=button").on("click", self._clear)
-        self._monitor = Monitor()
+        self._monitor = SmtpPage()
         self._notes = Notes()
         self._drawer = DetailDrawer(lambda: None)
         self._monitor.on("open", lambda event: self._open(event.args))
@@ -99,8 +99,8 @@ class SmtpMonitor:
         self._clear()
         self._start()
 
-    def _heard(self, item: Line | Skipped) -> None:
-        if isinstance(item, Skipped):
+    def _heard(self, item: Line | SkippedLines) -> None:
+        if isinstance(item, SkippedLines):
             self._skipped += item.count
             return
         if len(self._lines) == HELD:
@@ -147,4 +147,6 @@ def _told(line: Line) -> dict[str, Any]:
     }
 
 
-PAGE = Page(path="/smtp", title="SMTP monitor", section="Monitor", icon=drawing.DIALOG, key="s", build=SmtpMonitor)
+PAGE = ConsolePage(
+    path="/smtp", title="SMTP monitor", section="Monitor", icon=drawing.DIALOG, key="s", build=SmtpMonitor
+)

@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from gui.components.rule_page import Cells, RulePage
-from gui.components.rule_table import Column, columns_of
-from gui.view import Page, View
-from operators.lanes import Lane
-from settings.limits import Limits
+from gui.components.rules.rule_page import Cells, RulePage
+from gui.components.rules.rule_table import RuleColumn, columns_of
+from gui.components.view import ConsolePage, View
+from operators.lanes.lanes import Lane
 from settings.rules import Rule, Throttle
 from settings.rules.fields import lookup_name
+from settings.rules.limits import Limits
 
 MOST = 6  # lanes that the form names
 FRESH = 5.0  # seconds that is taken for true which domains share servers
-APPLIES = Column(
+APPLIES = RuleColumn(
     name="applies",
     label="Now",
     help="Lanes (MTA IP and destination) in memory that this rule is for, and the messages in them.",
@@ -46,7 +46,7 @@ class Throttling(RulePage):
         self._warned: dict[str, dict[str, None]] = {}
         super().__init__(view)
 
-    def shown_columns(self) -> list[Column]:
+    def shown_columns(self) -> list[RuleColumn]:
         found = columns_of(self.kind)
         domain = msgspec.structs.replace(found.pop("domain"), empty="all")
         ip = msgspec.structs.replace(found.pop("ip"), empty="all")
@@ -182,7 +182,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-PAGE = Page(
+PAGE = ConsolePage(
     path="/throttling",
     title="Email throttling",
     section="Deliver",

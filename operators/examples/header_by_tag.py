@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from reactivex import Observable
 
-from operators.delivery import Delivery
-from operators.headers import change
-from operators.live import Live
+from operators.custom.live import Live
+from operators.deliveries.delivery import Delivery
+from operators.mail.headers import change
 
 FIELDS = {  # tag -> field
     "newsletter": ("Precedence", "bulk"),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from reactivex import Observable
 
-from operators.delivery import Delivery
-from operators.live import Live
+from operators.custom.live import Live
+from operators.deliveries.delivery import Delivery
 
 
 def skeleton(source: Observable[Delivery], live: Live) -> Observable[Delivery]:

@@ -20,17 +20,17 @@ from typing import Any
 
 import msgspec
 
-from operators.delivery import Delivery, Lease, lane_name
-from operators.events import Received
-from operators.limits import Pacer
-from operators.message import Message
-from operators.outcome import Next, Outcome, deferred, failed
-from operators.replies import ReplyParser, classify
-from operators.retry import retry_at
-from operators.routes import group_name
+from operators.deliveries.delivery import Delivery, Lease, lane_name
+from operators.deliveries.events import Received
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.deliveries.replies import ReplyParser, classify
+from operators.deliveries.retry import retry_at
+from operators.deliveries.routes import group_name
+from operators.lanes.limits import Pacer
+from operators.mail.message import Message
 from pipeline.demo.providers import MTA_IPS, PROVIDERS, Provider
 from pipeline.demo.receiver import Receiver
-from pipeline.demo.traffic import FIRST, LAST, SENDERS, Sender
+from pipeline.demo.traffic import FIRST, LAST, SENDERS, DemoSender
 
 DAY = 86_400.0
 HOUR = 3_600.0
@@ -61,7 +61,7 @@ WAVES: tuple[Wave, ...] = (
 Logged = tuple[Delivery, Outcome, float, float | None]
 
 
-class Mail:
+class SampleMail:
     """A message on its way through the day."""
 
     __slots__ = ("attempts", "ip", "message", "provider", "queued", "size")
@@ -76,7 +76,7 @@ class _Lane:
 
     def __init__(self, provider: Provider) -> None:
         self.limit, self.connections = LIMITS.get(provider.name, (0, CONNECTIONS))
-        self.pacer, self.waiting = Pacer(), collections.deque[Mail]()
+        self.pacer, self.waiting = Pacer(), collections.deque[SampleMail]()
         self.busy, self.awake, self.last = 0, False, -math.inf
 
 
@@ -89,7 +89,7 @@ class _Internet:
         self._complaints: dict[tuple[str, str], collections.deque[float]] = {}
         self._blocked: dict[tuple[str, str], float] = {}
 
-    def answer(self, mail: Mail) -> tuple[str, str]:
+    def answer(self, mail: SampleMail) -> tuple[str, str]:
         """How far the message gets, and the line it gets there."""
         name, ip, rcpt = mail.provider.name, mail.ip, mail.message.recipient
         receiver, sender = self._receiver(mail.provider), mail.message.envelope or ""
@@ -153,7 +153,7 @@ class Day:
 
     # -- senders ---------------------------------------------------------------------------------------------------
 
-    def _sent(self, messages: int) -> Iterator[Mail]:
+    def _sent(self, messages: int) -> Iterator[SampleMail]:
         """The day's mail in the order in which it comes."""
         moments = sorted(
             (self._begin + HOUR * self._moment(start, end), number)
@@ -173,7 +173,9 @@ class Day:
         draw = self._random.random()
         return start + (end - start) * (draw if end - start == 24 else (draw + self._random.random()) / 2)
 
-    def _written(self, sender: Sender, tag: str, domain: str, provider: Provider, ip: str, when: float) -> Mail:
+    def _written(
+        self, sender: DemoSender, tag: str, domain: str, provider: Provider, ip: str, when: float
+    ) -> SampleMail:
         pick = self._random
         name = f"{pick.choice(FIRST)}.{pick.choice(LAST)}{pick.randrange(1000)}"
         message = Message(
@@ -182,13 +184,13 @@ class Day:
             message_id=f"{int(when * 1000):x}.{next(self._serial):x}@{sender.domain}",
             tags=[tag, sender.domain.partition(".")[0]],
         )
-        return Mail(message, provider, ip, round(pick.lognormvariate(9.4, 0.8)), when)
+        return SampleMail(message, provider, ip, round(pick.lognormvariate(9.4, 0.8)), when)
 
     def _next_mail(self) -> None:
         if (mail := next(self._mail, None)) is not None:
             self._at(mail.queued, lambda: self._receive(mail))
 
-    def _receive(self, mail: Mail) -> Iterator[Logged | Received]:
+    def _receive(self, mail: SampleMail) -> Iterator[Logged | Received]:
         message = mail.message
         yield Received(
             time=self.now, message_id=message.message_id or "", envelope=message.envelope or "",
@@ -199,7 +201,7 @@ class Day:
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
-    def _try(self, mail: Mail) -> Iterator[Logged | Received]:
+    def _try(self, mail: SampleMail) -> Iterator[Logged | Received]:
         if not mail.provider.receives:
             yield from self._end(mail, _unroutable(mail.provider, mail.message.domain), "")
             return
@@ -225,7 +227,7 @@ class Day:
         self._pump(name)
         return iter(())
 
-    def _attempt(self, mail: Mail, name: str, lane: _Lane) -> None:
+    def _attempt(self, mail: SampleMail, name: str, lane: _Lane) -> None:
         outcome = self._outcome(mail, fresh=self.now - lane.last > 5.0)
 
         def ended() -> Iterator[Logged | Received]:
@@ -236,7 +238,7 @@ class Day:
 
         self._at(self.now + outcome.wire, ended)
 
-    def _end(self, mail: Mail, outcome: Outcome, lane: str) -> Iterator[Logged | Received]:
+    def _end(self, mail: SampleMail, outcome: Outcome, lane: str) -> Iterator[Logged | Received]:
         retry = None
         if outcome.next is Next.RETRY:
             last = mail.queued + DAY
@@ -248,7 +250,7 @@ class Day:
         if retry is not None:
             self._at(retry, lambda: self._try(mail))
 
-    def _delivery(self, mail: Mail, lane: str) -> Delivery:
+    def _delivery(self, mail: SampleMail, lane: str) -> Delivery:
         behind: list[dict[str, str]] = [{}] * mail.attempts
         message = msgspec.structs.replace(mail.message, results=behind) if behind else mail.message
         lease = Lease(id=0, body=b"", queued=mail.queued)
@@ -259,7 +261,7 @@ class Day:
 
     # -- the receivers -------------------------------------------------------------------------------------------------
 
-    def _outcome(self, mail: Mail, *, fresh: bool) -> Outcome:
+    def _outcome(self, mail: SampleMail, *, fresh: bool) -> Outcome:
         provider, name = mail.provider, host(mail.provider)
         known: dict[str, Any] = {"host": name, "local_ip": mail.ip, "remote_ip": address(provider)}
         trip = 0.01 + 0.00002 * (zlib.crc32(provider.name.encode()) % 5000)  # seconds there and back
@@ -302,7 +304,7 @@ def group(provider: Provider) -> str:
     return group_name({f"mx{number}.{provider.name}" for number in range(1, provider.hosts + 1)})
 
 
-def _letters(tags: tuple[str, ...] | None) -> list[tuple[Sender, str]]:
+def _letters(tags: tuple[str, ...] | None) -> list[tuple[DemoSender, str]]:
     """(sender, tag) of what is sent with these tags; without any, of all but bulk mail, by the senders' shares."""
     bulk = ("newsletter", "digest", "campaign")
     return [
@@ -314,7 +316,7 @@ def _letters(tags: tuple[str, ...] | None) -> list[tuple[Sender, str]]:
 
 
 def _unroutable(provider: Provider, domain: str) -> Outcome:
-    """What the resolver makes of a domain without mail servers (`operators.routes`)."""
+    """What the resolver makes of a domain without mail servers (`operators.deliveries.routes`)."""
     if provider.dns == "null-mx":
         return failed("dns", "error", f"{domain} takes no mail: null MX", status="5.1.10")
     if provider.dns == "servfail":

@@ -12,12 +12,12 @@ import json
 
 from pipeline.demo.providers import MTA_IPS
 from pipeline.demo.traffic import traffic
-from pipeline.process.children import Child, ChildFailed, Kind
+from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.supervisor import supervisor
 from settings import Settings, StartError
-from settings.values import HostPort
+from settings.config.values import HostPort
 
-INTERNET = Kind("simulated-internet", "pipeline.demo.internet")
+INTERNET = ChildKind("simulated-internet", "pipeline.demo.internet")
 START = 20.0  # seconds that it may take to start, and
 STOP = 5.0  # to end by itself
 RETRIES = (20, 40, 60, 120, 300)  # seconds; the default's ten minutes are long to look at

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.demo.nameserver import NameServer, Trouble
+from pipeline.demo.nameserver import DnsTrouble, NameServer
 from pipeline.demo.providers import MTA_IPS, PROVIDERS, Provider
 from pipeline.demo.receiver import Receiver
 
@@ -78,7 +78,7 @@ class Internet:
         elif provider.dns == "null-mx":
             self.nameserver.add(domain, "MX", "0 .")
         elif provider.dns == "servfail":
-            self.nameserver.trouble(domain, Trouble.SERVFAIL)
+            self.nameserver.trouble(domain, DnsTrouble.SERVFAIL)
 
     async def _listen(self) -> None:
         for attempt in range(TRIES):

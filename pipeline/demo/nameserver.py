@@ -23,7 +23,7 @@ ALIASES = 20  # that an answer follows; a circle of them comes back as it is
 UDP_PAYLOAD = 512  # bytes, where the client does not offer more (RFC 1035 4.2.1)
 
 
-class Trouble(enum.StrEnum):
+class DnsTrouble(enum.StrEnum):
     """How a name server can fail for a name."""
 
     SERVFAIL = "servfail"
@@ -43,7 +43,7 @@ class NameServer:
         self._negative_ttl = negative_ttl
         self._records: dict[tuple[dns.name.Name, dns.rdatatype.RdataType], dns.rrset.RRset] = {}
         self._names: set[dns.name.Name] = set()  # with those above them
-        self._trouble: dict[dns.name.Name, Trouble] = {}
+        self._trouble: dict[dns.name.Name, DnsTrouble] = {}
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
 
@@ -59,7 +59,7 @@ class NameServer:
             self._names.add(owner)
             owner = owner.parent()
 
-    def trouble(self, name: str, trouble: Trouble | None) -> None:
+    def trouble(self, name: str, trouble: DnsTrouble | None) -> None:
         """Fail whatever is asked about this name; None ends it."""
         if trouble is None:
             self._trouble.pop(_name(name), None)
@@ -79,9 +79,9 @@ class NameServer:
         self.queries[question.name.to_text(omit_final_dot=True).lower(), kind] += 1
         self.over_tcp += over_tcp
         trouble = self._trouble.get(question.name)
-        if trouble is Trouble.SILENCE:
+        if trouble is DnsTrouble.SILENCE:
             return None
-        if trouble is Trouble.GARBAGE:
+        if trouble is DnsTrouble.GARBAGE:
             return wire[:2] + b"\x81\x80garbage"
         response = dns.message.make_response(query, recursion_available=True)
         if trouble is not None:

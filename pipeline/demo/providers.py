@@ -12,7 +12,7 @@ import msgspec
 MTA_IPS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")  # that the demo's mail leaves from
 
 
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """How a server words its replies, as SMTP lines. `{ip}`, `{rcpt}`, `{domain}`, `{host}`, `{id}` are filled in."""
 
     banner: str = "220 {host} ESMTP Postfix"
@@ -25,8 +25,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     spam: str = "554 5.7.1 Message rejected as spam by content scanner"
 
 
-POSTFIX = Answers()
-BIGMAIL = Answers(
+POSTFIX = ProviderAnswers()
+BIGMAIL = ProviderAnswers(
     banner="220 {host} ESMTP {id} - bsmtp",
     accepted="250 2.0.0 OK  {id} - bsmtp",
     unknown=(
@@ -43,7 +43,7 @@ BIGMAIL = Answers(
     full="452 4.2.2 The email account that you tried to reach is over quota. {id} - bsmtp",
     spam="550 5.7.26 This mail has been blocked because the sender is unauthenticated. {id} - bsmtp",
 )
-LOOKOUT = Answers(
+LOOKOUT = ProviderAnswers(
     banner="220 {host} Lookout ESMTP MAIL Service ready [{id}]",
     accepted="250 2.6.0 [InternalId={id}, Hostname={host}] Queued mail for delivery -> 250 2.1.5",
     unknown="550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302). [{host}]",
@@ -51,14 +51,14 @@ LOOKOUT = Answers(
     full="452 4.2.2 Mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException [{host}]",
     blocked="550 5.7.1 Unfortunately, messages from [{ip}] weren't sent. Contact your provider (S3140). [{host}]",
 )
-YIPPEE = Answers(
+YIPPEE = ProviderAnswers(
     banner="220 {host} ESMTP ready",
     accepted="250 ok dirdel",
     unknown="554 delivery error: dd This user doesn't have a {domain} account ({rcpt}) [0] - {host}",
     flooded="421 4.7.0 [TSS04] Messages from {ip} temporarily deferred due to unexpected volume or user complaints",
     full="452 4.2.2 [RT01] Mailbox over quota - {host}",
 )
-EXIM = Answers(
+EXIM = ProviderAnswers(
     banner="220 {host} ESMTP Exim 4.98",
     accepted="250 OK id={id}",
     unknown="550 Unrouteable address",
@@ -93,7 +93,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     domains: tuple[str, ...] = ()
     weight: float = 1.0
     hosts: int = 1
-    answers: Answers = POSTFIX
+    answers: ProviderAnswers = POSTFIX
     latency: float = 0.01
     tls: Literal["none", "offered", "required", "broken"] = "none"
     unknown: float = 0.0

@@ -45,7 +45,7 @@ class Receiver:
         self._minute: dict[str, tuple[float, int]] = {}  # by client IP: its minute's start, messages in it
         self._until: dict[str, float] = {}  # by client IP: the end of its 421
         self._server: asyncio.Server | None = None
-        self._sessions: set[Session] = set()
+        self._sessions: set[ReceiverSession] = set()
 
     async def start(self, address: str, port: int) -> int:
         """Listen there, and return the port; raises OSError where it is taken."""
@@ -59,12 +59,12 @@ class Receiver:
         for session in list(self._sessions):
             session.abort()
 
-    def _session(self) -> Session:
-        session = Session(self)
+    def _session(self) -> ReceiverSession:
+        session = ReceiverSession(self)
         self._sessions.add(session)
         return session
 
-    def gone(self, session: Session) -> None:
+    def gone(self, session: ReceiverSession) -> None:
         """A connection is closed."""
         self._sessions.discard(session)
         self.open[session.ip] -= 1
@@ -130,7 +130,7 @@ class Receiver:
         return now - first >= self.provider.greylist
 
 
-class Session(asyncio.Protocol):
+class ReceiverSession(asyncio.Protocol):
     """One connection. Commands in one segment are answered in one (RFC 2920)."""
 
     def __init__(self, receiver: Receiver) -> None:
@@ -215,7 +215,7 @@ class Session(asyncio.Protocol):
             return False
         self._buffer = rest
         verb = line[:4].upper()
-        return _VERBS.get(verb, Session._unrecognised)(self, line)
+        return _VERBS.get(verb, ReceiverSession._unrecognised)(self, line)
 
     def _body(self) -> bool:
         """The message, up to its final dot; nothing is kept but what may be the start of the dot."""
@@ -334,16 +334,16 @@ class Session(asyncio.Protocol):
         return self._close()
 
 
-_VERBS: dict[bytes, Callable[[Session, bytes], bool]] = {
-    b"EHLO": Session._ehlo,
-    b"HELO": Session._helo,
-    b"STAR": Session._starttls,
-    b"MAIL": Session._mail,
-    b"RCPT": Session._recipient,
-    b"DATA": Session._data,
-    b"RSET": Session._rset,
-    b"NOOP": Session._noop,
-    b"QUIT": Session._quit,
+_VERBS: dict[bytes, Callable[[ReceiverSession, bytes], bool]] = {
+    b"EHLO": ReceiverSession._ehlo,
+    b"HELO": ReceiverSession._helo,
+    b"STAR": ReceiverSession._starttls,
+    b"MAIL": ReceiverSession._mail,
+    b"RCPT": ReceiverSession._recipient,
+    b"DATA": ReceiverSession._data,
+    b"RSET": ReceiverSession._rset,
+    b"NOOP": ReceiverSession._noop,
+    b"QUIT": ReceiverSession._quit,
 }
 
 

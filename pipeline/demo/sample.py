@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from operators.events import Received
+from operators.deliveries.events import Received
 from pipeline.demo.day import Day
 from pipeline.log import schema
-from pipeline.log.archive import Archive
-from pipeline.log.file import LogFile
+from pipeline.log.writing.conversion import Archive
+from pipeline.log.writing.file import LogFile
 
 MIDNIGHT = 1_794_873_600.0  # Tuesday, 17 November 2026, UTC
 MAXSIZE = 8_000_000  # bytes: some of the day is Parquet already

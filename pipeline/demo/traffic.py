@@ -26,7 +26,7 @@ COME_AGAIN = 1.0  # seconds after a refusal
 log = structlog.get_logger(__name__)
 
 
-class Sender(msgspec.Struct, frozen=True):
+class DemoSender(msgspec.Struct, frozen=True):
     """Somebody who sends mail: name, domain, share of the traffic, and (tag, subject, opening line) of what they send.
 
     With `ip` all of it leaves from that MTA IP.
@@ -40,26 +40,26 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 SENDERS = (
-    Sender("Morgenpost", "morgenpost.test", 30, (
+    DemoSender("Morgenpost", "morgenpost.test", 30, (
         ("newsletter", "Your briefing for {day}", "Good morning {first}, here is what happened while you slept."),
         ("newsletter", "The long read: why {thing} is back", "Eleven minutes of reading, {first}, and worth each."),
         ("digest", "Die Woche in Zürich – {number} Nachrichten", "Grüezi {first}, das war die Woche."),
     )),
-    Sender("Gadget Barn", "gadget-barn.test", 25, (
+    DemoSender("Gadget Barn", "gadget-barn.test", 25, (
         ("receipt", "Your order #{number} is confirmed", "Thank you {first}, we have your order of one {thing}."),
         ("shipping", "Your {thing} is on its way", "{first}, your parcel {number} left our barn today."),
         ("campaign", "48 hours only: {thing} at half price ⚡", "{first}, this will not come back soon."),
     )),
-    Sender("Northern Savings", "northern-savings.test", 12, (
+    DemoSender("Northern Savings", "northern-savings.test", 12, (
         ("statement", "Statement {number} is ready", "Dear {first}, your statement can be read in the usual place."),
         ("security", "New sign-in to your account", "Dear {first}, a new device signed in on {day}."),
     ), ip="127.0.0.4"),
-    Sender("Plannr", "plannr.test", 20, (
+    DemoSender("Plannr", "plannr.test", 20, (
         ("password-reset", "Reset your password", "Hi {first}, somebody, hopefully you, asked for a new password."),
         ("notification", "{other} commented on “{thing}”", "Hi {first}, there is a new comment waiting for you."),
         ("welcome", "Welcome to Plannr, {first}!", "We are glad that you are here. Here are three first steps."),
     )),
-    Sender("City Library", "city-library.test", 5, (
+    DemoSender("City Library", "city-library.test", 5, (
         ("reminder", "“{thing}” is due on {day}", "Dear {first}, please bring it back or renew it."),
         ("reminder", "Réservation n° {number} : votre livre est arrivé", "Bonjour {first}, il vous attend."),
     )),
@@ -91,7 +91,7 @@ _CODED = "; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 _DOMAINS = tuple((domain, p.weight / len(p.taken)) for p in PROVIDERS for domain in p.taken)
 
 
-class Mail(msgspec.Struct, frozen=True):
+class DemoMail(msgspec.Struct, frozen=True):
     """A message to inject."""
 
     envelope: str
@@ -99,13 +99,13 @@ class Mail(msgspec.Struct, frozen=True):
     source: bytes
 
 
-class Writer:
+class MailWriter:
     """Writes varied mail; the same seed writes the same."""
 
     def __init__(self, seed: int = 1) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing depends on nobody guessing it
 
-    def write(self) -> Mail:
+    def write(self) -> DemoMail:
         """The next message."""
         pick = self._random
         (sender,) = pick.choices(SENDERS, [s.weight for s in SENDERS])
@@ -127,7 +127,7 @@ class Writer:
         }
         if sender.ip:
             fields["x-mq-ip"] = sender.ip
-        return Mail(f"bounces@{sender.domain}", recipient, self._compose(fields, opening.format(**words)))
+        return DemoMail(f"bounces@{sender.domain}", recipient, self._compose(fields, opening.format(**words)))
 
     def _compose(self, fields: dict[str, str], opening: str) -> bytes:
         """MIME by hand: `email.message.EmailMessage` takes 2 ms for it, a seventh of a processor at 70 a second."""
@@ -160,7 +160,7 @@ async def traffic(host: str, port: int, rate: float = RATE, connections: int = C
         rate: messages a second, on average.
         connections: that share it.
     """
-    writers = [Writer(seed) for seed in range(connections)]
+    writers = [MailWriter(seed) for seed in range(connections)]
     async with asyncio.TaskGroup() as senders:
         for writer in writers:
             senders.create_task(_keep_sending(writer, host, port, rate / connections))
@@ -172,7 +172,7 @@ def _wanted() -> bool:
     return task is None or not task.cancelling()
 
 
-async def _keep_sending(writer: Writer, host: str, port: int, rate: float) -> None:
+async def _keep_sending(writer: MailWriter, host: str, port: int, rate: float) -> None:
     while _wanted():
         smtp = aiosmtplib.SMTP(hostname=host, port=port, start_tls=False, timeout=30)
         try:
@@ -185,7 +185,7 @@ async def _keep_sending(writer: Writer, host: str, port: int, rate: float) -> No
             smtp.close()  # without QUIT, which in the middle of a message would be part of it
 
 
-async def _send(smtp: aiosmtplib.SMTP, writer: Writer, rate: float) -> None:
+async def _send(smtp: aiosmtplib.SMTP, writer: MailWriter, rate: float) -> None:
     due = time.monotonic()
     while _wanted():
         mail = writer.write()

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from operators.delivery import Delivery
-from operators.events import Received
-from operators.outcome import Next, Outcome
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.events import Received
+from operators.deliveries.outcome import Next, Outcome
 
 VERSION = 1
 LONGEST = 64 * 1024  # bytes in a line; in a longer one the texts are cut
@@ -28,7 +28,7 @@ CUT = 1000  # characters that are left of a text then
 NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE})  # neither an attempt nor an end
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What both logs say."""
 
     v: Annotated[int, Meta(description="version of this schema")]
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     remote_ip: Annotated[str | None, Meta(description="IP of the other side: the receiver's, or the client's")] = None
 
 
-class Attempt(Record, frozen=True, omit_defaults=True, gc=False):
+class Attempt(LogRecord, frozen=True, omit_defaults=True, gc=False):
     """One line of `send-log`: an attempt, or an end without one (expired, no MTA IP, unusable)."""
 
     lane: Annotated[str | None, Meta(description="MTA IP and destination group, `ip/group`")] = None
@@ -62,14 +62,14 @@ class Attempt(Record, frozen=True, omit_defaults=True, gc=False):
     tls: Annotated[str | None, Meta(description="TLS version, null without TLS")] = None
 
 
-class Reception(Record, frozen=True, omit_defaults=True, gc=False):
+class Reception(LogRecord, frozen=True, omit_defaults=True, gc=False):
     """One line of `received-log`: a message that intake took."""
 
     source: Annotated[str | None, Meta(description="how it came in: `smtp`, `spool`, `cli` or `http`")] = None
     user: Annotated[str | None, Meta(description="who was logged in")] = None
 
 
-RECORDS: dict[str, type[Record]] = {"send-log": Attempt, "received-log": Reception}  # by the configuration's keys
+RECORDS: dict[str, type[LogRecord]] = {"send-log": Attempt, "received-log": Reception}  # by the configuration's keys
 
 _encode = msgspec.json.Encoder().encode
 _from_epoch = datetime.datetime.fromtimestamp
@@ -124,7 +124,7 @@ def reception(event: Received, instance: str) -> Reception:
     )
 
 
-def line(record: Record) -> bytes:
+def line(record: LogRecord) -> bytes:
     """The record as a line, at most LONGEST bytes: texts that are too long are cut, lone surrogates replaced."""
     try:
         encoded = _encode(record) + b"\n"
@@ -135,7 +135,7 @@ def line(record: Record) -> bytes:
     return _encode({name: _shorter(value) for name, value in msgspec.structs.asdict(record).items()}) + b"\n"
 
 
-def columns(record: type[Record]) -> dict[str, str]:
+def columns(record: type[LogRecord]) -> dict[str, str]:
     """The DuckDB type of each column."""
     hints = typing.get_type_hints(record)
     return {name: _TYPES[hints[name]] for name in record.__struct_fields__}

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.log.rights import drop
+from pipeline.process.rights import drop
 
 UMASK = 0o027  # files that a child makes are its user's, and its group may read them
 

@@ -27,8 +27,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from pipeline.log.rights import Account
 from pipeline.log.text import visible
+from pipeline.process.rights import Account
 from pipeline.process.supervisor import supervisor
 
 SAFE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -51,7 +51,7 @@ class ChildFailed(Exception):
     """A process could not be started, or has failed; the text says why, in one line."""
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ChildKind(msgspec.Struct, frozen=True):
     """A module of ours that runs as a process: it has a `main`, which takes texts.
 
     Attributes:
@@ -64,7 +64,7 @@ class Kind(msgspec.Struct, frozen=True):
     outlives: bool = False
 
 
-def command(kind: Kind, arguments: Sequence[str] = (), account: Account | None = None) -> list[str]:
+def command(kind: ChildKind, arguments: Sequence[str] = (), account: Account | None = None) -> list[str]:
     """The command line of such a process."""
     plan = {"path": _search_path(), "account": account, "lifeline": None if kind.outlives else _lifeline()}
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", BEGIN, kind.module, json.dumps(plan), *arguments]
@@ -92,7 +92,7 @@ class Child:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ChildKind,
         arguments: Sequence[str],
         told: Callable[[bytes], None],
         ended: Callable[[int, str], None],
@@ -175,7 +175,7 @@ class Child:
         self._ended(code, _why(code, self._last))
 
 
-def run(kind: Kind, source: bytes, patience: float) -> bytes:
+def run(kind: ChildKind, source: bytes, patience: float) -> bytes:
     """What such a process makes of `source`, given on its standard input. Waits for it: call it in a thread.
 
     Raises:
@@ -239,7 +239,7 @@ def unreadable() -> str | None:
 
 
 def _popen(
-    kind: Kind, arguments: Sequence[str], files: Sequence[int], account: Account | None
+    kind: ChildKind, arguments: Sequence[str], files: Sequence[int], account: Account | None
 ) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     try:
@@ -252,7 +252,7 @@ def _popen(
         raise ChildFailed(_not_started(error)) from None
 
 
-def _kept(kind: Kind) -> list[int]:
+def _kept(kind: ChildKind) -> list[int]:
     return [] if kind.outlives else [_lifeline()]
 
 

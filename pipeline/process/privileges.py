@@ -12,8 +12,8 @@ import pwd
 import sys
 from collections.abc import Iterator
 
-from pipeline import private
-from pipeline.log.rights import Account
+from pipeline.process import private
+from pipeline.process.rights import Account
 from settings import Settings, StartError
 
 

@@ -31,7 +31,7 @@ import structlog
 from reactivex import Observable, abc
 from reactivex.subject import Subject
 
-from operators.events import Event, Fault, Notice
+from operators.deliveries.events import Event, Fault, Notice
 from pipeline.log.text import masked, visible
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from operators.result_queues import ResultRule
-from pipeline.queues.embedded import EmbeddedQueue
-from pipeline.queues.rabbitmq import RabbitQueue, unreported
+from operators.deliveries.result_queues import ResultRule
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue, unreported
 from settings import Settings
 
 RESULTS = ("results", "success", "failure", "retry", "refused")

@@ -15,14 +15,14 @@ from typing import Protocol
 import msgspec
 from reactivex import Observable
 
-from operators.delivery import Lease
-from operators.settlement import Park, Retry, Settlement, Unstorable
+from operators.deliveries.delivery import Lease
+from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
 
 __all__ = [
     "Confirmed",
-    "Figures",
     "Park",
     "Queue",
+    "QueueFigures",
     "QueueFull",
     "QueueUnavailable",
     "Retry",
@@ -50,7 +50,7 @@ class TooLarge(QueueUnavailable, Unstorable):
         self.most = most
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the queue holds. For the console, `mailrace queue` and the AMQP monitor."""
 
     ready: int = 0  # can be lent now
@@ -97,7 +97,7 @@ class Queue(Protocol):
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""
 
-    async def figures(self) -> Figures:
+    async def figures(self) -> QueueFigures:
         """What the queue holds now; cheap enough for once a second, also with a million messages."""
 
     async def start(self) -> None:

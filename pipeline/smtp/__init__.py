@@ -1,5 +1,1 @@
-"""The outgoing SMTP client: connects (`connect`), keeps the connections, and sends messages over them."""
-
-from pipeline.smtp.transport import Transport
-
-__all__ = ["Transport"]
+"""SMTP, both ways: `server` takes mail in, `client` delivers it, `watch` shows what both say."""

@@ -4,15 +4,25 @@
 what forms show of them, and `validate` is the one place that says whether a rule can be used.
 """
 
-from settings.rules.audit import Record, Who
-from settings.rules.engine import Unavailable
 from settings.rules.models import KINDS, DkimKey, Dns, Flood, Local, MtaName, Pause, Redirect, Rule, Throttle
 from settings.rules.snapshot import Snapshot
-from settings.rules.store import RuleStore
 from settings.rules.transfer import Imported
-from settings.rules.validate import FieldError, Invalid, NoSuchRule
+from settings.rules.validate import FieldError, InvalidRule, NoSuchRule
 
 __all__ = [
-    "KINDS", "DkimKey", "Dns", "FieldError", "Flood", "Imported", "Invalid", "Local", "MtaName", "NoSuchRule", "Pause",
-    "Record", "Redirect", "Rule", "RuleStore", "Snapshot", "Throttle", "Unavailable", "Who",
-]  # fmt: skip
+    "KINDS",
+    "DkimKey",
+    "Dns",
+    "FieldError",
+    "Flood",
+    "Imported",
+    "InvalidRule",
+    "Local",
+    "MtaName",
+    "NoSuchRule",
+    "Pause",
+    "Redirect",
+    "Rule",
+    "Snapshot",
+    "Throttle",
+]

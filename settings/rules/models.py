@@ -16,8 +16,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 from pydantic.config import JsonDict
 
-from settings.limits import Limits
-from settings.rules import keys
+from settings.rules import key_pairs as keys
 from settings.rules.fields import (
     Count,
     Domain,
@@ -32,6 +31,7 @@ from settings.rules.fields import (
     Several,
     Time,
 )
+from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]

@@ -13,8 +13,8 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from settings.limits import Limits
 from settings.rules.fields import lookup_name
+from settings.rules.limits import Limits
 from settings.rules.models import (
     KINDS,
     NAMES,

@@ -15,7 +15,7 @@ import msgspec
 
 from settings.rules.models import KINDS
 from settings.rules.snapshot import Snapshot
-from settings.rules.validate import FieldError, Invalid
+from settings.rules.validate import FieldError, InvalidRule
 
 FORMAT = "mailrace-rules"
 VERSION = 1
@@ -48,7 +48,7 @@ def entries_of(document: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
         Invalid: it is no such document at all.
     """
     if not isinstance(document, Mapping) or document.get(FORMAT) != VERSION:
-        raise Invalid([FieldError(FORMAT, f"is not {VERSION}; allowed are documents that Mailrace has exported")])
+        raise InvalidRule([FieldError(FORMAT, f"is not {VERSION}; allowed are documents that Mailrace has exported")])
     entries: list[Entry] = []
     errors = [
         f"{kind}: is no kind of rule; there are {', '.join(KINDS)}" for kind in document if kind not in {FORMAT, *KINDS}

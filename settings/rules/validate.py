@@ -13,7 +13,7 @@ import msgspec
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from settings.rules import keys
+from settings.rules import key_pairs as keys
 from settings.rules.models import KINDS, NAMES, DkimKey, Flood, Redirect, Rule
 from settings.rules.snapshot import Snapshot
 
@@ -28,7 +28,7 @@ class FieldError(msgspec.Struct, frozen=True):
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-class Invalid(ValueError):
+class InvalidRule(ValueError):
     """The rule cannot be used; `errors` has a line for each mistake."""
 
     def __init__(self, errors: Iterable[FieldError]) -> None:
@@ -72,7 +72,7 @@ def validate(
     rule = parse(kind, {**_entered(kind, values, old), **(ours or {})})
     errors = [*_missing_key(rule), *_past(rule, old, now), *_twice(rule, snapshot), *_loop(rule, snapshot, now)]
     if errors:
-        raise Invalid(errors)
+        raise InvalidRule(errors)
     return rule
 
 
@@ -90,7 +90,7 @@ def complete(rule: Rule, snapshot: Snapshot) -> Rule:
 def counterpart(kind: str, values: Mapping[str, Any], snapshot: Snapshot) -> Rule | None:
     """The rule in force that an imported one is about: of the same identity, or, where there is no such thing, equal.
 
-    Raises `Invalid`, `NoSuchRule`.
+    Raises `InvalidRule`, `NoSuchRule`.
     """
     rule = parse(kind, _entered(kind, values, None))
     ours = read_only(type(rule))
@@ -99,7 +99,7 @@ def counterpart(kind: str, values: Mapping[str, Any], snapshot: Snapshot) -> Rul
 
 
 def parse(kind: str, values: Mapping[str, Any]) -> Rule:
-    """The rule that these values make, by itself. Raises `Invalid`, `NoSuchRule`."""
+    """The rule that these values make, by itself. Raises `InvalidRule`, `NoSuchRule`."""
     model = model_of(kind)
     try:
         return model.model_validate(values)
@@ -107,7 +107,7 @@ def parse(kind: str, values: Mapping[str, Any]) -> Rule:
         details = error.errors(include_url=False, include_input=False)
         parts = {detail["loc"][:-1] for detail in details}  # a list is too short since its items are wrong: said once
         told = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in parts]
-        raise Invalid(_explain(detail, model) for detail in told) from None
+        raise InvalidRule(_explain(detail, model) for detail in told) from None
 
 
 def fields_of(rule: Rule) -> dict[str, Any]:

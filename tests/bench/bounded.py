@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.bench.table import Row, markdown
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program

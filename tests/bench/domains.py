@@ -11,7 +11,7 @@ import pathlib
 import tempfile
 import time
 
-from operators.lanes import REST
+from operators.lanes.lanes import REST
 from tests.bench.table import Row, markdown
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.log.archive import ROW_GROUP
-from pipeline.log.database import connect
-from pipeline.log.filters import Filters
-from pipeline.log.query import LogQuery
+from pipeline.log.reading.database import connect
+from pipeline.log.reading.filters import Filters
+from pipeline.log.reading.query import LogQuery
+from pipeline.log.writing.conversion import ROW_GROUP
 from tests.bench.table import Row, markdown
 
 START = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)

@@ -16,10 +16,10 @@ import time
 
 import uvloop
 
-from operators.delivery import Lease
+from operators.deliveries.delivery import Lease
 from pipeline.queues.contract import Settlement
-from pipeline.queues.embedded import EmbeddedQueue
-from pipeline.queues.store import Store, Work
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.embedded.file import Store, Work
 from tests.bench.table import Row, markdown
 
 BODY = b"x" * 4096

@@ -7,8 +7,8 @@ import pathlib
 import statistics
 import tempfile
 
-from settings.rules import RuleStore
-from settings.rules.audit import Who
+from settings.store import RuleStore
+from settings.store.audit import Who
 from tests.bench.relay import Figures, Sink, mailrace, measure
 from tests.bench.table import Row
 

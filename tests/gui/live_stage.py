@@ -20,16 +20,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from gui.access.proxies import Proxies
 from gui.api.door import Door
-from gui.components.live import Live
-from gui.proxies import Proxies
-from gui.serve import Web, announce
-from operators.delivery import Delivery, Lease
-from operators.events import Assigned, Settled
-from operators.message import Message
-from operators.outcome import Next, Outcome
+from gui.components.live import LiveUpdates
+from gui.web.serve import Web, announce
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Assigned, Settled
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import Message
 from pipeline.demo import start
-from pipeline.machine import Machine
+from pipeline.machine.machine import Machine
 from settings import load
 from tests.support.source import Source
 
@@ -102,7 +102,7 @@ async def main() -> None:
             print(json.dumps(list(routes(web._servers[-1][0].config.app))), flush=True)
         elif line == "open":
             await asyncio.sleep(0.5)
-            print(f"open {len(Live.open)}", flush=True)
+            print(f"open {len(LiveUpdates.open)}", flush=True)
     if traffic is not None:
         traffic.cancel()
         with contextlib.suppress(BaseException):

@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from reactivex.subject import Subject
 
-from gui.components.live import Live
-from gui.serve import Web, announce
-from operators.delivery import Delivery, Lease
-from operators.events import Assigned, Connecting, Event, Settled, Taken
-from operators.message import Message
-from operators.outcome import Next, Outcome
-from pipeline.telemetry import Telemetry
+from gui.components.live import LiveUpdates
+from gui.web.serve import Web, announce
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Assigned, Connecting, Event, Settled, Taken
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import Message
+from pipeline.telemetry.telemetry import Telemetry
 from settings import load
-from settings.rules import RuleStore
+from settings.store import RuleStore
 
 DOMAINS = {
     "gmail.com": (30, 0.01, 451, "4.7.28", "Our system has detected an unusual rate of unsolicited mail"),
@@ -146,7 +146,7 @@ async def main() -> None:
             stage.hostile()
         elif line == "open":
             await asyncio.sleep(0.5)
-            print(f"open {len(Live.open)}", flush=True)
+            print(f"open {len(LiveUpdates.open)}", flush=True)
     for task in tasks:
         task.cancel()
     await web.stop()

@@ -8,8 +8,19 @@ from pathlib import Path
 import argon2
 import pytest
 
-from gui.access import LIFETIME, Access, Ended, open_access
-from gui.tries import ALLOWANCE, BLOCKED, FREE_TRIES, LATER, MOST_TRIES, REFILL, REMEMBER, Guesses, Tries, network
+from gui.access.access import LIFETIME, Access, Ended, open_access
+from gui.access.tries import (
+    ALLOWANCE,
+    BLOCKED,
+    FREE_TRIES,
+    LATER,
+    MOST_TRIES,
+    REFILL,
+    REMEMBER,
+    Guesses,
+    Tries,
+    network,
+)
 from settings import StartError, load
 
 
@@ -139,7 +150,7 @@ async def test_a_logout_is_not_forgotten_at_a_restart(tmp_path: Path) -> None:
 
 async def test_a_forgotten_logout_ends_what_is_older(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A session that was logged out is never valid again, however many are logged out after it (S3)."""
-    monkeypatch.setattr("gui.access.REMEMBER", 2)
+    monkeypatch.setattr("gui.access.access.REMEMBER", 2)
     file = tmp_path / "console-ended"
     access = Access("secret", b"key", ended=Ended(file))
     sessions = [access.begin() for _ in range(5)]
@@ -162,7 +173,7 @@ def test_a_session_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its lifetime."""
     access = Access("secret", b"key")
     cookie = access.begin()
-    monkeypatch.setattr("gui.access.LIFETIME", -1)
+    monkeypatch.setattr("gui.access.access.LIFETIME", -1)
     assert LIFETIME > 0
     assert not access.valid(cookie)
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gui.gate import OPEN
+from gui.access.gate import OPEN
 from gui.pages import PAGES
 from tests.support.api import TOKEN
 

@@ -10,9 +10,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gui.access import Access
-from gui.gate import OPEN, Gate, local
-from gui.tries import MOST_TRIES, Tries
+from gui.access.access import Access
+from gui.access.gate import OPEN, RequestGate, local
+from gui.access.tries import MOST_TRIES, Tries
 
 ACCESS = Access("secret", b"key")
 TOKENS = {"Bearer t0k3n": "prometheus"}
@@ -32,7 +32,7 @@ def client(logged_in: bool = False) -> TestClient:
     ACCESS.tries = Tries()
     methods = ["GET", "POST", "DELETE"]
     app = Starlette(routes=[WebSocketRoute("/{path:path}", socket), Route("/{path:path}", page, methods=methods)])
-    browser = TestClient(Gate(app, ACCESS, TOKENS.get), follow_redirects=False)
+    browser = TestClient(RequestGate(app, ACCESS, TOKENS.get), follow_redirects=False)
     if logged_in:
         browser.cookies.set(ACCESS.cookie, ACCESS.begin())
     return browser

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from gui.health import TOP, routes
-from operators.delivery import Delivery, Lease
-from operators.events import Settled, Taken
-from operators.message import Message
-from operators.outcome import Next, Outcome
-from pipeline.telemetry import FIGURES, Telemetry
+from gui.web.health import TOP, routes
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Settled, Taken
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import Message
+from pipeline.telemetry.telemetry import FIGURES, Telemetry
 
 
 def client(figures: Any = lambda: None, stopped: str | None = None) -> tuple[TestClient, Telemetry]:

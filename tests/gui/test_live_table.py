@@ -12,11 +12,11 @@ import pytest
 from nicegui import Client
 from nicegui.page import page
 
-from gui import preview as preview_module
 from gui.components.filter_bar import Field, address, kept
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager, shown
-from gui.preview import MOST, framed, preview
-from pipeline.process.children import Kind
+from gui.components.mail import preview as preview_module
+from gui.components.mail.preview import MOST, framed, preview
+from pipeline.process.children import ChildKind
 from pipeline.process.supervisor import supervisor
 
 
@@ -141,7 +141,7 @@ def test_a_table_without_rows_says_so_at_once(sent: tuple[LiveTable, list[dict[s
 
 async def test_a_preview_that_cannot_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """K5, K11: the page says that it is not whole, and the fault stands; mail is not concerned."""
-    monkeypatch.setattr("gui.preview.PREVIEW", Kind("preview", "no.such.module"))
+    monkeypatch.setattr("gui.components.mail.preview.PREVIEW", ChildKind("preview", "no.such.module"))
     with supervisor().hear():
         parts = await asyncio.to_thread(preview, b"Subject: x\r\n\r\nbody")
         await asyncio.sleep(0)

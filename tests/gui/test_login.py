@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from gui.access import Access
-from gui.login import routes
-from gui.tries import ALLOWANCE
+from gui.access.access import Access
+from gui.access.login import routes
+from gui.access.tries import ALLOWANCE
 
 
 def browser(access: Access, scheme: str = "http", instance: str = "mx1") -> TestClient:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from gui.methods import Methods
+from gui.api.methods import Methods
 
 
 def client() -> TestClient:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
-from gui.proxies import Proxies, prefix
+from gui.access.proxies import Proxies, prefix
 
 TRUSTED = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8::/32")]
 

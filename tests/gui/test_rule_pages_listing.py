@@ -11,43 +11,43 @@ from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
 from gui.components.record import zone_line
-from gui.components.rule_listing import Listing, as_csv, limits_of
-from gui.components.rule_page import whole
-from gui.components.rule_table import columns_of
+from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
+from gui.components.rules.rule_page import whole
+from gui.components.rules.rule_table import columns_of
 from gui.components.running import describes
 from gui.pages.dkim import DkimKeys
-from gui.pages.floods import Floods
+from gui.pages.floods import FloodsPage
 from gui.pages.local import LocalAddresses
 from gui.pages.paused import Paused
-from gui.pages.redirects import Redirected
+from gui.pages.redirects import RedirectsPage
 from gui.pages.throttling import Throttling
 from settings.rules import KINDS, DkimKey, Flood, Pause
 from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot
 from settings.rules.validate import complete, parse
 
-VIEWS = (Throttling, Floods, DkimKeys, Paused, Redirected, LocalAddresses)
+VIEWS = (Throttling, FloodsPage, DkimKeys, Paused, RedirectsPage, LocalAddresses)
 
 
 @given(
     st.builds(
-        Listing,
+        RuleListing,
         query=st.text(max_size=50),
         sort=st.sampled_from(["", "domain"]),
         down=st.booleans(),
         page=st.integers(1, 99999),
     )
 )
-def test_an_address_says_what_is_listed(listing: Listing) -> None:
+def test_an_address_says_what_is_listed(listing: RuleListing) -> None:
     """Whatever was searched for comes back from its address."""
     address = listing.address("/throttling")
-    assert Listing.of(QueryParams(address.partition("?")[2])) == listing
+    assert RuleListing.of(QueryParams(address.partition("?")[2])) == listing
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "1e3", "99999999999", "²", ""])
 def test_an_address_that_makes_no_sense_shows_the_first_page(page: str) -> None:
     """It comes from outside."""
-    assert Listing.of({"page": page}).page == 1
+    assert RuleListing.of({"page": page}).page == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

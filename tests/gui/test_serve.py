@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trustme
 
-from gui.serve import Web
+from gui.web.serve import Web
 from settings import StartError, load
 
 pytestmark = pytest.mark.system
@@ -130,7 +130,7 @@ def test_a_file_in_www_dir_goes_before_the_packaged_one(new_stage: Callable[...,
 
 PROGRAM = """
 import asyncio, sys
-from gui.serve import run
+from gui.web.serve import run
 from settings import load
 sys.exit(asyncio.run(run(load(sys.argv[1:], None, None))))
 """

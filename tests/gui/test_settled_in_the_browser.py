@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from pipeline.demo.nameserver import NameServer, Trouble
+from pipeline.demo.nameserver import DnsTrouble, NameServer
 from tests.support.api import TOKEN, Api
 from tests.support.program import Program
 
@@ -54,7 +54,7 @@ async def test_each_state_of_a_key_in_dns_is_seen_and_why(served: Any, chromium:
     api = Api(served.program)
     for state in STATES:
         served.zone.add(f"{state}.example", "A", "192.0.2.1")
-    served.zone.trouble("s1._domainkey.unreachable.example", Trouble.SERVFAIL)
+    served.zone.trouble("s1._domainkey.unreachable.example", DnsTrouble.SERVFAIL)
     served.zone.add("s1._domainkey.different.example", "TXT", '"v=DKIM1; k=ed25519; p=AAAA"')
     records = {state: await asyncio.to_thread(new_key, api, f"{state}.example") for state in STATES}
     served.zone.add("s1._domainkey.valid.example", "TXT", f'"{records["valid"]}"')

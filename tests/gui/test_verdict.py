@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from gui.verdict import judge
-from operators.outcome import Next, Outcome
-from pipeline.health import State
-from pipeline.telemetry import FIGURES, Answer, Trouble
+from operators.deliveries.outcome import Next, Outcome
+from pipeline.machine.health import HealthState
+from pipeline.telemetry.telemetry import FIGURES, DomainErrors, LastAnswer
+from pipeline.views.verdict import judge
 
 
 def figures(**counts: int) -> dict[str, int]:
     return dict.fromkeys(FIGURES, 0) | counts
 
 
-def trouble(domain: str = "bad.example", errors: int = 50, delivered: int = 50, **more: Any) -> Trouble:
+def trouble(domain: str = "bad.example", errors: int = 50, delivered: int = 50, **more: Any) -> DomainErrors:
     outcome = Outcome(
         state="rcptto", result="error", next=Next.RETRY, code=421, description="Too many complaints", **more
     )
-    last = Answer(time=0.0, domain=domain, ip="", outcome=outcome)
-    return Trouble(domain=domain, errors=errors, attempts=errors + delivered, delivered=delivered, last=last)
+    last = LastAnswer(time=0.0, domain=domain, ip="", outcome=outcome)
+    return DomainErrors(domain=domain, errors=errors, attempts=errors + delivered, delivered=delivered, last=last)
 
 
-def wrong(text: str) -> State:
-    return State(name="x", text=text, public="")
+def wrong(text: str) -> HealthState:
+    return HealthState(name="x", text=text, public="")
 
 
 def test_a_machine_at_rest_is_idle() -> None:

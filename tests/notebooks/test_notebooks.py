@@ -12,8 +12,8 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from pipeline.custom import load
 from pipeline.demo import sample
+from pipeline.machine.custom_operators import load
 from settings.rules import Flood
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
@@ -128,5 +128,12 @@ def test_notebooks_are_kept_without_outputs(name: str) -> None:
 def test_notebooks_read_the_log_through_the_query_alone(path: Path) -> None:
     """One reader for the console, the command line and the notebooks."""
     text = path.read_text()
-    for reader in ("import duckdb", "read_json", "read_parquet", "read_csv", "pipeline.log.source", ".read_text("):
+    for reader in (
+        "import duckdb",
+        "read_json",
+        "read_parquet",
+        "read_csv",
+        "pipeline.log.reading.source",
+        ".read_text(",
+    ):
         assert reader not in text

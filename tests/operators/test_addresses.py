@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.addresses import ascii_domain, path, valid_path
+from operators.mail.addresses import ascii_domain, path, valid_path
 
 GOOD = [
     "a@b", "someone@example.com", "first.last+tag@mail.example.co.uk", "!#$%&'*+-/=?^_`{|}~@example.com",

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.bounce import bounce
-from operators.delivery import Delivery, Lease
-from operators.message import from_properties
-from operators.outcome import Next, Outcome, deferred, failed
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.dsn import bounce
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.mail.message import from_properties
 from tests.support import strict
 
 NOW = 1_800_000_000.0

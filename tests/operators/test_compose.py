@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.compose import build, source_of
-from operators.message import Invalid, from_properties
+from operators.mail.message import InvalidMessage, from_properties
+from operators.mail.source import build, source_of
 from tests.support import strict
 
 LONG = f"{'x' * 1000}@b.example"
@@ -78,7 +78,7 @@ def file(content: bytes = b"x", **more: Any) -> dict[str, Any]:
 )
 def test_what_cannot_stand_in_a_message_is_refused_by_its_name(parts: dict[str, Any]) -> None:
     """K1: a line that says which property, before anything is sent; nothing adds a field or ends the header."""
-    with pytest.raises(Invalid, match=r"^(mime\.(subject|from|to|headers|text|html|attachments)|headers)"):
+    with pytest.raises(InvalidMessage, match=r"^(mime\.(subject|from|to|headers|text|html|attachments)|headers)"):
         build({"from": "me@b.example", **parts}, "id-1")
 
 
@@ -86,10 +86,10 @@ def test_what_cannot_stand_in_a_message_is_refused_by_its_name(parts: dict[str, 
     st.dictionaries(st.sampled_from(["from", "to", "cc", "subject", "text", "html", "headers", "attachments"]), JSON)
 )
 def test_whatever_the_parts_are_the_message_is_well_formed_or_refused(parts: dict[str, Any]) -> None:
-    """K1: no exception but `Invalid`, and no field that was not asked for."""
+    """K1: no exception but `InvalidMessage`, and no field that was not asked for."""
     try:
         source = build(parts, None)
-    except Invalid:
+    except InvalidMessage:
         return
     names = [name.lower() for name, _ in strict.fields(source.partition(b"\r\n\r\n")[0] + b"\r\n")]
     own = {"from", "to", "cc", "subject", "date", "message-id", "mime-version", "content-type",
@@ -236,7 +236,7 @@ def test_any_changes_leave_a_well_formed_header_or_are_refused(changes: dict[str
     """K1: whatever an application hands in."""
     try:
         changed(changes)
-    except Invalid:
+    except InvalidMessage:
         return
 
 

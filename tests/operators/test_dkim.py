@@ -11,12 +11,12 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.dkim import BODY, HEADER, Key, from_domain, signatures
-from operators.dkim_keys import load
-from operators.published import compare
-from operators.routes import Answer, Status
-from operators.wire import normalise
-from settings.rules import keys
+from operators.deliveries.routes import DnsAnswer, DnsStatus
+from operators.mail.dkim import BODY, HEADER, Key, from_domain, signatures
+from operators.mail.signing_keys import load
+from operators.mail.wire import normalise
+from pipeline.signing.key_records import compare
+from settings.rules import key_pairs as keys
 
 RSA, ED25519 = keys.generate("rsa"), keys.generate("ed25519")
 NOW = 1_700_000_000.0
@@ -205,8 +205,8 @@ DATA = RECORD.partition("p=")[2]
 PKCS1 = "MIIBCg"  # how a bare RSAPublicKey of 2048 bits begins, in base64
 
 
-def verdict(*records: str, status: Status = Status.FOUND) -> str:
-    return compare(Answer(status, tuple(record.encode() for record in records)), RECORD)[0]
+def verdict(*records: str, status: DnsStatus = DnsStatus.FOUND) -> str:
+    return compare(DnsAnswer(status, tuple(record.encode() for record in records)), RECORD)[0]
 
 
 def test_a_record_is_valid_however_it_is_written() -> None:
@@ -248,14 +248,14 @@ def test_a_record_with_which_verification_would_fail_is_different(record: str) -
     assert verdict(RECORD, record) == "different"
 
 
-@pytest.mark.parametrize("status", [Status.MISSING, Status.EMPTY, Status.BROKEN])
-def test_no_record_is_missing(status: Status) -> None:
+@pytest.mark.parametrize("status", [DnsStatus.MISSING, DnsStatus.EMPTY, DnsStatus.BROKEN])
+def test_no_record_is_missing(status: DnsStatus) -> None:
     """Asking again does not help."""
     assert verdict(status=status) == "missing"
     assert verdict("v=spf1 -all", "v=DKIM2; p=x", "nonsense") == "missing"
 
 
-@pytest.mark.parametrize("status", [Status.FAILED, Status.TIMEOUT])
-def test_no_answer_is_unreachable(status: Status) -> None:
+@pytest.mark.parametrize("status", [DnsStatus.FAILED, DnsStatus.TIMEOUT])
+def test_no_answer_is_unreachable(status: DnsStatus) -> None:
     """DNS has not said anything of the key."""
     assert verdict(status=status) == "unreachable"

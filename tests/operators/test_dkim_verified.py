@@ -14,12 +14,12 @@ import dkim
 import dns.resolver
 import pytest
 
-from operators.dkim import Key, signatures
-from operators.dkim_keys import CANONICALIZATIONS, load
-from operators.dkim_keys import record as record_of
-from operators.wire import chunks, normalise
+from operators.mail.dkim import Key, signatures
+from operators.mail.signing_keys import CANONICALIZATIONS, load
+from operators.mail.signing_keys import record as record_of
+from operators.mail.wire import chunks, normalise
 from pipeline.demo.nameserver import NameServer
-from settings.rules import keys
+from settings.rules import key_pairs as keys
 from tests.support.loop import Loop
 from tests.support.opendkim import OpenDkim
 

@@ -9,10 +9,10 @@ import re
 
 import pytest
 
+from operators.deliveries.outcome import Next
 from operators.examples.header_by_tag import header_by_tag
 from operators.examples.office_hours import office_hours, opening
 from operators.examples.skeleton import skeleton
-from operators.outcome import Next
 from tests.support.live import Trial, delivery
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "operators"

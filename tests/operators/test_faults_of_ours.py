@@ -11,15 +11,15 @@ import pytest
 import reactivex as rx
 from reactivex.scheduler import VirtualTimeScheduler
 
-from operators.bounce import bounce
-from operators.conclude import conclude
-from operators.deliver import deliver
-from operators.delivery import Delivery, Lease
-from operators.message import encode, from_properties
-from operators.outcome import Next, Outcome, deferred, failed
-from operators.settle import settle
-from operators.settlement import Retry, Settlement
-from operators.stage import Done, stage
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.dsn import bounce
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.deliveries.settlement import Retry, Settlement
+from operators.mail.message import encode, from_properties
+from operators.stages.conclude import conclude
+from operators.stages.deliver import deliver
+from operators.stages.settle import settle
+from operators.stages.stage import Done, stage
 
 NOW = 1_800_000_000.0
 DELAYS, MOST = [600], 3

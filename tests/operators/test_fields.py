@@ -11,9 +11,9 @@ from hypothesis import assume, example
 from hypothesis import given as whatever
 from hypothesis import strategies as st
 
-from operators.encoded_words import decoded
-from operators.fields import address_field, field, host, message_id
-from operators.message import Invalid
+from operators.mail.encoded_words import decoded
+from operators.mail.fields import address_field, field, host, message_id
+from operators.mail.message import InvalidMessage
 from tests.support import strict
 
 CLEAN = st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=120)
@@ -72,14 +72,14 @@ def test_a_sound_encoded_word_stays_one(text: str) -> None:
 def test_a_control_character_is_refused(name: str, character: str) -> None:
     """K1: in every kind of field, at any place; a line break above all."""
     for text in (f"a{character}b@c.d", f"a@b.c{character}", f"{character}a@b.c"):
-        with pytest.raises(Invalid, match=r"has a (line break or NUL|control character) in it"):
+        with pytest.raises(InvalidMessage, match=r"has a (line break or NUL|control character) in it"):
             field(name, text)
 
 
 @pytest.mark.parametrize("name", ["", "X Y", "X:", "X\r\nBcc", "Ü", "X\0", "X\t", " X", "x" * 201])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     """K1: RFC 5322 3.6.8 says which are."""
-    with pytest.raises(Invalid, match="is no header name"):
+    with pytest.raises(InvalidMessage, match="is no header name"):
         field(name, "x")
 
 
@@ -148,7 +148,7 @@ def test_addresses_as_people_write_them(name: str, given: str, wanted: list[tupl
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
     """K1: at acceptance, with the property's name."""
-    with pytest.raises(Invalid, match=r"^mime\.to: "):
+    with pytest.raises(InvalidMessage, match=r"^mime\.to: "):
         field("To", given, "mime.to")
 
 
@@ -218,7 +218,7 @@ def test_beyond_ascii_a_structured_field_is_written_in_ascii(name: str, given: s
 )  # fmt: skip
 def test_what_a_structured_field_cannot_hold_is_refused(name: str, given: str) -> None:
     """K1: with one line, at acceptance, rather than sent as nobody can read it."""
-    with pytest.raises(Invalid, match=rf"^headers\.{name}: "):
+    with pytest.raises(InvalidMessage, match=rf"^headers\.{name}: "):
         field(name, given)
 
 
@@ -227,7 +227,7 @@ def test_whatever_is_written_is_well_formed_or_refused(name: str, given: str) ->
     """K1: of any field and any value; there is no third way."""
     try:
         written = field(name, given)
-    except Invalid:
+    except InvalidMessage:
         return
     if written.isascii():
         strict.fields(written)
@@ -254,7 +254,7 @@ def test_time_grows_with_the_length_and_no_faster(pattern: str) -> None:
     text = (pattern * 100_000)[:99_000]
     began = time.process_time()
     for name in ("To", "Subject", "List-ID", "Content-Type"):
-        with contextlib.suppress(Invalid):
+        with contextlib.suppress(InvalidMessage):
             field(name, text)
     decoded(text)
     assert time.process_time() - began < 20
@@ -278,5 +278,5 @@ def test_parameters_are_read_before_they_are_written(text: str) -> None:
 @pytest.mark.parametrize("text", ["attachment; ü=1", "attachment; filename", "ä; a=b", 'a; b="ü'])
 def test_what_is_no_parameter_is_refused(text: str) -> None:
     """K1: rather than left out."""
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidMessage):
         field("Content-Disposition", f"{text}; x=ü")

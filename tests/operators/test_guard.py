@@ -10,10 +10,10 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.abc import DisposableBase, ObserverBase
 
-from operators.custom import OPENING, PATIENCE, PUT_OFF
-from operators.delivery import Delivery
-from operators.live import Live
-from operators.outcome import Next, Outcome, failed
+from operators.custom.guard import OPENING, PATIENCE, PUT_OFF
+from operators.custom.live import Live
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.outcome import Next, Outcome, failed
 from tests.support.live import Trial, delivery
 
 SENT = Outcome(state="message", result="accepted", next=Next.DELIVERED, code=250)

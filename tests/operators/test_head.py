@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.compose import source_of
-from operators.dkim import Key, signatures
-from operators.dkim_keys import load, record
-from operators.head import length, settled, split
-from operators.message import Invalid, from_properties
-from operators.wire import chunks
-from settings.rules import keys
+from operators.mail.dkim import Key, signatures
+from operators.mail.head import length, settled, split
+from operators.mail.message import InvalidMessage, from_properties
+from operators.mail.signing_keys import load, record
+from operators.mail.source import source_of
+from operators.mail.wire import chunks
+from settings.rules import key_pairs as keys
 from tests.support.opendkim import OpenDkim
 
 RSA = Key("example.com", "rsa", load(keys.generate("rsa")))
@@ -99,7 +99,7 @@ def test_time_grows_with_the_length_and_no_faster(piece: bytes) -> None:
 
 def test_a_nul_is_refused_where_it_is_known() -> None:
     """K1, RFC 5322 4: at the API with 422, from the queue with the reason; SMTP and `mailrace send` refuse it, too."""
-    with pytest.raises(Invalid, match=r"^mime: holds a NUL octet"):
+    with pytest.raises(InvalidMessage, match=r"^mime: holds a NUL octet"):
         source_of(from_properties({"mime": "Subject: a\0b\r\n\r\n"}))
 
 

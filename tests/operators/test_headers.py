@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from operators.compose import build
-from operators.head import split
-from operators.message import Invalid
+from operators.mail.head import split
+from operators.mail.message import InvalidMessage
+from operators.mail.source import build
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_a_field_of_many_lines_costs_no_more_than_its_length() -> None:
 )
 def test_a_field_that_is_to_be_made_has_a_bound(parts: dict[str, object], where: str) -> None:
     """What receivers take of one (K1)."""
-    with pytest.raises(Invalid, match=rf"^mime\.{where}: has 100,004 characters, 100,000 are allowed$"):
+    with pytest.raises(InvalidMessage, match=rf"^mime\.{where}: has 100,004 characters, 100,000 are allowed$"):
         build(parts, None)

@@ -4,10 +4,10 @@ import bisect
 import collections
 import itertools
 
-from operators.delivery import Target
-from operators.lanes import HORIZON, REST
-from operators.limits import Limits
-from operators.outcome import Next, deferred
+from operators.deliveries.delivery import Target
+from operators.deliveries.outcome import Next, deferred
+from operators.lanes.lanes import HORIZON, REST
+from operators.lanes.limits import Limits
 from tests.support.virtual import World, delivery
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.delivery import Delivery
-from operators.outcome import Next, deferred
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.outcome import Next, deferred
 from tests.support.virtual import World, accepted
 
 CREDIT = 40

@@ -6,7 +6,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.limits import Pacer
+from operators.lanes.limits import Pacer
 
 
 def takes(pacer: Pacer, limit: int, until: float, late: float = 0.0, start: float = 0.0) -> list[float]:

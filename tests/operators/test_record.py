@@ -8,11 +8,11 @@ import msgspec
 import reactivex as rx
 from reactivex import operators as ops
 
-from operators.delivery import Delivery, Lease
-from operators.message import from_properties
-from operators.outcome import Outcome, deferred, failed
-from operators.record import record
-from operators.stage import Stage
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Outcome, deferred, failed
+from operators.mail.message import from_properties
+from operators.stages.record import record
+from operators.stages.stage import Stage
 
 NOW, LATER = 1_800_000_000.0, 1_800_000_060.0
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.outcome import Next
-from operators.replies import GARBLED, MAX_LINE, MAX_LINES, Reply, ReplyParser, classify
+from operators.deliveries.outcome import Next
+from operators.deliveries.replies import GARBLED, MAX_LINE, MAX_LINES, Reply, ReplyParser, classify
 
 STAGES = ("intro", "ehlo", "helo", "starttls", "auth", "rset", "mailfrom", "rcptto", "data", "message")
 

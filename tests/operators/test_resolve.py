@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from reactivex.subject import Subject
 
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.message import Message, Smarthost
-from operators.outcome import Next, failed, parked
-from operators.resolve import MOST_PER_NAME, Resolving, resolve
-from operators.routes import Found
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.outcome import Next, failed, parked
+from operators.deliveries.routes import Found
+from operators.mail.message import Message, Smarthost
+from operators.stages.resolve import MOST_PER_NAME, Resolving, resolve
 
 
 class Directory:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.delivery import Route
-from operators.outcome import Next, Outcome
-from operators.routes import (
-    Answer,
+from operators.deliveries.delivery import Route
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.routes import (
+    DnsAnswer,
+    DnsStatus,
     Exchangers,
-    Status,
     address_literal,
     ascii_name,
     both_families,
@@ -22,15 +22,15 @@ from operators.routes import (
 )
 
 
-def found(*records: object, expires: float = 100.0) -> Answer:
-    return Answer(Status.FOUND, records, expires)
+def found(*records: object, expires: float = 100.0) -> DnsAnswer:
+    return DnsAnswer(DnsStatus.FOUND, records, expires)
 
 
 def nobody(ip: str, port: int) -> bool:
     return False
 
 
-def routed(hosts: list[tuple[int, str]], answers: Mapping[str, Answer], ours=nobody, chance=lambda: 0.0):
+def routed(hosts: list[tuple[int, str]], answers: Mapping[str, DnsAnswer], ours=nobody, chance=lambda: 0.0):
     return route("a.test", Exchangers("group", tuple(hosts)), answers, 25, ours, chance)
 
 
@@ -54,21 +54,21 @@ def test_a_null_mx_beside_others_is_passed_over():
 
 def test_a_domain_without_mx_is_its_own_host():
     """RFC 5321 5.1: the implicit MX, and the group is the domain."""
-    assert exchangers("a.test", Answer(Status.EMPTY)) == Exchangers("a.test", ((0, "a.test"),))
+    assert exchangers("a.test", DnsAnswer(DnsStatus.EMPTY)) == Exchangers("a.test", ((0, "a.test"),))
 
 
 @pytest.mark.parametrize(
     ("status", "result", "then"),
     [
-        (Status.MISSING, "error", Next.FAIL),
-        (Status.BROKEN, "error", Next.FAIL),
-        (Status.FAILED, "error", Next.RETRY),
-        (Status.TIMEOUT, "timeout", Next.RETRY),
+        (DnsStatus.MISSING, "error", Next.FAIL),
+        (DnsStatus.BROKEN, "error", Next.FAIL),
+        (DnsStatus.FAILED, "error", Next.RETRY),
+        (DnsStatus.TIMEOUT, "timeout", Next.RETRY),
     ],
 )
-def test_what_may_be_different_later_is_retried(status: Status, result: str, then: Next):
+def test_what_may_be_different_later_is_retried(status: DnsStatus, result: str, then: Next):
     """NXDOMAIN and circles of aliases are permanent; SERVFAIL and time-outs are not."""
-    outcome = exchangers("a.test", Answer(status))
+    outcome = exchangers("a.test", DnsAnswer(status))
     assert isinstance(outcome, Outcome)
     assert (outcome.state, outcome.result, outcome.next) == ("dns", result, then)
 
@@ -95,24 +95,24 @@ def test_the_addresses_of_a_host_come_in_turn_of_families():
 
 def test_one_family_is_enough():
     """A host with AAAA alone has an address; one whose AAAA look-up fails still has its A."""
-    assert both_families(Answer(Status.EMPTY), found("2001:db8::1")).records == ("2001:db8::1",)
-    assert both_families(found("192.0.2.1"), Answer(Status.TIMEOUT)).status is Status.FOUND
+    assert both_families(DnsAnswer(DnsStatus.EMPTY), found("2001:db8::1")).records == ("2001:db8::1",)
+    assert both_families(found("192.0.2.1"), DnsAnswer(DnsStatus.TIMEOUT)).status is DnsStatus.FOUND
 
 
 def test_without_addresses_the_transient_reason_counts():
     """No A and a time-out for AAAA: asking again may find one."""
-    assert both_families(Answer(Status.EMPTY), Answer(Status.TIMEOUT)).status is Status.TIMEOUT
+    assert both_families(DnsAnswer(DnsStatus.EMPTY), DnsAnswer(DnsStatus.TIMEOUT)).status is DnsStatus.TIMEOUT
 
 
 def test_a_host_without_addresses_is_passed_over():
     """One dead name among the MX does not hold up the mail."""
-    answers = {"gone.test": Answer(Status.MISSING), "mx.test": found("192.0.2.1")}
+    answers = {"gone.test": DnsAnswer(DnsStatus.MISSING), "mx.test": found("192.0.2.1")}
     assert addresses(routed([(10, "gone.test"), (20, "mx.test")], answers)) == ["192.0.2.1"]
 
 
 def test_no_host_with_an_address_is_permanent():
     """RFC 5321 5.1: MX records of which none is usable are an error."""
-    outcome = routed([(10, "gone.test")], {"gone.test": Answer(Status.MISSING)})
+    outcome = routed([(10, "gone.test")], {"gone.test": DnsAnswer(DnsStatus.MISSING)})
     assert isinstance(outcome, Outcome)
     assert (outcome.next, outcome.description) == (Next.FAIL, "no mail server of a.test has an address: gone.test")
 
@@ -121,7 +121,7 @@ def test_no_host_with_an_address_yet_is_retried():
     """One of them could not be looked up now."""
     outcome = routed(
         [(10, "gone.test"), (20, "slow.test")],
-        {"gone.test": Answer(Status.MISSING), "slow.test": Answer(Status.TIMEOUT)},
+        {"gone.test": DnsAnswer(DnsStatus.MISSING), "slow.test": DnsAnswer(DnsStatus.TIMEOUT)},
     )
     assert isinstance(outcome, Outcome)
     assert (outcome.result, outcome.next) == ("timeout", Next.RETRY)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 import reactivex as rx
 
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.floods import Active, Floods
-from operators.hold import hold, in_force
-from operators.limits import Limits
-from operators.message import from_properties
-from operators.outcome import Next, Outcome, deferred, failed
-from operators.redirect import redirect
-from operators.stage import Stage
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.lanes.floods import Active, Floods
+from operators.lanes.limits import Limits
+from operators.mail.message import from_properties
+from operators.stages.hold import hold, in_force
+from operators.stages.redirect import redirect
+from operators.stages.stage import Stage
 from settings.rules import Flood, Pause, Redirect, Rule, Snapshot
 
 NOW = 1_800_000_000.0

@@ -10,12 +10,12 @@ import pytest
 import reactivex as rx
 from reactivex.scheduler import VirtualTimeScheduler
 
-from operators.delivery import Delivery, Lease
-from operators.message import encode, from_properties, timestamp
-from operators.outcome import Next, Outcome, deferred, failed, parked, postponed
-from operators.results import entry, refusal, without_secrets
-from operators.settle import plan, settle
-from operators.settlement import Park, Retry, Settlement, Unstorable
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next, Outcome, deferred, failed, parked, postponed
+from operators.deliveries.results import entry, refusal, without_secrets
+from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
+from operators.mail.message import encode, from_properties, timestamp
+from operators.stages.settle import plan, settle
 
 NOW = 1_800_000_000.0
 QUEUES = {"results": "results", "success": "success", "failure": "failure", "retry": "retry"}

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import reactivex as rx
 
-from operators.delivery import Delivery, Lease
-from operators.dkim import Key, signatures
-from operators.dkim_keys import load
-from operators.message import Invalid, from_properties, timestamp
-from operators.outcome import Next
-from operators.sign import QUICK, own_keys, sign
-from settings.rules import keys
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next
+from operators.mail.dkim import Key, signatures
+from operators.mail.message import InvalidMessage, from_properties, timestamp
+from operators.mail.signing_keys import load
+from operators.stages.sign import QUICK, own_keys, sign
+from settings.rules import key_pairs as keys
 
 RSA, ED25519 = keys.generate("rsa"), keys.generate("ed25519")
 NOW = 1_700_000_000.0
@@ -95,7 +95,7 @@ def test_a_dkim_property_that_cannot_be_used_ends_the_message() -> None:
     """`process/invalid`, with what is wrong."""
 
     def refuse(item: Delivery) -> Sequence[Key]:
-        raise Invalid("dkim[0].key: must be ...")
+        raise InvalidMessage("dkim[0].key: must be ...")
 
     outcome = through(refuse, Desk(), delivery())[0].outcome
     assert outcome is not None
@@ -158,7 +158,7 @@ def test_protocols_say_what_a_key_is_for() -> None:
 )
 def test_what_cannot_be_used_is_named(field: str, value: object) -> None:
     """With what is allowed."""
-    with pytest.raises(Invalid, match=rf"dkim\[1\]\.{field}: must be"):
+    with pytest.raises(InvalidMessage, match=rf"dkim\[1\]\.{field}: must be"):
         own_keys([OWN, {**OWN, field: value}], NOW)
 
 
@@ -167,6 +167,6 @@ def test_a_private_key_in_the_wrong_field_is_not_shown(field: str) -> None:
     """Whoever mixes the fields up finds the outcome in logs and results: without the key."""
     inside = "".join(ED25519.splitlines()[1:-1])
     for value in (ED25519, inside):
-        with pytest.raises(Invalid) as caught:
+        with pytest.raises(InvalidMessage) as caught:
             own_keys({**OWN, "key": ED25519, field: value}, NOW)
         assert inside[:10] not in str(caught.value)

@@ -10,15 +10,15 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
 
-from operators.assign import assign
-from operators.conclude import conclude
-from operators.decode import decode
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.expire import expire
-from operators.message import encode, from_properties, timestamp
-from operators.outcome import Next, deferred, failed
-from operators.stage import Stage, handover, stage
-from operators.tap import tap
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.outcome import Next, deferred, failed
+from operators.mail.message import encode, from_properties, timestamp
+from operators.stages.assign import assign
+from operators.stages.conclude import conclude
+from operators.stages.decode import decode
+from operators.stages.expire import expire
+from operators.stages.stage import Stage, handover, stage
+from operators.stages.tap import tap
 
 NOW = 1_800_000_000.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operators.delivery import Delivery
-from operators.outcome import Next, deferred
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.outcome import Next, deferred
 from tests.support.virtual import World, accepted
 
 CREDIT = 1000

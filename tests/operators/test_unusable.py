@@ -11,17 +11,17 @@ import pytest
 import reactivex as rx
 from reactivex.scheduler import VirtualTimeScheduler
 
-from operators.bounce import bounce
-from operators.compose import compose
-from operators.conclude import conclude
-from operators.decode import DEEPEST, decode
-from operators.delivery import Delivery, Lease
-from operators.expire import expire
-from operators.message import Message
-from operators.outcome import Next, Outcome, deferred, failed
-from operators.settle import settle
-from operators.settlement import Retry, Settlement
-from operators.stage import stage
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.dsn import bounce
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.deliveries.settlement import Retry, Settlement
+from operators.mail.message import Message
+from operators.stages.compose import compose
+from operators.stages.conclude import conclude
+from operators.stages.decode import DEEPEST, decode
+from operators.stages.expire import expire
+from operators.stages.settle import settle
+from operators.stages.stage import stage
 
 NOW = 1_800_000_000.0
 MAXSIZE = 1_000_000

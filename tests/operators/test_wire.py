@@ -7,7 +7,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.wire import chunks, dot_stuff, normalise
+from operators.mail.wire import chunks, dot_stuff, normalise
 
 PIECES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b"\xff", b"..", b"text"]), max_size=40).map(
     b"".join

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from operators.delivery import Route
-from operators.outcome import Next, Outcome
-from operators.routes import Found
-from pipeline.dns import Resolver
+from operators.deliveries.delivery import Route
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.routes import Found
+from pipeline.dns.resolver import Resolver
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from pipeline.demo.nameserver import NameServer
-from pipeline.dns import Resolver
+from pipeline.dns.resolver import Resolver
 from tests.pipeline.asking import Clock
 
 

@@ -15,16 +15,16 @@ from typing import Any
 import psutil
 import pytest
 
-from gui.preview import PREVIEW
+from gui.components.mail.preview import PREVIEW
 from pipeline.demo.demo import INTERNET
-from pipeline.log.archivist import ARCHIVE
-from pipeline.log.keeper import SCRIBE
+from pipeline.log.writing.converter import ARCHIVE
+from pipeline.log.writing.writer_life import SCRIBE
 from pipeline.process import children
-from pipeline.process.children import ROOT, Child, ChildFailed, Kind, ask, run
+from pipeline.process.children import ROOT, Child, ChildFailed, ChildKind, ask, run
 from pipeline.process.supervisor import supervisor
-from pipeline.signers import SIGNER
+from pipeline.signing.pool import SIGNER
 
-PROBE = Kind("probe", "tests.support.confession")
+PROBE = ChildKind("probe", "tests.support.confession")
 KINDS = [SCRIBE, ARCHIVE, SIGNER, PREVIEW, INTERNET]
 HOSTILE = ("contextlib", "json", "email", "msgspec", "pipeline", "asyncio", "signal", "duckdb", "sitecustomize")
 
@@ -47,7 +47,7 @@ def hostile(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 class Watched:
     """A child, and what came of it."""
 
-    def __init__(self, kind: Kind, *arguments: str, **how: Any) -> None:
+    def __init__(self, kind: ChildKind, *arguments: str, **how: Any) -> None:
         self.lines: list[bytes] = []
         self.end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self.child = Child(kind, arguments, self.lines.append, lambda *end: self.end.set_result(end), **how)
@@ -55,7 +55,7 @@ class Watched:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.part)
 async def test_each_kind_imports_nothing_from_where_the_program_stands(
-    kind: Kind, hostile: pathlib.Path, tmp_path: pathlib.Path
+    kind: ChildKind, hostile: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """K5, K14: the module is found, with all that it needs, and no module of the working folder runs."""
     watched = Watched(kind)
@@ -164,7 +164,7 @@ def test_run_gives_what_it_makes_or_why_not() -> None:
     """K11: the preview's way; it waits no longer than it may."""
     assert b"environment" in run(PROBE, b"", 30)
     with pytest.raises(ChildFailed, match="has ended with 1: ModuleNotFoundError"):
-        run(Kind("x", "no.such.module"), b"", 30)
+        run(ChildKind("x", "no.such.module"), b"", 30)
 
 
 def test_run_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

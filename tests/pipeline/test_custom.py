@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import pytest
 
-from operators.events import Event, Fault, Notice, Settled
-from operators.message import encode, from_properties
-from operators.outcome import Next
-from pipeline.custom import STAGES, load
-from pipeline.machine import Machine
+from operators.deliveries.events import Event, Fault, Notice, Settled
+from operators.deliveries.outcome import Next
+from operators.mail.message import encode, from_properties
+from pipeline.machine.custom_operators import STAGES, load
+from pipeline.machine.machine import Machine
 from settings import StartError
 from settings import load as settings
 from tests.support.mailbox import Mailbox
@@ -27,8 +27,8 @@ numbers = iter(range(10**6))
 
 SHOP = """
 from reactivex import operators as ops
-from operators.headers import change
-from operators.outcome import failed
+from operators.mail.headers import change
+from operators.deliveries.outcome import failed
 
 def mark(source, live):
     def step(delivery):

@@ -12,10 +12,23 @@ import pytest
 from reactivex.abc import DisposableBase
 from reactivex.scheduler import VirtualTimeScheduler
 
-from operators.limits import Limits
-from operators.message import Smarthost
-from pipeline.dialogue import BODIES, BODY, CLIENT, IN, OUT, SERVER, Conversation, Dialogue, Line, Only, Skipped, Watch
-from pipeline.machine import Machine
+from operators.lanes.limits import Limits
+from operators.mail.message import Smarthost
+from pipeline.machine.machine import Machine
+from pipeline.smtp.watch import (
+    BODIES,
+    BODY,
+    CLIENT,
+    IN,
+    OUT,
+    SERVER,
+    Conversation,
+    DialogueObserver,
+    DialogueWatch,
+    Line,
+    Only,
+    SkippedLines,
+)
 from settings import load
 from tests.pipeline.intake.harness import House
 from tests.support.mailbox import Mailbox
@@ -31,7 +44,7 @@ PLAIN = base64.b64encode(f"\0joe\0{PASSWORD}".encode()).decode()
 class Part:
     """Something that has connections."""
 
-    watch: Watch | None = None
+    watch: DialogueObserver | None = None
 
 
 class Ear:
@@ -39,8 +52,8 @@ class Ear:
 
     def __init__(self, *parts: object, only: Only | None = None, rate: int = 200) -> None:
         self.scheduler = VirtualTimeScheduler()
-        self.dialogue = Dialogue(parts, self.scheduler, lambda: 5.0)  # type: ignore[arg-type]
-        self.got: list[Line | Skipped] = []
+        self.dialogue = DialogueWatch(parts, self.scheduler, lambda: 5.0)  # type: ignore[arg-type]
+        self.got: list[Line | SkippedLines] = []
         self.subscription = self.listen(only, rate)
 
     def listen(self, only: Only | None = None, rate: int = 200) -> DisposableBase:
@@ -247,7 +260,7 @@ def test_a_watcher_gets_so_many_lines_a_second_and_is_told_how_many_it_missed() 
     talk(part, 10)
     assert ear.said() == ["C: NOOP 0", "C: NOOP 1", "C: NOOP 2"]
     ear.scheduler.advance_by(1)
-    assert ear.got[3:] == [Skipped(5.0, 7)]
+    assert ear.got[3:] == [SkippedLines(5.0, 7)]
     talk(part)
     assert len(ear.lines) == 4
     ear.scheduler.advance_by(5)
@@ -272,7 +285,7 @@ def test_watchers_have_their_filters_and_rates_for_themselves() -> None:
     """One that is slow takes nothing from another."""
     part = Part()
     ear = Ear(part, rate=1)
-    other: list[Line | Skipped] = []
+    other: list[Line | SkippedLines] = []
     ear.dialogue.watch(rate=5).subscribe(other.append)
     talk(part, 5)
     assert (len(ear.got), len(other)) == (1, 5)
@@ -343,7 +356,7 @@ async def test_the_machine_has_both_directions(tmp_path: pathlib.Path) -> None:
         machine = Machine(load([f"--{key}={value}" for key, value in options.items()], system_file=None))
         await machine.start()
         try:
-            got: list[Line | Skipped] = []
+            got: list[Line | SkippedLines] = []
             machine.dialogue.lines.subscribe(got.append)
             done = asyncio.Event()
             machine.events.subscribe(lambda event: done.set() if type(event).__name__ == "Settled" else None)

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from operators.delivery import Route
-from operators.outcome import Next
-from operators.routes import Status
-from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.dns import Resolver
+from operators.deliveries.delivery import Route
+from operators.deliveries.outcome import Next
+from operators.deliveries.routes import DnsStatus
+from pipeline.demo.nameserver import DnsTrouble, NameServer
+from pipeline.dns.resolver import Resolver
 from tests.pipeline.asking import find, outcome, targets
 
 
@@ -91,8 +91,8 @@ async def test_nxdomain(resolver: Resolver):
     assert await outcome(resolver, "nowhere.test") == ("dns", "error", Next.FAIL)
 
 
-@pytest.mark.parametrize("trouble", [Trouble.SERVFAIL, Trouble.REFUSED, Trouble.GARBAGE])
-async def test_a_failing_name_server(zone: NameServer, impatient: Resolver, trouble: Trouble):
+@pytest.mark.parametrize("trouble", [DnsTrouble.SERVFAIL, DnsTrouble.REFUSED, DnsTrouble.GARBAGE])
+async def test_a_failing_name_server(zone: NameServer, impatient: Resolver, trouble: DnsTrouble):
     """Retried: it may answer later."""
     zone.trouble("a.test", trouble)
     state, _, then = await outcome(impatient, "a.test")
@@ -101,7 +101,7 @@ async def test_a_failing_name_server(zone: NameServer, impatient: Resolver, trou
 
 async def test_a_silent_name_server(zone: NameServer, impatient: Resolver):
     """Asked `dns-attempts` times at most, then a time-out that is retried."""
-    zone.trouble("a.test", Trouble.SILENCE)
+    zone.trouble("a.test", DnsTrouble.SILENCE)
     assert await outcome(impatient, "a.test") == ("dns", "timeout", Next.RETRY)
     assert 1 <= zone.queries["a.test", "MX"] <= 2
 
@@ -134,7 +134,7 @@ async def test_aaaa_only(zone: NameServer, resolver: Resolver):
 async def test_a_dead_first_mx(zone: NameServer, resolver: Resolver):
     """A first MX whose name does not exist, or cannot be looked up, does not hold up the others."""
     zone.add("a.test", "MX", "10 gone.test.", "20 broken.test.", "30 mx.test.")
-    zone.trouble("broken.test", Trouble.SERVFAIL)
+    zone.trouble("broken.test", DnsTrouble.SERVFAIL)
     zone.add("mx.test", "A", "127.0.1.1")
     assert await targets(resolver, "a.test") == [("mx.test", "127.0.1.1")]
 
@@ -185,7 +185,7 @@ async def test_other_records(zone: NameServer, resolver: Resolver):
     zone.add("s._domainkey.a.test", "TXT", '"v=DKIM1; " "p=abc"')
     assert (await resolver.ask("1.0.0.127.in-addr.arpa", "PTR")).records == ("mta.test",)
     assert (await resolver.ask("s._domainkey.a.test", "TXT")).records == (b"v=DKIM1; p=abc",)
-    assert (await resolver.ask("none._domainkey.a.test", "TXT")).status is Status.MISSING
+    assert (await resolver.ask("none._domainkey.a.test", "TXT")).status is DnsStatus.MISSING
 
 
 # -- smarthosts, overrides, the sink ----------------------------------------------------------------------------------

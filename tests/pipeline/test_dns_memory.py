@@ -2,12 +2,12 @@
 
 import asyncio
 
-from operators.delivery import Route
-from operators.outcome import Next, Outcome
-from operators.routes import Found
-from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.dns import FAILURE_TTL, Resolver
-from pipeline.nameservers import QUESTIONS
+from operators.deliveries.delivery import Route
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.routes import Found
+from pipeline.demo.nameserver import DnsTrouble, NameServer
+from pipeline.dns.name_servers import QUESTIONS
+from pipeline.dns.resolver import FAILURE_TTL, Resolver
 from tests.pipeline.asking import Clock, find, outcome, targets
 
 
@@ -48,7 +48,7 @@ async def test_what_is_known_outlives_a_failure(zone: NameServer, resolver: Reso
     """When asking again ahead of time fails, the answer holds until its own end."""
     zone.add("a.test", "A", "127.0.1.1", ttl=100)
     await find(resolver, "a.test")
-    zone.trouble("a.test", Trouble.SERVFAIL)
+    zone.trouble("a.test", DnsTrouble.SERVFAIL)
     clock.now += 95
     resolver.peek("a.test")
     await asyncio.gather(*resolver._tasks)
@@ -86,7 +86,7 @@ async def test_a_name_that_does_not_exist_is_remembered(zone: NameServer, resolv
 
 async def test_a_failure_is_remembered_for_a_moment(zone: NameServer, resolver: Resolver, clock: Clock):
     """A dead name server is not asked for every message, and soon asked again."""
-    zone.trouble("a.test", Trouble.SERVFAIL)
+    zone.trouble("a.test", DnsTrouble.SERVFAIL)
     await find(resolver, "well.test")  # or it is asked once more, without EDNS
     await find(resolver, "a.test")
     await find(resolver, "a.test")
@@ -142,7 +142,7 @@ async def test_one_that_fails_does_not_take_the_others_along(zone: NameServer, r
 
 async def test_close_returns_those_who_wait(zone: NameServer, resolver: Resolver):
     """Shutdown does not wait for a silent name server."""
-    zone.trouble("a.test", Trouble.SILENCE)
+    zone.trouble("a.test", DnsTrouble.SILENCE)
     found: list[Found] = []
     resolver.lookup("a.test", found.append)
     await asyncio.sleep(0)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import reactivex as rx
 
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.events import Assigned
-from operators.floods import Floods
-from operators.message import Message
-from operators.outcome import Next, Outcome
-from operators.slots import Slots
-from pipeline.explain import Explained, Explainer
-from pipeline.history import History
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.events import Assigned
+from operators.deliveries.outcome import Next, Outcome
+from operators.lanes.floods import Floods
+from operators.lanes.slots import Slots
+from operators.mail.message import Message
+from pipeline.telemetry.history import History
+from pipeline.views.explain import Explained, Explainer
 from settings import load
 from settings.rules import Flood, Pause, Snapshot, Throttle
 

@@ -7,11 +7,20 @@ from typing import Any
 
 from reactivex.subject import Subject
 
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.events import Assigned, Connected, Connecting, Disconnected, Event, Notice, Redirected, Settled
-from operators.message import Message
-from operators.outcome import Next, Outcome
-from pipeline.history import ANSWERS, EVENTS, LANES, NAMES, TEXT, History
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.events import (
+    Assigned,
+    Connected,
+    Connecting,
+    Disconnected,
+    Event,
+    Notice,
+    Redirected,
+    Settled,
+)
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import Message
+from pipeline.telemetry.history import ANSWERS, EVENTS, LANES, NAMES, TEXT, History
 
 LANE = "192.0.2.1/a.example"
 CONNECTION = {"lane": LANE, "ip": "192.0.2.1", "remote_ip": "198.51.100.1", "host": "mx.a.example"}

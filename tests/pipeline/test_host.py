@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from pipeline.host import Here, Names, greeting, interfaces, literal
-from settings.keys import FIELDS
+from pipeline.machine.host import Here, HostNames, greeting, interfaces, literal
+from settings.config.keys import FIELDS
 
 MACHINE = frozenset(map(ipaddress.ip_address, ("127.0.0.1", "::1", "192.0.2.1", "2001:db8::1")))
 
@@ -78,12 +78,12 @@ def test_a_name_to_greet_with_is_one_of_rfc_5321(name: str, said: str | None) ->
 @pytest.mark.parametrize("name", ["", "(none)", "localhost", "my host", "ho_st"])
 def test_without_a_name_ehlo_says_the_address_and_the_operator_is_told(name: str) -> None:
     """K14: an address literal (RFC 5321 4.1.3), and one line."""
-    names = Names(name)
+    names = HostNames(name)
     assert names.ehlo("192.0.2.1") == "[192.0.2.1]"
     assert names.ehlo("2001:db8::1") == "[IPv6:2001:db8::1]" == literal("2001:db8:0::1")
     line = names.nameless(name, ["192.0.2.1"])
     assert line is not None and "server-id" in line and "\n" not in line
-    assert Names("mail.example").nameless("mail.example", ["192.0.2.1"]) is None
+    assert HostNames("mail.example").nameless("mail.example", ["192.0.2.1"]) is None
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from operators.delivery import Route
-from operators.outcome import Next, Outcome
-from operators.routes import Status
+from operators.deliveries.delivery import Route
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.routes import DnsStatus
 from pipeline.demo.nameserver import NameServer
-from pipeline.dns import Resolver
-from pipeline.nameservers import NameServers
+from pipeline.dns.name_servers import NameServers
+from pipeline.dns.resolver import Resolver
 from tests.pipeline.asking import Clock, find, outcome, targets
 
 A = dns.rdatatype.A
@@ -205,13 +205,13 @@ async def test_a_long_chain_of_aliases_is_followed(zone: NameServer, resolver: R
     answering(zone, one_at_a_time)
     assert (await resolver.ask("c0.test", "A")).records == ("127.0.1.1",)
     zone.add("circle.test", "CNAME", "circle.test.")
-    assert (await resolver.ask("circle.test", "A")).status is Status.BROKEN
+    assert (await resolver.ask("circle.test", "A")).status is DnsStatus.BROKEN
 
 
 async def test_answers_about_other_names_are_none(zone: NameServer):
     """K3: what is not asked for is not taken, and is no proof that there is nothing."""
     answering(zone, lambda query, over_tcp, right: said(query, dns.rcode.NOERROR, "other.test. 300 A 127.6.6.6"))
-    assert (await asks(zone).ask("a.test", "A")).status is Status.FAILED
+    assert (await asks(zone).ask("a.test", "A")).status is DnsStatus.FAILED
 
 
 async def test_a_huge_answer_is_read_whole(zone: NameServer, resolver: Resolver):
@@ -274,7 +274,7 @@ def test_what_is_known_of_a_server_outlives_a_change_of_the_others(tmp_path: pat
 
 async def test_a_look_up_that_takes_long_keeps_nobody_waiting(known: NameServer, monkeypatch: pytest.MonkeyPatch):
     """S2: those that wait are told to park, and what is found is remembered for them."""
-    monkeypatch.setattr("pipeline.dns.SOON", 0.05)
+    monkeypatch.setattr("pipeline.dns.resolver.SOON", 0.05)
     asked = asyncio.Event()
 
     def late(query: dns.message.Message, over_tcp: bool, right: bytes) -> bytes | None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import private
-from pipeline.process import only_one
+from pipeline.process import only_one, private
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from settings import load
 
 

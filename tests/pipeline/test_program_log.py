@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from pipeline import destinations, program_log
-from pipeline.program_log import ProgramLog, ProgramLogUnavailable
+from pipeline.process import destinations, program_log
+from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
 
 
 @pytest.fixture(autouse=True)

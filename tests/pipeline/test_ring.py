@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.ring import ROOM, Inlet, Outlet
+from pipeline.process.ring import ROOM, Inlet, Outlet
 
 
 @pytest.fixture

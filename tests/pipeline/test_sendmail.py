@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.message import Message, decode
-from pipeline.intake.refusal import Refusal
-from pipeline.sendmail import Origin, Request, Unsendable, compose, parse, read_message
+from operators.mail.message import Message, decode
+from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
+from pipeline.smtp.server.refusal import Refusal
 from tests.support import strict
 
 ORIGIN = Origin("wanda", "host.example.org", 1_700_000_000.0)
@@ -50,7 +50,7 @@ def header(message: Message) -> Any:
 def test_sendmails_common_options_are_understood(command: str, expected: dict[str, Any]) -> None:
     """As PHP, cron, git, mutt and mailx call it."""
     arguments = shlex.split(command)
-    assert parse(arguments) == Request(arguments=arguments, **{"recipients": [], **expected})
+    assert parse(arguments) == SendRequest(arguments=arguments, **{"recipients": [], **expected})
 
 
 def test_recipients_come_from_the_header_and_bcc_goes() -> None:
@@ -158,7 +158,7 @@ def test_a_dot_on_its_own_line_ends_the_message() -> None:
 def test_any_body_is_kept_but_for_its_line_ends(body: bytes) -> None:
     """Octet for octet, whatever its encoding."""
     source = read_message(io.BytesIO(b"Subject: s\n\n" + body), True, 10_000)
-    kept = decode(compose(source, Request(recipients=["a@x.org"]), ORIGIN, "id", x_mq=True)[0]).source()
+    kept = decode(compose(source, SendRequest(recipients=["a@x.org"]), ORIGIN, "id", x_mq=True)[0]).source()
     wanted = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     wanted += b"" if wanted.endswith(b"\n") or not wanted else b"\n"
     assert kept.partition(b"\r\n\r\n")[2] == wanted.replace(b"\n", b"\r\n")
@@ -167,10 +167,10 @@ def test_any_body_is_kept_but_for_its_line_ends(body: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_message_is_queued_whole_or_refused_with_a_line(source: bytes) -> None:
     """Never a traceback, and what is queued is a message."""
-    request = Request(extract=True, recipients=["a@x.org"])
+    request = SendRequest(extract=True, recipients=["a@x.org"])
     try:
         bodies = compose(read_message(io.BytesIO(source), True, 1000), request, ORIGIN, "id", x_mq=True)
-    except (Unsendable, Refusal):
+    except (UnusableSubmission, Refusal):
         return
     assert all(msgspec.json.decode(body)["recipient"] for body in bodies)
 
@@ -187,7 +187,7 @@ def test_any_message_is_queued_whole_or_refused_with_a_line(source: bytes) -> No
 )
 def test_what_cannot_be_sent_is_refused_whole(source: str, line: str) -> None:
     """One bad recipient refuses all: nothing is half sent."""
-    with pytest.raises((Unsendable, Refusal), match=line):
+    with pytest.raises((UnusableSubmission, Refusal), match=line):
         composed(source, "-t")
 
 

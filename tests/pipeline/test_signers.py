@@ -13,16 +13,16 @@ import msgspec
 import psutil
 import pytest
 
-from operators.dkim import Key, signatures
-from operators.dkim_keys import load
-from operators.events import Event, Fault
-from pipeline import signers as module
-from pipeline.process.children import ROOT, Kind
+from operators.deliveries.events import Event, Fault
+from operators.mail.dkim import Key, signatures
+from operators.mail.signing_keys import load
+from pipeline.process.children import ROOT, ChildKind
+from pipeline.process.ring import ROOM, Inlet, Outlet
 from pipeline.process.supervisor import supervisor
-from pipeline.ring import ROOM, Inlet, Outlet
-from pipeline.signer import LENGTH, Job, Signed, serve
-from pipeline.signers import Signers, Unsigned
-from settings.rules import keys
+from pipeline.signing import pool as module
+from pipeline.signing.pool import Signers, Unsigned
+from pipeline.signing.worker import LENGTH, Signed, SigningJob, serve
+from settings.rules import key_pairs as keys
 from tests.support.halted import halt
 
 NOW = 1_700_000_000.0
@@ -49,7 +49,7 @@ class Office:
 
     @staticmethod
     def processes() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "pipeline.signer" in child.cmdline()]
+        return [child for child in psutil.Process().children() if "pipeline.signing.worker" in child.cmdline()]
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_it_does_not_start_again_at_once(office: Office) -> None:
 
 async def test_one_that_cannot_live_is_a_fault_that_stands(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """K5, K11: why it ended is said; each that signs nothing makes the pause before the next one longer."""
-    monkeypatch.setattr(module, "SIGNER", Kind("signer", "no.such.module", outlives=True))
+    monkeypatch.setattr(module, "SIGNER", ChildKind("signer", "no.such.module", outlives=True))
     monkeypatch.setattr(module, "AGAIN", 0.0)
     for _ in range(2):
         assert isinstance(await office.ask(SOURCE, key()), Unsigned)
@@ -204,12 +204,14 @@ def answers(orders: Sequence[object]) -> list[Signed]:
 
 def test_a_job_that_fails_is_answered_and_the_next_is_done() -> None:
     """By the exception's name: its text may quote what nobody should see."""
-    first, second = answers([Job(1, [7], NOW, SOURCE), Job(2, [], NOW, SOURCE)])
+    first, second = answers([SigningJob(1, [7], NOW, SOURCE), SigningJob(2, [], NOW, SOURCE)])
     assert (first.id, first.error) == (1, "KeyError")
     assert second == Signed(2, b"")
 
 
 def test_it_imports_little() -> None:
     """So that it starts in 0.1 s and takes 22 MB: the rules alone take 2 s and 50 MB more."""
-    code = "import sys, pipeline.signer; print(*{'settings', 'pydantic', 'reactivex', 'asyncio'} & {*sys.modules})"
+    code = (
+        "import sys, pipeline.signing.worker; print(*{'settings', 'pydantic', 'reactivex', 'asyncio'} & {*sys.modules})"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True).stdout == b"\n"

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 from reactivex.scheduler import VirtualTimeScheduler
 
-from operators.delivery import Delivery, Lease
-from operators.dkim_keys import load
-from operators.events import Event, Notice
-from operators.message import Invalid, from_properties
-from pipeline import signing as module
-from pipeline.demo.nameserver import NameServer, Trouble
-from pipeline.dns import Resolver
-from pipeline.signing import LONGEST, SHORTEST, Signing, State
-from settings.rules import DkimKey, Snapshot, keys
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Event, Notice
+from operators.mail.message import InvalidMessage, from_properties
+from operators.mail.signing_keys import load
+from pipeline.demo.nameserver import DnsTrouble, NameServer
+from pipeline.dns.resolver import Resolver
+from pipeline.signing import keys as module
+from pipeline.signing.keys import LONGEST, SHORTEST, KeyState, Signing
+from settings.rules import DkimKey, Snapshot
+from settings.rules import key_pairs as keys
 
 RSA, OTHER, ED25519 = keys.generate("rsa"), keys.generate("rsa"), keys.generate("ed25519")
 NAME = "s1._domainkey.a.test"
@@ -67,7 +68,7 @@ class Bench:
         self.scheduler.advance_by(seconds)
         await self.signing.settle(10)
 
-    def state(self, number: int = 1) -> State:
+    def state(self, number: int = 1) -> KeyState:
         state = self.signing.state(number)
         assert state is not None
         return state
@@ -122,8 +123,8 @@ async def test_a_different_key_does_not_sign(bench: Bench) -> None:
     assert bench.selectors() == []
 
 
-@pytest.mark.parametrize("trouble", list(Trouble))
-async def test_a_key_never_seen_does_not_sign_while_dns_is_unreachable(bench: Bench, trouble: Trouble) -> None:
+@pytest.mark.parametrize("trouble", list(DnsTrouble))
+async def test_a_key_never_seen_does_not_sign_while_dns_is_unreachable(bench: Bench, trouble: DnsTrouble) -> None:
     """Whatever is wrong with the name server."""
     bench.zone.trouble(NAME, trouble)
     await bench.rules(rule())
@@ -137,7 +138,7 @@ async def test_while_dns_is_unreachable_the_last_answer_holds(bench: Bench) -> N
     bench.zone.add(NAME, "TXT", published(RSA))
     await bench.rules(rule(), rule(2))
     for name in (NAME, "s2._domainkey.a.test"):
-        bench.zone.trouble(name, Trouble.SERVFAIL)
+        bench.zone.trouble(name, DnsTrouble.SERVFAIL)
     await bench.passes(LONGEST)
     assert [(bench.state(number).status, bench.state(number).signs) for number in (1, 2)] == [
         ("unreachable", True),
@@ -307,7 +308,7 @@ async def test_an_own_key_signs_until_dns_says_otherwise(bench: Bench) -> None:
 
 async def test_an_own_key_signs_while_dns_is_unreachable(bench: Bench) -> None:
     """Nothing has been said against it."""
-    bench.zone.trouble(OWN_NAME, Trouble.SERVFAIL)
+    bench.zone.trouble(OWN_NAME, DnsTrouble.SERVFAIL)
     bench.selectors(dkim=OWN)
     await bench.signing.settle(10)
     assert bench.selectors(dkim=OWN) == ["own"]
@@ -327,7 +328,7 @@ async def test_what_is_known_of_own_keys_is_bounded(bench: Bench, monkeypatch: p
 
 async def test_an_own_key_that_cannot_be_used(bench: Bench) -> None:
     """Is the sender's mistake, and said so."""
-    with pytest.raises(Invalid, match=r"dkim\[0\]\.key: must be"):
+    with pytest.raises(InvalidMessage, match=r"dkim\[0\]\.key: must be"):
         bench.selectors(dkim={**OWN, "key": "x"})
 
 

@@ -9,7 +9,7 @@ import pytest
 import reactivex as rx
 from reactivex.subject import Subject
 
-from operators.events import Event, Fault
+from operators.deliveries.events import Event, Fault
 from pipeline.process.supervisor import STANDS, Fanout, Supervisor, spawn, supervisor
 from tests.support.loop import VirtualLoop
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
-from operators.delivery import Delivery, Lease
-from operators.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken, Unparked
-from operators.message import Message
-from operators.outcome import Next, Outcome
-from pipeline.telemetry import COUNTERS, FIGURES, Telemetry
-from pipeline.telemetry import TAGS as MOST_TAGS
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken, Unparked
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import Message
+from pipeline.telemetry.telemetry import COUNTERS, FIGURES, Telemetry
+from pipeline.telemetry.telemetry import TAGS as MOST_TAGS
 
 START = 1_000_000_000
 

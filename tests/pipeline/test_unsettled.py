@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from operators.delivery import Delivery, Lease
-from operators.message import Message
-from pipeline.unsettled import SAY_AGAIN, Unsettled
+from operators.deliveries.delivery import Delivery, Lease
+from operators.mail.message import Message
+from pipeline.machine.unsettled import SAY_AGAIN, Unsettled
 
 
 def test_a_thousand_messages_that_wait_are_a_line_a_minute() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import settings
-from settings.keys import FIELDS
+from settings.config.keys import FIELDS
 
 KEYS = st.sampled_from([name.replace("_", "-") for name in FIELDS])
 LINES = st.one_of(

@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 import settings
-from settings.keys import FIELDS
-from settings.values import HostPort
+from settings.config.keys import FIELDS
+from settings.config.values import HostPort
 
 VALUES: list[tuple[str, str, Any]] = [
     ("data-dir", "/srv/mail", Path("/srv/mail")),
@@ -152,7 +152,7 @@ def test_values_cannot_be_changed_after_loading() -> None:
 )
 def test_an_address_shows_all_but_its_passwords(address: str, shown: str) -> None:
     """Of an address only the password is secret."""
-    from settings.values import SecretAddress
+    from settings.config.values import SecretAddress
 
     assert str(SecretAddress(address)) == shown
     assert re.search(r"'(.*)'", repr(SecretAddress(address)))[1] == shown  # type: ignore[index]

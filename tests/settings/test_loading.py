@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import settings
-from settings.keys import FIELDS, more
-from settings.loading import SERVICE_DIR, default_data_dir
+from settings.config.keys import FIELDS, more
+from settings.config.loading import SERVICE_DIR, default_data_dir
 
 
 def test_later_places_win(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_data_dir_is_here_where_that_is_writable(tmp_path: Path, monkeypatch
 def test_the_data_dir_of_a_service_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd sets INVOCATION_ID; so do some desktops, for users who cannot write there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("settings.loading.SERVICE_DIR", tmp_path / "lib" / "mailrace")
+    monkeypatch.setattr("settings.config.loading.SERVICE_DIR", tmp_path / "lib" / "mailrace")
     assert default_data_dir({"INVOCATION_ID": "1"}) == tmp_path / "lib" / "mailrace"
     assert default_data_dir({}) == Path("var")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import settings
-from settings.keys import FIELDS
+from settings.config.keys import FIELDS
 
 README = Path(__file__).parents[2] / "README.md"
 

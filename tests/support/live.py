@@ -6,11 +6,11 @@ import reactivex as rx
 from reactivex.scheduler import VirtualTimeScheduler
 from reactivex.subject import Subject
 
-from operators.custom import OPENING, custom
-from operators.delivery import Delivery, Lease
-from operators.live import Function, Live
-from operators.message import encode, from_properties
-from operators.outcome import Outcome
+from operators.custom.guard import OPENING, custom
+from operators.custom.live import Function, Live
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Outcome
+from operators.mail.message import encode, from_properties
 from settings import load
 
 

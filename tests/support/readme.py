@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 
 import settings
-from pipeline.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
 from pipeline.log import schema
+from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 README = ROOT / "README.md"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from operators.delivery import Delivery, Lease, Route, Target
-from operators.events import Event
-from operators.limits import Limits
-from operators.message import Message
-from operators.outcome import Outcome
-from operators.slots import Slot, Slots
-from pipeline.smtp import Transport
+from operators.deliveries.delivery import Delivery, Lease, Route, Target
+from operators.deliveries.events import Event
+from operators.deliveries.outcome import Outcome
+from operators.lanes.limits import Limits
+from operators.lanes.slots import Slot, Slots
+from operators.mail.message import Message
+from pipeline.smtp.client import Transport
 
 SOURCE = b"Subject: hello\r\n\r\nbody\r\n"
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from reactivex.scheduler import VirtualTimeScheduler
 from reactivex.subject import Subject
 
-from operators.delivery import Delivery, Lease, Route, Target, lane_name
-from operators.lanes import Lane, Lanes
-from operators.limits import Limits
-from operators.message import from_properties
-from operators.outcome import Next, Outcome, failed, parked
-from operators.slots import Slots, Wait
+from operators.deliveries.delivery import Delivery, Lease, Route, Target, lane_name
+from operators.deliveries.outcome import Next, Outcome, failed, parked
+from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.limits import Limits
+from operators.lanes.slots import Slots, Wait
+from operators.mail.message import from_properties
 
 
 class Line:

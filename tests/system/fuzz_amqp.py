@@ -23,7 +23,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipeline.queues.rabbitmq_delays import STEPS
+from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support.amqp import FLAGS, Reconnecting, nested, properties, reconnecting, short, sized, table
 from tests.support.broker import Broker
 from tests.support.mailbox import Mailbox

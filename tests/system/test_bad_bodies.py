@@ -19,7 +19,7 @@ import aiormq
 import pytest
 from pamqp import commands
 
-from pipeline.queues.rabbitmq_delays import STEPS
+from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support.broker import MISSING, Broker, installed
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program

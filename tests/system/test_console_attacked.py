@@ -17,8 +17,8 @@ import pytest
 import trustme
 import websockets
 
-from gui.connections import EACH, HEADER
-from gui.protocol import FIELDS, LONGEST
+from gui.access.connections import EACH, HEADER
+from gui.web.protocol import FIELDS, LONGEST
 from tests.support.api import TOKEN
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program, free_port

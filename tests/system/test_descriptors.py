@@ -31,7 +31,9 @@ POOR = (
         "smtp_port",
         pytest.param(
             "www_port",
-            marks=pytest.mark.skipif(not importlib.util.find_spec("gui.connections"), reason="the console has no cap"),
+            marks=pytest.mark.skipif(
+                not importlib.util.find_spec("gui.access.connections"), reason="the console has no cap"
+            ),
         ),
     ],
 )

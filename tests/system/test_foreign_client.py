@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import trustme
 
-from pipeline.queues.rabbitmq_delays import STEPS
+from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support import node
 from tests.support.broker import MISSING, Broker, installed
 from tests.support.loop import Loop

@@ -11,8 +11,9 @@ import dkim
 import pytest
 
 from pipeline.demo.nameserver import NameServer
-from settings.rules import DkimKey, RuleStore
-from settings.rules.audit import Who
+from settings.rules import DkimKey
+from settings.store import RuleStore
+from settings.store.audit import Who
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.receiver import Receiver

@@ -22,7 +22,7 @@ from tests.system.test_signed_mail import stored
 
 pytestmark = pytest.mark.system
 MAIL = "From: Anna <anna@a.test>\r\nTo: b@b.test\r\nSubject: hello\r\nX-Number: 1\r\n\r\nbody\r\n"
-PREVIEW = "from gui.preview import preview; print(preview(b'Subject: x\\r\\n\\r\\nlooked at').text)"
+PREVIEW = "from gui.components.mail.preview import preview; print(preview(b'Subject: x\\r\\n\\r\\nlooked at').text)"
 HOSTILE = ("contextlib", "json", "email", "msgspec", "pipeline", "settings", "asyncio", "signal", "dkim", "duckdb")
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gui.api.events import PAST
-from operators.events import Notice
+from operators.deliveries.events import Notice
 from tests.gui.api.world import World, until
 
 

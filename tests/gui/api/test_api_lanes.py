@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gui.api.events import BACKLOG, Client, Watch
-from operators.events import Notice
-from pipeline.queues.embedded import EmbeddedQueue
+from gui.api.events import BACKLOG, EventClient, EventFilter
+from operators.deliveries.events import Notice
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.gui.api.world import World, until
 from tests.support.mailbox import Mailbox, _Session
 
@@ -97,7 +97,7 @@ class TestFlood:
             "/floods",
             {"name": "busy", "pattern": "too many connections", "pause": 3, "reduced": 5, "connection_messages": 7},
         )
-        watching = Client(world.machine.events, Watch(frozenset({"notice"}), LANE))
+        watching = EventClient(world.machine.events, EventFilter(frozenset({"notice"}), LANE))
         await world.send(*(f"u{n}@fine.example" for n in range(25)))
         lane = await until(lambda: in_state(world, "flooded"))
         flood = lane["flood"]
@@ -310,7 +310,7 @@ async def test_events_come_as_they_happen_and_end_with_the_client(
 
 async def test_a_client_that_reads_slowly_is_told_what_it_missed(world: World) -> None:
     """Its line is bounded; the count of what did not fit comes after what did."""
-    client = Client(world.machine.events, Watch())
+    client = EventClient(world.machine.events, EventFilter())
     for number in range(BACKLOG + 7):
         world.machine.report(Notice(time=float(number), kind="x", text="\udc80"))
     sent = await client.next()

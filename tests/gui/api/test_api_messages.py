@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from settings.rules import keys
+from settings.rules import key_pairs as keys
 from tests.gui.api.world import World, until
 from tests.support import strict
 from tests.support.mailbox import Mailbox

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gui.access.tries import MOST_TRIES, Tries
 from gui.api import application
-from gui.tries import MOST_TRIES, Tries
 from tests.gui.api.world import ACCESS, World
 
 

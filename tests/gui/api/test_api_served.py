@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gui.api.tokens import FILE, Tokens
+from gui.access.tokens import FILE, Tokens
 from tests.support.api import TOKEN
 from tests.support.program import Program
 

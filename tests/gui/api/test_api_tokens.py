@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gui.api.tokens import MOST, NOTED, Tokens
+from gui.access.tokens import MOST, NOTED, Tokens
 from settings import StartError
 from tests.gui.api.world import World, until
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gui.health import routes
-from pipeline import health
-from pipeline.command import queue as queue_command
-from pipeline.health import TABLE
+from gui.web.health import routes
+from pipeline.commands.queue import queue as queue_command
+from pipeline.machine import health
+from pipeline.machine.health import TABLE
 from pipeline.process import only_one
 from settings.rules import Snapshot
 from tests.gui.api.world import World, until
@@ -33,7 +33,7 @@ async def damaged(world: World, _: Patch) -> None:
 
 
 async def full(world: World, patch: Patch) -> None:
-    patch.setattr("pipeline.queues.space.Space._free", lambda space: 0)
+    patch.setattr("pipeline.queues.embedded.space.Space._free", lambda space: 0)
 
 
 async def without_addresses(world: World, patch: Patch) -> None:
@@ -96,7 +96,7 @@ async def shown(world: World, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 async def test_a_state_is_said_everywhere(
-    world: World, row: health.Row, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+    world: World, row: health.HealthRow, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """K11: readyz is 503 where it stops mail, the verdict is not green, the API and `mailrace queue` have it."""
     with only_one(world.machine.settings):

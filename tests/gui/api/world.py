@@ -13,12 +13,12 @@ import httpx
 import uvicorn
 from starlette.responses import PlainTextResponse
 
-from gui.access import Access
+from gui.access.access import Access
+from gui.access.tokens import Tokens, open_tokens
 from gui.api import application
 from gui.api.door import Door
-from gui.api.tokens import Tokens, open_tokens
-from pipeline.facade import Facade
-from pipeline.machine import Machine
+from pipeline.machine.machine import Machine
+from pipeline.views.facade import Facade
 from settings import load
 from tests.support.mailbox import Mailbox
 from tests.support.program import free_port

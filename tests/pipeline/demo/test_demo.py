@@ -13,13 +13,13 @@ import psutil
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from operators.delivery import Route
-from operators.routes import Found
+from operators.deliveries.delivery import Route
+from operators.deliveries.routes import Found
 from pipeline.demo import start
 from pipeline.demo.internet import Internet
 from pipeline.demo.providers import MTA_IPS, PROVIDERS, Provider
-from pipeline.demo.traffic import SENDERS, Writer, pace, traffic
-from pipeline.dns import Resolver
+from pipeline.demo.traffic import SENDERS, MailWriter, pace, traffic
+from pipeline.dns.resolver import Resolver
 from settings import Settings, load
 
 
@@ -148,7 +148,7 @@ def test_only_reserved_names_are_used():
 
 def test_mail_is_varied_and_well_formed():
     """Senders, recipients, tags, subjects and sizes; every line within RFC 5321's limits."""
-    writer = Writer()
+    writer = MailWriter()
     mail = [writer.write() for _ in range(300)]
     parsed = [email.message_from_bytes(one.source, policy=email.policy.default) for one in mail]
     assert len({one.envelope for one in mail}) == len(SENDERS)
@@ -162,7 +162,7 @@ def test_mail_is_varied_and_well_formed():
 
 def test_the_same_seed_writes_to_the_same_people():
     """So that a demo can be told about."""
-    first, second = Writer(7), Writer(7)
+    first, second = MailWriter(7), MailWriter(7)
     assert [first.write().recipient for _ in range(20)] == [second.write().recipient for _ in range(20)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.demo import sample
 from pipeline.demo.day import DELAYS, LIMITS
-from pipeline.log.query import LogQuery
+from pipeline.log.reading.query import LogQuery
 
 MESSAGES = 12_000
 

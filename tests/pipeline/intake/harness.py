@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from operators.events import Event
-from pipeline.intake.guard import Guard
-from pipeline.intake.smtp import SmtpIntake
-from pipeline.queues.embedded import EmbeddedQueue
+from operators.deliveries.events import Event
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.smtp.server.access.guard import Guard
+from pipeline.smtp.server.server import SmtpIntake
 from settings import load
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import argon2
 import pytest
 
-from operators.events import Fault, Rejected
-from pipeline.intake.guard import Guard, TooManyTries
+from operators.deliveries.events import Fault, Rejected
+from pipeline.smtp.server.access.guard import Guard, TooManyLogins
 from tests.pipeline.intake.harness import House
 from tests.pipeline.intake.test_smtp_auth import plain, secured
 
@@ -48,12 +48,12 @@ async def test_who_has_used_up_the_tries_waits_until_one_is_back() -> None:
     clock = Clock()
     guard = Guard(most=10, refill=6.0, patience=0.01, clock=clock)
     await guess(guard, 10)
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await guess(guard, 1)
     await guess(guard, 1, ip="192.0.2.2")
     clock.now += 6
     await guess(guard, 1)
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await guess(guard, 1)
 
 
@@ -73,7 +73,7 @@ async def test_many_guesses_at_once_gain_nothing() -> None:
     open_.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert checked == 10
-    assert sum(isinstance(result, TooManyTries) for result in results) == 40
+    assert sum(isinstance(result, TooManyLogins) for result in results) == 40
 
 
 async def test_a_hundred_right_logins_at_once_all_get_in() -> None:
@@ -96,14 +96,14 @@ async def test_a_login_that_was_right_before_never_waits() -> None:
     await guess(guard, 10)
     for _ in range(20):
         await give(guard, "192.0.2.1", "joe", "secret", right=True)
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await give(guard, "192.0.2.1", "joe", "other", right=True)
 
 
 async def test_ones_own_right_logins_do_not_make_up_for_guesses() -> None:
     """S3: else who has an account guesses those of others for ever."""
     guard = Guard(most=10, patience=0.01, clock=Clock())
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         for _ in range(11):
             await give(guard, "192.0.2.1", "mine", "mine", right=True)
             await guess(guard, 1, user="victim")
@@ -115,7 +115,7 @@ async def test_a_password_that_was_changed_is_a_guess_from_then_on() -> None:
     await give(guard, "192.0.2.1", "joe", "old", right=True)
     for _ in range(3):
         await give(guard, "192.0.2.1", "joe", "old", right=False)
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await give(guard, "192.0.2.1", "joe", "old", right=False)
 
 
@@ -131,7 +131,7 @@ async def test_ipv6_clients_count_by_64() -> None:
     """S3: one customer has at least that many addresses."""
     guard = Guard(most=1, patience=0.01, clock=Clock())
     await guess(guard, 1, ip="2001:db8::1")
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await guess(guard, 1, ip="2001:db8::2")
     await guess(guard, 1, ip="2001:db8:0:1::1")
 
@@ -142,7 +142,7 @@ async def test_the_tables_are_bounded() -> None:
     for number in range(1000):
         await guess(guard, 1, ip=f"192.0.{number // 250}.{number % 250}", user=str(number))
     assert len(guard) == 100
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyLogins):
         await guess(guard, 1, ip="192.0.3.249")
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.message import from_properties
-from pipeline.intake.headers import FIELDS, extract, has_fields
-from pipeline.intake.refusal import Refusal
+from operators.mail.message import from_properties
+from pipeline.smtp.server.headers import FIELDS, extract, has_fields
+from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
 NOW = 1_700_000_000.0  # 2023-11-14 22:13:20

@@ -12,13 +12,13 @@ import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.decode import decode
-from operators.delivery import Delivery, Lease
-from operators.message import Message, from_properties, mime_properties
-from operators.outcome import Next, Outcome
-from operators.results import BRIEF, WHOLE, tried
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.results import BRIEF, WHOLE, tried
+from operators.mail.message import Message, from_properties, mime_properties
+from operators.stages.decode import decode
+from pipeline.commands.sendmail import Origin, UnusableSubmission, compose, parse, read_message
 from pipeline.queues import GATHERED, JSON_GROWTH, largest_body
-from pipeline.sendmail import Origin, Unsendable, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, load
 from tests.pipeline.intake.harness import House
 
@@ -73,7 +73,7 @@ def test_what_send_took_is_taken_from_the_queue(tmp_path: Path, content: bytes) 
 
 def test_send_counts_line_ends_as_they_are_queued() -> None:
     """K12: a line feed becomes two octets; what is too large then is refused at once."""
-    with pytest.raises(Unsendable, match="larger than smtp-maxsize"):
+    with pytest.raises(UnusableSubmission, match="larger than smtp-maxsize"):
         read_message(io.BytesIO(b"\n" * 600_000), ignore_dot=True, most=1_000_000)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import argon2
 import pytest
 
-from operators.events import Fault
-from pipeline.intake.auth import Hardcoded, Http, PasswordFile, Program, Unavailable, parse
+from operators.deliveries.events import Fault
+from pipeline.smtp.server.access.auth import AuthUnavailable, Hardcoded, Http, PasswordFile, Program, parse
 from tests.pipeline.intake.harness import Caller, House
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n.\r\n"
@@ -111,7 +111,7 @@ async def test_a_password_file_takes_hashes_of_openssl_and_argon2(tmp_path: Path
     path.write_text(f"ann:{argon}\n")
     assert not await source.check("joe", "secret")
     path.unlink()
-    with pytest.raises(Unavailable, match="No such file"):
+    with pytest.raises(AuthUnavailable, match="No such file"):
         await source.check("ann", "geheim")
 
 
@@ -132,7 +132,7 @@ async def test_a_program_gets_the_password_on_its_standard_input(tmp_path: Path)
     source = Program(script)
     assert await source.check("joe", "secret")
     assert not await source.check("joe", "wrong")
-    with pytest.raises(Unavailable, match="No such file"):
+    with pytest.raises(AuthUnavailable, match="No such file"):
         await Program(tmp_path / "missing").check("joe", "secret")
 
 
@@ -159,13 +159,13 @@ async def test_a_web_server_is_asked_with_basic_authentication(web: str) -> None
     source = Http(web)
     assert await source.check("joe", "secret")
     assert not await source.check("joe", "wrong")
-    with pytest.raises(Unavailable, match="answered 500"):
+    with pytest.raises(AuthUnavailable, match="answered 500"):
         await source.check("broken", "x")
-    with pytest.raises(Unavailable, match="ConnectError"):
+    with pytest.raises(AuthUnavailable, match="ConnectError"):
         await Http("http://127.0.0.1:1/").check("joe", "secret")
-    with pytest.raises(Unavailable, match="answered 404"):
+    with pytest.raises(AuthUnavailable, match="answered 404"):
         await source.check("missing", "x")
-    with pytest.raises(Unavailable, match="answered 302"):
+    with pytest.raises(AuthUnavailable, match="answered 302"):
         await source.check("moved", "x")
 
 
@@ -188,7 +188,7 @@ async def test_a_program_that_fails_has_not_answered(tmp_path: Path, script: str
     path = tmp_path / "check"
     path.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
     path.chmod(0o755)
-    with pytest.raises(Unavailable, match=f"ended with {what}"):
+    with pytest.raises(AuthUnavailable, match=f"ended with {what}"):
         await Program(path).check("joe", "secret")
 
 
@@ -209,7 +209,7 @@ async def test_a_damaged_hash_is_a_fault_of_ours(tmp_path: Path) -> None:
     """S3: 454, not 535."""
     path = tmp_path / "passwords"
     path.write_text("joe:$argon2id$broken\n")
-    with pytest.raises(Unavailable, match="passwords: "):
+    with pytest.raises(AuthUnavailable, match="passwords: "):
         await PasswordFile(path).check("joe", "secret")
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(ValueError, match="is not UTF-8"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operators.events import Fault
+from operators.deliveries.events import Fault
 from tests.pipeline.intake.harness import House
 
 WORDS = [

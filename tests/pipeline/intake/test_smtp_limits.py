@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from operators.events import Fault, Received, Rejected
-from pipeline.intake.content import CHUNK, MEMORY, Account, Room
-from pipeline.intake.refusal import Refusal
+from operators.deliveries.events import Fault, Received, Rejected
+from pipeline.smtp.server.content import CHUNK, MEMORY, Account, Room
+from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n.\r\n"

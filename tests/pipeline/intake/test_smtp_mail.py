@@ -10,7 +10,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from operators.events import Fault, Received, Rejected
+from operators.deliveries.events import Fault, Received, Rejected
 from pipeline.queues.contract import QueueFull, QueueUnavailable
 from tests.pipeline.intake.harness import House
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.intake.content import clean, put_back, read
-from pipeline.intake.refusal import Refusal
+from pipeline.smtp.server.content import clean, put_back, read
+from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
 FALSE_ENDS = [

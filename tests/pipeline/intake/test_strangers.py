@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import reactivex as rx
 
-from operators.decode import decode
-from operators.delivery import Delivery, Lease
-from operators.message import from_properties
-from operators.outcome import Next
-from operators.result_queues import ResultRule, came_back
-from operators.results import copies, extracted
-from pipeline.submit import Submission, Unacceptable
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next
+from operators.deliveries.result_queues import ResultRule, came_back
+from operators.deliveries.results import copies, extracted
+from operators.mail.message import from_properties
+from operators.stages.decode import decode
+from pipeline.views.submit import Submission, Unacceptable
 from settings import ConfigurationErrors, load
 from tests.pipeline.intake.harness import House
 from tests.pipeline.intake.test_open_relay import is_local, logged_in  # noqa: F401
@@ -226,7 +226,7 @@ async def test_an_idle_session_gives_way_to_a_newcomer_after_a_while(house: Hous
 
 async def test_commands_without_a_message_have_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """S1: NOOP now and then holds no connection for ever; a message sets the count back."""
-    monkeypatch.setattr("pipeline.intake.dialogue.MOST_LINES", 10)
+    monkeypatch.setattr("pipeline.smtp.server.dialogue.MOST_LINES", 10)
     await house.open()
     caller = await house.call()
     for _ in range(5):
@@ -240,7 +240,7 @@ async def test_a_handshake_that_does_not_go_on_is_bounded(
     house: House, certificate: Path, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S1: half a ClientHello after STARTTLS; login is not kept waiting by it."""
-    monkeypatch.setattr("pipeline.intake.dialogue.HANDSHAKE", 0.05)
+    monkeypatch.setattr("pipeline.smtp.server.dialogue.HANDSHAKE", 0.05)
     intake = await house.open(smtp_certificate=certificate, smtp_auth="hardcoded://joe:secret", smtp_secure_port=0)
     half = await house.call()
     await half.say("STARTTLS")

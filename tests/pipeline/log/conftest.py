@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.log.writer import DeliveryLog
+from pipeline.log.writing.delivery_log import DeliveryLog
 
 Make = Callable[..., DeliveryLog]
 

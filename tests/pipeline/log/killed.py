@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.log.archive import Archive
 from pipeline.log.schema import Attempt
-from pipeline.log.writer import DeliveryLog
+from pipeline.log.writing.conversion import Archive
+from pipeline.log.writing.delivery_log import DeliveryLog
 from tests.pipeline.log.records import accepted, delivery
 
 FULL = 500_000  # bytes: half a ring

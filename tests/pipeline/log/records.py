@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from operators.delivery import Delivery, Lease
-from operators.message import from_properties
-from operators.outcome import Next, Outcome
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.outcome import Next, Outcome
+from operators.mail.message import from_properties
 
 TIME = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operators.events import Received
-from operators.outcome import deferred
+from operators.deliveries.events import Received
+from operators.deliveries.outcome import deferred
 from pipeline.log import schema
-from pipeline.log.archive import Archive
-from pipeline.log.filters import Filters, UnknownFilter
 from pipeline.log.names import free_name
-from pipeline.log.query import COUNT_BY, Count, LogQuery, LogQueryFailed
+from pipeline.log.reading.filters import Filters, UnknownFilter
+from pipeline.log.reading.query import COUNT_BY, Count, LogQuery, LogQueryFailed
+from pipeline.log.writing.conversion import Archive
 from tests.pipeline.log.records import TIME, accepted, delivery, refused
 
 HOUR = 3600.0
@@ -63,7 +63,7 @@ def query(send_log: Path) -> LogQuery:
     return LogQuery(send_log, send_log.with_name("received.jsonl"))
 
 
-def numbers(records: list[schema.Record]) -> list[int]:
+def numbers(records: list[schema.LogRecord]) -> list[int]:
     """Which attempts these are."""
     return [int((record.message_id or "m-1")[1:]) for record in records]
 

@@ -7,7 +7,7 @@ import datetime
 import msgspec
 import pytest
 
-from operators.events import Received
+from operators.deliveries.events import Received
 from pipeline.log import schema
 from tests.pipeline.log.records import TIME, accepted, delivery
 
@@ -55,7 +55,7 @@ def test_a_received_message_says_how_it_came() -> None:
 
 
 @pytest.mark.parametrize("record", [schema.Attempt, schema.Reception])
-def test_the_reference_has_every_field_with_its_meaning(record: type[schema.Record]) -> None:
+def test_the_reference_has_every_field_with_its_meaning(record: type[schema.LogRecord]) -> None:
     """What is not documented is not in the log."""
     rows = [row.split(" | ") for row in schema.reference().splitlines() if row.startswith("| `")]
     documented = {row[0].strip("|` "): row[2] for row in rows}

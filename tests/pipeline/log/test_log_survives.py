@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from pipeline.log import schema
-from pipeline.log.archive import Archive
 from pipeline.log.names import free_name, lock_name, rotated
-from pipeline.log.query import MOST, LogQuery
+from pipeline.log.reading.query import MOST, LogQuery
+from pipeline.log.writing.conversion import Archive
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt

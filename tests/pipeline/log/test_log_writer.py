@@ -15,13 +15,16 @@ import msgspec
 import psutil
 import pytest
 
-from operators.events import Fault, Notice, Received
-from operators.outcome import parked, postponed
-from pipeline.log import archivist, journal, keeper, trouble
+from operators.deliveries.events import Fault, Notice, Received
+from operators.deliveries.outcome import parked, postponed
 from pipeline.log.names import rotated
-from pipeline.log.query import LogQuery
-from pipeline.log.writer import DeliveryLog, LogUnavailable
-from pipeline.process.children import Kind
+from pipeline.log.reading.query import LogQuery
+from pipeline.log.writing import buffer as journal
+from pipeline.log.writing import converter as archivist
+from pipeline.log.writing import fault as trouble
+from pipeline.log.writing import writer_life as keeper
+from pipeline.log.writing.delivery_log import DeliveryLog, LogUnavailable
+from pipeline.process.children import ChildKind
 from pipeline.process.supervisor import supervisor
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
@@ -244,7 +247,7 @@ async def test_a_scribe_that_cannot_live_is_not_called_a_slow_disk(
     make: Make, send_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K15: why it ended is what is said, also after the time in which a disk would be taken for gone."""
-    monkeypatch.setattr(keeper, "SCRIBE", Kind("log-writer", "no.such.module", outlives=True))
+    monkeypatch.setattr(keeper, "SCRIBE", ChildKind("log-writer", "no.such.module", outlives=True))
     monkeypatch.setattr(journal, "PATIENCE", 0.05)
     log = make()
     write(log, 1)
@@ -313,10 +316,10 @@ async def test_an_archive_that_is_killed_is_said(
     tmp_path: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K11: the system kills it where memory is short; the files stay, and an operator hears of it."""
-    monkeypatch.setattr(archivist, "ARCHIVE", Kind("archive", "tests.support.confession"))
+    monkeypatch.setattr(archivist, "ARCHIVE", ChildKind("archive", "tests.support.confession"))
     start = archivist.Child
     monkeypatch.setattr(archivist, "Child", lambda kind, _, *rest, **how: start(kind, ["stay"], *rest, **how))
-    office = archivist.Archivist(0, said.append, None)
+    office = archivist.Converter(0, said.append, None)
     office.due("send-log", tmp_path / "send.jsonl")
     await until(lambda: bool(said))  # it has said its number
     os.kill(int(said[0].text), signal.SIGKILL)

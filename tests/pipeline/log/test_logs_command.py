@@ -17,8 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.commands.logs import duration, logs, moment
 from pipeline.log import schema
-from pipeline.log.command import duration, logs, moment
 from pipeline.log.text import visible
 from tests.pipeline.log.records import TIME, accepted, delivery, refused
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 RUN = """
 import sys, types, pathlib
-from pipeline.log.command import logs
+from pipeline.commands.logs import logs
 sys.exit(logs(types.SimpleNamespace(send_log=pathlib.Path(sys.argv[1]), received_log=None), sys.argv[2:]))
 """
 

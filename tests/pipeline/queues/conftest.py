@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.queues.contract import Queue
-from pipeline.queues.embedded import EmbeddedQueue
-from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
 from tests.pipeline.queues.desk import Clock, Desk
 from tests.support.broker import MISSING, Broker, installed, settings_for
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from reactivex import abc
 
-from operators.delivery import Lease
+from operators.deliveries.delivery import Lease
 from pipeline.queues.contract import Park, Queue, Settlement
 
 PATIENCE = 20.0  # seconds until a test gives up waiting for what must come

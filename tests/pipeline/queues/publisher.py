@@ -10,7 +10,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 
 
 async def main(path: Path) -> None:

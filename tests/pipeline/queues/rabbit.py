@@ -9,7 +9,7 @@ from typing import Any
 
 import aiormq
 
-from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
 from tests.pipeline.queues.desk import Desk
 from tests.support.broker import Broker, settings_for
 

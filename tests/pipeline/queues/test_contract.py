@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from operators.delivery import Lease
-from pipeline.queues.contract import Figures, Park, Retry, Settlement
+from operators.deliveries.delivery import Lease
+from pipeline.queues.contract import Park, QueueFigures, Retry, Settlement
 from tests.pipeline.queues.desk import LANE, Desk, bodies, park, until
 
 
@@ -174,7 +174,7 @@ async def test_the_figures_tell_what_is_there(desk: Desk) -> None:
     await desk.publish(*bodies(3), queue="results")
     await desk.lent(4)
     figures = await desk.queue.figures()
-    assert figures == Figures(ready=3, waiting=2, unsettled=4, parked={LANE: 2}, other={"results": 3})
+    assert figures == QueueFigures(ready=3, waiting=2, unsettled=4, parked={LANE: 2}, other={"results": 3})
     desk.pass_time(60)
     figures = await desk.queue.figures()
     assert (figures.ready, figures.waiting) == (5, 0)

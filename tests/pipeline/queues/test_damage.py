@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues import condition as conditions
-from pipeline.queues import store as stores
-from pipeline.queues import wal
-from pipeline.queues.condition import Condition
 from pipeline.queues.contract import QueueUnavailable, Retry, Settlement
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded import file as stores
+from pipeline.queues.embedded.damage import condition as conditions
+from pipeline.queues.embedded.damage import wal
+from pipeline.queues.embedded.damage.condition import Condition
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.queues.desk import Clock, Desk, bodies, park, until
 from tests.pipeline.queues.test_recover import fill
 from tests.support.wreck import WAYS, pages, spoil
@@ -174,7 +174,7 @@ async def test_a_thread_that_does_not_answer_is_said(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K11: a disk that hangs raises no error."""
-    monkeypatch.setattr("pipeline.queues.embedded.STUCK", 0.05)
+    monkeypatch.setattr("pipeline.queues.embedded.embedded.STUCK", 0.05)
     monkeypatch.setattr(conditions, "CALM", 0.2)
     gate = asyncio.Event()
     async with opened(tmp_path / "q", clock, []) as desk:

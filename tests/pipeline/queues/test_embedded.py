@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues import lending, space
-from pipeline.queues.browse import Filter
 from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, Settlement
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded import lending, space
+from pipeline.queues.embedded.browse import Filter
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
 
 LANE = "127.0.0.1/example.com"

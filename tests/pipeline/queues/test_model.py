@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from operators.delivery import Lease
+from operators.deliveries.delivery import Lease
 from pipeline.queues.contract import Park, Retry, Settlement
-from pipeline.queues.embedded import EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.queues.desk import Clock, Desk, until
 
 CREDIT = 5

@@ -11,13 +11,13 @@ from typing import Any
 
 from reactivex.subject import Subject
 
-from operators.delivery import Delivery, Lease
-from operators.events import Event, Taken
-from operators.message import Message
-from pipeline.queues.embedded import EmbeddedQueue
-from pipeline.queues.monitor import Flow, Monitor, QueueRow, Rates, Seen
-from pipeline.queues.rabbitmq import RabbitQueue
-from pipeline.queues.rabbitmq_management import Said, Totals
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Event, Taken
+from operators.mail.message import Message
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq.amqp.management import Said, Totals
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
+from pipeline.views.queue_monitor import Flow, QueueMonitor, QueueRow, Rates, Seen
 from settings import load
 from tests.pipeline.queues.desk import Clock, Desk
 from tests.support.broker import Broker, settings_for
@@ -30,7 +30,7 @@ class Watched:
 
     def __init__(self, settings: Any, queue: Any) -> None:
         self.desk, self.events = Desk(queue, None), Subject[Event]()
-        self.monitor = Monitor(SimpleNamespace(settings=settings, queue=queue, events=self.events))  # type: ignore[arg-type]
+        self.monitor = QueueMonitor(SimpleNamespace(settings=settings, queue=queue, events=self.events))  # type: ignore[arg-type]
         self.seen: list[Seen] = []
 
     async def until(self, true: Callable[[Seen], bool]) -> Seen:

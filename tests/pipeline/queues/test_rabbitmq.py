@@ -12,11 +12,11 @@ import aiormq
 import pytest
 from pamqp import commands
 
-from operators.results import QUOTED
+from operators.deliveries.results import QUOTED
 from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
-from pipeline.queues.rabbitmq import HEAVY, RabbitQueue
-from pipeline.queues.rabbitmq_delays import LATE, STEPS, slack, step
-from pipeline.queues.rabbitmq_mail import plain
+from pipeline.queues.rabbitmq.amqp.mail import plain
+from pipeline.queues.rabbitmq.delays import LATE, STEPS, slack, step
+from pipeline.queues.rabbitmq.rabbitmq import HEAVY, RabbitQueue
 from tests.pipeline.queues.desk import park, until
 from tests.pipeline.queues.rabbit import LANE, channel, opened, rabbit
 from tests.support.broker import Broker, settings_for
@@ -150,7 +150,7 @@ async def test_a_parked_queue_with_mail_in_it_stays(address: str) -> None:
 
 async def test_a_count_that_was_overtaken_is_not_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker answered before a message was called in, and was heard after it."""
-    monkeypatch.setattr("pipeline.queues.rabbitmq_broker.TICK", 60)
+    monkeypatch.setattr("pipeline.queues.rabbitmq.amqp.broker.TICK", 60)
     async with opened(address) as desk:
         link = rabbit(desk).broker.link
         assert link is not None
@@ -176,7 +176,7 @@ async def test_a_count_that_was_overtaken_is_not_used(address: str, monkeypatch:
 
 async def test_messages_that_are_slow_to_come_in_hold_nothing_up(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fetch that waits no longer loses none that is on its way, and does not keep fresh messages out."""
-    monkeypatch.setattr("pipeline.queues.rabbitmq_parked.PATIENCE", 0)
+    monkeypatch.setattr("pipeline.queues.rabbitmq.parked.PATIENCE", 0)
     async with opened(address) as desk:
         desk.consume(100)
         await desk.publish(*[b"%d" % n for n in range(60)])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
-from pipeline.queues.rabbitmq_broker import Broker as Keeper
-from pipeline.queues.rabbitmq_delays import STEPS
-from pipeline.queues.rabbitmq_link import Link
-from pipeline.queues.rabbitmq_names import Names
+from pipeline.queues.rabbitmq.amqp.broker import Broker as Keeper
+from pipeline.queues.rabbitmq.amqp.link import Link
+from pipeline.queues.rabbitmq.delays import STEPS
+from pipeline.queues.rabbitmq.names import QueueNames
 from tests.pipeline.queues.desk import until
 from tests.pipeline.queues.rabbit import LANE, channel, mark, opened, post, rabbit
 from tests.support.broker import MISSING, Broker, installed, settings_for
@@ -129,7 +129,7 @@ async def test_parked_ones_that_were_settled_are_not_called_in_for_others(addres
 
 async def test_a_retry_that_was_not_put_off_is_tried_again(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settled while its message was away for long, and somebody else's for all we knew: then it comes after all."""
-    monkeypatch.setattr("pipeline.queues.rabbitmq_settling.GRACE", 0.1)
+    monkeypatch.setattr("pipeline.queues.rabbitmq.settling.GRACE", 0.1)
     async with opened(address) as desk:
         queue = rabbit(desk)
         desk.consume(1)
@@ -167,7 +167,7 @@ async def test_a_queue_that_was_just_declared_is_not_trusted(address: str) -> No
 async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around() -> None:
     """RabbitMQ 3.10 leaves the one declared last so, and each publication to it holds up all others for 30 s."""
     with Broker() as node:
-        names = Names(settings_for(node.address))
+        names = QueueNames(settings_for(node.address))
         names.confirms_expiry = True
         dead = names.delay(STEPS[2])
         async with channel(node.address) as other:

@@ -12,8 +12,8 @@ from pamqp import frame
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from pipeline.queues.rabbitmq_frames import EARLIEST, _frame, method, properties
-from pipeline.queues.rabbitmq_loans import Loan
+from pipeline.queues.rabbitmq.amqp.frames import EARLIEST, _frame, method, properties
+from pipeline.queues.rabbitmq.loans import BrokerLoan
 from tests.pipeline.queues.desk import Desk
 from tests.pipeline.queues.rabbit import channel, opened, rabbit
 from tests.support.amqp import LONGLONG, RawPublisher, nested, short, sized, table
@@ -208,7 +208,7 @@ async def test_a_message_that_we_fail_at_is_refused_and_the_others_flow(
     async with opened(address, rabbitmq_refused="refused") as desk, channel(address) as other:
         queue, lend = rabbit(desk), rabbit(desk).lending.lend
 
-        def fail(loan: Loan) -> None:
+        def fail(loan: BrokerLoan) -> None:
             if loan.lease.body == b"bad":
                 raise KeyError("oops")
             lend(loan)

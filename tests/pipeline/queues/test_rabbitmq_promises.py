@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.queues.contract import Park, Settlement
-from pipeline.queues.rabbitmq import RabbitQueue
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
 from tests.pipeline.queues.desk import Desk, until
 from tests.support.broker import settings_for
 

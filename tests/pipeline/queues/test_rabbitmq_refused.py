@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.rabbitmq_broker import FIRST_PAUSE
-from pipeline.queues.rabbitmq_link import Link
+from pipeline.queues.rabbitmq.amqp.broker import FIRST_PAUSE
+from pipeline.queues.rabbitmq.amqp.link import Link
 from tests.pipeline.queues.desk import until
 from tests.pipeline.queues.rabbit import channel, opened, rabbit
 from tests.support.broker import Broker

@@ -147,7 +147,7 @@ async def test_mail_stops_where_too_many_results_are_held(
     address: str, node: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K11: no more is lent, which is said; what is lent is settled; it goes on by itself."""
-    monkeypatch.setattr("pipeline.queues.rabbitmq_held.MOST", 10)
+    monkeypatch.setattr("pipeline.queues.rabbitmq.held.MOST", 10)
     narrow(node, address, 1)
     async with opened(address, folder=tmp_path) as desk:
         desk.consume(4)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
-from operators.delivery import Lease
-from operators.settlement import Retry, Settlement
-from pipeline.queues.rabbitmq import RabbitQueue
-from pipeline.queues.rabbitmq_delays import STEPS
-from pipeline.queues.rabbitmq_names import Names
-from pipeline.queues.rabbitmq_settling import put_off
+from operators.deliveries.delivery import Lease
+from operators.deliveries.settlement import Retry, Settlement
+from pipeline.queues.rabbitmq.delays import STEPS
+from pipeline.queues.rabbitmq.names import QueueNames
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
+from pipeline.queues.rabbitmq.settling import put_off
 from tests.support.broker import Broker, settings_for
 
 MOST_QUEUES = 32
@@ -78,7 +78,7 @@ async def retry(broker: Broker, address: str, messages: int, delays: list[float]
 
 def test_many_delays_share_few_queues_and_each_is_kept() -> None:
     """50,000 with 200 delays from a second to two days: in virtual time, where a queue's TTL is exact."""
-    names, used, now = Names(settings_for("amqp://localhost/")), set(), 1_800_000_000.0
+    names, used, now = QueueNames(settings_for("amqp://localhost/")), set(), 1_800_000_000.0
     for number in range(50_000):
         delay = 172_800 ** (number % 200 / 199) * (1 + number / 10_000_000)  # with a little jitter
         mail, at = put_off(names, b"", now, now + delay, now), now

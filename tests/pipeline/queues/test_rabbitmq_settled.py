@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.queues.rabbitmq_settled import REMEMBERED, Settled, key
+from pipeline.queues.rabbitmq.settled import REMEMBERED, SettledNotes, key
 
 
-def settled(path: Path | None) -> tuple[Settled, list[str]]:
+def settled(path: Path | None) -> tuple[SettledNotes, list[str]]:
     said: list[str] = []
-    notes = Settled(path, lambda kind, text: said.append(f"{kind}: {text}"))
+    notes = SettledNotes(path, lambda kind, text: said.append(f"{kind}: {text}"))
     notes.open()
     return notes, said
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues import recover as recovering
-from pipeline.queues.check import check
 from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.recover import recover
-from pipeline.queues.store import Store, Work
+from pipeline.queues.embedded.damage import recover as recovering
+from pipeline.queues.embedded.damage.check import check
+from pipeline.queues.embedded.damage.recover import recover
+from pipeline.queues.embedded.file import Store, Work
 from tests.support.wreck import WAYS, spoil
 
 LANE = "127.0.0.1/example.com"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.queues import space
-from pipeline.queues.space import CALM, ENOUGH, KEPT, RESERVE, SAY_AGAIN, STEP, Space
-from pipeline.queues.store import Store, Work
+from pipeline.queues.embedded import space
+from pipeline.queues.embedded.file import Store, Work
+from pipeline.queues.embedded.space import CALM, ENOUGH, KEPT, RESERVE, SAY_AGAIN, STEP, Space
 from tests.pipeline.queues.desk import Clock
 
 MB = 2**20

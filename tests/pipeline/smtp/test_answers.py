@@ -7,9 +7,9 @@ import ssl
 import pytest
 import trustme
 
-from operators.limits import Limits
-from operators.outcome import Next
-from pipeline.smtp import connect, dial
+from operators.deliveries.outcome import Next
+from operators.lanes.limits import Limits
+from pipeline.smtp.client import connect, dial
 from tests.support.receiver import CLOSE, SILENCE, Receiver, Slow
 from tests.support.sender import Sender, to
 

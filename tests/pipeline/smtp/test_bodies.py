@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.compose import source_of
-from operators.message import Dsn, Message
-from operators.outcome import Next
-from operators.wire import normalise
-from pipeline.smtp.connection import CHUNK
+from operators.deliveries.outcome import Next
+from operators.mail.message import Dsn, Message
+from operators.mail.source import source_of
+from operators.mail.wire import normalise
+from pipeline.smtp.client.connection import CHUNK
 from tests.support.receiver import Receiver
 from tests.support.sender import SOURCE, Sender, to, until
 

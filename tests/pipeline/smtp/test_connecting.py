@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from operators.delivery import Target
-from operators.events import Connected, Disconnected, Notice
-from operators.limits import Limits
-from operators.message import Smarthost
-from operators.outcome import Next
-from operators.slots import Wait
-from pipeline.smtp.tls import context
+from operators.deliveries.delivery import Target
+from operators.deliveries.events import Connected, Disconnected, Notice
+from operators.deliveries.outcome import Next
+from operators.lanes.limits import Limits
+from operators.lanes.slots import Wait
+from operators.mail.message import Smarthost
+from pipeline.smtp.client.tls import context
 from tests.support.receiver import CLOSE, Receiver
 from tests.support.sender import Sender, to
 

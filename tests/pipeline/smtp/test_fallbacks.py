@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trustme
 
-from operators.events import Disconnected, Fault, Notice
-from operators.limits import Limits
-from operators.message import Smarthost
-from operators.outcome import Next
-from pipeline.smtp import connect
-from pipeline.smtp.transport import PLAIN_FOR
+from operators.deliveries.events import Disconnected, Fault, Notice
+from operators.deliveries.outcome import Next
+from operators.lanes.limits import Limits
+from operators.mail.message import Smarthost
+from pipeline.smtp.client import connect
+from pipeline.smtp.client.transport import PLAIN_FOR
 from tests.support.receiver import CLOSE, SILENCE, Receiver
 from tests.support.sender import Sender, to, until
 

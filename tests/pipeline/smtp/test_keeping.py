@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from operators.events import Disconnected
-from operators.limits import Limits
-from operators.outcome import Next
-from operators.slots import Wait
+from operators.deliveries.events import Disconnected
+from operators.deliveries.outcome import Next
+from operators.lanes.limits import Limits
+from operators.lanes.slots import Wait
 from tests.support.receiver import SILENCE, Receiver, Slow
 from tests.support.sender import SOURCE, Sender, to, until
 

@@ -18,12 +18,12 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.bounce import bounce
-from operators.delivery import Delivery, Lease
-from operators.message import Dsn, Message
-from operators.outcome import Next, Outcome
-from operators.replies import Reply, clean
-from operators.settle import plan
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.dsn import bounce
+from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.replies import Reply, clean
+from operators.mail.message import Dsn, Message
+from operators.stages.settle import plan
 from tests.support.receiver import Cut, Receiver, Slow
 from tests.support.sender import Sender, to
 

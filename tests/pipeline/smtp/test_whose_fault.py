@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from operators.delivery import Delivery, Target
-from operators.events import Fault
-from operators.outcome import Next
-from pipeline.smtp import connect, connection, transport
+from operators.deliveries.delivery import Delivery, Target
+from operators.deliveries.events import Fault
+from operators.deliveries.outcome import Next
+from pipeline.smtp.client import connect, connection, transport
 from tests.support.receiver import Receiver
 from tests.support.sender import Sender, to
 
@@ -170,7 +170,7 @@ async def test_a_fault_while_the_deadlines_are_looked_at_stops_no_clock(monkeypa
     async with Receiver({"MAIL": "250 ok", "RCPT": [*["silence"] * 2]}) as receiver, Sender(to(receiver)) as sender:
         told = Told(sender)
         with monkeypatch.context() as patch:
-            patch.setattr(connection.Connection, "_last_words", broken)
+            patch.setattr(connection.SmtpConnection, "_last_words", broken)
             sender.transport.factor = 0.001
             outcome = await sender.send()
         assert (outcome.state, outcome.next, len(told.told)) == ("process", Next.RETRY, 1)

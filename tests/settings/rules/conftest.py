@@ -19,7 +19,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from settings.rules import RuleStore
+from settings.store import RuleStore
 from tests.support.halted import halt
 
 

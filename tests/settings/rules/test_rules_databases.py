@@ -13,9 +13,10 @@ import alembic.migration
 import pytest
 import sqlalchemy as sa
 
-from settings.limits import Limits
-from settings.rules import Invalid, RuleStore, Snapshot, Unavailable, Who, engine, tables
-from settings.rules import store as store_module
+from settings.rules import InvalidRule, Snapshot
+from settings.rules.limits import Limits
+from settings.store import RuleStore, RulesUnavailable, Who, engine, tables
+from settings.store import store as store_module
 
 WHO = Who("anna", "192.0.2.9")
 RULES: dict[str, dict[str, Any]] = {
@@ -124,7 +125,7 @@ async def test_tables_of_a_newer_version_are_refused(address: str, tmp_path: Pat
     await (await opened(address, tmp_path)).close()
     with raw(address).begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(Unavailable, match="not of this version"):
+    with pytest.raises(RulesUnavailable, match="not of this version"):
         await opened(address, tmp_path)
 
 
@@ -135,7 +136,7 @@ async def test_two_instances_cannot_store_the_same_rule(address: str, tmp_path: 
         *(store.create("throttles", {"domain": "example.com"}, WHO) for store in (first, second)),
         return_exceptions=True,
     )
-    assert sorted(type(result).__name__ for result in results) == ["Invalid", "Throttle"]
+    assert sorted(type(result).__name__ for result in results) == ["InvalidRule", "Throttle"]
     await asyncio.gather(first.close(), second.close())
 
 
@@ -198,7 +199,7 @@ async def test_a_database_that_goes_away_leaves_the_last_rules_in_force(
             await store.reload()
         assert store.snapshot.limits("", "example.com", Limits()).queue == 7
         assert not store.available and reports.kinds == ["rules-unavailable"]
-        with pytest.raises(Unavailable):
+        with pytest.raises(RulesUnavailable):
             await store.create("throttles", {"domain": "example.org"}, WHO)
         assert store.list("throttles")[0].id == 1 and len(store.list("throttles")) == 1
     finally:
@@ -215,7 +216,7 @@ async def test_a_database_that_cannot_be_reached_at_the_start_is_one_clear_line(
     """The line names the database, and never its password; no thread is left behind."""
     before = threads()
     address = f"{server.scheme}://someone:secret-word@127.0.0.1:1/rules"
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(RulesUnavailable) as caught:
         await opened(address, tmp_path)
     line = str(caught.value)
     assert "127.0.0.1:1/rules" in line and "secret-word" not in line and "\n" not in line
@@ -257,6 +258,6 @@ async def test_names_are_compared_letter_by_letter(address: str, tmp_path: Path)
     store = await opened(address, tmp_path)
     for name in ("resume", "résumé", "Resume"):
         await store.create("floods", {"name": name, "pattern": "x"}, WHO)
-    with pytest.raises(Invalid, match="already"):
+    with pytest.raises(InvalidRule, match="already"):
         await store.create("floods", {"name": "resume", "pattern": "x"}, WHO)
     await store.close()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from settings.limits import Limits
 from settings.rules import Snapshot, Throttle
+from settings.rules.limits import Limits
 
 IP, OTHER = "192.0.2.1", "192.0.2.2"
 A, B = "a.example", "b.example"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from settings.rules import KINDS, Snapshot, keys
+from settings.rules import KINDS, Snapshot
+from settings.rules import key_pairs as keys
 
 NOW = 1_800_000_000.0  # 2027-01-15
 PAST, FUTURE = "2026-12-31T00:00:00Z", "2028-01-01T00:00:00Z"

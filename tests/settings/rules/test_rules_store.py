@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from settings.limits import Limits
-from settings.rules import Invalid, NoSuchRule, RuleStore, Snapshot, Unavailable, Who, keys
-from settings.rules.vault import Locked, Vault
+from settings.rules import InvalidRule, NoSuchRule, Snapshot
+from settings.rules import key_pairs as keys
+from settings.rules.limits import Limits
+from settings.store import RuleStore, RulesUnavailable, Who
+from settings.store.vault import Locked, Vault
 
 WHO = Who("anna", "192.0.2.9")
 START = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC).timestamp()
@@ -136,7 +138,7 @@ async def test_an_observer_that_fails_does_not_stop_a_change(store: RuleStore, r
 
 async def test_a_rule_that_is_refused_changes_nothing(store: RuleStore) -> None:
     """Neither the rules nor the audit."""
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidRule):
         await store.create("throttles", {"domain": "no domain"}, WHO)
     with pytest.raises(NoSuchRule, match="no rule 5 among the throttles"):
         await store.update("throttles", 5, {}, WHO)
@@ -235,9 +237,9 @@ async def test_flood_patterns_take_the_order_they_are_put_in(store: RuleStore) -
 async def test_a_form_is_checked_with_the_stores_own_code(store: RuleStore) -> None:
     """The same refusal while typing as when it is stored, without waiting for the database."""
     rule = await store.create("throttles", {"domain": "a.example"}, WHO)
-    with pytest.raises(Invalid) as typed:
+    with pytest.raises(InvalidRule) as typed:
         store.validate("throttles", {"domain": "A.example."})
-    with pytest.raises(Invalid) as saved:
+    with pytest.raises(InvalidRule) as saved:
         await store.create("throttles", {"domain": "A.example."}, WHO)
     assert typed.value.errors == saved.value.errors
     assert store.validate("throttles", {"domain": "a.example", "queue": 5}, rule.id).id == rule.id
@@ -255,7 +257,7 @@ async def test_a_database_that_cannot_be_opened_is_one_clear_line(
     tmp_path: Path, clock: Clock, address: str, text: str
 ) -> None:
     """It says which, and what is allowed."""
-    with pytest.raises(Unavailable, match=text) as caught:
+    with pytest.raises(RulesUnavailable, match=text) as caught:
         await opened(tmp_path, clock, f"sqlite:///{address}" if address.startswith("/") else address)
     assert "\n" not in str(caught.value)
 
@@ -263,7 +265,7 @@ async def test_a_database_that_cannot_be_opened_is_one_clear_line(
 async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path, clock: Clock) -> None:
     """And it stays as it was."""
     (tmp_path / "rules.db").write_text("These are not the rules. " * 100)
-    with pytest.raises(Unavailable, match="not a database"):
+    with pytest.raises(RulesUnavailable, match="not a database"):
         await opened(tmp_path, clock)
     assert (tmp_path / "rules.db").read_text().startswith("These are")
 
@@ -284,7 +286,7 @@ async def test_a_private_key_is_nowhere_but_in_the_rule(
     pem = keys.generate("rsa")
     body = pem.splitlines()[5]
     rule = await store.create("dkim-keys", {"domain": "a.example", "selector": "s", "key": pem}, WHO)
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(InvalidRule) as refused:
         await store.create("dkim-keys", {"domain": "a.example", "selector": "s", "key": pem[:-60]}, WHO)
     told = [
         repr(rule),

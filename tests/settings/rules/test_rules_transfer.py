@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from settings.rules import KINDS, Invalid, RuleStore, Who
+from settings.rules import KINDS, InvalidRule
 from settings.rules.form import fields
 from settings.rules.validate import read_only
+from settings.store import RuleStore, Who
 
 WHO = Who("anna")
 RULES: list[tuple[str, dict[str, Any]]] = [
@@ -89,7 +90,7 @@ async def test_an_imported_rule_replaces_the_one_about_the_same(store: RuleStore
 @pytest.mark.parametrize("document", [{}, {"mailrace-rules": 2}, [], "text"])
 async def test_what_is_no_export_is_refused_whole(store: RuleStore, document: Any) -> None:
     """One line says what is allowed."""
-    with pytest.raises(Invalid, match="documents that Mailrace has exported"):
+    with pytest.raises(InvalidRule, match="documents that Mailrace has exported"):
         await store.import_rules(document, WHO)
 
 

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settings.rules import KINDS, Invalid, NoSuchRule, Rule, Snapshot, keys
+from settings.rules import KINDS, InvalidRule, NoSuchRule, Rule, Snapshot
+from settings.rules import key_pairs as keys
 from settings.rules.validate import complete, validate
 
 NOW = 1_800_000_000.0  # 2027-01-15
@@ -112,7 +113,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("kind", "values", "field", "text"), BAD)
 def test_what_cannot_be_used_is_one_clear_line(kind: str, values: dict[str, Any], field: str, text: str) -> None:
     """The error names the field and what is allowed there, on one line, and quotes no key."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidRule) as caught:
         made(kind, values)
     (error,) = caught.value.errors
     assert error.field == field and text in error.message
@@ -121,7 +122,7 @@ def test_what_cannot_be_used_is_one_clear_line(kind: str, values: dict[str, Any]
 
 def test_all_mistakes_are_told_at_once() -> None:
     """One line for each field."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidRule) as caught:
         made("throttles", {"ip": "x", "domain": "a b", "queue": -1})
     assert {error.field for error in caught.value.errors} == {"ip", "domain", "queue"}
 
@@ -156,7 +157,7 @@ def test_control_characters_are_refused_everywhere(kind: str, name: str, control
     text = f"a{control}RCPT TO:<x@y.example>"
     try:
         shown = made(kind, {**values, name: text}).shown()
-    except Invalid:
+    except InvalidRule:
         return
     assert name in ("reason", "instance") and shown[name] is None  # ours to write: what is sent is ignored
 
@@ -167,7 +168,7 @@ def test_whatever_is_entered_makes_a_rule_or_a_line(text: str) -> None:
     for kind, name in (("throttles", "domain"), ("throttles", "ip"), ("locals", "pattern"), ("pauses", "until")):
         try:
             rule = made(kind, {name: text})
-        except Invalid as error:
+        except InvalidRule as error:
             assert not any("\n" in str(one) for one in error.errors)
             continue
         assert made(kind, rule.shown()) == rule
@@ -175,7 +176,7 @@ def test_whatever_is_entered_makes_a_rule_or_a_line(text: str) -> None:
 
 def test_an_error_does_not_repeat_a_book() -> None:
     """What was entered is quoted, but not longer than a line."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidRule) as caught:
         made("throttles", {"domain": "a b" * 10_000})
     assert len(str(caught.value)) < 300
 
@@ -201,7 +202,7 @@ TWICE = [
 def test_nothing_is_there_twice(kind: str, values: dict[str, Any], text: str) -> None:
     """A second rule about the same is refused, naming the first; the first itself may be changed."""
     first = stored(kind, 4, **values)
-    with pytest.raises(Invalid, match="allowed is one") as caught:
+    with pytest.raises(InvalidRule, match="allowed is one") as caught:
         made(kind, values, first)
     assert text in str(caught.value)
     assert validate(kind, values, Snapshot({kind: [first]}), NOW, old=first) == first
@@ -240,14 +241,14 @@ def test_a_loop_of_redirects_is_refused(others: list[Rule], values: dict[str, An
     if not loops:
         made("redirects", entered, *others)
         return
-    with pytest.raises(Invalid, match="makes a loop"):
+    with pytest.raises(InvalidRule, match="makes a loop"):
         made("redirects", entered, *others)
 
 
 def test_a_change_can_make_a_loop_too() -> None:
     """The rule that is changed is followed as it will be."""
     first, second = redirect(1, "1", "2"), redirect(2, "2", "3")
-    with pytest.raises(Invalid, match=r"192\.0\.2\.2 > 192\.0\.2\.1 > 192\.0\.2\.2"):
+    with pytest.raises(InvalidRule, match=r"192\.0\.2\.2 > 192\.0\.2\.1 > 192\.0\.2\.2"):
         validate(
             "redirects",
             {"from_ip": "192.0.2.2", "to_ip": "192.0.2.1"},

@@ -1,0 +1,295 @@
+"""Access: who may use the console. The password, and the sessions.
+
+Owner of: the files `console-password` (an argon2 hash), `console-secret` and `console-ended` in `data-dir`, mode 600. A
+session is a signed cookie, so it outlives a restart; its key depends on the password, so a changed password ends all
+sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
+Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Three passwords are
+checked at a time, in threads, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in
+before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import argon2
+import msgspec
+import structlog
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
+from settings import Settings, StartError
+
+LIFETIME = 7 * 86_400  # seconds a session is valid
+REMEMBERED = 365 * 86_400  # seconds a browser is known
+COOKIE = "mailrace_session"
+WAITING = 60
+EACH = 3
+LONGEST = 256  # characters of a cookie of ours; more is none
+LONGEST_PASSWORD = 1024
+log = structlog.get_logger("console")
+
+
+class Ended:
+    """The sessions that were logged out.
+
+    Args:
+        file: where they are kept; None: nowhere.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._until: dict[str, float] = {}  # by digest, the oldest first
+        self.since = 0.0  # sessions that began before this have ended
+        self._writing = asyncio.Lock()
+        if file is not None and file.exists():
+            self._read(file)
+
+    def __contains__(self, cookie: str) -> bool:
+        return _digest(cookie) in self._until
+
+    async def add(self, cookie: str, began: float) -> None:
+        """This one has ended; where that cannot be kept, it is forgotten at the next restart, and the log says so."""
+        now = time.time()
+        self._until = {digest: until for digest, until in self._until.items() if until > now}
+        self._until[_digest(cookie)] = began + LIFETIME
+        if len(self._until) > REMEMBER:
+            oldest = next(iter(self._until))
+            self.since = max(self.since, self._until.pop(oldest) - LIFETIME + 1)
+        if self._file is not None:
+            try:
+                async with self._writing:
+                    text = "".join(f"{line}\n" for line in self._lines())
+                    await asyncio.to_thread(keep, self._file, text)
+            except OSError as error:
+                log.error("a logout cannot be kept over a restart", file=str(self._file), why=error.strerror)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"since {self.since}"
+        for digest, until in self._until.items():
+            yield f"{digest} {until}"
+
+    def _read(self, file: Path) -> None:
+        try:
+            for line in file.read_text().splitlines()[: REMEMBER + 1]:
+                name, _, value = line.partition(" ")
+                if name == "since":
+                    self.since = float(value)
+                else:
+                    self._until[name] = float(value)
+        except ValueError:  # who was logged out is not known: everybody logs in again
+            self.since = float(int(time.time()))
+            log.error("cannot be read: all sessions have ended", file=str(file))
+
+
+class Access:
+    """The password and the sessions.
+
+    Args:
+        password: plain, or an argon2 hash in PHC form.
+        secret: the key that sessions are signed with.
+        file: where the password's hash is kept; None where the configuration gives the password.
+
+    Attributes:
+        tries: wrong tokens.
+        guesses: wrong passwords.
+        cookie: the name of the session's cookie; each installation has its own, since cookies know no port.
+        browser: the name of the cookie by which a browser is known again.
+    """
+
+    def __init__(
+        self,
+        password: str,
+        secret: bytes,
+        tries: Tries | None = None,
+        file: Path | None = None,
+        ended: Ended | None = None,
+    ) -> None:
+        self.tries = tries or Tries()
+        self.guesses = Guesses()
+        name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
+        self.cookie, self.browser = f"{COOKIE}_{name}", f"mailrace_browser_{name}"
+        self._secret = secret
+        self._file = file
+        self._browsers = URLSafeTimedSerializer(secret, salt="browser")
+        self._set(password)
+        self._ended = ended or Ended()
+        self._known_line, self._first_line, self._failed_line = (asyncio.Semaphore(1) for _ in range(3))
+        self._waiting: collections.Counter[str] = collections.Counter()
+
+    def _set(self, password: str) -> None:
+        self._password = password
+        key = hmac.digest(self._secret, password.encode(), hashlib.sha256)
+        self._serializer = URLSafeTimedSerializer(key, salt="session")
+
+    @property
+    def changeable(self) -> bool:
+        """Whether the password can be changed here: not where it stands in the configuration."""
+        return self._file is not None
+
+    async def change(self, password: str) -> None:
+        """From now on this is the password; all sessions end.
+
+        Raises:
+            OSError: it cannot be kept; nothing has changed.
+        """
+        if self._file is None:
+            raise ValueError("the password stands in the configuration (www-password); change it there")
+        async with self._failed_line:
+            made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
+            await asyncio.to_thread(keep, self._file, made)
+        self._set(made)
+        self.guesses.forget()
+
+    # -- the password -------------------------------------------------------------------------------------------------
+
+    async def guess(self, password: str, client: str, browser: str | None = None) -> bool:
+        """Whether this is the password; a wrong one is counted, and its answer comes later.
+
+        Args:
+            client: the address it comes from.
+            browser: the cookie by which the browser is known, where it has one.
+
+        Raises:
+            TooManyTries: it was not looked at.
+        """
+        known = self._known(browser)
+        who = known or network(client)
+        if self.guesses.known_wrong(who, password):
+            return False
+        if wait := self.guesses.wait(who):
+            raise TooManyTries(wait)
+        if len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None):
+            self.guesses.succeeded(who)
+            return True
+        await asyncio.sleep(self.guesses.failed(who, password))
+        return False
+
+    async def _checked(self, password: str, who: str, known: bool) -> bool:
+        """Who has failed waits for others who have; browsers that are known, and who has not failed, do not."""
+        line = self._known_line if known else self._failed_line if self.guesses.has_failed(who) else self._first_line
+        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
+            raise TooManyTries(1.0)
+        self._waiting[who] += 1
+        try:
+            async with line:
+                return await asyncio.to_thread(self._matches, password)
+        finally:
+            self._waiting -= collections.Counter([who])
+
+    async def check(self, password: str) -> bool:
+        """Whether this is the password."""
+        async with self._failed_line:
+            return await asyncio.to_thread(self._matches, password)
+
+    def _matches(self, password: str) -> bool:
+        if not self._password.startswith("$argon2"):
+            return hmac.compare_digest(password.encode(errors="replace"), self._password.encode())
+        try:
+            return argon2.PasswordHasher().verify(self._password, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
+            return False
+
+    # -- browsers and sessions ----------------------------------------------------------------------------------------
+
+    def recognise(self, browser: str | None) -> str:
+        """The cookie by which this browser will be known: the one that it has, or a new one."""
+        return browser if browser and self._known(browser) else str(self._browsers.dumps(secrets.token_urlsafe(9)))
+
+    def _known(self, browser: str | None) -> str | None:
+        """The name of a browser that has been logged in before."""
+        if not browser or len(browser) > LONGEST:
+            return None
+        try:
+            return f"browser {self._browsers.loads(browser, max_age=REMEMBERED)}"
+        except BadData:
+            return None
+
+    def begin(self) -> str:
+        """A new session: the cookie's value."""
+        return str(self._serializer.dumps(secrets.token_urlsafe(16)))
+
+    def valid(self, cookie: str | None) -> bool:
+        """Whether this cookie is a session that lasts."""
+        return self._began(cookie) is not None
+
+    def _began(self, cookie: str | None) -> float | None:
+        """When a session that lasts began; None where this is none."""
+        if not cookie or len(cookie) > LONGEST or cookie in self._ended:
+            return None
+        try:
+            _, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
+        except BadData:
+            return None
+        seconds: float = began.timestamp()
+        return seconds if seconds >= self._ended.since else None
+
+    async def end(self, cookie: str) -> None:
+        """Log out: the cookie is no session any more, also after a restart."""
+        began = self._began(cookie)
+        if began is not None:
+            await self._ended.add(cookie, began)
+
+
+class OpenedAccess(msgspec.Struct, frozen=True):
+    """The access that the configuration gives, and the password where it was made up just now."""
+
+    access: Access
+    generated: str | None
+
+
+def open_access(settings: Settings) -> OpenedAccess:
+    """The access that the configuration gives; makes up a password at first start where it gives none.
+
+    Raises:
+        StartError: a file in `data-dir` cannot be read or written.
+    """
+    folder = Path(settings.data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32)).encode()
+        ended = Ended(folder / "console-ended")
+        if settings.www_password and (given := settings.www_password.get_secret_value()):
+            return OpenedAccess(Access(given, secret, ended=ended), None)
+        generated = "-".join(secrets.token_hex(2) for _ in range(4))
+        made = argon2.PasswordHasher().hash(generated)
+        kept = _kept(folder / "console-password", lambda: made)
+    except OSError as error:
+        raise StartError(
+            f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
+        ) from None
+    file = folder / "console-password"
+    return OpenedAccess(Access(kept, secret, file=file, ended=ended), generated if kept == made else None)
+
+
+def _digest(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode(errors="replace")).hexdigest()[:32]
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """The content of a file that only we may read; made where it is missing or empty."""
+    if path.exists():
+        try:
+            if text := path.read_text().strip():
+                return text
+        except UnicodeDecodeError:
+            raise StartError(f"{path}: is no text; remove it, and a new one is made") from None
+    made = make()
+    keep(path, made)
+    return made
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a file that only we may read, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)

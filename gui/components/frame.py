@@ -1,0 +1,152 @@
+"""The frame around every view: the menu, the header, the keys. Registers the views with NiceGUI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nicegui import ui
+from nicegui.element import Element
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from gui.access.access import Access
+from gui.access.gate import session
+from gui.access.proxies import prefix
+from gui.access.tokens import Tokens
+from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
+from gui.components.live import LiveUpdates
+from gui.components.view import ConsolePage, View
+from gui.web.machine import ShownMachine
+from pipeline.views.facade import Facade
+
+LOGO = Path(__file__).parents[1] / "static" / "logo.svg"
+KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"), ("n", "Add a rule, where there are rules"))
+
+
+class Frame:
+    """Draws the views of one console.
+
+    Args:
+        machine: what they show.
+        facade: what they read of it and change in it.
+        access: who may see them.
+        tokens: of the API, for Settings.
+        pages: the views, in the menu's order.
+        sections: the menu's headings, in order.
+        instance: the name of this server.
+        version: changes when a static file does, so that browsers can keep them.
+    """
+
+    def __init__(
+        self,
+        machine: ShownMachine,
+        facade: Facade,
+        access: Access,
+        tokens: Tokens,
+        pages: Sequence[ConsolePage],
+        sections: Sequence[str],
+        instance: str,
+        version: str,
+    ) -> None:
+        self._machine = machine
+        self._facade = facade
+        self._access = access
+        self._tokens = tokens
+        self._pages = pages
+        self._sections = sections
+        self._instance = instance
+        self._version = version
+
+    def register(self) -> None:
+        """Give NiceGUI a page for each view."""
+        for page in self._pages:
+            self._register(page)
+
+    def _register(self, page: ConsolePage) -> None:
+        @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon=LOGO)
+        def show(request: Request) -> Response | None:
+            cookie = session(request.headers, self._access)
+            if cookie is None:
+                return RedirectResponse("/login", 303)
+            self._draw(page, request, cookie)
+            return None
+
+    def _draw(self, page: ConsolePage, request: Request, cookie: str) -> None:
+        under = prefix(request.scope)
+        ui.add_head_html(
+            f'<script src="{under}/static/theme.js?{self._version}"></script>'
+            f'<link rel="stylesheet" href="{under}/static/console.css?{self._version}">'
+            f'<link rel="stylesheet" href="{under}/static/data.css?{self._version}">'
+            f'<link rel="stylesheet" href="{under}/static/rules.css?{self._version}">'
+            f'<script defer src="{under}/static/console.js?{self._version}"></script>'
+        )
+        with tag("div", "frame"):
+            live = LiveUpdates(lambda: self._access.valid(cookie))
+            self._menu(page, under)
+            with tag("div", "stage"):
+                tools = self._header(page, under)
+                with tag("div", "view"):
+                    page.build(self._view(request, live, tools))
+        self._keys()
+
+    def _view(self, request: Request, live: LiveUpdates, tools: Element) -> View:
+        return View(
+            machine=self._machine,
+            facade=self._facade,
+            access=self._access,
+            tokens=self._tokens,
+            request=request,
+            live=live,
+            tools=tools,
+        )
+
+    def _menu(self, current: ConsolePage, under: str) -> None:
+        tag("div", "shade").props("data-do=menu")
+        with tag("nav", "menu-bar").props('aria-label="Views"'):
+            with tag("div", "brand"):
+                tag("img").props(f'src="{under}/static/logo.svg" alt="" width=26 height=26')
+                with tag("div"):
+                    ui.label("Mailrace").classes("brand-name")
+                    ui.label(self._instance).classes("brand-instance")
+            for section in self._sections:
+                pages = [page for page in self._pages if page.section == section]
+                if pages:
+                    ui.label(section).classes("menu-section")
+                for page in pages:
+                    self._entry(page, page is current, under)
+
+    @staticmethod
+    def _entry(page: ConsolePage, current: bool, under: str) -> None:
+        with tag("a", "menu-entry").props(f'href="{under}{page.path}" data-key="{page.key}"') as link:
+            icon(page.icon)
+            ui.label(page.title)
+            ui.label(f"g {page.key}").classes("menu-key").props("aria-hidden=true")
+        if current:
+            link.props('aria-current="page"')
+
+    def _header(self, page: ConsolePage, under: str) -> Element:
+        with tag("header", "top"):
+            icon_button("menu", "Menu", MENU).classes("only-narrow")
+            text("h1", page.title)
+            tools = tag("div", "top-tools")
+            with tag("span", "pill").props('role=status data-tip="The connection between this page and the server."'):
+                tag("i")
+                ui.label("Live").classes("when-live")
+                ui.label("Reconnecting").classes("when-lost")
+            icon_button("help", "Keys", QUESTION).classes("not-narrow")
+            icon_button("theme", "Light or dark", MOON)
+            with tag("form", "logout").props(f'method=post action="{under}/logout"'):
+                icon_button("logout", "Log out", LEAVE)
+        return tools
+
+    def _keys(self) -> None:
+        with tag("dialog", "keys").props('aria-label="Keys"'):
+            text("h2", "Keys")
+            with tag("dl"):
+                for key, meaning in KEYS:
+                    text("dt", key)
+                    text("dd", meaning)
+                for page in self._pages:
+                    text("dt", f"g {page.key}")
+                    text("dd", f"Go to {page.title}")

@@ -1,0 +1,1 @@
+"""Parts of the pages on mail: lanes, messages, log records."""

@@ -1,0 +1,1 @@
+"""The web server: the console's start, its sockets, health and metrics."""

@@ -1,0 +1,153 @@
+"""`/healthz`, `/readyz` and `/metrics`: what other programs ask.
+
+The labels of `/metrics` are bounded: the TOP most active domains and MTA IPs have their own; the rest are "other", and
+so is a domain of that name. A label is clean text of at most LONGEST characters, and stands there once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from gui.access.connections import Connections
+from gui.web.machine import ShownMachine
+from pipeline.process.supervisor import awaited, supervisor
+from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
+from pipeline.telemetry.telemetry import Dimension
+
+TOP = 50  # keys of a dimension with a label of their own
+OTHER = "other"
+LONGEST = 255  # characters of a label
+PATIENCE = 5.0  # seconds the queue may take to answer
+FRESH = 0.5  # seconds an answer of `/readyz` is good for: anybody may ask as often as he likes
+LABELLED = ("attempts", "delivered", "errors", "strange", "unreached", "in_memory", "parked")
+
+
+def routes(machine: ShownMachine, connections: Connections | None = None) -> APIRouter:
+    """The addresses that watchers ask."""
+    router = APIRouter()
+    registry = CollectorRegistry()
+    registry.register(Metrics(machine))
+    if connections is not None:
+        registry.register(Doors(connections))
+    ready = Ready(machine)
+    ProcessCollector(registry=registry)
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        return PlainTextResponse("ok\n")
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        problem = await ready.problem()
+        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+class Ready:
+    """Whether the machine takes mail, asked at most once in FRESH seconds."""
+
+    def __init__(self, machine: ShownMachine) -> None:
+        self._machine = machine
+        self._asking: asyncio.Task[str] | None = None
+        self._answered = 0.0
+
+    async def problem(self) -> str:
+        """What does not answer, or takes no mail. In general words: this page has no login."""
+        asking = self._asking
+        if asking is None or (asking.done() and time.monotonic() - self._answered >= FRESH):
+            asking = self._asking = awaited(self._ask(), "readyz")
+        return await asyncio.shield(asking)
+
+    async def _ask(self) -> str:
+        try:
+            return await _problem(self._machine)
+        finally:
+            self._answered = time.monotonic()
+
+
+async def _problem(machine: ShownMachine) -> str:
+    """What takes no mail, lets none leave, or does not answer. In general words: this page has no login."""
+    if (stopped := machine.health.stopped) is not None:
+        return stopped
+    try:
+        figures = machine.queue.figures()
+        if inspect.isawaitable(figures):
+            await asyncio.wait_for(figures, PATIENCE)
+    except Exception:
+        return "the queue does not answer"
+    return "a part of the program has failed: its log says which" if supervisor().grave else ""
+
+
+class Metrics(Collector):
+    """The telemetry, as Prometheus reads it."""
+
+    def __init__(self, machine: ShownMachine) -> None:
+        self._telemetry = machine.telemetry
+
+    def collect(self) -> Iterator[Metric]:
+        """Each figure of the machine, then some by MTA IP and by domain."""
+        totals, now = self._telemetry.totals(), self._telemetry.snapshot()
+        for figure in (*COUNTERS, UNREACHED, REMOVED):
+            yield CounterMetricFamily(f"mailrace_{figure.name}", figure.definition, value=totals[figure.name])
+        for figure in GAUGES:
+            yield GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, value=now[figure.name])
+        background = CounterMetricFamily(f"mailrace_{BACKGROUND.name}", BACKGROUND.definition, labels=["part"])
+        for part, count in supervisor().errors.items():
+            background.add_metric([part], count)
+        yield background
+        yield CounterMetricFamily(f"mailrace_{LOST_LINES.name}", LOST_LINES.definition, value=supervisor().lost_lines())
+        yield from self._by("ip", now)
+        yield from self._by("domain", now)
+
+    def _by(self, dimension: Dimension, whole: dict[str, int]) -> Iterator[Metric]:
+        keys = [key for key in self._telemetry.keys(dimension)[: TOP + 1] if key.lower() != OTHER][:TOP]
+        shown = {label(key): figures for key, figures in self._telemetry.snapshots(dimension, keys).items()}
+        shown.pop(OTHER, None)
+        for name in LABELLED:
+            text = f"{name} by {dimension}: of the last 60 s, or now; the rest as other"
+            metric = GaugeMetricFamily(f"mailrace_{dimension}_{name}", text, labels=[dimension])
+            for key, figures in shown.items():
+                metric.add_metric([key], figures[name])
+            metric.add_metric([OTHER], max(0, whole[name] - sum(figures[name] for figures in shown.values())))
+            yield metric
+
+
+class Doors(Collector):
+    """The console's connections, as Prometheus reads them."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        """How many are open, and how many were closed for what."""
+        known = self._connections.known
+        text = "Connections to the console now; known: their last request had a session or a token."
+        metric = GaugeMetricFamily("mailrace_console_connections", text, labels=["who"])
+        metric.add_metric(["known"], known)
+        metric.add_metric(["stranger"], len(self._connections) - known)
+        yield metric
+        text = "Connections that the console closed, by why: late, displaced by newer ones, or no proper HTTP."
+        counter = CounterMetricFamily("mailrace_console_closed", text, labels=["why"])
+        for why, count in sorted(self._connections.closed.items()):
+            counter.add_metric([why], count)
+        yield counter
+
+
+def label(key: str) -> str:
+    """A key as a label: what cannot be printed, or not be encoded, is replaced."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in key[:LONGEST])

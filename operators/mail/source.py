@@ -1,0 +1,132 @@
+"""source: the bytes that are sent, from the message's `mime` and `headers`, with CRLF line ends. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Iterator, Mapping
+from email.utils import formatdate
+from typing import Any
+
+from operators.mail.dkim import from_domain
+from operators.mail.entity import Entity, attachment, several, text
+from operators.mail.fields import address_field, field, message_id
+from operators.mail.head import name_of, settled
+from operators.mail.headers import change, pairs
+from operators.mail.message import InvalidMessage, Message
+
+PARTS = ("from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "headers", "attachments")
+_ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
+_OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
+_ONCE = frozenset((
+    b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc", b"message-id", b"in-reply-to", b"references", b"subject",
+    b"date",
+))  # fmt: skip  # RFC 5322 3.6
+
+
+def source_of(message: Message) -> bytes:
+    """The message's bytes, lines ending in CRLF, its header ending where every reader finds it.
+
+    Raises:
+        Invalid: `mime` or `headers` cannot be used; says what, and what is allowed.
+    """
+    if isinstance(message.mime, dict):
+        source = build(message.mime, message.message_id, message.envelope or "")
+    else:
+        source = settled(_given(message))
+        if b"\0" in source:
+            raise InvalidMessage("mime: holds a NUL octet, which mail may not (RFC 5322 4)")
+    return change(source, message.headers) if message.headers else source
+
+
+def _given(message: Message) -> bytes:
+    try:
+        return message.source()
+    except InvalidMessage:
+        raise
+    except ValueError:  # of base64, and of text that is no Unicode
+        raise InvalidMessage("mime: is not what mime-encoding says") from None
+
+
+def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes:
+    """A MIME message from an object: PARTS are the properties that it may have.
+
+    Args:
+        parts: the object.
+        id: of the message; its Message-ID is made of it, and so is the same in each attempt.
+        envelope: is From where there is none.
+
+    Raises:
+        Invalid: a part has a wrong name or type, or a value that cannot be written.
+    """
+    if unknown := [name for name in parts if name not in PARTS]:
+        raise InvalidMessage(f"mime.{unknown[0][:60]}: there is no such part: {', '.join(PARTS)}")
+    head = [*_head(parts)]
+    names = [name_of(one) for one in head]
+    if several_of := [name for name in names if name in _ONCE and names.count(name) > 1]:
+        raise InvalidMessage(f"mime.headers: {several_of[0].decode()} may stand in a header once (RFC 5322 3.6)")
+    if b"from" not in names and envelope:  # which a message must have: RFC 5322 3.6
+        head.insert(0, address_field("From", [("", envelope)], "envelope"))
+    if b"date" not in names:
+        head.append(field("Date", formatdate(localtime=False)))
+    if b"message-id" not in names:
+        head.append(field("Message-ID", message_id(id or uuid.uuid4().hex, from_domain(b"".join(head)))))
+    return b"".join(head) + b"MIME-Version: 1.0\r\n" + _body(parts).octets
+
+
+def _head(parts: Mapping[str, Any]) -> Iterator[bytes]:
+    for part, name in _ADDRESSES.items():
+        if entries := [*_listed(parts.get(part), f"mime.{part}")]:
+            yield address_field(name, entries, f"mime.{part}")
+    if parts.get("subject") is not None:
+        yield field("Subject", _text("mime.subject", parts["subject"]), "mime.subject")
+    for name, value in pairs("mime.headers", parts.get("headers") or {}):
+        made = field(name, value, f"mime.headers.{name[:60]}")
+        if name_of(made) not in _OURS:
+            yield made
+        elif name_of(made) != b"mime-version":
+            raise InvalidMessage(f"mime.headers.{name}: follows from text, html and attachments")
+
+
+def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
+    """The addresses of a part: a text, {name, address}, or a list of them; nothing where it is empty."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, Mapping):
+            if unknown := [str(key) for key in one if key not in ("name", "address")]:
+                raise InvalidMessage(f"{where}.{unknown[0][:60]}: there are name and address")
+            yield _text(f"{where}.name", one.get("name") or ""), _text(f"{where}.address", one.get("address"))
+        elif one is not None and _text(where, one).strip():
+            yield one
+
+
+def _body(parts: Mapping[str, Any]) -> Entity:
+    plain, html = parts.get("text"), parts.get("html")
+    bodies = []
+    if plain is not None or html is None:
+        bodies.append(text(_text("mime.text", plain or ""), "plain", "mime.text"))
+    if html is not None:
+        bodies.append(text(_text("mime.html", html), "html", "mime.html"))
+    given = parts.get("attachments") or []
+    if not isinstance(given, list):
+        raise InvalidMessage("mime.attachments: must be a list")
+    files = [_attachment(one, f"mime.attachments[{index}]") for index, one in enumerate(given)]
+    return several("mixed", [several("alternative", bodies), *files])
+
+
+def _attachment(given: Any, where: str) -> Entity:
+    if not isinstance(given, Mapping):
+        raise InvalidMessage(f"{where}: must be an object with name, type and content")
+    content = _text(f"{where}.content", given.get("content"))
+    try:
+        octets = base64.b64decode("".join(content.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidMessage(f"{where}.content: is not base64") from None
+    kind = _text(f"{where}.type", given.get("type") or "application/octet-stream")
+    return attachment(octets, kind, _text(f"{where}.name", given.get("name") or ""), where)
+
+
+def _text(where: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidMessage(f"{where}: must be a string")
+    return value

@@ -1,0 +1,54 @@
+"""assign: chooses the MTA IP that a message leaves from, and with it the lane. Runs when the route is known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from operators.deliveries.delivery import Delivery, Route, lane_name
+from operators.deliveries.outcome import failed
+from operators.mail.message import Message
+from operators.stages.stage import Report, Stage, stage, unreported
+
+Outlook = Callable[[str], tuple[float, int]]
+
+
+def assign(allowed: Callable[[Message], Sequence[str]], outlook: Outlook, report: Report = unreported) -> Stage:
+    """Sets `ip` and `lane`; without a usable MTA IP the delivery ends in `bind/error`.
+
+    A retry leaves from the address it left from before where it may: greylisting knows senders by their address.
+    Else, among several, the one whose lane can send soonest; ties by least in memory, then in turn.
+
+    Args:
+        allowed: the MTA IPs that the message may leave from.
+        outlook: for a lane, (seconds until it can send, deliveries in memory).
+        report: told of exceptions.
+    """
+    turn = itertools.count()
+
+    def choose(delivery: Delivery, route: Route) -> str | None:
+        mine = allowed(delivery.message)
+        if len(mine) > 1:
+            mine = reachable(mine, route)
+        if len(mine) <= 1:
+            return mine[0] if mine else None
+        if delivery.message.results and (before := delivery.message.results[-1].get("from")) in mine:
+            return str(before)
+        first = next(turn) % len(mine)
+        return min([*mine[first:], *mine[:first]], key=lambda ip: outlook(lane_name(ip, route.group)))
+
+    def step(delivery: Delivery) -> Delivery:
+        assert delivery.route is not None
+        ip = choose(delivery, delivery.route)
+        if ip is None:
+            wanted = delivery.message.ips or delivery.message.pool
+            return delivery.ended(failed("bind", "error", f"no MTA IP of this instance is usable: asked for {wanted}"))
+        return delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group))
+
+    return stage("assign", step, report)
+
+
+def reachable(ips: Sequence[str], route: Route) -> Sequence[str]:
+    """Those of `ips` whose address family some target of the route has."""
+    families = {":" in target.address for target in route.targets}
+    return [ip for ip in ips if (":" in ip) in families]

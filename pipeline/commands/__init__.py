@@ -1,0 +1,1 @@
+"""The commands besides `serve`: send, queue, logs. They work without the server."""

@@ -1,0 +1,213 @@
+"""The commands that work on the queue without the server: `mailrace send` and `mailrace queue`.
+
+They open the queue's file beside the server, running or not, which notices within half a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import BinaryIO, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.commands.folders import at, folders
+from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
+from pipeline.machine import health
+from pipeline.process import is_running, only_one
+from pipeline.queues import open_queue, result_rule
+from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.embedded.damage.check import check
+from pipeline.queues.embedded.damage.condition import SAVE
+from pipeline.queues.embedded.damage.recover import recover
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
+from pipeline.smtp.server.refusal import Refusal
+from pipeline.smtp.server.transaction import Ids
+from settings import ConfigurationErrors, Settings, StartError
+
+NAMED = 20  # ids that `recover` names
+LOOK = 5.0  # seconds for a check of the queue's file
+SILENT = 120.0  # seconds after which what the program said of itself is old
+
+
+def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
+    """Queue one message from standard input, a queue message a recipient; says nothing, as sendmail does.
+
+    Raises:
+        ConfigurationErrors: the command line cannot be used.
+        StartError: the message cannot be queued; nothing of it is.
+    """
+    request = parse(arguments)
+    if settings.origin("data-dir") == "default":
+        settings = _at_the_queue(settings)  # in a queue that was made here and now it would wait for a server for ever
+    try:
+        messages = _messages(settings, request, stdin)
+        asyncio.run(_publish(settings, messages))
+    except (UnusableSubmission, QueueUnavailable) as error:
+        raise StartError(f"send: {error}") from None
+    except Refusal as refusal:
+        raise StartError(f"send: {refusal.reply.split(' ', 2)[2]}") from None
+    return 0
+
+
+def _messages(settings: Settings, request: SendRequest, stdin: BinaryIO) -> list[tuple[str, bytes]]:
+    source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
+    origin = Origin(_user(), socket.gethostname(), time.time())
+    id = Ids(f"{settings.server_id}-{os.getpid()}").next()
+    bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
+    return [(settings.rabbitmq_inbox, body) for body in bodies]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+async def _publish(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> None:
+    async with _opened(settings) as queue:
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.publish(messages, lambda error: safe.set_exception(error) if error else safe.set_result(None))
+        await safe
+
+
+def queue(settings: Settings, arguments: Sequence[str]) -> int:
+    """Show what waits, retry it now, or throw it away.
+
+    Raises:
+        ConfigurationErrors: the command line cannot be used.
+        StartError: there is no queue, or it cannot be opened.
+    """
+    wanted = _queue_arguments(arguments)
+    settings = _at_the_queue(settings)
+    try:
+        return asyncio.run(_ACTIONS[wanted.action](settings, wanted))
+    except QueueUnavailable as error:
+        raise StartError(f"queue: {error}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationErrors([f"queue: {message}"])
+
+
+def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, throw it away, or save it.")
+    parser.add_argument("action", nargs="?", default="show", choices=sorted(_ACTIONS))
+    parser.add_argument("name", nargs="?", help="the queue to purge; the outbox, unless named")
+    parser.add_argument("--lane", help="purge only what is parked in this lane")
+    parser.add_argument("--yes", action="store_true", help="purge without asking")
+    return parser.parse_args(arguments)
+
+
+async def _show(settings: Settings, _: argparse.Namespace) -> int:
+    async with _opened(settings) as queue:
+        Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
+        own = queue.fault
+    for line in dict.fromkeys(line for line in (own, *_checked(settings), *_told(settings)) if line):
+        print(f"! {line}")
+    return 0
+
+
+def _checked(settings: Settings) -> Iterator[str]:
+    """What is wrong with the queue's file, as far as LOOK seconds show."""
+    if settings.rabbitmq_address is None:
+        path = settings.data_dir / "queue.db"
+        if (damage := check(path, budget=LOOK).damage) is not None:
+            yield f"{path} is damaged ({damage}): no new mail is taken; {SAVE}"
+
+
+def _told(settings: Settings) -> Iterator[str]:
+    """What the running program says of itself; that none runs, or that it says nothing any more."""
+    if not is_running(settings):
+        yield f"Mailrace does not run on {settings.data_dir}: nothing is sent"
+        return
+    told = health.read(settings.data_dir)
+    if told is None or abs(time.time() - told.time) > SILENT:
+        yield f"Mailrace runs on {settings.data_dir}, and does not say how it is"
+    if told is not None:
+        yield from told.states
+
+
+def _table(outbox: str, figures: QueueFigures) -> Table:
+    table = Table("queue", "lane", box=None, pad_edge=False)
+    for heading in ("ready", "waiting", "parked"):
+        table.add_column(heading, justify="right")
+    table.add_row(outbox, "", str(figures.ready), str(figures.waiting), str(sum(figures.parked.values())))
+    for lane, count in sorted(figures.parked.items()):
+        table.add_row("", lane, "", "", str(count))
+    for name, count in sorted(figures.other.items()):
+        table.add_row(name, "", str(count), "", "")
+    return table
+
+
+async def _recover(settings: Settings, _: argparse.Namespace) -> int:
+    if settings.rabbitmq_address is not None:
+        raise ConfigurationErrors(["queue: recover: is for the embedded queue; a broker has tools of its own"])
+    path = settings.data_dir / "queue.db"
+    with only_one(settings):
+        done = recover(path)
+    if done.damage is None:
+        print(f"{path} is in order; nothing was done")
+        return 0
+    print(f"{path} was damaged: {done.damage}")
+    print(f"{done.messages:,} messages were saved; the damaged file is {done.aside}")
+    if done.missing or done.unread:
+        some = ", ".join(map(str, done.missing[:NAMED])) + (", ..." if len(done.missing) > NAMED else "")
+        print(f"{max(len(done.missing), done.unread):,} messages could not be read{f': {some}' if some else ''}")
+    return 0
+
+
+async def _flush(settings: Settings, _: argparse.Namespace) -> int:
+    async with _opened(settings) as queue:
+        print(f"{await queue.flush()} messages that waited for their time are ready now")
+    return 0
+
+
+async def _purge(settings: Settings, wanted: argparse.Namespace) -> int:
+    name = wanted.name or settings.rabbitmq_outbox
+    what = f"{name}, lane {wanted.lane}" if wanted.lane else name
+    async with _opened(settings) as queue:
+        if not wanted.yes and not _agreed(f"Throw away every message in {what}? [y/N] "):
+            return 1
+        print(f"{await queue.purge(name, wanted.lane)} messages of {what} are gone")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigurationErrors(["queue: purge: needs --yes where nobody can be asked"])
+    return input(question).strip().lower() in ("y", "yes")
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue | RabbitQueue]:
+    queue = open_queue(settings)
+    await queue.start()
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+def _at_the_queue(settings: Settings) -> Settings:
+    """With the folder in which there is a queue."""
+    if settings.rabbitmq_address is not None:
+        return settings
+    if (found := at(settings, "queue.db")) is not None:
+        return found
+    what = f"{folders(settings)[0] / 'queue.db'}: there is no queue"
+    raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
+
+
+_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge, "recover": _recover}

@@ -1,0 +1,1 @@
+"""DNS: where mail goes (`resolver`), and the name servers that are asked (`name_servers`)."""

@@ -1,0 +1,200 @@
+"""The delivery log: every attempt and every received message as a line, written by a process of its own (`scribe`).
+
+Owns the way to that process (`journal`), its life, and the process that turns rotated files into Parquet (`archive`).
+Hot path: `attempt` costs 4 microseconds on the loop, and nobody waits for the disk. Bounds: `journal` (lines in
+memory), one conversion at a time. What fails: a disk that is full or gone costs lines, never mail; a scribe that ends
+is started again on the same ring, which keeps its lines. Both are said (`trouble`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.events import Received
+from operators.deliveries.outcome import Outcome
+from pipeline.log import schema
+from pipeline.log.names import lock_name, untidy
+from pipeline.log.writing.buffer import LineBuffer
+from pipeline.log.writing.converter import Converter
+from pipeline.log.writing.fault import LogFault, Report
+from pipeline.log.writing.writer import REOPEN
+from pipeline.log.writing.writer_life import WriterLife
+from pipeline.process.children import ChildFailed
+from pipeline.process.rights import Account
+
+
+class LogUnavailable(Exception):
+    """A log file cannot be opened; one clear line."""
+
+
+class _Log:
+    """One of the logs: how its lines are marked, where they go, what is wrong with that, and the lock of who writes."""
+
+    __slots__ = ("lock", "mark", "name", "path", "trouble")
+
+    def __init__(self, mark: bytes, name: str, path: Path, trouble: LogFault) -> None:
+        self.mark, self.name, self.path, self.trouble = mark, name, path, trouble
+        self.lock = -1
+
+
+class DeliveryLog:
+    """Writes `send-log` and `received-log`.
+
+    Args:
+        send_log, received_log: the active files; None writes none.
+        maxsize: bytes after which a file is rotated; 0 is never.
+        history: rotated files kept of each log; 0 is all.
+        instance: `server-id`.
+        report: takes `Fault` where lines are lost and `Notice` where an operator should know; called on the loop.
+        account: what the log's processes become before they begin.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        send_log: Path | None,
+        received_log: Path | None,
+        *,
+        maxsize: int,
+        history: int,
+        instance: str,
+        report: Report,
+        account: Account | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._instance, self._account = instance, account
+        self._maxsize, self._history = maxsize, history
+        self._running = False
+
+        def log(mark: bytes, name: str, path: Path | None) -> _Log | None:
+            if path is None:
+                return None
+            path = path.absolute()
+            return _Log(mark, name, path, LogFault(name, str(path), report, clock))
+
+        self._sent = log(b"\x01", "send-log", send_log)
+        self._received = log(b"\x02", "received-log", received_log)
+        self._logs = {log.name: log for log in (self._sent, self._received) if log is not None}
+        subject = ", ".join(str(log.path) for log in self._logs.values())
+        self._trouble = LogFault("delivery-log", subject, report, clock)
+        self.journal = LineBuffer(self._trouble)
+        self.keeper = WriterLife(self._told, self.journal.ended, self._trouble, account)
+        self._archivist = Converter(history, report, account, clock)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the log's disk now, or None."""
+        troubles = (self._trouble, *(log.trouble for log in self._logs.values()))
+        return next((trouble.now for trouble in troubles if trouble.now), None)
+
+    def start(self) -> None:
+        """Open the files and start the scribe, and take up what a crash left of a rotation. Raises `LogUnavailable`."""
+        for log in self._logs.values():
+            try:
+                log.lock = prepare(log.path, self._account)
+            except OSError as error:
+                raise LogUnavailable(f"{log.name}: cannot write {error.filename}: {error.strerror}") from None
+        if not self._logs:
+            return
+        try:
+            self.journal.open()
+            self.keeper.start(self._plan(), [*self.journal.files, *(log.lock for log in self._logs.values())])
+        except ChildFailed as error:
+            raise LogUnavailable(f"the process that writes the logs {error}") from None
+        except OSError as error:
+            raise LogUnavailable(f"there is no memory for the logs: {error.strerror}") from None
+        self._running = True
+        for log in self._logs.values():
+            with contextlib.suppress(OSError):  # the archive itself says what is wrong with a folder
+                if untidy(log.path, self._history):
+                    self._archivist.due(log.name, log.path)
+
+    def attempt(self, delivery: Delivery, outcome: Outcome, when: float, retry_at: float | None = None) -> None:
+        """Log what came of a delivery, unless it is neither an attempt nor an end.
+
+        It survives kill -9 from here on.
+
+        Args:
+            delivery, outcome: what came of it.
+            when: epoch seconds.
+            retry_at: epoch seconds at which it comes back, with `retry`.
+        """
+        if self._sent is not None and outcome.next not in schema.NOT_LOGGED:
+            record = schema.attempt(delivery, outcome, when, retry_at, self._instance)
+            self.journal.append(self._sent.mark + schema.line(record))
+
+    def received(self, event: Received) -> None:
+        """Log a received message; as `attempt`."""
+        if self._received is not None:
+            self.journal.append(self._received.mark + schema.line(schema.reception(event, self._instance)))
+
+    def reopen(self) -> None:
+        """Go on with what is now at the files' paths (SIGHUP): the lines from now on."""
+        if self._running:
+            self.journal.append(REOPEN)
+
+    async def close(self) -> None:
+        """Have everything written, unless the disk is gone; a long conversion is left to the next start."""
+        if not self._running:
+            return
+        self._running = False
+        self._sent = self._received = None  # whatever comes now comes too late
+        await self.journal.close()
+        if not await self.keeper.close():
+            self._trouble.lost(0, f"the disk holds up process {self.keeper.pid}, which writes the last lines alone")
+        self.journal.discard()
+        for log in self._logs.values():
+            os.close(log.lock)
+        await self._archivist.close()
+
+    def _plan(self) -> str:
+        """For the scribe."""
+        logs = [(log.mark.decode(), log.name, str(log.path), self._maxsize, log.lock) for log in self._logs.values()]
+        return json.dumps([self.journal.files, logs])
+
+    def _told(self, line: bytes) -> None:
+        """By the scribe."""
+        what, *rest = json.loads(line)
+        if what == "ready":
+            self.journal.begun()
+            return
+        log = self._logs[rest.pop(0)]
+        match what, rest:
+            case "lost", [int(lines), str(why)]:
+                log.trouble.lost(lines, why)
+            case "written", [int(lines)]:
+                log.trouble.over(lines)
+            case "complaint", [str(text)]:
+                log.trouble.complain(text)
+            case "rotated", []:
+                self._archivist.due(log.name, log.path)
+
+
+def prepare(path: Path, account: Account | None) -> int:
+    """Make a log's folder, the file, and its lock, which are that account's then. Raises OSError.
+
+    Returns the lock, open, and held unless a scribe of before still writes. It falls when this program and its scribe
+    have both ended.
+    """
+    made = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(_open(path))
+    lock = _open(lock_name(path), 0o600)  # or whoever may read it could hold it
+    os.fchmod(lock, 0o600)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if account is not None:
+        for file in (path, lock_name(path), *([path.parent] if made else [])):
+            os.chown(file, account[0], account[1], follow_symlinks=False)  # or a link could give it any file
+    return lock
+
+
+def _open(path: Path, mode: int = 0o640) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)

@@ -1,0 +1,1 @@
+"""The machine: assembles the chain of stages, and owns the life of every part."""

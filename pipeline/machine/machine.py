@@ -1,0 +1,414 @@
+"""The machine: assembles the running mail transfer agent, and starts and stops its parts in order.
+
+Owner of: the one event stream, and every part's life. Bound: the queue's credit (`rabbitmq-qos`).
+When a part fails to start, those started before are stopped, and the error says in one line what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import reactivex as rx
+import structlog
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+
+from operators.custom.live import Live
+from operators.deliveries.delivery import Delivery
+from operators.deliveries.dsn import bounce
+from operators.deliveries.events import (
+    Assigned,
+    Event,
+    Fault,
+    Notice,
+    Parked,
+    Received,
+    Redirected,
+    Settled,
+    Taken,
+    Unparked,
+)
+from operators.deliveries.routes import address
+from operators.lanes.floods import Active, Floods
+from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.limits import Limits
+from operators.lanes.slots import Slots
+from operators.stages.assign import assign
+from operators.stages.compose import compose
+from operators.stages.conclude import conclude
+from operators.stages.decode import decode
+from operators.stages.deliver import deliver
+from operators.stages.expire import expire
+from operators.stages.hold import hold, in_force
+from operators.stages.record import record
+from operators.stages.redirect import redirect
+from operators.stages.resolve import Resolving, resolve
+from operators.stages.settle import settle
+from operators.stages.sign import sign
+from operators.stages.tap import tap
+from pipeline.log.writing.delivery_log import LogUnavailable
+from pipeline.machine.custom_operators import LATE, Custom, woven
+from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.health import Health
+from pipeline.machine.host import Here, HostNames, MtaIps
+from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules
+from pipeline.machine.unsettled import Unsettled
+from pipeline.process.supervisor import Fanout, supervisor
+from pipeline.queues import largest_body, open_queue, result_queues, result_rule
+from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.signing.keys import Signing
+from pipeline.signing.pool import Signers
+from pipeline.smtp.client import Transport
+from pipeline.smtp.server.server import SmtpIntake
+from pipeline.smtp.watch import DialogueWatch
+from pipeline.telemetry.telemetry import Telemetry
+from settings import Settings, StartError
+from settings.rules import Snapshot
+from settings.store import RulesUnavailable
+
+LOOK = 5  # seconds between two looks at the addresses of this machine
+CHANCE = random.SystemRandom()
+
+log = structlog.get_logger("mailrace")
+
+
+class Machine:
+    """The running mail transfer agent.
+
+    Attributes:
+        settings: the configuration in force.
+        events: the one event stream; subscribe, never push.
+        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake: its parts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.scheduler = AsyncIOScheduler(self.loop)
+        self.supervisor = supervisor(self.loop)
+        self.supervisor.report = self.report
+        self._events: Fanout[Event] = Fanout(self.supervisor)
+        self._life = contextlib.AsyncExitStack()  # how what has started ends
+        self.here = Here()
+        self.depth = QueueFigures()  # of the queue, a second old at most
+        self._measuring: asyncio.Task[None] | None = None
+        self._underway = 0
+        self._unsettled = Unsettled(partial(self.warned, "queue"))
+        self._at_rest = asyncio.Event()  # nothing is under way
+        self._at_rest.set()
+        self._defaults = default_limits(settings)
+        self.customs = load_customs(settings.operators)
+        self.ips = MtaIps(settings)
+        self.names = HostNames(_host_name(settings))
+        self.rules = open_rules(settings, self.warned)
+        self.log = open_log(settings, self._logged)
+        self.queue = open_queue(settings, self.warned, self._moved, alone=True)
+        self.intake = SmtpIntake(
+            settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
+        )
+        self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
+        self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
+        self.signing = Signing(
+            self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
+        )
+        self.signers = Signers(self.report)
+        self.slots = Slots(settings.max_connections)
+        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed)
+        self.floods = Floods(time.monotonic, self._flooded)
+        self.lanes = self._lanes()
+        self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
+        self.telemetry = Telemetry(gauges=self._gauges())
+        self.ended: str | None = None  # why no message is worked on any more
+        self.health = Health(self)
+
+    @property
+    def events(self) -> Observable[Event]:
+        """Everything that happens, as it happens."""
+        return self._events
+
+    def report(self, event: Event) -> None:
+        """Tell the log, then the event stream."""
+        if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
+            self.log.received(event)
+        try:
+            self._events.on_next(event)
+        except Exception as error:  # of an observer; whoever reports, a message under way often, must not notice
+            log.error("an observer of events failed", event_type=type(event).__name__, exc_info=error)
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
+        log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
+        troubles = (*self.queue.troubles, *self.supervisor.faults, log, *self.transport.troubles.lines)
+        return [fault for fault in (self.queue.fault, *troubles) if fault]
+
+    # -- the chain ----------------------------------------------------------------------------------------------
+
+    def _chain(self) -> Observable[Delivery]:
+        """A message's way, a stage a line; a custom operator stands behind the stage that it names."""
+        s, failed = self.settings, self._failed
+        stages = woven(
+            self.customs,
+            self._live,
+            partial(self.warned, "operator"),
+            decode=rx.compose(
+                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+            ),
+            expire=expire(s.max_delivertime, time.time, failed),
+            resolve=resolve(self.resolving, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, failed),
+            redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
+            assigned=tap("assigned", self._assigned, failed, ended=False),
+            hold=hold(self._rules, time.time, failed),
+            throttle=self.lanes.throttle(failed),
+            compose=compose(failed),
+            sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
+            deliver=deliver(self.transport.deliver, failed),
+            detect=self.floods.detect(self._rules, failed),
+            conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            record=record(self.log.attempt, time.time, failed),
+            settle=settle(
+                self.queue.settle,
+                result_queues(s),
+                s.max_delivertime,
+                time.time,
+                self.scheduler,
+                self._not_settled,
+                self._notify,
+            ),
+            settled=tap("settled", self._settled, failed),
+            freed=tap("freed", self.lanes.settled, failed),
+        )
+        return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _live(self, custom: Custom) -> Live:
+        """What a custom operator is given."""
+        late = custom.stage in LATE
+        return Live(custom.name, self.settings, self.rules.snapshots, self.scheduler, time.time, self._failed, late)
+
+    def _lanes(self) -> Lanes:
+        return Lanes(
+            slots=self.slots,
+            limits=self._limits,
+            free=lambda: self.queue.free,
+            recall=self.queue.recall,
+            parked=self.queue.parked,
+            scheduler=self.scheduler,
+            clock=time.monotonic,
+            blocked=self._blocked,
+            paused=self.floods.paused,
+            credit=self.settings.rabbitmq_qos,
+        )
+
+    def _rules(self) -> Snapshot:
+        return self.rules.snapshot
+
+    def _gauges(self) -> dict[str, Callable[[], int]]:
+        return {
+            "attempting": lambda: self.slots.attempting,
+            "active": lambda: self.slots.active,
+            "idle": lambda: self.slots.idle,
+            "waiting": lambda: self.depth.waiting,
+        }
+
+    def _limits(self, lane: Lane) -> Limits:
+        """Flood, then rules by specificity, then configuration."""
+        limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
+        return self.floods.over(lane.name, limits)
+
+    def _blocked(self, queue: str) -> bool:
+        """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
+        return in_force(queue, self.rules.snapshot, time.time()) or self.resolving.waits(queue)
+
+    def _taken(self, delivery: Delivery) -> None:
+        self._underway += 1
+        self._at_rest.clear()
+        self.report(Taken(time=time.time(), delivery=delivery))
+
+    def _assigned(self, delivery: Delivery) -> None:
+        self.report(Assigned(time=time.time(), delivery=delivery))
+
+    def _notify(self, delivery: Delivery, when: float) -> tuple[str, bytes] | None:
+        """The notification that a message's end owes its sender, and the queue it goes to."""
+        if delivery.message.dsn is None:
+            return None
+        message_id = f"{uuid.uuid4().hex}@{self.settings.server_id}"
+        properties = bounce(delivery, self.settings.server_id, message_id, when)
+        if properties is None:
+            return None
+        own = (delivery.message.queues or {}).get("dsn", self.settings.rabbitmq_dsn or self.settings.rabbitmq_outbox)
+        return (own, msgspec.json.encode(properties)) if own else None
+
+    def _moved(self, lane: str, by: int) -> None:
+        """Parked messages have come or gone by an operator's hand."""
+        kind = Parked if by > 0 else Unparked
+        self.report(kind(time=time.time(), lane=lane, count=abs(by)))
+
+    def _redirected(self, delivery: Delivery, from_ip: str) -> None:
+        self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))
+
+    def _looped(self, delivery: Delivery, chain: Sequence[str]) -> None:
+        text = f"redirects go round in a circle: {' -> '.join(chain)}"
+        self.report(Notice(time=time.time(), kind="redirect-loop", text=text, fields={"lane": delivery.lane}))
+
+    def _flooded(self, flood: Active) -> None:
+        pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
+        until = {"paused_until": time.time() + pause, "reduced_until": time.time() + reduced}
+        fields = {"lane": flood.lane, "pattern": flood.rule.name, "answer": flood.answer, **until}
+        text = f"{flood.lane} is paused by {flood.rule.name!r}"
+        self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
+
+    def warned(self, kind: str, text: str) -> None:
+        """Something an operator should know: a line in the log, and an event."""
+        log.warning(text, kind=kind)
+        self.report(Notice(time=time.time(), kind=kind, text=text))
+
+    def _logged(self, event: Event) -> None:
+        """What the delivery log says of itself: lines that are lost, and that none are any more."""
+        log.warning(event.detail if isinstance(event, Fault) else getattr(event, "text", ""), kind="log")
+        self.report(event)
+
+    def _ehlo_name(self, ip: str) -> str:
+        return self.rules.snapshot.ehlo_name(ip) or self.names.ehlo(ip)
+
+    def _settled(self, delivery: Delivery) -> None:
+        self._unsettled.settled(delivery)
+        self._underway -= 1
+        if not self._underway:
+            self._at_rest.set()
+        outcome = delivery.outcome
+        assert outcome is not None
+        self.report(Settled(time=time.time(), delivery=delivery, outcome=outcome, retry_at=outcome.until))
+
+    def _not_settled(self, stage: str, delivery: Delivery, error: Exception) -> None:
+        if isinstance(error, QueueUnavailable):
+            self._unsettled.failed(delivery, error)
+        else:
+            self._failed(stage, delivery, error)
+
+    def _failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
+        """An operator's exception ends one delivery's attempt; it is logged with its traceback."""
+        message = delivery.message
+        of = {"stage": stage, "message_id": message.message_id, "recipient": message.recipient}
+        log.error("operator failed", **of, exc_info=error)
+        self.report(Fault(time=time.time(), where=stage, detail=f"{type(error).__name__}: {error}"[:500]))
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything: what messages need first, intake last.
+
+        Raises:
+            StartError: a part cannot start; what had started is stopped.
+        """
+        async with contextlib.AsyncExitStack() as life:
+            await self._start(life)
+            self._life = life.pop_all()
+
+    async def _start(self, life: contextlib.AsyncExitStack) -> None:
+        """Each part says how it ends as soon as it has begun; they end in the opposite order."""
+        self._find_here()
+        try:
+            self.log.start()
+            life.push_async_callback(self.log.close)
+            await self.rules.start()
+            life.push_async_callback(self.rules.close)
+            await self.queue.start()
+            life.push_async_callback(self.queue.close)
+        except (LogUnavailable, QueueUnavailable, RulesUnavailable) as error:
+            raise StartError(str(error)) from None
+        await self.names.learn(self.ips.default)
+        if (why := self.names.nameless(_host_name(self.settings), self.ips.default)) is not None:
+            self.warned("host", why)
+        self._observe(life)
+        life.push_async_callback(self.resolver.close)
+        life.push_async_callback(self.signing.close)
+        life.push_async_callback(self.signers.close)
+        await self.signing.settle(self.settings.dns_timeout)
+        self.transport.start()
+        life.push_async_callback(self.transport.close)
+        await self.intake.start()
+        life.push_async_callback(self.intake.close)
+        self.here.listen(self.intake.addresses)
+        life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+        life.push_async_callback(self._wind_down)
+
+    def _find_here(self) -> None:
+        """Where we will listen; a sink there would bring all mail back."""
+        s = self.settings
+        self.here.listen((s.smtp_ip, port) for port in (*s.smtp_port, *s.smtp_secure_port))
+        if (sink := s.delivery_sink) is None:
+            return
+        ip = "127.0.0.1" if sink.host.lower().rstrip(".") == "localhost" else address(sink.host)
+        if ip is not None and self.here(ip, sink.port):
+            raise StartError(f"delivery-sink: {sink} is where this server itself listens (smtp-ip, smtp-port)")
+
+    def _observe(self, life: contextlib.AsyncExitStack) -> None:
+        """Whoever listens to events, to rules and to time."""
+
+        def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
+            life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
+
+        life.callback(self.telemetry.watch(self.events).dispose)
+        listen(self.events, self.health.observe, "health")
+        for lane, count in self.queue.parked().items():
+            self.report(Parked(time=time.time(), lane=lane, count=count))
+        listen(rx.interval(1.0), self._each_second, "clock")
+        listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
+        changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
+        listen(changes, lambda _: self.lanes.reconsider(), "lanes")
+        listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _each_second(self, second: int) -> None:
+        self.lanes.sweep()
+        self.health.tick()
+        if second % LOOK == 0 and self.here.refresh():
+            self.resolver.forget()
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self.supervisor.spawn(self._measure(), "measure")
+
+    async def _measure(self) -> None:
+        with contextlib.suppress(QueueUnavailable):
+            self.depth = await self.queue.figures()
+
+    def _broken(self, error: Exception) -> None:
+        """The chain itself ended, which no message can make it do: only a fault of ours. No mail leaves any more."""
+        self.supervisor.failed("chain", error, ended=True)
+        self.ended = f"no mail is worked on any more, restart Mailrace: {type(error).__name__}: {error}"
+        self.supervisor.give_up(f"the chain of operators has ended: {type(error).__name__}: {error}")
+
+    async def stop(self) -> None:
+        """Stop taking messages, let what is in flight finish within `shutdown-timeout`, return the rest."""
+        await self._life.aclose()
+
+    async def _wind_down(self) -> None:
+        await self.intake.close()
+        self.queue.cease()
+        self.lanes.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
+
+    def reopen_logs(self) -> None:
+        """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""
+        self.log.reopen()
+        self.resolver.reread()
+
+
+def _host_name(settings: Settings) -> str:
+    """What EHLO says where an MTA IP has no name of its own."""
+    return socket.gethostname() if settings.origin("server-id") == "default" else settings.server_id
+
+
+def _routing(snapshot: Snapshot) -> tuple[object, ...]:
+    """The rules that decide where waiting messages go: when they change, all are looked at again."""
+    return snapshot.pauses, snapshot.redirects

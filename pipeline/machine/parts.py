@@ -1,0 +1,69 @@
+"""Parts: from the configuration to the parts of the machine, opened but not started. No state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from operators.deliveries.events import Event
+from operators.lanes.limits import Limits
+from pipeline.dns.resolver import Resolver
+from pipeline.log.writing.delivery_log import DeliveryLog
+from pipeline.process import descent
+from settings import Settings
+from settings.store import RuleStore
+
+
+def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog:
+    """The delivery log that the configuration asks for; not started yet. Raises `StartError` without its `user`."""
+    return DeliveryLog(
+        settings.send_log,
+        settings.received_log,
+        maxsize=settings.send_log_maxsize,
+        history=settings.send_log_history,
+        instance=settings.server_id,
+        report=report,
+        account=descent(settings.user),
+    )
+
+
+def open_resolver(
+    settings: Settings, overrides: Callable[[str], Sequence[str] | None], ours: Callable[[str, int], bool]
+) -> Resolver:
+    """The resolver that the configuration asks for."""
+    return Resolver(
+        dns_server=settings.dns_server,
+        dns_timeout=settings.dns_timeout,
+        dns_attempts=settings.dns_attempts,
+        dns_min_ttl=settings.dns_min_ttl,
+        delivery_port=settings.delivery_port,
+        delivery_sink=settings.delivery_sink,
+        overrides=overrides,
+        ours=ours,
+    )
+
+
+def open_rules(settings: Settings, report: Callable[[str, str], None]) -> RuleStore:
+    """The rule store that the configuration asks for; not started yet."""
+    return RuleStore(
+        settings.database_address.get_secret_value(),
+        settings.data_dir,
+        settings.database_ttl,
+        report=report,
+        instance=settings.server_id,
+    )
+
+
+def default_limits(settings: Settings) -> Limits:
+    """The limits that the configuration gives, where no rule says otherwise."""
+    return Limits(
+        domain_messages=settings.domain_maxmessages,
+        domain_connects=settings.domain_maxconnects,
+        domain_connections=settings.domain_maxconnections,
+        ip_messages=settings.ip_maxmessages,
+        ip_connects=settings.ip_maxconnects,
+        ip_connections=settings.ip_maxconnections,
+        connection_messages=settings.connection_maxmessages,
+        connection_idle=settings.connection_maxidle,
+        connection_security=settings.connection_secure,
+        queue=settings.domain_maxqueue,
+    )

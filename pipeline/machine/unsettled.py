@@ -1,0 +1,48 @@
+"""Messages whose end the queue does not confirm: said when it begins, a minute at most apart, and when it is over.
+
+Each of them is tried again every second, so without this one full disk would be thousands of lines.
+Bound: the queue's credit; what is not settled holds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from operators.deliveries.delivery import Delivery
+
+SAY_AGAIN = 60.0  # seconds
+
+
+class Unsettled:
+    """Who waits for the queue.
+
+    Args:
+        say: told a line.
+        clock: seconds.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._waiting: set[object] = set()  # ids of leases
+        self._since = self._said = 0.0
+
+    def failed(self, delivery: Delivery, error: Exception) -> None:
+        """The queue did not confirm this one; it is tried again."""
+        now = self._clock()
+        begins = not self._waiting
+        self._waiting.add(delivery.lease.id)
+        if begins:
+            self._since = now
+        if begins or now - self._said >= SAY_AGAIN:
+            self._said = now
+            count = len(self._waiting)
+            since = f"for {now - self._since:.0f} s" if not begins else "from now on"
+            self._say(f"{count:,} messages wait {since} for the queue to confirm their end: {error}")
+
+    def settled(self, delivery: Delivery) -> None:
+        """The queue has confirmed this one. Costs 30 ns while nothing waits."""
+        if self._waiting:
+            self._waiting.discard(delivery.lease.id)
+            if not self._waiting:
+                self._say(f"the queue confirms again, after {self._clock() - self._since:.0f} s; nothing waits for it")

@@ -1,0 +1,125 @@
+"""Messages as the console lists them, without loading them whole.
+
+A page looks at LOOKED messages at most, so that a filter that hits nothing does not read a million messages: it then
+comes back short, or empty, and `after` says where to go on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pipeline.queues.embedded.file import RELEASED, Store
+
+LOOKED = 5000  # messages looked at for one page
+
+# What is not JSON (refused bodies) has no properties. SQLite writes numbers into JSON with 15 digits; times have 17,
+# and a place rounded up would skip messages, one rounded down would repeat them for ever.
+# What a foreign hand has put into a column is shown as far as it can be: see `mend` for what becomes of it.
+_PAGE = """SELECT json_group_array(json_array(id, CAST(queue AS TEXT), CAST(lane AS TEXT),
+    json(printf('%!.17g', min(max(CAST(due AS REAL), 0.0), 253402300799.0))),
+    iif(expires IS NULL, NULL, min(max(CAST(expires AS REAL), 0.0), 253402300799.0)),
+    min(max(CAST(queued AS REAL), 0.0), 253402300799.0), size,
+    json_extract(text, '$.recipient'), json_extract(text, '$.envelope'), json_array_length(text, '$.results'),
+    json(text -> '$.results[#-1]')))
+FROM (SELECT m.*, length(CAST(body AS BLOB)) AS size,
+    iif(json_valid(CAST(body AS TEXT)), CAST(body AS TEXT), '{}') AS text
+    FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""
+
+# Parameters: queue, lane, after (due, id), how many.
+_LOOK = "SELECT json_group_array(id) FROM (SELECT id FROM messages {} LIMIT ?5)"
+_PARKED = _LOOK.format("INDEXED BY parked WHERE queue = ?1 AND lane <> '' AND lane = ?2 AND id > ?4 ORDER BY id")
+_WAITING = _LOOK.format(
+    "INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND (due, id) > (?3, ?4) ORDER BY due, id"
+)
+_READY = _LOOK.format("INDEXED BY ready WHERE queue = ?1 AND lane = '' AND due = 0 AND id > ?4 ORDER BY id")
+_ALL = _LOOK.format("WHERE id > ?4 ORDER BY id")
+
+Place = tuple[float, int]  # (due, id) of the last message looked at
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which messages.
+
+    Attributes:
+        queue: its name; None: all messages of all queues, whatever the next two say.
+        lane: parked there.
+        waiting: wait for a time; otherwise, without a lane, those that are ready.
+        containing: text that the recipient or the envelope contains, in any case.
+    """
+
+    queue: str | None = None
+    lane: str = ""
+    waiting: bool = False
+    containing: str | None = None
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One message. Times in epoch seconds; `due` 0: now. `last` is the last attempt's entry in `results`."""
+
+    id: int
+    queue: str
+    lane: str
+    due: float
+    expires: float | None
+    queued: float
+    size: int
+    recipient: str = ""
+    envelope: str = ""
+    attempts: int = 0
+    last: dict[str, Any] | None = None
+
+
+class Browsed(msgspec.Struct, frozen=True):
+    """A page, and the `after` of the next one; None: there is no more."""
+
+    messages: list[Listed]
+    after: Place | None
+
+
+def browse(store: Store, filter: Filter, after: Place, limit: int) -> Browsed:
+    """The first `limit` messages after a place, as far as LOOKED reaches; those that wait by time, others by age."""
+    narrow = filter.containing is not None
+    parameters = (filter.queue, filter.lane, *after, LOOKED if narrow else limit)
+    ids: list[int] = store.select(_search(filter), *parameters)
+    listed: list[Listed] = []
+    for start in range(0, len(ids), limit):
+        for row in store.select(_PAGE, msgspec.json.encode(ids[start : start + limit]).decode()):
+            message = _listed(row)
+            after = (row[3], message.id)
+            if _matches(message, filter):
+                listed.append(message)
+            if len(listed) == limit:
+                return Browsed(listed, after)
+    return Browsed(listed, after if len(ids) == parameters[-1] else None)
+
+
+def _search(filter: Filter) -> str:
+    if filter.queue is None:
+        return _ALL
+    if filter.lane:
+        return _PARKED
+    return _WAITING if filter.waiting else _READY
+
+
+def _listed(row: list[Any]) -> Listed:
+    id, queue, lane, due, expires, queued, size, recipient, envelope, attempts, last = row
+    return Listed(
+        id=id,
+        queue=queue,
+        lane=lane,
+        due=0.0 if due == RELEASED else due,
+        expires=expires,
+        queued=queued,
+        size=size,
+        recipient=str(recipient or ""),
+        envelope=str(envelope or ""),
+        attempts=attempts or 0,
+        last=last if isinstance(last, dict) else None,
+    )
+
+
+def _matches(message: Listed, filter: Filter) -> bool:
+    wanted = (filter.containing or "").lower()
+    return wanted in message.recipient.lower() or wanted in message.envelope.lower()

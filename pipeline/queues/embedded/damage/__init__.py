@@ -1,0 +1,1 @@
+"""Damage of the queue's file: seen, said, and saved from."""

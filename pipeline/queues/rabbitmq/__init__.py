@@ -1,0 +1,1 @@
+"""The queue on RabbitMQ (AMQP 0-9-1)."""

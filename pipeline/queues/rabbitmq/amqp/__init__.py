@@ -1,0 +1,1 @@
+"""AMQP: the connection, its channels and frames, and messages as AMQP carries them."""

@@ -1,0 +1,126 @@
+"""What is lent from RabbitMQ, over the loss of its connection too.
+
+Owns the loans. When the connection is lost, the broker puts all of them back and sends them again, over the next one;
+meanwhile they are still on their way to their receivers here. So a loan whose delivery tag is void is an orphan: when
+the same message comes again, it is the orphan's, and not delivered twice. Messages that were settled just before the
+loss may come again too, since acknowledgements are not confirmed: those are known by `rabbitmq_settled`. Two messages
+without any difference are as good as one another, so nothing is lost by taking one for the other while both are lent.
+
+Bounds: loans by credit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from operators.deliveries.delivery import Lease
+from operators.deliveries.settlement import Settlement
+from pipeline.queues.contract import Confirmed
+from pipeline.queues.rabbitmq.amqp.link import Ledger
+from pipeline.queues.rabbitmq.amqp.mail import BrokerMessage
+from pipeline.queues.rabbitmq.settled import Key, SettledNotes
+
+
+class BrokerLoan:
+    """A message that is lent, or about to be.
+
+    Attributes:
+        lease: what the machine has of it.
+        key: the same for the same message, also over another connection.
+        ledger, tag: where it is settled; None: an orphan.
+        lane: the parked queue that it was got from, or None for the outbox.
+        settlement, confirmed: how it is to be settled, while that is under way.
+        left: what has to be confirmed before it is acknowledged; None: not begun.
+        sending: how much of that is under way.
+        error: why the last try failed.
+    """
+
+    __slots__ = (
+        "confirmed", "error", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
+    )  # fmt: skip
+
+    def __init__(self, lease: Lease, key: Key, ledger: Ledger, tag: int, lane: str | None) -> None:
+        self.lease, self.key, self.lane = lease, key, lane
+        self.ledger: Ledger | None = ledger
+        self.tag = tag
+        self.settlement: Settlement | None = None
+        self.confirmed: Confirmed | None = None
+        self.left: list[BrokerMessage] | None = None
+        self.sending = 0
+        self.error: Exception | None = None
+
+
+class Loans:
+    """All loans, by the lease's id.
+
+    Args:
+        settled: told what is settled.
+    """
+
+    def __init__(self, settled: SettledNotes) -> None:
+        self._settled = settled
+        self._loans: dict[int, BrokerLoan] = {}
+        self._orphans: dict[Key, list[BrokerLoan]] = {}
+        self.lanes: Counter[str] = Counter()  # loans got from parked queues
+
+    def __len__(self) -> int:
+        return len(self._loans)
+
+    def __iter__(self) -> Iterator[BrokerLoan]:
+        return iter(list(self._loans.values()))
+
+    @property
+    def orphans(self) -> int:
+        """Loans whose message has not come again yet."""
+        return sum(map(len, self._orphans.values()))
+
+    def missing(self) -> Counter[str]:
+        """Those of them that were got from parked queues, by lane."""
+        return Counter(loan.lane for loans in self._orphans.values() for loan in loans if loan.lane is not None)
+
+    def add(self, loan: BrokerLoan) -> None:
+        """A message has come."""
+        self._loans[loan.lease.id] = loan
+        if loan.lane is not None:
+            self.lanes[loan.lane] += 1
+
+    def get(self, id: int) -> BrokerLoan | None:
+        """The loan of a lease."""
+        return self._loans.get(id)
+
+    def remove(self, loan: BrokerLoan, *, done: bool) -> None:
+        """It is lent no more. `done`: it is not in its queue any more either, or will not be soon."""
+        if self._loans.pop(loan.lease.id, None) is None:
+            return
+        if loan.lane is not None:
+            self.lanes[loan.lane] -= 1
+            if not self.lanes[loan.lane]:
+                del self.lanes[loan.lane]
+        if loan.ledger is None:
+            self._claim(loan)
+        if done:
+            self._settled.add(loan.key)
+
+    def lost(self) -> None:
+        """The connection is gone, and every tag with it."""
+        self._settled.lost()
+        for loan in self._loans.values():
+            if loan.ledger is not None:
+                loan.ledger = None
+                self._orphans.setdefault(loan.key, []).append(loan)
+
+    def reclaim(self, key: Key, ledger: Ledger, tag: int) -> BrokerLoan | None:
+        """The orphan that this message is, with its new tag; None where it is none."""
+        if not (loans := self._orphans.get(key)):
+            return None
+        loan = loans[0]
+        self._claim(loan)
+        loan.ledger, loan.tag = ledger, tag
+        return loan
+
+    def _claim(self, loan: BrokerLoan) -> None:
+        loans = self._orphans[loan.key]
+        loans.remove(loan)
+        if not loans:
+            del self._orphans[loan.key]

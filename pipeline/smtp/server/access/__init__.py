@@ -1,0 +1,1 @@
+"""Who may connect, how many at once, and who has logged in."""

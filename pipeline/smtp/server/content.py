@@ -1,0 +1,184 @@
+"""The content of DATA: read from the wire, cleaned, stamped. Bounded by `smtp-maxsize` and by `Room`.
+
+Only CRLF.CRLF ends a message (RFC 5321 4.1.1.4). A bare CR or LF is never an end and never begins a line for dot
+unstuffing; what is left of them is made CRLF before the message is queued, so that no server after us can read an
+end into it (SMTP smuggling). A message with NUL is refused (RFC 5322 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from operators.mail.head import line_ends
+from pipeline.smtp.server.refusal import Refusal
+
+CHUNK = 65536  # octets taken from the wire at once
+MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
+MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
+_END = b"\r\n.\r\n"
+_RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
+
+
+class Room:
+    """Memory for messages on their way in, shared by all sessions: at most `size` octets.
+
+    Who finds none waits in line for `patience` seconds, and is then refused with 452.
+    """
+
+    def __init__(self, size: int, patience: float = 100.0) -> None:
+        self.size = size
+        self.used = 0
+        self._patience = patience
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def try_take(self, octets: int) -> bool:
+        """Take it where it is free. Goes before those who wait: a message begun is better ended than another begun."""
+        if self.used + octets > self.size:
+            return False
+        self.used += octets
+        return True
+
+    async def take(self, octets: int) -> None:
+        """Take it, waiting in line where it is not free; raises `Refusal` after `patience` seconds."""
+        if not self._line and self.try_take(octets):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append((octets, turn))
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn
+        except BaseException as error:
+            self._leave(octets, turn)
+            if isinstance(error, TimeoutError):
+                raise Refusal("452 4.3.1 Too many messages are on their way in, try again later") from None
+            raise
+
+    def give(self, octets: int) -> None:
+        """Give back what was taken."""
+        self.used -= octets
+        self._call_up()
+
+    def _leave(self, octets: int, turn: asyncio.Future[None]) -> None:
+        if (octets, turn) in self._line:
+            self._line.remove((octets, turn))
+            self._call_up()
+        else:  # called up in the very round in which it gave up
+            self.give(octets)
+
+    def _call_up(self) -> None:
+        while self._line and self.used + self._line[0][0] <= self.size:
+            octets, turn = self._line.popleft()
+            self.used += octets
+            if not turn.done():
+                turn.set_result(None)
+
+
+class Account:
+    """What one message takes of the `Room`, and whether it may go on."""
+
+    def __init__(self, room: Room, most: int) -> None:
+        self._room = room
+        self._most = most
+        self._taken = 0
+        self.received = 0
+        self.refusal: Refusal | None = None
+
+    async def need(self, octets: int) -> None:
+        """Have so many octets in all, waiting for them; raises `Refusal`."""
+        if octets > self._taken:
+            await self._room.take(octets - self._taken)
+            self._taken = octets
+
+    def keep(self, octets: int) -> bool:
+        """Count what came from the wire; False, and `refusal` says why, where it is too much."""
+        self.received += octets
+        if self.received > self._most + CHUNK:  # exactly what counts is known only once dots are unstuffed
+            self.refusal = too_large(self._most)
+        elif self.received > self._taken < MEMORY:
+            if self._room.try_take(CHUNK):
+                self._taken += CHUNK
+            else:
+                self.refusal = Refusal("452 4.3.1 Too many messages are on their way in, try again later")
+        if self.refusal:
+            self.close()
+        return self.refusal is None
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._room.give(self._taken)
+        self._taken = 0
+
+
+def too_large(most: int) -> Refusal:
+    """The refusal of a message over `smtp-maxsize` (RFC 1870 6.1)."""
+    return Refusal(f"552 5.3.4 The message is larger than {most} octets")
+
+
+async def read(
+    reader: asyncio.StreamReader,
+    keep: Callable[[int], bool],
+    spill: Callable[[bytes], Awaitable[bool]] | None = None,
+) -> bytes | None:
+    """What the client sends up to CRLF.CRLF, as it came; what follows the end stays in `reader`.
+
+    Args:
+        reader: the connection's, after 354.
+        keep: told of each chunk's octets; once it says False the message is read to its end and dropped.
+        spill: takes the beginning of a large message, as often as MEMORY octets of it are there; False is as of `keep`.
+
+    Returns:
+        The octets that were not spilled, with their final CRLF, or None for a dropped message.
+
+    Raises:
+        asyncio.IncompleteReadError: the client went away.
+    """
+    data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
+    kept, begin = True, 2
+    while True:
+        chunk = await reader.read(CHUNK)
+        if not chunk:
+            raise asyncio.IncompleteReadError(b"", None)
+        seen = max(len(data) - 4, 0)
+        data += chunk
+        kept = kept and keep(len(chunk))
+        end = data.find(_END, seen)
+        if end >= 0:
+            if len(data) > end + 5:
+                put_back(reader, data[end + 5 :])
+            with memoryview(data) as view:
+                return bytes(view[begin : end + 2]) if kept else None
+        if kept and spill is not None and len(data) > MEMORY:
+            kept = await spill(bytes(data[begin:-4]))
+            del data[:-4]
+            begin = 0
+        elif not kept:
+            del data[:-4]
+
+
+def put_back(reader: asyncio.StreamReader, data: bytes | bytearray) -> None:
+    """Make `data` the next that is read. asyncio has no call for it; aiosmtpd, too, reaches for the buffer."""
+    reader._buffer[:0] = data  # type: ignore[attr-defined]
+
+
+def clean(raw: bytes) -> bytes:
+    """The message as its author meant it: dots unstuffed (RFC 5321 4.5.2), every line end CRLF.
+
+    Raises:
+        Refusal: it holds NUL.
+    """
+    if b"\0" in raw:
+        raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
+    if raw.startswith(b"."):
+        raw = raw[1:]
+    if b"\r\n." in raw:
+        raw = raw.replace(b"\r\n.", b"\r\n")
+    return line_ends(raw)
+
+
+def refuse_loop(head: bytes) -> None:
+    """Raises `Refusal` where the message has been received too often (RFC 5321 6.3)."""
+    if head.count(b":") > MOST_RECEIVED and len(_RECEIVED.findall(b"\r\n" + head)) > MOST_RECEIVED:
+        raise Refusal(f"554 5.4.6 More than {MOST_RECEIVED} Received fields: the message goes in a circle")

@@ -1,0 +1,160 @@
+"""The SMTP server: its ports, its certificate, its start and its end.
+
+Bounds are `Shared`'s. What cannot be opened is a `StartError` with one line; afterwards nothing that a
+client does ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import time
+from collections.abc import Callable
+
+from operators.deliveries.events import Event
+from pipeline.queues.contract import Queue
+from pipeline.smtp.server.access import auth
+from pipeline.smtp.server.access.guard import Guard
+from pipeline.smtp.server.dialogue import HANDSHAKE
+from pipeline.smtp.server.session import Session
+from pipeline.smtp.server.shared import Shared
+from pipeline.smtp.watch import DialogueObserver
+from settings import Settings, StartError
+
+_REASONS = {
+    errno.EADDRINUSE: "is taken by another program",
+    errno.EADDRNOTAVAIL: "cannot be opened: the address is not one of this machine's",
+    errno.EACCES: "cannot be opened: that needs root, or CAP_NET_BIND_SERVICE",
+}
+
+
+class SmtpIntake:
+    """Takes mail by SMTP and queues it.
+
+    Args:
+        settings: the `smtp-*` keys, `server-id`, and the queues' names.
+        queue: where messages go; open already.
+        report: told of what was received and rejected.
+        is_local: whether a recipient is a local address, which needs no login.
+        hostname: the name to greet with; `server-id` where none is given.
+        guard: against guessed passwords.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Queue,
+        report: Callable[[Event], None],
+        *,
+        is_local: Callable[[str], bool] = lambda _: False,
+        hostname: str = "",
+        guard: Guard | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._shared = Shared(
+            settings,
+            queue,
+            report,
+            is_local,
+            None,
+            Guard() if guard is None else guard,
+            hostname or settings.server_id,
+            clock,
+        )
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def connections(self) -> int:
+        """Open sessions."""
+        return len(self._shared.crowd)
+
+    @property
+    def watch(self) -> DialogueObserver | None:
+        """Gets each line of every dialogue; None while nobody looks."""
+        return self._shared.watch
+
+    @watch.setter
+    def watch(self, watch: DialogueObserver | None) -> None:
+        self._shared.watch = watch
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """(IP, port) of each open port, those of `smtp-port` first."""
+        return [server.sockets[0].getsockname()[:2] for server in self._servers]
+
+    async def start(self) -> None:
+        """Open every port.
+
+        Raises:
+            StartError: a port is taken, the address is not ours, the certificate or `smtp-auth` cannot be used.
+        """
+        settings, shared = self._settings, self._shared
+        shared.credentials = _credentials(settings)
+        shared.tls = _tls(settings)
+        try:
+            for port in settings.smtp_port:
+                self._servers.append(await self._open("smtp-port", port, None))
+            for port in settings.smtp_secure_port:
+                self._servers.append(await self._open("smtp-secure-port", port, shared.tls))
+        except StartError:
+            await self.close()
+            raise
+
+    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        ip = self._settings.smtp_ip
+        try:
+            return await loop.create_server(
+                lambda: Session(self._shared, loop),
+                ip,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE if tls else None,
+                backlog=1024,
+            )
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
+            raise StartError(f"{key}: {ip} port {port} {reason}") from None
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""
+        shared = self._shared
+        shared.closing = True
+        for server in self._servers:
+            server.close()
+        for session in [session for session in shared.crowd.sessions if session.idle]:
+            session.leave("421 4.3.2 Shutting down")
+        await shared.emptied(grace)
+        for session in list(shared.crowd.sessions):
+            session.leave("421 4.3.2 Shutting down")
+        self._servers.clear()
+
+
+def _credentials(settings: Settings) -> auth.Credentials | None:
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password else ""
+    source = settings.smtp_auth.get_secret_value() if settings.smtp_auth else ""
+    try:
+        return auth.parse(source, settings.smtp_username or "", password)
+    except ValueError as error:
+        raise StartError(str(error)) from None
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.smtp_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.smtp_certificate, settings.smtp_privatekey)
+        if settings.smtp_ciphers:
+            context.set_ciphers(settings.smtp_ciphers)
+    except ssl.SSLError as error:
+        reason = (
+            "the key does not belong to it" if error.reason == "KEY_VALUES_MISMATCH" else str(error.reason or error)
+        )
+        raise StartError(f"smtp-certificate: {settings.smtp_certificate}: {reason}") from None
+    except OSError as error:
+        raise StartError(f"smtp-certificate: {error.filename or settings.smtp_certificate}: {error.strerror}") from None
+    return context

@@ -1,0 +1,268 @@
+"""One SMTP session's mail transactions: MAIL, RCPT, DATA, and on to the queue.
+
+Bounds: recipients, `smtp-maxsize`, memory from the shared `Room`. 250 is said only when the queue has confirmed every
+message of the transaction; where it does not, 451, or 452 where it has no room, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from operators.deliveries.events import Received
+from operators.mail.head import length, settled
+from pipeline.queues.contract import QueueFull, TooLarge
+from pipeline.smtp.server import content, headers
+from pipeline.smtp.server.commands import is_routed, mail, rcpt
+from pipeline.smtp.server.dialogue import SessionDialogue
+from pipeline.smtp.server.refusal import Refusal
+from pipeline.smtp.server.spill import Spill
+from pipeline.smtp.server.transaction import MOST_RECIPIENTS, IncomingTransaction, bodies, ids_of, reply
+
+TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
+NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
+
+
+class HeldMessage:
+    """The octets of a message as it came, for as long as they are needed: a large one is not kept in memory twice."""
+
+    octets: bytes | None = None
+
+
+class Session(SessionDialogue):
+    """A connection that mail comes in on."""
+
+    transaction = IncomingTransaction()
+
+    @property
+    def idle(self) -> bool:
+        """Between two transactions."""
+        return self.transaction.mail is None
+
+    def reset(self) -> None:
+        """Forget the transaction."""
+        self.transaction = IncomingTransaction()
+
+    async def smtp_MAIL(self, arg: str) -> None:
+        """RFC 5321 4.1.1.2, RFC 1870 6.1."""
+        self.need_greeting()
+        if not self.idle:
+            raise Refusal("503 5.5.1 There is a sender already")
+        command = mail(arg)
+        if command.size > self.shared.settings.smtp_maxsize:
+            raise content.too_large(self.shared.settings.smtp_maxsize)
+        if self.shared.queue.full is not None:  # said here already, so that nobody sends DATA for nothing
+            raise Refusal(NO_ROOM)
+        self.transaction = IncomingTransaction(command)
+        await self.push_soon("250 2.1.0 Sender ok")
+
+    async def smtp_RCPT(self, arg: str) -> None:
+        """RFC 5321 4.1.1.3."""
+        transaction = self.transaction
+        if transaction.mail is None:
+            raise Refusal("503 5.5.1 MAIL comes first")
+        command = rcpt(self._postmaster(arg), transaction.mail.smtputf8)
+        try:
+            queue = self._queue_for(command.recipient)
+        except Refusal as refusal:
+            self._record(refusal, [command.recipient])
+            await self.refuse(refusal, transaction.sender, command.recipient)
+            return
+        transaction.recipients.append((command, queue))
+        await self.push_soon("250 2.1.5 Recipient ok")
+
+    def _postmaster(self, arg: str) -> str:
+        """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
+        whole = f"postmaster@{self.hostname}"
+        if arg[-12:].lower() == "<postmaster>" and self.shared.is_local(whole):
+            return f"{arg[:-12]}<{whole}>"
+        return arg
+
+    @property
+    def _may_send(self) -> bool:
+        """The client may send to anybody, not only to local addresses."""
+        return not self.shared.credentials or bool(self.client.user)
+
+    def _queue_for(self, recipient: str) -> str:
+        """Where mail to the recipient goes, or `Refusal`: nobody relays here who may not."""
+        transaction, shared = self.transaction, self.shared
+        count = len(transaction.recipients) + 1
+        if count > MOST_RECIPIENTS:
+            raise Refusal(f"452 4.5.3 At most {MOST_RECIPIENTS} recipients at once")
+        if transaction.mail is not None and count > 1 and count * transaction.mail.size > shared.most_copied:
+            raise Refusal("452 4.5.3 Too many recipients at once for a message of this size")
+        local = shared.is_local(recipient)
+        if local and is_routed(recipient):
+            raise Refusal("550 5.7.1 No mail is routed through an address of ours")
+        if not self._may_send and not local:
+            raise Refusal("530 5.7.0 Log in first")
+        return shared.local_queue if local else shared.settings.rabbitmq_inbox
+
+    async def smtp_DATA(self, arg: str) -> None:
+        """RFC 5321 4.1.1.4."""
+        transaction, shared = self.transaction, self.shared
+        if arg:
+            raise Refusal("501 5.5.4 DATA takes no parameter")
+        if transaction.mail is None or not transaction.recipients:
+            raise Refusal("503 5.5.1 MAIL and RCPT come first")
+        account = content.Account(shared.room, shared.settings.smtp_maxsize)
+        spill = Spill(shared.settings.data_dir, shared.spilled)
+        try:
+            await account.need(min(max(transaction.mail.size, content.CHUNK), content.MEMORY))
+            await self.push("354 End with CRLF.CRLF")
+            raw = await self._read(account, spill)
+            await self._take(transaction, raw, account, spill)
+        finally:
+            spill.close()
+            account.close()
+
+    async def _read(self, account: content.Account, spill: Spill) -> bytes | None:
+        """What is not spilled of the content; None for a message that is dropped."""
+
+        async def write(part: bytes) -> bool:
+            try:
+                if not account.refusal and await spill.write(part):
+                    return True
+            except OSError as error:
+                self.shared.trouble("smtp intake", f"{self.shared.settings.data_dir}: {error.strerror}")
+            account.refusal = account.refusal or Refusal(NO_ROOM)
+            return False
+
+        return await content.read(self._reader, lambda octets: self._keep(account, octets), write)
+
+    def _keep(self, account: content.Account, octets: int) -> bool:
+        before = account.received
+        kept = account.keep(octets)
+        if account.received // content.CHUNK > before // content.CHUNK:
+            self.heard()  # not for less: a byte a second would hold the session for ever
+        return kept
+
+    async def _take(
+        self, transaction: IncomingTransaction, raw: bytes | None, account: content.Account, spill: Spill
+    ) -> None:
+        """Queue the message and answer. The transaction is over either way."""
+        self.heard()
+        held = HeldMessage()
+        try:
+            if raw is None:
+                raise account.refusal or content.too_large(self.shared.settings.smtp_maxsize)
+            answer = await self._queue(transaction, raw, account, spill, held)
+        except Refusal as refusal:
+            recipients = [command.recipient for command, _ in transaction.recipients]
+            self._record(refusal, recipients, held.octets)
+            await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
+        else:
+            self.progressed()
+            await self.push(answer)
+        finally:
+            self.heard()
+            self.reset()
+
+    async def _queue(
+        self, transaction: IncomingTransaction, last: bytes, account: content.Account, spill: Spill, held: HeldMessage
+    ) -> str:
+        """The answer for a message that the queue has confirmed; raises `Refusal`."""
+        count, size = len(transaction.recipients), spill.size + len(last)
+        if count > 1 and count * size > self.shared.most_copied:
+            raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
+        await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
+        held.octets = await spill.whole(last)
+        del last
+        if self.shared.watch is not None:
+            self.shared.watch.body(self.conversation, held.octets)
+        source, properties, transaction_id = self._message(transaction, content.clean(held.octets))
+        held.octets = None
+        ids = ids_of(transaction_id, count)
+        sources = [source]
+        del source  # `bodies` drops it once it is text
+        await self._publish(bodies(transaction, ids, sources, properties), self._tell(transaction, ids, size))
+        return reply(ids)
+
+    def _message(self, transaction: IncomingTransaction, data: bytes) -> tuple[bytes, dict[str, Any], str]:
+        """(what is queued, the properties that go with it, its id)."""
+        shared = self.shared
+        if len(data) > shared.settings.smtp_maxsize:
+            raise content.too_large(shared.settings.smtp_maxsize)
+        now = shared.clock()
+        date, timestamp = shared.dates.at(now)
+        data = settled(data)
+        end = length(data)
+        head = data[:end]
+        content.refuse_loop(head)
+        properties = shared.properties(self.client, timestamp)
+        if shared.settings.smtp_extract and headers.has_fields(head):
+            if self._may_send:
+                head, extracted = headers.extract(head, now)
+                headers.refuse_queues(extracted, shared.result_rule)
+                properties |= extracted
+            else:  # only its recipient lets it in: it steers nothing
+                head = headers.without(head)
+            data = head + data[end:]
+        smtputf8 = transaction.mail is not None and transaction.mail.smtputf8
+        if smtputf8 and not head.isascii():
+            properties["smtputf8"] = True  # RFC 6531 3.4: such a header needs it, whatever the addresses are
+        transaction_id = shared.ids.next()
+        stamp = self.client.received(self.hostname, smtputf8, transaction_id, date)
+        return stamp + data, properties, transaction_id
+
+    async def _publish(self, messages: list[tuple[str, bytes]], tell: Callable[[], None]) -> None:
+        answer: asyncio.Future[Exception | None] = self.loop.create_future()
+
+        def confirmed(error: Exception | None) -> None:
+            if error is None:
+                tell()  # also where the client is gone by now
+            if not answer.done():
+                answer.set_result(error)
+
+        self.answer = answer
+        try:
+            self.shared.queue.publish(messages, confirmed)
+            if (error := await answer) is not None:
+                if isinstance(error, TooLarge):
+                    raise Refusal(TOO_LARGE)
+                full = isinstance(error, QueueFull)
+                raise Refusal(NO_ROOM if full else "451 4.3.0 The queue takes nothing now, try again later")
+        finally:
+            self.answer = None
+
+    def _tell(self, transaction: IncomingTransaction, ids: list[str], size: int) -> Callable[[], None]:
+        shared, ip, user = self.shared, self.client.ip, self.client.user
+
+        def tell() -> None:
+            now = shared.clock()
+            for id_, (command, _) in zip(ids, transaction.recipients, strict=True):
+                received = Received(
+                    time=now,
+                    message_id=id_,
+                    envelope=transaction.sender,
+                    recipient=command.recipient,
+                    size=size,
+                    source="smtp",
+                    remote_ip=ip,
+                    user=user,
+                )
+                shared.report(received)
+
+        return tell
+
+    def _record(self, refusal: Refusal, recipients: list[str], raw: bytes | None = None) -> None:
+        """Keep what was turned away for good, where a queue for it is configured."""
+        if refusal.code >= 500:
+            self.shared.record(self.client, self.transaction.sender, recipients, refusal.reply, raw)
+
+
+Session.commands = {
+    "EHLO": Session.smtp_EHLO,
+    "HELO": Session.smtp_HELO,
+    "STARTTLS": Session.smtp_STARTTLS,
+    "AUTH": Session.smtp_AUTH,
+    "MAIL": Session.smtp_MAIL,
+    "RCPT": Session.smtp_RCPT,
+    "DATA": Session.smtp_DATA,
+    "RSET": Session.smtp_RSET,
+    "NOOP": Session.smtp_NOOP,
+    "HELP": Session.smtp_HELP,
+    "VRFY": Session.smtp_VRFY,
+    "QUIT": Session.smtp_QUIT,
+}

@@ -1,0 +1,194 @@
+"""Bulk actions on queued messages: by filter, counted before, with their progress while they run.
+
+Owner of: the jobs, one running at a time, the last JOBS remembered. Bound: a job takes at most MOST messages (their
+ids, 8 bytes each); what is more takes another job. A job that fails says why and keeps what it did.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import collections
+import ipaddress
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from pipeline.process.supervisor import spawn
+from pipeline.queues.contract import QueueUnavailable
+from pipeline.queues.embedded.browse import Filter, Listed, Place
+from pipeline.queues.embedded.edit import Action
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from settings.rules.fields import lookup_name
+
+MOST = 1_000_000
+PAGE = 2000  # messages looked at, or changed, at once
+JOBS = 100
+LINE = 20  # jobs that may wait for their turn
+
+
+class Busy(Exception):
+    """Too many jobs wait for their turn."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which messages; all that are given must hold.
+
+    Attributes:
+        queue: its name; empty: the outbox.
+        state: ready, waiting (for a time), parked; empty: all.
+        lane: parked there.
+        domain: of the recipient, one of these.
+        ip: whose last attempt left from this MTA IP, or that had none.
+        containing: text that the recipient or the envelope contains, in any case.
+    """
+
+    queue: str = ""
+    state: Literal["", "ready", "waiting", "parked"] = ""
+    lane: str = ""
+    domain: tuple[str, ...] = ()
+    ip: str = ""
+    containing: str = ""
+
+    def plain(self) -> Selection:
+        """The same with its names as messages have them: domains in lower case and in ASCII (RFC 5891), IPs short."""
+        domains = tuple(lookup_name(domain.strip().lstrip("@")) for domain in self.domain)
+        ip, slash, group = self.lane.partition("/")
+        lane = f"{ip}/{group.lower()}" if slash and ip != "pause" else self.lane
+        return msgspec.structs.replace(self, domain=domains, ip=_short(self.ip), lane=lane)
+
+
+class BulkJob(msgspec.Struct, kw_only=True):
+    """A bulk action. `state`: counting, running, done or failed; times are epoch seconds."""
+
+    id: int
+    action: Action
+    selection: Selection
+    state: str = "counting"
+    total: int = 0
+    looked: int = 0
+    changed: int = 0
+    begun: float = 0.0
+    ended: float | None = None
+    error: str = ""
+
+
+class Bulk:
+    """Selects and changes messages of a queue. `outbox`: the name of the queue that is meant where none is."""
+
+    def __init__(self, queue: EmbeddedQueue, outbox: str, clock: Callable[[], float] = time.time) -> None:
+        self.queue, self._outbox, self._clock = queue, outbox, clock
+        self._ids = itertools.count(1)
+        self._turn = asyncio.Lock()
+        self._jobs: collections.OrderedDict[int, BulkJob] = collections.OrderedDict()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def page(self, selection: Selection, after: Place, limit: int) -> tuple[list[Listed], Place | None]:
+        """A page of messages, and where the next one begins. Raises `QueueUnavailable`.
+
+        It may be short, or empty, and yet have a next one: a page looks at a limited number of messages.
+        """
+        selection = selection.plain()
+        found = await self.queue.browse(self._filter(selection), after, limit)
+        return [message for message in found.messages if self._wanted(selection, message)], found.after
+
+    async def count(self, selection: Selection) -> int:
+        """How many messages there are now, at most MOST. Raises `QueueUnavailable`."""
+        count = 0
+        async for page in self._pages(selection):
+            count += len(page)
+            if count >= MOST:
+                return MOST
+        return count
+
+    def begin(self, action: Action, selection: Selection) -> BulkJob:
+        """Do this with all of them; the job tells how far it is. Raises `Busy`."""
+        if len(self._tasks) > LINE:
+            raise Busy(f"{LINE} bulk actions wait for their turn already")
+        job = BulkJob(id=next(self._ids), action=action, selection=selection, begun=self._clock())
+        self._jobs[job.id] = job
+        self._forget()
+        task = self._tasks[job.id] = spawn(self._run(job), "bulk")
+        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+        return job
+
+    def get(self, id: int) -> BulkJob | None:
+        """A job, or None where there is none, or it is forgotten."""
+        return self._jobs.get(id)
+
+    def jobs(self) -> list[BulkJob]:
+        """The jobs, newest first."""
+        return list(reversed(self._jobs.values()))
+
+    async def finished(self, job: BulkJob) -> BulkJob:
+        """Wait until a job has ended."""
+        if (task := self._tasks.get(job.id)) is not None:
+            await task
+        return job
+
+    async def _run(self, job: BulkJob) -> None:
+        async with self._turn:
+            try:
+                await self._work(job)
+                job.state = "done"
+            except QueueUnavailable as error:
+                job.state, job.error = "failed", str(error)
+            finally:
+                job.ended = self._clock()
+
+    async def _work(self, job: BulkJob) -> None:
+        # Their ids first: a message that is retried and waits again would be met again further on, for ever.
+        ids = array.array("q")
+        async for page in self._pages(job.selection):
+            ids.extend(message.id for message in page[: MOST - len(ids)])
+            job.total = len(ids)
+            if len(ids) >= MOST:
+                break
+        job.state = "running"
+        for start in range(0, len(ids), PAGE):
+            part = ids[start : start + PAGE].tolist()
+            job.changed += await self.queue.change(job.action, part)
+            job.looked += len(part)
+
+    async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[Listed]]:
+        after: Place | None = (0, 0)
+        while after is not None:
+            page, after = await self.page(selection, after, PAGE)
+            yield page
+
+    def _filter(self, selection: Selection) -> Filter:
+        queue, containing = selection.queue or self._outbox, selection.containing or None
+        if selection.lane:
+            return Filter(queue=queue, lane=selection.lane, containing=containing)
+        if selection.state in ("ready", "waiting"):
+            return Filter(queue=queue, waiting=selection.state == "waiting", containing=containing)
+        return Filter(containing=containing)
+
+    def _wanted(self, selection: Selection, message: Listed) -> bool:
+        if message.queue != (selection.queue or self._outbox):
+            return False
+        if selection.state and selection.state != state_of(message):
+            return False
+        if selection.domain and lookup_name(message.recipient.rpartition("@")[2]) not in selection.domain:
+            return False
+        return not selection.ip or (message.last or {}).get("from") in (None, selection.ip)
+
+    def _forget(self) -> None:
+        for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
+            del self._jobs[id]
+
+
+def _short(ip: str) -> str:
+    """An address in its one short form; what is none stays as it is, and fits nothing."""
+    try:
+        return str(ipaddress.ip_address(ip.strip().strip("[]")))
+    except ValueError:
+        return ip
+
+
+def state_of(message: Listed) -> str:
+    """ready, waiting or parked."""
+    return "parked" if message.lane else "waiting" if message.due else "ready"

@@ -1,0 +1,416 @@
+"""The facade: what the console and the API read of the running machine and change in it. They hold layout, not logic.
+
+Owner of: the history of the lanes, the bulk jobs, the count of what each redirect moved, and the log queries. All
+calls are made on the event loop; what reads a database or the log goes to a thread. Figures that cost by the domain
+are worked out once in FRESH seconds, whoever asks, and give the event loop back between SLICE domains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import datetime
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import msgspec
+from reactivex import abc
+
+from operators.deliveries.delivery import Target, lane_ip
+from operators.deliveries.events import Event, Notice, Redirected
+from operators.deliveries.outcome import Outcome
+from operators.stages.hold import parked_queue
+from pipeline.log.reading.query import LogQuery
+from pipeline.queues import largest_body, result_rule
+from pipeline.queues.contract import QueueFigures
+from pipeline.queues.embedded.edit import Action
+from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.telemetry.history import History
+from pipeline.telemetry.telemetry import Dimension, LastAnswer
+from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.explain import Brief, Explained, Explainer
+from pipeline.views.queue_monitor import QueueMonitor
+from pipeline.views.queued_message import ShownMessage, show
+from pipeline.views.recorder import Recorder
+from pipeline.views.submit import Submission
+from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
+from settings.rules.fields import lookup_name
+from settings.rules.patterns import Type, compile_pattern
+from settings.rules.snapshot import answer_text
+from settings.store import Who
+
+if TYPE_CHECKING:
+    from pipeline.machine.machine import Machine
+
+FRESH = 1.0  # seconds
+SLICE = 25  # domains whose figures are worked out at once, in 1 ms
+WORST = ("paused", "flooded", "reduced", "throttled", "running")  # states, the worst first
+
+
+class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
+    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only a rule."""
+
+    ip: str
+    name: str | None
+    ehlo: str
+    host_name: str
+    mine: bool
+    default: bool
+    figures: dict[str, int]
+    lanes: list[str]
+
+
+class LastError(msgspec.Struct, frozen=True):
+    """The last negative answer or strange end. `time` is epoch seconds."""
+
+    time: float
+    code: int | None
+    status: str | None
+    description: str
+    result: str
+
+
+class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination: now, and in the last 60 s. `ratio`: of the ended attempts were accepted, None without any."""
+
+    domain: str
+    state: str
+    in_memory: int
+    parked: int
+    attempts: int
+    delivered: int
+    errors: int
+    ratio: float | None
+    connections: int
+    lanes: list[str]
+    last_error: LastError | None
+
+
+class DomainPage(msgspec.Struct, frozen=True):
+    """Some of the domains, and how many there are."""
+
+    domains: list[DomainRow]
+    total: int
+
+
+UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
+
+
+class Unbrowsable(Exception):
+    """The queue lends messages, and does not list them."""
+
+
+SORTS = tuple(name for name in DomainRow.__struct_fields__ if name not in ("lanes", "last_error"))
+
+
+class Facade:
+    """Over a running machine; call `close` when it is not shown any more."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.history = History()
+        self.redirected: collections.Counter[int] = collections.Counter()
+        self._domains: tuple[float, list[DomainRow]] = (0.0, [])
+        self._working = asyncio.Lock()
+        self.recorder = Recorder(machine.rules)
+        self._watching: list[abc.DisposableBase] = [
+            self.history.watch(machine.events),
+            machine.events.subscribe(self._count_redirect),
+        ]
+
+    def close(self) -> None:
+        """Stop watching."""
+        for watch in self._watching:
+            watch.dispose()
+        if "logs" in vars(self):
+            self.logs.close()
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Explains lanes."""
+        return Explainer(self.machine, self.history)
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Selects and changes queued messages. Raises `Unbrowsable` where the queue is a broker's."""
+        if not isinstance(self.machine.queue, EmbeddedQueue):
+            raise Unbrowsable(UNBROWSABLE)
+        return Bulk(self.machine.queue, self.machine.settings.rabbitmq_outbox)
+
+    @cached_property
+    def monitor(self) -> QueueMonitor:
+        """Watches the queues."""
+        return QueueMonitor(self.machine)
+
+    @cached_property
+    def submission(self) -> Submission:
+        """Takes messages from applications."""
+        machine, s = self.machine, self.machine.settings
+        return Submission(
+            machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
+        )
+
+    @cached_property
+    def logs(self) -> LogQuery:
+        """The log queries; they block, so call them in a thread."""
+        return LogQuery(self.machine.settings.send_log, self.machine.settings.received_log)
+
+    # -- lanes, addresses, domains ----------------------------------------------------------------------------------
+
+    def lanes(self) -> list[Brief]:
+        """The lanes that hold mail or that a flood is in force on."""
+        return [self.explainer.brief(name) for name in self.explainer.names()]
+
+    def explain(self, lane: str) -> Explained | None:
+        """Everything of one lane; None where there is no such lane."""
+        return self.explainer.explain(lane)
+
+    def ips(self) -> list[MtaIp]:
+        """Every address of this machine, and those that rules name."""
+        machine, snapshot = self.machine, self.machine.rules.snapshot
+        named = [rule.ip for rule in snapshot.mta_names]
+        all_ips = list(dict.fromkeys((*machine.ips.all, *named, *machine.telemetry.keys("ip"))))
+        figures = machine.telemetry.snapshots("ip", all_ips)
+        lanes: dict[str, list[str]] = collections.defaultdict(list)
+        for name in self.explainer.names():
+            lanes[lane_ip(name)].append(name)
+        return [
+            MtaIp(
+                ip=ip,
+                name=snapshot.mta_name(ip),
+                ehlo=snapshot.ehlo_name(ip) or machine.names.ehlo(ip),
+                host_name=machine.names.ehlo(ip),
+                mine=machine.ips.is_ours(ip),
+                default=ip in machine.ips.default,
+                figures=_without(figures[ip], ("attempting", "active", "idle", "waiting")),
+                lanes=lanes[ip],
+            )
+            for ip in all_ips
+        ]
+
+    async def domains(
+        self, sort: str = "errors", descending: bool = True, containing: str = "", offset: int = 0, limit: int = 100
+    ) -> DomainPage:
+        """Destinations, sorted by one of SORTS."""
+        rows = await self._domain_rows()
+        if containing:
+            rows = [row for row in rows if containing.lower() in row.domain]
+        ordered = sorted(rows, key=lambda row: _order(sort, row), reverse=descending)
+        return DomainPage(ordered[offset : offset + limit], len(ordered))
+
+    async def _domain_rows(self) -> list[DomainRow]:
+        async with self._working:
+            then, rows = self._domains
+            if time.monotonic() - then < FRESH and then:
+                return rows
+            rows = [row async for row in self._work_out()]
+            self._domains = (time.monotonic(), rows)
+            return rows
+
+    async def _work_out(self) -> Any:
+        telemetry, last, lanes = self.machine.telemetry, self._last_errors(), self._lanes_by_domain()
+        names = list(dict.fromkeys((*telemetry.keys("domain"), *lanes)))
+        states = {name: self.explainer.brief(name).state for name in self.explainer.names()}
+        for start in range(0, len(names), SLICE):
+            some = names[start : start + SLICE]
+            for domain, figures in telemetry.snapshots("domain", some).items():
+                yield self._row(domain, figures, lanes.get(domain, []), states, last.get(domain))
+            await asyncio.sleep(0)
+
+    def _row(
+        self,
+        domain: str,
+        figures: Mapping[str, int],
+        lanes: list[str],
+        states: Mapping[str, str],
+        last: LastAnswer | None,
+    ) -> DomainRow:
+        ended = figures["delivered"] + figures["errors"] + figures["strange"]
+        mine = {states.get(lane, "running") for lane in lanes} | {self._held(domain)}
+        return DomainRow(
+            domain=domain,
+            state=min(mine, key=WORST.index),
+            in_memory=figures["in_memory"],
+            parked=figures["parked"],
+            attempts=figures["attempts"],
+            delivered=figures["delivered"],
+            errors=figures["errors"] + figures["strange"],
+            ratio=figures["delivered"] / ended if ended else None,
+            connections=sum(self.machine.slots.of(lane)[0] for lane in lanes),
+            lanes=lanes,
+            last_error=_last_error(last.time, last.outcome) if last else None,
+        )
+
+    def _held(self, domain: str) -> str:
+        held = self.machine.rules.snapshot.pauses_for("", lookup_name(domain), "", (), time.time())
+        return "paused" if held else "running"
+
+    def _last_errors(self) -> dict[str, LastAnswer]:
+        telemetry = self.machine.telemetry
+        found = {answer.domain: answer for answer in reversed(telemetry.answers)}
+        return found | {trouble.domain: trouble.last for trouble in telemetry.top_errors(10_000)}
+
+    def _lanes_by_domain(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = collections.defaultdict(list)
+        for name in dict.fromkeys((*self.explainer.names(), *self.history.lanes())):
+            for domain in self.explainer.domains(name):
+                found[domain].append(name)
+        return found
+
+    # -- rules --------------------------------------------------------------------------------------------------------
+
+    def rules(self, kind: str) -> list[dict[str, Any]]:
+        """All rules of a kind, whole, with their live figures. Raises `NoSuchRule`."""
+        return [self.shown(rule) for rule in self.machine.rules.list(kind)]
+
+    def flood_pauses(self) -> list[dict[str, Any]]:
+        """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
+        return [self._flood_pause(active.lane) for active in self.machine.floods.all() if self._is_paused(active.lane)]
+
+    def _is_paused(self, lane: str) -> bool:
+        flood = self.explainer.flood(lane)
+        return flood is not None and flood.state == "paused"
+
+    def _flood_pause(self, lane: str) -> dict[str, Any]:
+        flood, (ip, _, group) = self.explainer.flood(lane), lane.partition("/")
+        assert flood is not None
+        until = datetime.datetime.fromtimestamp(flood.paused_until, datetime.UTC).replace(microsecond=0)
+        instance = self.machine.settings.server_id
+        pause = Pause.model_construct(
+            id=0, ip=ip, domain=group, until=until, reason=f"flood pattern {flood.pattern}", instance=instance
+        )
+        return {**pause.shown(), "held": self.machine.queue.parked().get(lane, 0)}
+
+    def shown(self, rule: Rule) -> dict[str, Any]:
+        """A rule whole, with its live figures."""
+        return {**rule.shown(), **self._live(rule)}
+
+    def _live(self, rule: Rule) -> dict[str, Any]:
+        match rule:
+            case Pause():
+                return {"held": self.machine.queue.parked().get(parked_queue(rule), 0)}
+            case Redirect():
+                return {"redirected": self.redirected[rule.id]}
+            case Flood():
+                lanes = [a.lane for a in self.machine.floods.all() if a.rule.id == rule.id]
+                reduced = [self.explainer.flood(lane) for lane in lanes]
+                return {"hits": self.machine.floods.hits(rule.id), "reduced_lanes": reduced}
+            case DkimKey():
+                return {"dns": self.machine.signing.state(rule.id)}
+        return {}
+
+    def _count_redirect(self, event: Event) -> None:
+        """Each rule of the chain that moved a message counts it."""
+        if not isinstance(event, Redirected) or event.delivery.route is None:
+            return
+        delivery, snapshot, ip = event.delivery, self.machine.rules.snapshot, event.from_ip
+        remotes = [target.address for target in event.delivery.route.targets]
+        seen = {ip}
+        while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
+            self.redirected[rule.id] += 1
+            ip = rule.to_ip
+            if ip in seen:
+                return
+            seen.add(ip)
+
+    def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
+        """Whether a flood pattern matches a text, and which of the last real answers, newest first.
+
+        Raises:
+            ValueError: `pattern: why` or `type: why`.
+        """
+        if type not in get_args(Type):
+            raise ValueError(f"type: is none of these: {', '.join(get_args(Type))}")
+        try:
+            matches = compile_pattern(cast(Type, type), pattern)
+        except ValueError as error:
+            raise ValueError(f"pattern: {error}") from None
+        outcomes = (answer.outcome for answer in self.machine.telemetry.answers if answer.outcome.code is not None)
+        texts = (answer_text(outcome.code, outcome.status, outcome.description) for outcome in outcomes)
+        return bool(text) and matches(text), [real for real in dict.fromkeys(texts) if matches(real)]
+
+    async def pause(self, values: Mapping[str, Any], who: Who) -> Rule:
+        """Hold mail; raises as `RuleStore.create`."""
+        return await self.machine.rules.create("pauses", values, who)
+
+    async def resume(self, id: int, who: Who) -> Rule:
+        """End a pause; what it held is called back in. Raises as `RuleStore.delete`."""
+        return await self.machine.rules.delete("pauses", id, who)
+
+    def end_flood(self, lane: str, who: Who) -> bool:
+        """End the flood in force on a lane early; False where there is none."""
+        flood = self.explainer.flood(lane)
+        if flood is None or not self.machine.floods.end(lane):
+            return False
+        facts = {"lane": lane, "pattern": flood.pattern, "answer": flood.answer, "state": flood.state}
+        self.recorder.soon(who, "end", "floods", flood.id, facts)
+        self._tell("flood-ended", f"{who.name} has ended the flood on {lane}", lane, who)
+        self.machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
+        return True
+
+    # -- the queue --------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> QueueFigures:
+        """What the queue holds. Raises `QueueUnavailable`."""
+        return await self.machine.queue.figures()
+
+    async def message(self, id: int) -> ShownMessage | None:
+        """One queued message; None where it is gone. Raises `QueueUnavailable`."""
+        opened = await self.bulk.queue.read(id)
+        return show(opened) if opened else None
+
+    async def change(self, action: Action, id: int, who: Who) -> bool:
+        """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
+        done = bool(await self.bulk.queue.change(action, [id]))
+        if done:
+            self.recorder.soon(who, action, "messages", 0, {"message": id})
+            self._tell(f"message-{action}", f"{who.name}: {action} message {id}", "", who)
+        return done
+
+    def begin(self, action: Action, selection: Selection, who: Who) -> BulkJob:
+        """Retry, release or delete all messages of a selection; the job tells how far it is. Raises `Busy`."""
+        job = self.bulk.begin(action, selection)
+        self.recorder.at_end(who, "messages", job, msgspec.to_builtins(selection), self.bulk.finished)
+        self._tell(f"bulk-{action}", f"{who.name}: {action} messages, job {job.id}", selection.lane, who)
+        return job
+
+    def retry_lane(self, lane: str, who: Who) -> BulkJob:
+        """Retry this provider now: its hosts are tried again, and what waits for a time goes now."""
+        explained = self.explain(lane)
+        for host in explained.hosts if explained else ():
+            self.machine.slots.healthy(lane_ip(lane), Target(host.host, host.address, host.port))
+        self._tell("retry-now", f"{who.name} has {lane} retried now", lane, who)
+        self.machine.lanes.go_on(lane)
+        ip, _, group = lane.partition("/")
+        domains = tuple(explained.domains if explained else ()) or (group,)
+        job = self.bulk.begin("retry", Selection(state="waiting", domain=domains, ip="" if ip == "?" else ip))
+        self.recorder.at_end(who, "lanes", job, {"lane": lane}, self.bulk.finished)
+        return job
+
+    def _tell(self, kind: str, text: str, lane: str, who: Who) -> None:
+        fields = {"lane": lane, "who": who.name, "origin": who.origin}
+        self.machine.report(Notice(time=time.time(), kind=kind, text=text, fields=fields))
+
+    # -- as a whole -------------------------------------------------------------------------------------------------
+
+    def figures(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
+        """Counters of the last 60 s, and gauges."""
+        return self.machine.telemetry.snapshot(dimension, key)
+
+
+def _last_error(time: float, outcome: Outcome) -> LastError:
+    return LastError(time, outcome.code, outcome.status, outcome.description, outcome.result)
+
+
+def _order(sort: str, row: DomainRow) -> tuple[Any, ...]:
+    """Empty ones are the least; equals stand in the order of their names."""
+    value = getattr(row, sort)
+    if sort == "state":
+        value = -WORST.index(row.state)
+    return (value is not None, value or 0 if sort != "domain" else value, row.domain)
+
+
+def _without(figures: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    return {name: value for name, value in figures.items() if name not in names}

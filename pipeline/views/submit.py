@@ -1,0 +1,157 @@
+"""Submit: messages that an application hands in as JSON, checked as the chain will check them, queued all or none.
+
+Owns nothing but the count of its message ids. Bound: the caller's, who has the messages in memory already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import reactivex as rx
+
+from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.events import Event, Received
+from operators.deliveries.result_queues import ResultRule
+from operators.mail.message import InvalidMessage, Message, seconds
+from operators.mail.source import source_of
+from operators.stages.decode import decode
+from operators.stages.sign import own_keys
+from pipeline.queues.contract import Queue
+from pipeline.smtp.server.transaction import Ids
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """What is wrong with one of the messages: its place from 0, the field, and what is allowed."""
+
+    index: int
+    field: str
+    message: str
+
+
+class Unacceptable(ValueError):
+    """Some messages cannot be sent; nothing is queued."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(f"[{mistake.index}].{mistake.field}: {mistake.message}" for mistake in mistakes))
+
+
+class Submission:
+    """Takes messages for a queue.
+
+    Args:
+        queue: where they are published.
+        name: of the queue.
+        server_id: makes message ids unique.
+        maxsize: largest body, bytes.
+        report: told of each message once it is safe.
+        rule: which queues results may not go to.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        name: str,
+        server_id: str,
+        maxsize: int,
+        report: Callable[[Event], None],
+        rule: ResultRule | None = None,
+    ) -> None:
+        self._queue, self._name, self._report = queue, name, report
+        self._decode = decode(maxsize, time.monotonic, rule)
+        self._ids = Ids(server_id)
+
+    async def submit(self, messages: Sequence[Any], remote_ip: str = "", user: str = "") -> list[str]:
+        """Queue these messages; returns their ids when the queue has confirmed them.
+
+        Raises:
+            Unacceptable: with what is wrong; nothing is queued.
+            QueueUnavailable: nothing is queued.
+        """
+        bodies = [self._body(message) for message in messages]
+        checked = self._check(bodies)
+        await self._publish(bodies)
+        for delivery, size in checked:
+            self._report(_received(delivery.message, size, remote_ip, user))
+        return [delivery.message.message_id or "" for delivery, _ in checked]
+
+    def _body(self, message: Any) -> bytes:
+        if isinstance(message, dict) and not message.get("message-id"):
+            message = {**message, "message-id": self._ids.next()}
+        return _encode(message)
+
+    def _check(self, bodies: Sequence[bytes]) -> list[tuple[Delivery, int]]:
+        deliveries: list[Delivery] = []
+        rx.from_iterable(Lease(id=number, body=body) for number, body in enumerate(bodies)).pipe(
+            self._decode
+        ).subscribe(deliveries.append)
+        checked: list[tuple[Delivery, int]] = []
+        mistakes: list[Mistake] = []
+        for number, delivery in enumerate(deliveries):
+            try:
+                checked.append((delivery, _size(delivery)))
+            except InvalidMessage as error:
+                mistakes.append(Mistake(number, *_split(str(error))))
+        if mistakes:
+            raise Unacceptable(mistakes)
+        return checked
+
+    async def _publish(self, bodies: Sequence[bytes]) -> None:
+        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def confirmed(error: Exception | None) -> None:
+            if safe.done():  # who waited has gone
+                return
+            if error is None:
+                safe.set_result(None)
+            else:
+                safe.set_exception(error)
+
+        self._queue.publish([(self._name, body) for body in bodies], confirmed)
+        await safe
+
+
+def _size(delivery: Delivery) -> int:
+    """Bytes of the MIME source. Raises `InvalidMessage` for what the chain would give up at once."""
+    if delivery.outcome is not None:
+        raise InvalidMessage(delivery.outcome.description)
+    message = delivery.message
+    for name, text in _times(message):
+        try:
+            seconds(text)
+        except InvalidMessage as error:
+            raise InvalidMessage(f"{name}: {error}") from None
+    own_keys(message.dkim, time.time())
+    return len(source_of(message))
+
+
+def _times(message: Message) -> Iterator[tuple[str, str]]:
+    if message.maxdelivertime is not None:
+        yield "maxdelivertime", message.maxdelivertime
+    if message.nextattempt is not None:
+        yield "nextattempt.time", message.nextattempt.time
+
+
+def _split(text: str) -> tuple[str, str]:
+    """(field, message) of what was said; without a field it is said of the whole object."""
+    field, colon, message = text.partition(": ")
+    return (field, message) if colon and " " not in field and field != "body" else ("", text)
+
+
+def _received(message: Message, size: int, remote_ip: str, user: str) -> Received:
+    return Received(
+        time=time.time(),
+        message_id=message.message_id or "",
+        envelope=message.envelope or "",
+        recipient=message.recipient,
+        size=size,
+        source="http",
+        remote_ip=remote_ip,
+        user=user,
+    )

@@ -1,0 +1,316 @@
+"""Every key of the configuration, in one place: kind, default, one line of help, whether its feature comes later.
+
+Whoever adds a key adds it here, and it works in files, the environment and on the command line, in `mailrace config`
+and in the reference. Nothing here is changed after the start.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from settings.config.values import (
+    LOOPBACK,
+    Address,
+    Addresses,
+    Amount,
+    Broker,
+    Ciphers,
+    Count,
+    Credentials,
+    Database,
+    Factor,
+    File,
+    Flag,
+    Intervals,
+    Link,
+    Logs,
+    Management,
+    NameServers,
+    Networks,
+    OperatorNames,
+    Port,
+    Ports,
+    QueueName,
+    Seconds,
+    Secret,
+    SecretAddress,
+    Sink,
+    Size,
+    Text,
+    Timeout,
+    Token,
+    choice,
+    pattern,
+    whole,
+)
+
+CLUSTER = "clusters come later"
+SPOOL = "the spool directory comes later"
+
+
+def key(default: Any, help: str, *, shown: str = "", later: str = "", also: tuple[str, ...] = ()) -> Any:
+    """Declare a key.
+
+    Args:
+        default: its value where nothing gives one, or a function of the values of the keys above it.
+        help: one line, for the reference.
+        shown: how the reference shows the default, where the value itself would not do.
+        later: why it has no effect yet; empty where it has.
+        also: names that MailerQ knows it by.
+    """
+    extra: dict[str, Any] = {"shown": shown, "later": later, "also": also}
+    if callable(default):
+        return Field(default_factory=default, description=help, json_schema_extra=extra)
+    return Field(default, description=help, json_schema_extra=extra)
+
+
+def _under(*names: str) -> Callable[[dict[str, Any]], Path]:
+    return lambda values: Path(values["data_dir"], *names)
+
+
+def _instance(_: dict[str, Any]) -> str:
+    """The host name, or as much of it as can stand in a message id: a machine may be called anything, or nothing."""
+    return re.sub("[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64].strip("-.") or "mailrace"
+
+
+class Settings(BaseSettings):
+    """The effective configuration. The attribute of `www-port` is `www_port`; what is turned off or not set is None."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    data_dir: File = key(
+        Path("var"),
+        "everything that Mailrace keeps: embedded queue, rules database, logs",
+        shown="`./var` if writable, `/var/lib/mailrace` when started as a service",
+    )
+    server_id: Annotated[
+        str, pattern("[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, hyphens and underscores")
+    ] = key(_instance, "makes message ids unique over instances", shown="host name")
+    user: Text | None = key(None, "the process changes to this user after its ports are open")
+    lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
+    shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")
+    operators: OperatorNames = key([], "custom operators to load: `module:function@stage`, several with commas")
+
+    # -- the console -----------------------------------------------------------------------------------------------
+
+    www_port: Port = key(8485, "console over HTTP; 0 turns it off")
+    www_ip: Address = key("0.0.0.0", "address to bind; must be one of this machine's")  # noqa: S104
+    www_password: Secret | None = key(
+        None,
+        "console password, plain or hashed; empty: one is generated at first start, its hash kept, and printed once",
+    )
+    www_dir: File | None = key(
+        None, "folder with the console's static files; a file found there replaces the packaged one", shown="packaged"
+    )
+    www_secure_port: Port | None = key(None, "HTTPS port; with it and `www-port` both on, HTTP only redirects to HTTPS")
+    www_certificate: File | None = key(None, "PEM file with the console's certificate chain")
+    www_privatekey: File | None = key(
+        None, "PEM file with the private key of `www-certificate`", also=("www-private-key",)
+    )
+    www_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the console")
+    www_url: Link | None = key(
+        None,
+        "the console's address for people and for other instances, where a proxy gives it another",
+        shown="detected",
+    )
+    www_trusted_proxies: Networks = key(
+        [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"
+    )
+    api_token: Token | None = key(
+        None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
+    )
+
+    # -- queues ----------------------------------------------------------------------------------------------------
+
+    rabbitmq_address: Broker | None = key(
+        None, "`amqp(s)://user:password@host/vhost`, several with commas; empty: the embedded queue"
+    )
+    rabbitmq_outbox: QueueName = key("outbox", "the queue that is read")
+    rabbitmq_inbox: QueueName = key("outbox", "where received mail goes; the same as the outbox means relay it")
+    rabbitmq_local: QueueName | None = key(None, "where mail for local addresses goes")
+    rabbitmq_reports: QueueName | None = key(None, "where reports sent to local addresses go")
+    rabbitmq_refused: QueueName | None = key(None, "where what was turned away is recorded")
+    rabbitmq_dsn: QueueName | None = key(None, "where delivery status notifications go; empty: to the outbox")
+    rabbitmq_results: QueueName | None = key(
+        "results", "every final result; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_success: QueueName | None = key(
+        "success", "results of accepted messages; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_failure: QueueName | None = key(
+        "failure", "results of messages given up; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_retry: QueueName | None = key(
+        "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
+    )
+    rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to")
+    rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker")
+    rabbitmq_persistent: Flag = key(True, "messages survive a restart of the broker")
+    rabbitmq_declare: Flag = key(True, "declare the queues at start")
+    rabbitmq_verify: Flag = key(True, "check the broker's certificate")
+    rabbitmq_queue_type: Annotated[str, choice("classic", "quorum")] = key("classic", "`classic` or `quorum`")
+    rabbitmq_maxpriority: Annotated[int, whole(0, 255)] = key(0, "x-max-priority of the queues")
+    rabbitmq_encoding: Annotated[str, choice("gzip")] | None = key(
+        None, "`gzip` compresses what is published; what is consumed may always be gzip"
+    )
+    rabbitmq_management: Management | None = key(
+        None,
+        "the broker's management API, for the AMQP monitor; without a login of its own it gets that of the broker",
+        shown="its usual port on the broker's host",
+    )
+    rabbitmq_qos: Annotated[int, whole(1, 65535)] = key(1000, "credit: the most unsettled deliveries in memory")
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    database_address: Database = key(
+        lambda values: SecretAddress(f"sqlite:///{values['data_dir'] / 'rules.db'}"),
+        "the rules database: `sqlite:///file`, `postgresql://...`, `mysql://...`",
+        shown="sqlite in `data-dir`",
+    )
+    database_ttl: Timeout = key(600.0, "time between reloads, for rows changed by others")
+
+    # -- intake ----------------------------------------------------------------------------------------------------
+
+    smtp_ip: Address = key("127.0.0.1", "address of the SMTP server")
+    smtp_port: Ports = key([2525], "ports of the SMTP server, with STARTTLS where it has a certificate")
+    smtp_secure_port: Ports = key([], "ports with TLS from the first byte")
+    smtp_username: Text | None = key(None, "who may send, with `smtp-password`; for more than one `smtp-auth`")
+    smtp_password: Secret | None = key(None, "the password of `smtp-username`")
+    smtp_auth: Credentials | None = key(
+        None,
+        "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `http://host/path`, `exec:///path`",
+    )
+    smtp_range: Networks = key(LOOPBACK, "CIDR ranges that may connect, with `;` between them", shown="loopback only")
+    smtp_certificate: File | None = key(None, "PEM file with the certificate chain for STARTTLS and the secure port")
+    smtp_privatekey: File | None = key(None, "PEM file with the private key of `smtp-certificate`", also=("smtp-key",))
+    smtp_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the SMTP server")
+    smtp_maxsize: Size = key(100_000_000, "the largest message", shown="100MB")
+    smtp_connections: Amount = key(1000, "incoming connections at once")
+    smtp_client_connections: Amount | None = key(
+        None,
+        "of these, those of one client address (IPv6: /64); a newcomer takes the place of one that is idle",
+        shown="nine in ten",
+    )
+    smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
+    smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
+    spool_directory: File | None = key(None, "messages dropped into this folder are queued", later=SPOOL)
+    spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first", later=SPOOL)
+    spool_remove: Flag = key(True, "remove files once they are queued", later=SPOOL)
+    spool_fail_directory: File | None = key(None, "where files go that cannot be read", later=SPOOL)
+
+    # -- delivery --------------------------------------------------------------------------------------------------
+
+    smtp_default_ips: Addresses = key([], "MTA IPs that send", shown="all of this machine's", also=("smtp-defaultips",))
+    smtp_mappable_ips: Networks = key(
+        [], "mail submitted to one of these addresses leaves from it", shown="all of this machine's"
+    )
+    smtp_unmappable_ips: Networks = key([], "exceptions to `smtp-mappable-ips`")
+    delivery_port: Annotated[int, whole(1, 65535, "a port")] = key(25, "port of the receiving servers")
+    delivery_sink: Sink | None = key(None, "`host:port`: every message goes there instead, for trials")
+    delivery_timeout_factor: Factor = key(1.0, "multiplies the time-outs of RFC 5321 4.5.3.2")
+    domain_maxmessages: Count = key(0, "messages a minute to a destination; 0 is unlimited")
+    domain_maxconnects: Count = key(0, "new connections a minute to a destination; 0 is unlimited")
+    domain_maxconnections: Count = key(0, "connections at once to a destination; 0 is unlimited")
+    domain_maxqueue: Count = key(
+        500, "deliveries in memory for a destination; more are parked, unless they go within a second; 0 is unlimited"
+    )
+    ip_maxmessages: Count = key(0, "messages a minute to a remote IP; 0 is unlimited")
+    ip_maxconnects: Count = key(0, "new connections a minute to a remote IP; 0 is unlimited")
+    ip_maxconnections: Count = key(20, "connections at once to a remote IP; 0 is unlimited")
+    connection_maxmessages: Count = key(0, "messages over one connection; 0 is unlimited")
+    connection_maxidle: Seconds = key(5.0, "how long a connection is kept open between messages")
+    connection_secure: Annotated[str, choice("off", "opportunistic", "required", "verified")] = key(
+        "opportunistic", "TLS towards receivers: `off`, `opportunistic`, `required`, `verified`"
+    )
+    max_connections: Amount = key(1000, "all outgoing connections together")
+    max_delivertime: Timeout = key(86400.0, "give up so long after the first pick-up", also=("max-deliver-time",))
+    max_attempts: Count = key(0, "give up after that many attempts; 0 is unlimited")
+    retry_interval: Intervals = key(
+        [600, 600, 1800, 1800, 3600, 3600, 7200], "seconds between attempts; the last one repeats"
+    )
+    dns_server: NameServers = key([], "name servers to ask", shown="system's")
+    dns_timeout: Timeout = key(5.0, "how long one name server is waited for")
+    dns_attempts: Amount = key(4, "how often a question is asked")
+    dns_min_ttl: Seconds = key(0.0, "answers are kept at least so long")
+    dkim_check_dns: Flag = key(True, "sign only with keys whose public half is in DNS")
+
+    # -- logs ------------------------------------------------------------------------------------------------------
+
+    send_log: File | None = key(
+        _under("logs", "send.jsonl"), "delivery attempts, JSON Lines; empty turns it off", shown="in `data-dir`/logs"
+    )
+    received_log: File | None = key(
+        _under("logs", "received.jsonl"),
+        "received messages, JSON Lines; empty turns it off",
+        shown="in `data-dir`/logs",
+    )
+    send_log_maxsize: Size = key(
+        100_000_000, "a log of this size is rotated; rotated files become Parquet", shown="100MB"
+    )
+    send_log_history: Count = key(20, "rotated files to keep; 0 is all")
+    application_log: Logs = key(["stderr"], "program log: `stderr`, `stdout`, `syslog` or a file; several with commas")
+    application_log_format: Annotated[str, choice("console", "json")] = key("console", "`console` or `json`")
+
+    # -- cluster ---------------------------------------------------------------------------------------------------
+
+    cluster_address: Broker | None = key(
+        None, "the broker that the instances talk over", shown="the broker's", later=CLUSTER
+    )
+    cluster_exchange: QueueName = key("cluster", "the exchange that they talk over", later=CLUSTER)
+    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers", later=CLUSTER)
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: list[str] = PrivateAttr(default_factory=list)
+
+    def __init__(self, sources: Sequence[PydanticBaseSettingsSource]) -> None:
+        """From these sources, the strongest first; `load` is the way to call it."""
+        super().__init__(sources=sources)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each key that was given and has no effect."""
+        return self._warnings
+
+    def origin(self, name: str) -> str:
+        """Where a key's value came from: `file:line`, `environment NAME`, `command line` or `default`."""
+        return self._origins.get(name.replace("-", "_"), "default")
+
+    def under(self, folder: Path) -> Settings:
+        """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""
+        placed = [name for name, field in FIELDS.items() if field.default_factory_takes_validated_data]
+        moved = {name: self._placed(name, folder) for name in placed if self.origin(name) == "default"}
+        return self.model_copy(update={"data_dir": folder, **moved})
+
+    @staticmethod
+    def _placed(name: str, folder: Path) -> Any:
+        return FIELDS[name].get_default(call_default_factory=True, validated_data={"data_dir": folder})
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources that `load` gives, and no others."""
+        assert isinstance(init_settings, InitSettingsSource)
+        return tuple(init_settings.init_kwargs["sources"])
+
+
+FIELDS = Settings.model_fields
+
+
+def more(name: str) -> dict[str, Any]:
+    """What `key` noted of a field: shown, later, also."""
+    extra = FIELDS[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra

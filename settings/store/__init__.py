@@ -1,0 +1,7 @@
+"""The rule store: the rules database, its migrations, the audit, and the vault for private keys."""
+
+from settings.store.audit import AuditRecord, Who
+from settings.store.engine import RulesUnavailable
+from settings.store.store import RuleStore
+
+__all__ = ["AuditRecord", "RuleStore", "RulesUnavailable", "Who"]

@@ -1,0 +1,129 @@
+"""The tables: where the rules are kept. `settings/migrations` makes and changes them; a test holds both together.
+
+Other programs may write here: text that is not given is empty, a limit that is not given NULL, times are UTC.
+Private keys are stored encrypted (`settings.store.vault`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from settings.rules.models import DkimKey, Dns, Flood, Local, MtaName, Pause, Redirect, Rule, Throttle
+
+OPTIONS: dict[str, Any] = {
+    "sqlite_autoincrement": True,  # the id of a rule that is gone is never another's: the audit names rules by it
+    "mysql_engine": "InnoDB",
+    "mysql_default_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+metadata = sa.MetaData()
+
+
+class Utc(sa.types.TypeDecorator[datetime.datetime]):
+    """A time, UTC, in whole seconds; without a zone in the database, since not every one of them has zones."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime.datetime | None, dialect: sa.Dialect) -> datetime.datetime | None:
+        """To the database."""
+        return None if value is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime.datetime | None, dialect: sa.Dialect) -> datetime.datetime | None:
+        """From the database."""
+        return None if value is None else value.replace(tzinfo=datetime.UTC)
+
+
+def _text(name: str, length: int, **more: Any) -> sa.Column[str]:
+    return sa.Column(name, sa.String(length), nullable=False, server_default="", **more)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", sa.Integer, primary_key=True, autoincrement=True)
+
+
+def _limits() -> Iterator[sa.Column[Any]]:
+    for name in ("domain_messages", "domain_connects", "domain_connections", "ip_messages", "ip_connects"):
+        yield sa.Column(name, sa.Integer)
+    yield sa.Column("ip_connections", sa.Integer)
+    yield sa.Column("connection_messages", sa.Integer)
+    yield sa.Column("connection_idle", sa.Double)
+    yield _text("connection_security", 16)
+    yield sa.Column("queue", sa.Integer)
+
+
+throttles = sa.Table(
+    "throttles", metadata, _id(), _text("ip", 45), _text("domain", 255), *_limits(),
+    sa.UniqueConstraint("ip", "domain", name="throttles_once"), **OPTIONS,
+)  # fmt: skip
+floods = sa.Table(
+    "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),
+    sa.Column("pause", sa.Integer, nullable=False), sa.Column("reduced", sa.Integer, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False, key="order"), *_limits(),
+    sa.UniqueConstraint("name", name="floods_once"), **OPTIONS,
+)  # fmt: skip
+pauses = sa.Table(
+    "pauses", metadata, _id(), _text("ip", 45), _text("domain", 255), _text("remote_ip", 45), _text("tag", 200),
+    sa.Column("until", Utc), sa.Column("cluster", sa.Boolean, nullable=False), _text("reason", 500),
+    _text("instance", 200), **OPTIONS,
+)  # fmt: skip
+redirects = sa.Table(
+    "redirects", metadata, _id(), _text("from_ip", 45), _text("domain", 255), _text("remote_ip", 45),
+    _text("to_ip", 45), sa.Column("until", Utc),
+    sa.UniqueConstraint("from_ip", "domain", "remote_ip", name="redirects_once"), **OPTIONS,
+)  # fmt: skip
+dkim_keys = sa.Table(
+    "dkim_keys", metadata, _id(), _text("domain", 255), _text("selector", 200),
+    sa.Column("private_key", sa.Text, nullable=False, key="key"), _text("algorithm", 16), sa.Column("expire", Utc),
+    sa.Column("headers", sa.Text, nullable=False), _text("canonicalization", 16),
+    sa.UniqueConstraint("domain", "selector", name="dkim_keys_once"), **OPTIONS,
+)  # fmt: skip
+dkim_patterns = sa.Table(
+    "dkim_patterns", metadata, _id(),
+    sa.Column("dkim_key", sa.Integer, sa.ForeignKey("dkim_keys.id", ondelete="CASCADE"), nullable=False, index=True),
+    _text("type", 16), _text("pattern", 500), **OPTIONS,
+)  # fmt: skip
+locals_ = sa.Table(
+    "local_addresses", metadata, _id(), _text("type", 16), _text("pattern", 500),
+    sa.UniqueConstraint("type", "pattern", name="local_addresses_once"), **OPTIONS,
+)  # fmt: skip
+mta_names = sa.Table(
+    "mta_names", metadata, _id(), _text("ip", 45), _text("name", 100), _text("ehlo", 255),
+    sa.UniqueConstraint("ip", name="mta_names_once"), **OPTIONS,
+)  # fmt: skip
+dns = sa.Table(
+    "dns_overrides", metadata, _id(), _text("name", 255), sa.Column("addresses", sa.Text, nullable=False),
+    sa.UniqueConstraint("name", name="dns_overrides_once"), **OPTIONS,
+)  # fmt: skip
+audit = sa.Table(
+    "audit", metadata, _id(), sa.Column("time", Utc, nullable=False), _text("who", 200), _text("origin", 200),
+    _text("action", 16), _text("kind", 16), sa.Column("rule", sa.Integer, nullable=False),
+    sa.Column("before", sa.Text), sa.Column("after", sa.Text), **OPTIONS,
+)  # fmt: skip
+
+TABLES: Mapping[type[Rule], sa.Table] = {
+    Throttle: throttles,
+    Flood: floods,
+    Pause: pauses,
+    Redirect: redirects,
+    DkimKey: dkim_keys,
+    Local: locals_,
+    MtaName: mta_names,
+    Dns: dns,
+}
+
+
+def row_of(rule: Rule) -> dict[str, Any]:
+    """The rule as column values, without its id and what is in tables of its own; the private key as it is."""
+    table = TABLES[type(rule)]
+    return {column.key: _stored(column, getattr(rule, column.key)) for column in table.columns if column.key != "id"}
+
+
+def _stored(column: sa.Column[Any], value: Any) -> Any:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None and isinstance(column.type, sa.String) else value
