@@ -1,4 +1,4 @@
-"""All benchmarks, as the table of the README. `python -m tests.bench [name ...]`; some take minutes."""
+"""All benchmarks, as the table of `docs/tuning.md`. `python -m tests.bench [name ...]`; some take minutes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from operators.examples.skeleton import skeleton
 from tests.support.live import Trial, delivery
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "operators"
-PAGE = (FOLDER / "README.md").read_text()
+PAGE = (FOLDER.parent / "docs" / "operators.md").read_text()
 EXAMPLES = [path for path in sorted((FOLDER / "examples").glob("*.py")) if path.stem != "__init__"]
 
 

@@ -250,9 +250,9 @@ def test_tags_are_in_the_log(run: Run) -> None:
     assert [line["tags"] for line in run["log"] if line["recipient"] == recipient_of(number)] == [["a", "b"]]
 
 
-def test_every_row_of_the_readme_is_here() -> None:
-    """Each property of the README's table names a row of OUTGOING or of RESULTS."""
-    text = (pathlib.Path(__file__).parent.parent.parent / "README.md").read_text()
+def test_every_documented_property_is_here() -> None:
+    """Each property of the documents' table names a row of OUTGOING or of RESULTS."""
+    text = (pathlib.Path(__file__).parent.parent.parent / "docs" / "messages.md").read_text()
     table = text.partition("## Messages on the queues")[2].partition("\nWith the embedded queue")[0]
     first = [line.split("|")[1] for line in table.splitlines() if line.count("|") > 2]
     last = [line.split("|")[3] for line in table.splitlines() if line.startswith("| `results`")]

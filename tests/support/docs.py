@@ -1,0 +1,73 @@
+"""The parts of `docs/` that the code writes: `python -m tests.support.docs` brings them up to date."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+
+import settings
+from pipeline.log import schema
+from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+
+
+def operators() -> str:
+    """A row for each module of `operators`: its file, and what its docstring says first."""
+    rows = []
+    for path in sorted((ROOT / "operators").rglob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+        if path.stem != "__init__":
+            rows.append(f"| `{path.relative_to(ROOT / 'operators')}` | {first.removeprefix(path.stem + ': ')} |")
+    return "\n".join(["| file | what it is |", "|---|---|", *rows])
+
+
+def rooms() -> str:
+    """A row for each package: its folder, and what its docstring says."""
+    rows = []
+    for floor in ("settings", "operators", "pipeline", "gui"):
+        for path in sorted((ROOT / floor).rglob("__init__.py")):
+            first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+            rows.append(f"| `{path.parent.relative_to(ROOT)}/` | {first} |")
+    return "\n".join(["| folder | what it is |", "|---|---|", *rows])
+
+
+def metrics() -> str:
+    """A row for each metric of `/metrics`."""
+    rows = [
+        f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, REMOVED)
+    ]
+    rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in GAUGES]
+    return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
+
+
+PARTS: Mapping[str, tuple[str, Callable[[], str]]] = {
+    "config": ("configuration.md", settings.reference),
+    "log": ("log.md", schema.reference),
+    "metrics": ("metrics.md", metrics),
+    "operators": ("operators.md", operators),
+    "rooms": ("architecture.md", rooms),
+}
+
+
+def part(name: str) -> str | None:
+    """What stands between a part's markers."""
+    text = (DOCS / PARTS[name][0]).read_text()
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    return found[1].strip() if found else None
+
+
+def renew() -> None:
+    """Write all parts as the code has them now."""
+    for name, (page, make) in PARTS.items():
+        block = f"<!-- {name} -->\n{make().strip()}\n<!-- /{name} -->"
+        pattern = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
+        (DOCS / page).write_text(pattern.sub(lambda _, block=block: block, (DOCS / page).read_text()))
+
+
+if __name__ == "__main__":
+    renew()
