@@ -103,15 +103,18 @@ def _run(arguments: list[str]) -> int:
 
 
 def _serve(settings: Settings, _: list[str]) -> int:
-    from gui.web.serve import run
-
-    return _loop(run(_warned(settings)))
+    return _with_console(settings)
 
 
 def _demo(settings: Settings, _: list[str]) -> int:
-    from gui.web.serve import run
+    return _with_console(settings, demo=True)
 
-    return _loop(run(_warned(settings), demo=True))
+
+def _with_console(settings: Settings, demo: bool = False) -> int:
+    from gui.web.serve import Web  # these bring everything; `mailrace --help` need not wait for them
+    from pipeline.commands.serve import run
+
+    return _loop(run(_warned(settings), Web, demo))
 
 
 def _send(settings: Settings, arguments: list[str]) -> int:

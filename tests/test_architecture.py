@@ -1,48 +1,222 @@
-"""The house: imports run one way, and the lower floors open no doors."""
+"""The house: imports run one way, `gui` has one door, no rooms stand in a circle, and `operators` is pure."""
+
+from __future__ import annotations
 
 import ast
+import collections
+import functools
+import graphlib
 import pathlib
-
-import pytest
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = ["settings", "operators", "pipeline", "gui"]  # from the ground up
-IO = {"aio_pika", "aiosmtplib", "aiosmtpd", "socket", "sqlite3", "asyncio", "subprocess", "dns", "sqlalchemy"}
 SOURCES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 
+# Databases, networks and processes. reactivex loads asyncio, ssl and subprocess by itself, which cannot be helped.
+IMPURE = {
+    "aio_pika", "aiormq", "aiosmtpd", "aiosmtplib", "alembic", "dns", "duckdb", "httpx", "multiprocessing", "nicegui",
+    "psycopg", "pymysql", "sqlalchemy", "sqlite3", "uvicorn",
+}  # fmt: skip
+IO = IMPURE | {"asyncio", "random", "secrets", "socket", "ssl", "subprocess", "threading"}
+EXCUSED = {
+    "operators.custom.guard": {"threading"},  # asks in which thread it is, to refuse another one
+    "operators.deliveries.routes": {"random"},  # the default of `chance`, which a test gives
+}
+# What a pure module does not call: its caller gives it the time, and what was read.
+CALLS = {
+    "time.time", "time.monotonic", "time.sleep", "datetime.now", "datetime.utcnow", "datetime.datetime.now",
+    "datetime.date.today", "date.today", "open",
+}  # fmt: skip
 
-def imported(path: pathlib.Path) -> set[str]:
-    """The top-level packages that a file imports."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+MOST = 14  # modules of a folder's own
+# Folders that have more, and why one finds one's way in them.
+LARGE = {
+    "gui/components": (16, "each is one part of a page, and is named as the page shows it"),
+    "gui/pages": (15, "each is one entry of the menu"),
+    "pipeline/queues/rabbitmq": (15, "the parts of one class, which nothing outside imports"),
+    "pipeline/views": (17, "half of them define nothing: they name what pages may import"),
+}
+
+
+def floor(path: pathlib.Path) -> str:
+    """The floor that a file is on."""
+    return path.relative_to(ROOT).parts[0]
+
+
+def name(path: pathlib.Path) -> str:
+    """The module of a file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name(path) for path in SOURCES}
+
+
+@functools.cache
+def tree(path: pathlib.Path) -> ast.Module:
+    """A file, parsed once."""
+    return ast.parse(path.read_text())
+
+
+def imports(path: pathlib.Path, for_types: bool = True) -> Iterator[str]:
+    """The modules that a file imports, wherever in it; those under `TYPE_CHECKING` where they are asked for."""
+    skipped: set[int] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
+            skipped |= {id(inner) for inner in ast.walk(node)}
+    for node in ast.walk(tree(path)):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"{path}: relative imports hide where they lead"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_run_downward_only(path: pathlib.Path) -> None:
-    """gui -> pipeline -> operators -> settings."""
-    floor = FLOORS.index(path.relative_to(ROOT).parts[0])
-    assert not imported(path) & {*FLOORS[floor + 1 :], "mailrace", "tests"}
+def wrong(floors: Iterable[str], find: Callable[[pathlib.Path], set[str]]) -> dict[str, set[str]]:
+    """What is found in the modules of these floors, by module; nothing where all is well."""
+    return {name(path): found for path in SOURCES if floor(path) in floors and (found := find(path))}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.parts[len(ROOT.parts)] != "gui"], ids=str)
-def test_nothing_below_gui_imports_nicegui(path: pathlib.Path) -> None:
+def roots(path: pathlib.Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    return {module.partition(".")[0] for module in imports(path)}
+
+
+# -- directions, and the door
+
+
+def test_imports_run_downward_only() -> None:
+    """gui -> pipeline -> operators -> settings; types included."""
+    above = {one: {*FLOORS[number + 1 :], "mailrace", "tests"} for number, one in enumerate(FLOORS)}
+    assert wrong(FLOORS, lambda path: roots(path) & above[floor(path)]) == {}
+
+
+def test_nothing_below_gui_imports_nicegui() -> None:
     """The machine runs without the console."""
-    assert "nicegui" not in imported(path)
+    assert wrong(FLOORS[:-1], lambda path: roots(path) & {"nicegui", "fastapi", "starlette", "uvicorn"}) == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "operators").glob("*.py")), ids=lambda path: path.name)
-def test_operators_do_no_io(path: pathlib.Path) -> None:
+def test_the_console_has_one_door() -> None:
+    """Of the program it imports `pipeline.views`, and the configuration and the rules below it; nothing else."""
+
+    def past(path: pathlib.Path) -> set[str]:
+        inside = {module for module in imports(path) if module.startswith(("operators.", "pipeline."))}
+        return {module for module in inside if not module.startswith("pipeline.views.")}
+
+    assert wrong(["gui"], past) == {}
+
+
+def test_nobody_reaches_through_the_door() -> None:
+    """What the facade stands on is its own."""
+
+    def through(path: pathlib.Path) -> set[str]:
+        used = (node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute))
+        of_it = {node.attr for node in used if ast.unparse(node.value).endswith("facade")}
+        return {one for one in of_it if one.startswith("_") or one == "machine"}
+
+    assert wrong(["gui"], through) == {}
+
+
+def test_whoever_uses_a_queue_asks_the_contract() -> None:
+    """What a broker cannot do it answers so: outside `pipeline.queues` nobody looks which queue it is."""
+
+    def kinds(path: pathlib.Path) -> set[str]:
+        queues = ("EmbeddedQueue", "RabbitQueue")
+        return {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name) and node.id in queues}
+
+    assert {module for module in wrong(FLOORS, kinds) if not module.startswith("pipeline.queues")} == set()
+
+
+# -- rooms
+
+INNER = ("pipeline.log", "pipeline.queues", "pipeline.smtp")  # rooms that have rooms
+ENTRANCES = {"pipeline.queues"}  # a package whose `__init__` chooses between its rooms: it stands above them
+
+
+def room(module: str) -> str:
+    """The package on the second level that a module is in, or the module where it is in none."""
+    parts = module.split(".")
+    deep = 3 if ".".join(parts[:2]) in INNER else 2
+    return module if module in ENTRANCES else ".".join(parts[:deep])
+
+
+def test_no_rooms_stand_in_a_circle() -> None:
+    """Whoever changes a room looks at those below it, and at no others."""
+    graph: dict[str, set[str]] = collections.defaultdict(set)
+    for path in SOURCES:
+        here = room(name(path))
+        there = {room(module) for module in imports(path, for_types=False) if module.partition(".")[0] in FLOORS}
+        graph[here] |= there - {here, floor(path)}
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Then any module can be imported first; a package's `__init__` is a module of its own here."""
+    graph = {name(path): set(imports(path, for_types=False)) & MODULES - {name(path)} for path in SOURCES}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_folders_are_small_enough_to_look_over() -> None:
+    """About a dozen modules; what is larger says why, and grows no further by itself."""
+    folders = collections.Counter(str(path.parent.relative_to(ROOT)) for path in SOURCES if path.stem != "__init__")
+    assert {folder: count for folder, count in folders.items() if count > MOST} == {
+        folder: count for folder, (count, _) in LARGE.items()
+    }
+
+
+# -- purity
+
+
+def test_operators_do_no_io() -> None:
     """What an operator needs from the outside it takes as a callable."""
-    assert not imported(path) & IO
+    assert wrong(["operators"], lambda path: (roots(path) & IO) - EXCUSED.get(name(path), set())) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_module_says_what_it_is(path: pathlib.Path) -> None:
+def test_operators_have_no_clock_and_no_chance_of_their_own() -> None:
+    """A test gives them both, and they do the same each time."""
+
+    def called(path: pathlib.Path) -> set[str]:
+        return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)} & CALLS
+
+    assert wrong(["operators"], called) == {}
+
+
+def test_operators_load_no_database_network_or_process_library() -> None:
+    """Not even through others: all of them are imported in a fresh process."""
+    wanted = ", ".join(name(path) for path in SOURCES if floor(path) == "operators")
+    program = f"import sys; import {wanted}; print(*(sys.modules.keys() & {IMPURE!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
+
+
+# -- names and words
+
+
+def test_public_class_names_are_unique() -> None:
+    """One name, one thing."""
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(name(path))
+    assert {one: where for one, where in found.items() if len(where) > 1} == {}
+
+
+def test_every_module_says_what_it_is() -> None:
     """A module without a docstring has no owner."""
-    tree = ast.parse(path.read_text())
-    assert not tree.body or ast.get_docstring(tree)
+    assert [name(path) for path in SOURCES if not ast.get_docstring(tree(path))] == []
+
+
+def test_every_package_stands_in_the_architecture() -> None:
+    """With what its docstring says; `tests.support.docs` writes the table."""
+    drawn = (ROOT / "docs" / "architecture.md").read_text()
+    for path in SOURCES:
+        if path.stem == "__init__":
+            first = (ast.get_docstring(tree(path)) or "").split("\n\n")[0].replace("\n", " ")
+            assert f"| `{path.parent.relative_to(ROOT)}/` | {first} |" in drawn

@@ -22,7 +22,7 @@ import structlog
 
 from gui.access.proxies import Networks, inside
 from gui.access.tries import network
-from pipeline.process.budget import console
+from pipeline.views.budget import console
 
 MOST = 400  # connections in all
 STRANGERS = 100  # of those that have shown neither session nor token

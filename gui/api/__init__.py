@@ -32,9 +32,9 @@ def with_api(console: ASGIApp, facade: Facade, access: Access, tokens: Tokens) -
 def application(facade: Facade, tokens: Tokens) -> FastAPI:
     """The API, without its door."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    settings = facade.machine.settings
+    settings = facade.settings
     context = Context(facade, Bodies(settings.smtp_maxsize), Schemas(), Idempotency(Path(settings.data_dir)))
-    app.state.clients = events.Clients(facade.machine.events)
+    app.state.clients = events.Clients(facade.events)
     for part in (views, messages, rules, logs):
         app.include_router(part.routes(context), prefix=VERSION)
     app.include_router(token_routes.routes(context, tokens), prefix=VERSION)

@@ -13,11 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pipeline.log.reading.filters import UnknownFilter
-from pipeline.log.reading.query import LogQueryFailed
-from pipeline.queues.contract import QueueFull, QueueUnavailable, TooLarge
 from pipeline.views.bulk import Busy
-from pipeline.views.facade import Unbrowsable
+from pipeline.views.logs import LogQueryFailed, UnknownFilter
+from pipeline.views.queues import QueueFull, QueueUnavailable, TooLarge, Unbrowsable
 from pipeline.views.submit import Unacceptable
 from settings.rules import InvalidRule, NoSuchRule
 from settings.store import RulesUnavailable

@@ -25,9 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from gui.api.answers import Problem, encode
 from gui.api.context import Context
-from operators.deliveries.delivery import Delivery
-from operators.deliveries.events import Event
-from operators.deliveries.outcome import Outcome
+from pipeline.views.events import Delivery, Event, Outcome
 
 CLIENTS = 50
 BACKLOG = 1000

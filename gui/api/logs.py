@@ -13,9 +13,7 @@ from gui.api.answers import Json, Problem
 from gui.api.bodies import converted
 from gui.api.context import Context
 from gui.api.schema import answer, queries
-from pipeline.log.reading.filters import Filters
-from pipeline.log.reading.query import COUNT_BY, MOST, Counts, LogPage, Position
-from pipeline.log.schema import Attempt, Reception
+from pipeline.views.logs import COUNT_BY, MOST, Attempt, Counts, Filters, LogPage, Position, Reception
 
 OWN = ("log", "after", "limit", "bucket", "by")  # parameters that are no filters
 Log = Literal["attempts", "received"]

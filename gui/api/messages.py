@@ -13,11 +13,10 @@ from gui.api.answers import Json, Problem, encode
 from gui.api.bodies import converted
 from gui.api.context import Context, who
 from gui.api.schema import answer, body, queries
-from operators.mail.message import Message
-from pipeline.queues.embedded.browse import Listed
-from pipeline.queues.embedded.edit import Action
 from pipeline.views.bulk import BulkJob, Selection
+from pipeline.views.messages import Message
 from pipeline.views.queued_message import ShownMessage
+from pipeline.views.queues import Action, Listed
 
 MOST = 10_000  # messages in one request
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]

@@ -57,12 +57,12 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
         responses=answer(shown, "The rule, whole", 201),
     )
     async def create(request: Request) -> Response:
-        rule = await facade.machine.rules.create(kind, await context.bodies.small(request), who(request))
+        rule = await facade.store.create(kind, await context.bodies.small(request), who(request))
         return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}", "ETag": etag(rule)})
 
     @router.get(f"/{kind}/{{id}}", tags=tag, summary="One rule", responses=answer(shown, "The rule, whole"))
     async def one(id: int) -> Response:
-        return _whole(facade, facade.machine.rules.get(kind, id))
+        return _whole(facade, facade.store.get(kind, id))
 
     @router.put(
         f"/{kind}/{{id}}",
@@ -73,11 +73,11 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
     )
     async def replace(id: int, request: Request, if_match: Wanted = None) -> Response:
         values, before = await context.bodies.small(request), _unchanged(facade, kind, id, if_match)
-        return _whole(facade, await facade.machine.rules.update(kind, id, values, who(request), before))
+        return _whole(facade, await facade.store.update(kind, id, values, who(request), before))
 
     @router.delete(f"/{kind}/{{id}}", tags=tag, summary="Delete one", status_code=204, response_class=Response)
     async def delete(id: int, request: Request, if_match: Wanted = None) -> Response:
-        await facade.machine.rules.delete(kind, id, who(request), _unchanged(facade, kind, id, if_match))
+        await facade.store.delete(kind, id, who(request), _unchanged(facade, kind, id, if_match))
         return Response(status_code=204)
 
 
@@ -96,7 +96,7 @@ def _unchanged(facade: Facade, kind: str, id: int, wanted: str | None) -> Callab
     def check() -> None:
         if wanted is None or wanted.strip() == "*":
             return
-        now = etag(facade.machine.rules.get(kind, id))
+        now = etag(facade.store.get(kind, id))
         if now not in [given.strip() for given in wanted.split(",")]:
             raise Problem(412, "The rule has been changed since; get it again.", headers={"ETag": now})
 
@@ -132,4 +132,4 @@ def _audit(router: APIRouter, context: Context) -> None:
 
     @router.get("/audit", tags=["audit"], summary="Who changed what, newest first", responses=answer(shown, "Changes"))
     async def audit(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
-        return Json(await context.facade.machine.rules.audit(limit))
+        return Json(await context.facade.store.audit(limit))

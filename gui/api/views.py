@@ -13,11 +13,11 @@ from fastapi import APIRouter, Query, Request, Response
 from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from gui.api.schema import answer
-from pipeline.queues.contract import QueueFigures
-from pipeline.telemetry.telemetry import DomainErrors
 from pipeline.views.bulk import BulkJob
 from pipeline.views.explain import Brief, Explained
 from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp
+from pipeline.views.figures import DomainErrors
+from pipeline.views.queues import QueueFigures
 from pipeline.views.verdict import Judged, judge
 
 
@@ -51,18 +51,18 @@ def routes(context: Context) -> APIRouter:
 
 def status(facade: Facade) -> MachineStatus:
     """How things are."""
-    machine, troubles = facade.machine, facade.machine.telemetry.top_errors()
-    figures, states = facade.figures(), machine.health.states()
+    figures, states = facade.figures(), facade.states()
+    troubles = facade.telemetry.top_errors()
     return MachineStatus(
-        instance=machine.settings.server_id,
+        instance=facade.settings.server_id,
         time=time.time(),
         verdict=judge(figures, troubles, states),
         figures=figures,
-        totals=machine.telemetry.totals(),
+        totals=facade.telemetry.totals(),
         troubles=troubles,
-        rules_available=machine.rules.available,
+        rules_available=facade.store.available,
         faults=[state.text for state in states],
-        warnings=machine.settings.warnings,
+        warnings=facade.settings.warnings,
     )
 
 

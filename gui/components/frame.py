@@ -17,7 +17,6 @@ from gui.access.tokens import Tokens
 from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.live import LiveUpdates
 from gui.components.view import ConsolePage, View
-from gui.web.machine import ShownMachine
 from pipeline.views.facade import Facade
 
 LOGO = Path(__file__).parents[1] / "static" / "logo.svg"
@@ -28,8 +27,7 @@ class Frame:
     """Draws the views of one console.
 
     Args:
-        machine: what they show.
-        facade: what they read of it and change in it.
+        facade: what they show, and change.
         access: who may see them.
         tokens: of the API, for Settings.
         pages: the views, in the menu's order.
@@ -40,7 +38,6 @@ class Frame:
 
     def __init__(
         self,
-        machine: ShownMachine,
         facade: Facade,
         access: Access,
         tokens: Tokens,
@@ -49,7 +46,6 @@ class Frame:
         instance: str,
         version: str,
     ) -> None:
-        self._machine = machine
         self._facade = facade
         self._access = access
         self._tokens = tokens
@@ -92,7 +88,6 @@ class Frame:
 
     def _view(self, request: Request, live: LiveUpdates, tools: Element) -> View:
         return View(
-            machine=self._machine,
             facade=self._facade,
             access=self._access,
             tokens=self._tokens,

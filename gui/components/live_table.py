@@ -16,7 +16,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from gui.components.parts import SCRIPTS
-from pipeline.log.text import no_formula, visible
+from pipeline.views.text import no_formula, visible
 
 LONGEST = 500  # characters of a cell
 Kind = Literal[

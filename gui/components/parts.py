@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
-from pipeline.telemetry.telemetry import Figure
+from pipeline.views.figures import Figure
 
 SCRIPTS = "../static/components"
 

@@ -13,7 +13,6 @@ from gui.access.gate import session
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS, Shown
 from gui.components.view import View
-from operators.stages.hold import parked_queue
 from settings.rules import InvalidRule, NoSuchRule, Pause
 from settings.store import RulesUnavailable
 
@@ -39,14 +38,13 @@ class Running(Shown, component=f"{SCRIPTS}/running.js"):
     def refresh(self) -> None:
         """Show what is in force now."""
         same, wider, part = self._pauses("same"), self._pauses("wider"), self._pauses("part")
-        parked = self._view.facade.machine.queue.parked()
-        held = sum(parked.get(parked_queue(pause), 0) for pause in (*same, *wider))
+        held = sum(map(self._view.facade.held, (*same, *wider)))
         state = "paused" if same else "covered" if wider else "running"
         self.show("state", {"state": state, "held": held, "narrower": len(part)})
 
     def _pauses(self, how: str) -> list[Pause]:
         """The pauses in force that are for what is selected in this way."""
-        now, pauses = time.time(), self._view.facade.machine.rules.snapshot.pauses
+        now, pauses = time.time(), self._view.facade.store.snapshot.pauses
         return [pause for pause in pauses if not pause.ended(now) and describes(pause, self._selected) == how]
 
     async def _press(self) -> None:

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from gui.access.access import Access
 from gui.access.tokens import Tokens
 from gui.components.live import LiveUpdates
-from gui.web.machine import ShownMachine
 from pipeline.views.facade import Facade
 from settings.store import Who
 
@@ -20,8 +19,7 @@ class View(msgspec.Struct, frozen=True):
     """One opened view.
 
     Attributes:
-        machine: the running machine.
-        facade: what is read of it and changed in it.
+        facade: what is read of the running machine and changed in it.
         access: who may see this.
         tokens: of the API.
         request: the page's request; its query holds the view's filters, so that an address can be shared.
@@ -29,7 +27,6 @@ class View(msgspec.Struct, frozen=True):
         tools: the room in the header, for what selects what the view shows.
     """
 
-    machine: ShownMachine
     facade: Facade
     access: Access
     tokens: Tokens

@@ -12,10 +12,9 @@ from gui.components.gauge_strip import GaugeStrip
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.parts import Chart
 from gui.components.view import ConsolePage, View
-from pipeline.process.supervisor import supervisor
-from pipeline.telemetry.figures import FIGURES
-from pipeline.telemetry.series import STEPS
-from pipeline.views.queue_monitor import QueueRow, Seen
+from pipeline.views.background import supervisor
+from pipeline.views.figures import FIGURES, STEPS
+from pipeline.views.queues import QueueRow, Seen
 
 LINES = ("processed", "delivered", "retried", "failed")
 STRIP = {
@@ -53,7 +52,7 @@ class Amqp:
     """One opened view."""
 
     def __init__(self, view: View) -> None:
-        self._telemetry = view.facade.machine.telemetry
+        self._telemetry = view.facade.telemetry
         self._seen: Seen | None = None
         self._drawn = 0
         with ui.element("div").classes("card connection").props("role=status"):

@@ -49,7 +49,7 @@ class Audit:
     """One opened view."""
 
     def __init__(self, view: View) -> None:
-        self._rules = view.facade.machine.rules
+        self._rules = view.facade.store
         self._looked, self._records, self._asked = 0.0, dict[str, AuditRecord](), ""
         self._listing = Listing(
             view, "/audit", FIELDS, COLUMNS, "-time", EMPTY, "changes", self._fetch, (RulesUnavailable,), opens=True

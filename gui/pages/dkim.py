@@ -104,7 +104,7 @@ class DkimKeys(RulePage):
 
     def _state(self, rule: Rule) -> dict[str, Any]:
         """What DNS says of a key, as one sees it: a word, and why."""
-        state = self.machine.signing.state(rule.id)
+        state = self.facade.dns_state(rule.id)
         if state is None:
             return UNKNOWN
         since = time.strftime("since %Y-%m-%d %H:%M UTC", time.gmtime(state.since))
@@ -116,7 +116,7 @@ class DkimKeys(RulePage):
         rule = self.store.snapshot.rule(self.kind, self._open_record or 0)
         if rule is None or not self.allowed():
             return
-        await self.machine.signing.check(rule.id)
+        await self.facade.ask_dns(rule.id)
         self._record.show("state", {**self._state(rule), "asked": time.time()})
         self.refresh()
 

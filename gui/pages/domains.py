@@ -12,8 +12,8 @@ from gui.components.live_table import Column, Empty, shown
 from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
-from pipeline.telemetry.figures import FIGURES
 from pipeline.views.facade import WORST, DomainPage, DomainRow, LastError
+from pipeline.views.figures import FIGURES
 
 ALL = 1_000_000
 STATES = {

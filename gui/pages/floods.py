@@ -15,7 +15,7 @@ from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.rules.tryout import Tryout
 from gui.components.view import ConsolePage
-from operators.deliveries.outcome import Outcome
+from pipeline.views.events import Outcome
 from settings.rules import Flood, Rule
 from settings.rules.patterns import compile_pattern
 from settings.rules.snapshot import answer_text
@@ -87,7 +87,7 @@ class FloodsPage(RulePage):
 
     def _past(self, matches: Any) -> Cells:
         """Which of the last real answers a pattern would have matched."""
-        answers = [answer for answer in self.machine.telemetry.answers if answer.outcome.code is not None]
+        answers = [answer for answer in self.facade.telemetry.answers if answer.outcome.code is not None]
         if not answers:
             return {"tone": "idle", "title": "There are no negative answers yet to try it on.", "lines": []}
         found = [answer for answer in answers if matches(_said(answer.outcome))]

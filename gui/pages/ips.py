@@ -13,8 +13,8 @@ from gui.components.live_table import Column, Empty, shown
 from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
-from pipeline.telemetry.figures import FIGURES
 from pipeline.views.facade import MtaIp
+from pipeline.views.figures import FIGURES
 from settings.rules import InvalidRule, MtaName, Rule
 from settings.store import RulesUnavailable
 
@@ -48,7 +48,7 @@ class MtaIpsPage:
 
     def __init__(self, view: View) -> None:
         self._facade, self._who = view.facade, view.who
-        self._rules, self._telemetry = view.facade.machine.rules, view.facade.machine.telemetry
+        self._rules, self._telemetry = view.facade.store, view.facade.telemetry
         self._lanes_of: dict[str, list[str]] = {}
         self._listing = Listing(view, "/ips", FIELDS, COLUMNS, "ip", EMPTY, "MTA IPs", self._fetch)
         self._listing.table.on_open(self._open)

@@ -24,11 +24,9 @@ from gui.components.mail.log_records import MEANING, all_of, aware, duration, no
 from gui.components.notes import Notes
 from gui.components.parts import Chart
 from gui.components.view import ConsolePage, View
-from operators.deliveries.outcome import RESULTS, STATES
-from pipeline.log.reading.filters import Filters, UnknownFilter
-from pipeline.log.reading.query import Follower, LogQueryFailed, Position
-from pipeline.log.reading.query import LogPage as Records
-from pipeline.log.schema import LogRecord
+from pipeline.views.events import RESULTS, STATES
+from pipeline.views.logs import Filters, Follower, LogQueryFailed, LogRecord, Position, UnknownFilter
+from pipeline.views.logs import LogPage as Records
 
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart

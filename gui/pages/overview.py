@@ -15,16 +15,15 @@ from gui.components import drawing
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
 from gui.components.running import Running
 from gui.components.view import ConsolePage, View
-from pipeline.telemetry.series import STEPS
-from pipeline.telemetry.telemetry import (
+from pipeline.views.figures import (
     COUNTERS,
     DIMENSIONS,
     FIGURES,
     RANGES,
+    STEPS,
     Dimension,
     DomainErrors,
     Range,
-    Telemetry,
 )
 from pipeline.views.verdict import answer, code, judge, share
 
@@ -75,8 +74,7 @@ class Overview:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._machine = view.machine
-        self._telemetry: Telemetry = view.machine.telemetry
+        self._facade, self._telemetry = view.facade, view.facade.telemetry
         self._choice = Choice.of(view.query)
         with view.tools:
             self._selectors()
@@ -194,7 +192,7 @@ class Overview:
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
-        verdict = judge(figures, troubles, self._machine.health.states())
+        verdict = judge(figures, troubles, self._facade.states())
         for name in ("level", "word", "text", "detail"):
             self._verdict.show(name, getattr(verdict, name))
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})

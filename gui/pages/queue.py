@@ -22,12 +22,10 @@ from gui.components.mail.message_table import MessageTable, last_answer
 from gui.components.notes import Notes
 from gui.components.progress import Progress
 from gui.components.view import ConsolePage, View
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
-from pipeline.queues.embedded.browse import Listed
-from pipeline.queues.embedded.edit import Action
 from pipeline.views.bulk import MOST, Bulk, BulkJob, Busy, Selection
 from pipeline.views.explain import Brief
-from pipeline.views.facade import WORST, Unbrowsable
+from pipeline.views.facade import WORST
+from pipeline.views.queues import Action, Listed, QueueFigures, QueueUnavailable, Unbrowsable
 
 LANES = 6  # rows in each table above
 SOONEST = 1000  # waiting messages that are looked at

@@ -61,9 +61,9 @@ class RedirectsPage(RulePage):
 
     def live_cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, Redirect)
-        recent = self.machine.telemetry.snapshot("ip", rule.from_ip)["redirected"]
+        recent = self.facade.telemetry.snapshot("ip", rule.from_ip)["redirected"]
         if rule.domain is not None:
-            recent = min(recent, self.machine.telemetry.snapshot("domain", rule.domain)["redirected"])
+            recent = min(recent, self.facade.telemetry.snapshot("domain", rule.domain)["redirected"])
         now = {"tone": "good", "text": f"{recent:,} a minute"} if recent else None
         return {**super().live_cells(rule), "now": now}
 
@@ -72,7 +72,7 @@ class RedirectsPage(RulePage):
         remotes = (rule.remote_ip,) if rule.remote_ip else ()
         onward = self.store.snapshot.redirect(rule.to_ip, rule.domain or "", remotes, time.time())
         found = {"to_ip": f"goes on to {onward.to_ip}"} if onward is not None else {}
-        if not self.machine.ips.is_ours(rule.to_ip):
+        if not self.facade.is_ours(rule.to_ip):
             found["to_ip"] = "not an address of this machine"
         return found
 

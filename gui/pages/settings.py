@@ -21,7 +21,7 @@ from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
-from pipeline.queues.contract import QueueUnavailable
+from pipeline.views.queues import QueueUnavailable
 from pipeline.views.submit import Unacceptable
 from settings import effective
 
@@ -81,7 +81,7 @@ class SettingsView:
     """One opened view."""
 
     def __init__(self, view: View) -> None:
-        self._view, self._settings = view, view.facade.machine.settings
+        self._view, self._settings = view, view.facade.settings
         with ui.element("div").classes("settings-grid"):
             self._about()
             self._tokens = self._token_card()

@@ -19,8 +19,8 @@ from gui.components.mail.preview import framed, preview
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS
 from gui.components.view import ConsolePage, View
-from pipeline.process.supervisor import supervisor
-from pipeline.smtp.watch import Line, Only, SkippedLines
+from pipeline.views.background import supervisor
+from pipeline.views.dialogue import Line, Only, SkippedLines
 
 RATE = 100  # lines a second; more is faster than eyes
 HELD = 500  # lines between two ticks of the page
@@ -41,7 +41,7 @@ class SmtpMonitor:
 
     def __init__(self, view: View) -> None:
         self._client = ui.context.client
-        self._dialogue = view.facade.machine.dialogue
+        self._dialogue = view.facade.dialogue
         self._values = kept(FIELDS, view.query)
         self._watching = SerialDisposable()
         view.live.keep(self._watching)

@@ -12,7 +12,7 @@ import msgspec
 from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage, View
-from operators.lanes.lanes import Lane
+from pipeline.views.facade import LaneLoad
 from settings.rules import Rule, Throttle
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
@@ -79,7 +79,7 @@ class Throttling(RulePage):
             self.form.begin({"ip": ip, "domain": domain})
 
     def refresh(self) -> None:
-        self._lanes = _Lanes(self.machine.lanes.all())
+        self._lanes = _Lanes(self.facade.loads())
         if (groups := self._groups()) != self._warned:
             self._warned, self._drawn = groups, None  # the rows say which domains share servers
         super().refresh()
@@ -149,14 +149,14 @@ class Throttling(RulePage):
 class _Lanes:
     """The lanes in memory, by domain and by MTA IP."""
 
-    def __init__(self, lanes: Iterable[Lane]) -> None:
+    def __init__(self, lanes: Iterable[LaneLoad]) -> None:
         self._all = list(lanes)
-        self._by_domain: dict[str, list[Lane]] = collections.defaultdict(list)
+        self._by_domain: dict[str, list[LaneLoad]] = collections.defaultdict(list)
         for lane in self._all:
             for domain in lane.domains:
                 self._by_domain[domain].append(lane)
 
-    def of(self, rule: Throttle) -> list[Lane]:
+    def of(self, rule: Throttle) -> list[LaneLoad]:
         """Those that a rule is for."""
         lanes = self._by_domain.get(rule.domain, []) if rule.domain else self._all
         return [lane for lane in lanes if rule.ip in (None, lane.ip)]

@@ -23,24 +23,23 @@ from gui.api.methods import Methods
 from gui.components.frame import Frame
 from gui.pages import PAGES, SECTIONS
 from gui.web import health
-from gui.web.machine import ShownMachine
-from pipeline.process.supervisor import failed
+from pipeline.views.background import failed
 from pipeline.views.facade import Facade
 
 STATIC = Path(__file__).parents[1] / "static"
 
 
-def console(machine: ShownMachine, facade: Facade, access: Access, connections: Connections) -> ASGIApp:
+def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp:
     """The application. NiceGUI has one application a process, so this is called once."""
-    settings = machine.settings
+    settings = facade.settings
     instance = settings.server_id or socket.gethostname()
     version = _version()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _static(settings.www_dir))
     app.include_router(login.routes(access, instance, version))
-    app.include_router(health.routes(machine, connections))
+    app.include_router(health.routes(facade, connections))
     tokens = open_tokens(settings)
-    Frame(machine, facade, access, tokens, PAGES, SECTIONS, instance, version).register()
+    Frame(facade, access, tokens, PAGES, SECTIONS, instance, version).register()
     pages.on_exception(partial(failed, "page", grave=False))
     ui.run_with(
         app,

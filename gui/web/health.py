@@ -7,7 +7,6 @@ so is a domain of that name. A label is clean text of at most LONGEST characters
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Iterator
 
@@ -19,10 +18,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gui.access.connections import Connections
-from gui.web.machine import ShownMachine
-from pipeline.process.supervisor import awaited, supervisor
-from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
-from pipeline.telemetry.telemetry import Dimension
+from pipeline.views.background import awaited, supervisor
+from pipeline.views.facade import Facade
+from pipeline.views.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED, Dimension
 
 TOP = 50  # keys of a dimension with a label of their own
 OTHER = "other"
@@ -32,14 +30,14 @@ FRESH = 0.5  # seconds an answer of `/readyz` is good for: anybody may ask as of
 LABELLED = ("attempts", "delivered", "errors", "strange", "unreached", "in_memory", "parked")
 
 
-def routes(machine: ShownMachine, connections: Connections | None = None) -> APIRouter:
+def routes(facade: Facade, connections: Connections | None = None) -> APIRouter:
     """The addresses that watchers ask."""
     router = APIRouter()
     registry = CollectorRegistry()
-    registry.register(Metrics(machine))
+    registry.register(Metrics(facade))
     if connections is not None:
         registry.register(Doors(connections))
-    ready = Ready(machine)
+    ready = Ready(facade)
     ProcessCollector(registry=registry)
 
     @router.get("/healthz")
@@ -61,8 +59,8 @@ def routes(machine: ShownMachine, connections: Connections | None = None) -> API
 class Ready:
     """Whether the machine takes mail, asked at most once in FRESH seconds."""
 
-    def __init__(self, machine: ShownMachine) -> None:
-        self._machine = machine
+    def __init__(self, facade: Facade) -> None:
+        self._facade = facade
         self._asking: asyncio.Task[str] | None = None
         self._answered = 0.0
 
@@ -75,19 +73,17 @@ class Ready:
 
     async def _ask(self) -> str:
         try:
-            return await _problem(self._machine)
+            return await _problem(self._facade)
         finally:
             self._answered = time.monotonic()
 
 
-async def _problem(machine: ShownMachine) -> str:
+async def _problem(facade: Facade) -> str:
     """What takes no mail, lets none leave, or does not answer. In general words: this page has no login."""
-    if (stopped := machine.health.stopped) is not None:
+    if (stopped := facade.stopped) is not None:
         return stopped
     try:
-        figures = machine.queue.figures()
-        if inspect.isawaitable(figures):
-            await asyncio.wait_for(figures, PATIENCE)
+        await asyncio.wait_for(facade.queues(), PATIENCE)
     except Exception:
         return "the queue does not answer"
     return "a part of the program has failed: its log says which" if supervisor().grave else ""
@@ -96,8 +92,8 @@ async def _problem(machine: ShownMachine) -> str:
 class Metrics(Collector):
     """The telemetry, as Prometheus reads it."""
 
-    def __init__(self, machine: ShownMachine) -> None:
-        self._telemetry = machine.telemetry
+    def __init__(self, facade: Facade) -> None:
+        self._telemetry = facade.telemetry
 
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""

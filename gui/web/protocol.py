@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gui.access.connections import HEADER, Connections, Stage, Visit
-from pipeline.process.supervisor import spawn
+from pipeline.views.background import spawn
 
 LONGEST = 32_768  # octets of a request line and its header
 FIELDS = 100  # of a header

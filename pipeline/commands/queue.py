@@ -24,12 +24,10 @@ from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, 
 from pipeline.machine import health
 from pipeline.process import is_running, only_one
 from pipeline.queues import open_queue, result_rule
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.condition import SAVE
 from pipeline.queues.embedded.damage.recover import recover
-from pipeline.queues.embedded.embedded import EmbeddedQueue
-from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.transaction import Ids
 from settings import ConfigurationErrors, Settings, StartError
@@ -191,7 +189,7 @@ def _agreed(question: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[EmbeddedQueue | RabbitQueue]:
+async def _opened(settings: Settings) -> AsyncIterator[Queue]:
     queue = open_queue(settings)
     await queue.start()
     try:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from operators.deliveries.result_queues import ResultRule
+from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue, unreported
 from settings import Settings
@@ -20,7 +21,7 @@ def open_queue(
     report: Callable[[str, str], None] = unreported,
     moved: Callable[[str, int], None] = lambda lane, by: None,
     alone: bool = False,
-) -> EmbeddedQueue | RabbitQueue:
+) -> Queue:
     """The queue that the configuration asks for; not started yet.
 
     Args:

@@ -10,6 +10,7 @@ do, memory is bounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -17,6 +18,8 @@ from reactivex import Observable
 
 from operators.deliveries.delivery import Lease
 from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
+from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
+from pipeline.queues.survey import AskSurvey
 
 __all__ = [
     "Confirmed",
@@ -28,6 +31,7 @@ __all__ = [
     "Retry",
     "Settlement",
     "TooLarge",
+    "Unbrowsable",
     "Unstorable",
 ]
 
@@ -83,6 +87,10 @@ class Queue(Protocol):
         """Credit that is not used now."""
 
     @property
+    def lent(self) -> int:
+        """Messages that are lent: how many are in memory."""
+
+    @property
     def full(self) -> str | None:
         """Why no new message is taken now: there is no room to keep it. None while there is."""
 
@@ -99,6 +107,30 @@ class Queue(Protocol):
 
     async def figures(self) -> QueueFigures:
         """What the queue holds now; cheap enough for once a second, also with a million messages."""
+
+    def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
+        """While people look at the queues: asks what each holds, see `survey`. One look a second costs little."""
+
+    async def flush(self) -> int:
+        """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
+
+    async def purge(self, queue: str | None = None, lane: str | None = None) -> int:
+        """Remove the messages of a queue (the outbox, unless named), or of one lane's parked queue; returns how many.
+
+        What is being sent at this moment is sent. Raises `QueueUnavailable`.
+        """
+
+    async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
+        """A page of messages, from `after` on. Raises `Unbrowsable` where the queue cannot, `QueueUnavailable`."""
+
+    async def read(self, id: int) -> OpenedMessage | None:
+        """One message, None where it is not there (any more). Raises as `browse`."""
+
+    async def change(self, action: Action, ids: Sequence[int]) -> int:
+        """Do this with these messages; returns how many. What is being sent is sent. Raises as `browse`.
+
+        `retry`: those that wait for a time become due. `release`: those that are parked become due. `delete`: they go.
+        """
 
     async def start(self) -> None:
         """Open it. Raises `QueueUnavailable` with one clear line where it cannot be."""

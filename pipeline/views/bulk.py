@@ -18,10 +18,8 @@ from typing import Literal
 import msgspec
 
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.embedded.browse import Filter, Listed, Place
-from pipeline.queues.embedded.edit import Action
-from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.contract import Queue, QueueUnavailable
+from pipeline.queues.listing import Action, Filter, Listed, Place
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
@@ -79,7 +77,7 @@ class BulkJob(msgspec.Struct, kw_only=True):
 class Bulk:
     """Selects and changes messages of a queue. `outbox`: the name of the queue that is meant where none is."""
 
-    def __init__(self, queue: EmbeddedQueue, outbox: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, queue: Queue, outbox: str, clock: Callable[[], float] = time.time) -> None:
         self.queue, self._outbox, self._clock = queue, outbox, clock
         self._ids = itertools.count(1)
         self._turn = asyncio.Lock()

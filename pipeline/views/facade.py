@@ -16,30 +16,33 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
-from reactivex import abc
+from reactivex import Observable, abc
 
 from operators.deliveries.delivery import Target, lane_ip
 from operators.deliveries.events import Event, Notice, Redirected
 from operators.deliveries.outcome import Outcome
 from operators.stages.hold import parked_queue
 from pipeline.log.reading.query import LogQuery
+from pipeline.machine.health import HealthState
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueFigures
-from pipeline.queues.embedded.edit import Action
-from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.listing import Action
+from pipeline.signing.keys import KeyState
+from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
-from pipeline.telemetry.telemetry import Dimension, LastAnswer
+from pipeline.telemetry.telemetry import Dimension, LastAnswer, Telemetry
 from pipeline.views.bulk import Bulk, BulkJob, Selection
-from pipeline.views.explain import Brief, Explained, Explainer
+from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
 from pipeline.views.submit import Submission
+from settings import Settings
 from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
 from settings.rules.fields import lookup_name
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
-from settings.store import Who
+from settings.store import RuleStore, Who
 
 if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
@@ -47,6 +50,14 @@ if TYPE_CHECKING:
 FRESH = 1.0  # seconds
 SLICE = 25  # domains whose figures are worked out at once, in 1 ms
 WORST = ("paused", "flooded", "reduced", "throttled", "running")  # states, the worst first
+
+
+class LaneLoad(msgspec.Struct, frozen=True):
+    """What a lane holds: messages in memory, and the domains that they are for."""
+
+    ip: str
+    domains: tuple[str, ...]
+    memory: int
 
 
 class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,13 +106,6 @@ class DomainPage(msgspec.Struct, frozen=True):
     total: int
 
 
-UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
-
-
-class Unbrowsable(Exception):
-    """The queue lends messages, and does not list them."""
-
-
 SORTS = tuple(name for name in DomainRow.__struct_fields__ if name not in ("lanes", "last_error"))
 
 
@@ -109,7 +113,7 @@ class Facade:
     """Over a running machine; call `close` when it is not shown any more."""
 
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+        self._machine = machine
         self.history = History()
         self.redirected: collections.Counter[int] = collections.Counter()
         self._domains: tuple[float, list[DomainRow]] = (0.0, [])
@@ -130,24 +134,22 @@ class Facade:
     @cached_property
     def explainer(self) -> Explainer:
         """Explains lanes."""
-        return Explainer(self.machine, self.history)
+        return Explainer(self._machine, self.history)
 
     @cached_property
     def bulk(self) -> Bulk:
-        """Selects and changes queued messages. Raises `Unbrowsable` where the queue is a broker's."""
-        if not isinstance(self.machine.queue, EmbeddedQueue):
-            raise Unbrowsable(UNBROWSABLE)
-        return Bulk(self.machine.queue, self.machine.settings.rabbitmq_outbox)
+        """Selects and changes queued messages."""
+        return Bulk(self._machine.queue, self._machine.settings.rabbitmq_outbox)
 
     @cached_property
     def monitor(self) -> QueueMonitor:
         """Watches the queues."""
-        return QueueMonitor(self.machine)
+        return QueueMonitor(self._machine)
 
     @cached_property
     def submission(self) -> Submission:
         """Takes messages from applications."""
-        machine, s = self.machine, self.machine.settings
+        machine, s = self._machine, self._machine.settings
         return Submission(
             machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
         )
@@ -155,7 +157,52 @@ class Facade:
     @cached_property
     def logs(self) -> LogQuery:
         """The log queries; they block, so call them in a thread."""
-        return LogQuery(self.machine.settings.send_log, self.machine.settings.received_log)
+        return LogQuery(self._machine.settings.send_log, self._machine.settings.received_log)
+
+    # -- what others own, as it is shown ------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+        return self._machine.settings
+
+    @property
+    def events(self) -> Observable[Event]:
+        """Everything that happens, as it happens."""
+        return self._machine.events
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """The counters: read them."""
+        return self._machine.telemetry
+
+    @property
+    def store(self) -> RuleStore:
+        """The rules, and who changed them."""
+        return self._machine.rules
+
+    @property
+    def dialogue(self) -> DialogueWatch:
+        """The SMTP dialogues, for as long as somebody watches."""
+        return self._machine.dialogue
+
+    def states(self) -> list[HealthState]:
+        """What is wrong now, the worst first."""
+        return self._machine.health.states()
+
+    @property
+    def stopped(self) -> str | None:
+        """Why mail is not taken or does not leave, in general words; None while it does."""
+        return self._machine.health.stopped
+
+    @property
+    def own_ips(self) -> list[str]:
+        """The addresses of this machine that mail may leave from."""
+        return list(self._machine.ips.all)
+
+    def is_ours(self, ip: str) -> bool:
+        """Whether this machine has this address."""
+        return self._machine.ips.is_ours(ip)
 
     # -- lanes, addresses, domains ----------------------------------------------------------------------------------
 
@@ -163,13 +210,17 @@ class Facade:
         """The lanes that hold mail or that a flood is in force on."""
         return [self.explainer.brief(name) for name in self.explainer.names()]
 
+    def loads(self) -> list[LaneLoad]:
+        """The lanes that hold mail in memory."""
+        return [LaneLoad(lane.ip, tuple(lane.domains), lane.memory) for lane in self._machine.lanes.all()]
+
     def explain(self, lane: str) -> Explained | None:
         """Everything of one lane; None where there is no such lane."""
         return self.explainer.explain(lane)
 
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
-        machine, snapshot = self.machine, self.machine.rules.snapshot
+        machine, snapshot = self._machine, self._machine.rules.snapshot
         named = [rule.ip for rule in snapshot.mta_names]
         all_ips = list(dict.fromkeys((*machine.ips.all, *named, *machine.telemetry.keys("ip"))))
         figures = machine.telemetry.snapshots("ip", all_ips)
@@ -210,7 +261,7 @@ class Facade:
             return rows
 
     async def _work_out(self) -> Any:
-        telemetry, last, lanes = self.machine.telemetry, self._last_errors(), self._lanes_by_domain()
+        telemetry, last, lanes = self._machine.telemetry, self._last_errors(), self._lanes_by_domain()
         names = list(dict.fromkeys((*telemetry.keys("domain"), *lanes)))
         states = {name: self.explainer.brief(name).state for name in self.explainer.names()}
         for start in range(0, len(names), SLICE):
@@ -238,17 +289,17 @@ class Facade:
             delivered=figures["delivered"],
             errors=figures["errors"] + figures["strange"],
             ratio=figures["delivered"] / ended if ended else None,
-            connections=sum(self.machine.slots.of(lane)[0] for lane in lanes),
+            connections=sum(self._machine.slots.of(lane)[0] for lane in lanes),
             lanes=lanes,
             last_error=_last_error(last.time, last.outcome) if last else None,
         )
 
     def _held(self, domain: str) -> str:
-        held = self.machine.rules.snapshot.pauses_for("", lookup_name(domain), "", (), time.time())
+        held = self._machine.rules.snapshot.pauses_for("", lookup_name(domain), "", (), time.time())
         return "paused" if held else "running"
 
     def _last_errors(self) -> dict[str, LastAnswer]:
-        telemetry = self.machine.telemetry
+        telemetry = self._machine.telemetry
         found = {answer.domain: answer for answer in reversed(telemetry.answers)}
         return found | {trouble.domain: trouble.last for trouble in telemetry.top_errors(10_000)}
 
@@ -263,11 +314,28 @@ class Facade:
 
     def rules(self, kind: str) -> list[dict[str, Any]]:
         """All rules of a kind, whole, with their live figures. Raises `NoSuchRule`."""
-        return [self.shown(rule) for rule in self.machine.rules.list(kind)]
+        return [self.shown(rule) for rule in self._machine.rules.list(kind)]
+
+    def floods(self) -> list[FloodInForce]:
+        """The floods in force, one a lane."""
+        found = (self.explainer.flood(active.lane) for active in self._machine.floods.all())
+        return [flood for flood in found if flood is not None]
+
+    def held(self, pause: Pause) -> int:
+        """How many messages a pause holds."""
+        return self._machine.queue.parked().get(parked_queue(pause), 0)
+
+    def dns_state(self, key: int) -> KeyState | None:
+        """What DNS says of a DKIM key, as it was asked last; None where it was not."""
+        return self._machine.signing.state(key)
+
+    async def ask_dns(self, key: int) -> None:
+        """Ask DNS of a DKIM key now."""
+        await self._machine.signing.check(key)
 
     def flood_pauses(self) -> list[dict[str, Any]]:
         """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
-        return [self._flood_pause(active.lane) for active in self.machine.floods.all() if self._is_paused(active.lane)]
+        return [self._flood_pause(active.lane) for active in self._machine.floods.all() if self._is_paused(active.lane)]
 
     def _is_paused(self, lane: str) -> bool:
         flood = self.explainer.flood(lane)
@@ -277,11 +345,11 @@ class Facade:
         flood, (ip, _, group) = self.explainer.flood(lane), lane.partition("/")
         assert flood is not None
         until = datetime.datetime.fromtimestamp(flood.paused_until, datetime.UTC).replace(microsecond=0)
-        instance = self.machine.settings.server_id
+        instance = self._machine.settings.server_id
         pause = Pause.model_construct(
             id=0, ip=ip, domain=group, until=until, reason=f"flood pattern {flood.pattern}", instance=instance
         )
-        return {**pause.shown(), "held": self.machine.queue.parked().get(lane, 0)}
+        return {**pause.shown(), "held": self._machine.queue.parked().get(lane, 0)}
 
     def shown(self, rule: Rule) -> dict[str, Any]:
         """A rule whole, with its live figures."""
@@ -290,22 +358,22 @@ class Facade:
     def _live(self, rule: Rule) -> dict[str, Any]:
         match rule:
             case Pause():
-                return {"held": self.machine.queue.parked().get(parked_queue(rule), 0)}
+                return {"held": self.held(rule)}
             case Redirect():
                 return {"redirected": self.redirected[rule.id]}
             case Flood():
-                lanes = [a.lane for a in self.machine.floods.all() if a.rule.id == rule.id]
+                lanes = [a.lane for a in self._machine.floods.all() if a.rule.id == rule.id]
                 reduced = [self.explainer.flood(lane) for lane in lanes]
-                return {"hits": self.machine.floods.hits(rule.id), "reduced_lanes": reduced}
+                return {"hits": self._machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
-                return {"dns": self.machine.signing.state(rule.id)}
+                return {"dns": self.dns_state(rule.id)}
         return {}
 
     def _count_redirect(self, event: Event) -> None:
         """Each rule of the chain that moved a message counts it."""
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
-        delivery, snapshot, ip = event.delivery, self.machine.rules.snapshot, event.from_ip
+        delivery, snapshot, ip = event.delivery, self._machine.rules.snapshot, event.from_ip
         remotes = [target.address for target in event.delivery.route.targets]
         seen = {ip}
         while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
@@ -327,34 +395,34 @@ class Facade:
             matches = compile_pattern(cast(Type, type), pattern)
         except ValueError as error:
             raise ValueError(f"pattern: {error}") from None
-        outcomes = (answer.outcome for answer in self.machine.telemetry.answers if answer.outcome.code is not None)
+        outcomes = (answer.outcome for answer in self._machine.telemetry.answers if answer.outcome.code is not None)
         texts = (answer_text(outcome.code, outcome.status, outcome.description) for outcome in outcomes)
         return bool(text) and matches(text), [real for real in dict.fromkeys(texts) if matches(real)]
 
     async def pause(self, values: Mapping[str, Any], who: Who) -> Rule:
         """Hold mail; raises as `RuleStore.create`."""
-        return await self.machine.rules.create("pauses", values, who)
+        return await self._machine.rules.create("pauses", values, who)
 
     async def resume(self, id: int, who: Who) -> Rule:
         """End a pause; what it held is called back in. Raises as `RuleStore.delete`."""
-        return await self.machine.rules.delete("pauses", id, who)
+        return await self._machine.rules.delete("pauses", id, who)
 
     def end_flood(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none."""
         flood = self.explainer.flood(lane)
-        if flood is None or not self.machine.floods.end(lane):
+        if flood is None or not self._machine.floods.end(lane):
             return False
         facts = {"lane": lane, "pattern": flood.pattern, "answer": flood.answer, "state": flood.state}
         self.recorder.soon(who, "end", "floods", flood.id, facts)
         self._tell("flood-ended", f"{who.name} has ended the flood on {lane}", lane, who)
-        self.machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
+        self._machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
         return True
 
     # -- the queue --------------------------------------------------------------------------------------------------
 
     async def queues(self) -> QueueFigures:
         """What the queue holds. Raises `QueueUnavailable`."""
-        return await self.machine.queue.figures()
+        return await self._machine.queue.figures()
 
     async def message(self, id: int) -> ShownMessage | None:
         """One queued message; None where it is gone. Raises `QueueUnavailable`."""
@@ -380,9 +448,9 @@ class Facade:
         """Retry this provider now: its hosts are tried again, and what waits for a time goes now."""
         explained = self.explain(lane)
         for host in explained.hosts if explained else ():
-            self.machine.slots.healthy(lane_ip(lane), Target(host.host, host.address, host.port))
+            self._machine.slots.healthy(lane_ip(lane), Target(host.host, host.address, host.port))
         self._tell("retry-now", f"{who.name} has {lane} retried now", lane, who)
-        self.machine.lanes.go_on(lane)
+        self._machine.lanes.go_on(lane)
         ip, _, group = lane.partition("/")
         domains = tuple(explained.domains if explained else ()) or (group,)
         job = self.bulk.begin("retry", Selection(state="waiting", domain=domains, ip="" if ip == "?" else ip))
@@ -391,13 +459,13 @@ class Facade:
 
     def _tell(self, kind: str, text: str, lane: str, who: Who) -> None:
         fields = {"lane": lane, "who": who.name, "origin": who.origin}
-        self.machine.report(Notice(time=time.time(), kind=kind, text=text, fields=fields))
+        self._machine.report(Notice(time=time.time(), kind=kind, text=text, fields=fields))
 
     # -- as a whole -------------------------------------------------------------------------------------------------
 
     def figures(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
-        return self.machine.telemetry.snapshot(dimension, key)
+        return self._machine.telemetry.snapshot(dimension, key)
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

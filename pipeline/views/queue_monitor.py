@@ -3,9 +3,6 @@
 Owner of: what is counted while somebody looks: the messages in, out and settled in the last SPAN seconds, and TREND
 depths of each queue that is shown. Bound: ROWS queues. Asks once in PERIOD seconds, however many look, and not at all
 while nobody does. While the broker is away each answer says so, and why.
-
-On RabbitMQ depths and consumers are asked over AMQP (passive declares), which any account may; what the others do -
-unacked messages, rates - only the management API knows. Without it these are what this instance itself has seen.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,39 +23,18 @@ from reactivex.disposable import Disposable
 from operators.deliveries.events import Event, Received, Settled, Taken
 from operators.deliveries.outcome import Next
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
-from pipeline.queues.rabbitmq.amqp.management import Management, Said, Totals
-from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
-from settings.config.values import masked
+from pipeline.queues.contract import QueueUnavailable
+from pipeline.queues.survey import AskSurvey, QueueRow, Survey
 
 log = structlog.get_logger("queues")
 
 if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
 
-ANSWER = 5.0  # seconds for a look
 PERIOD = 1.0  # seconds
 SPAN = 10  # seconds that rates are taken over
 TREND = 60  # depths kept of each queue
 ROWS = 100  # queues
-
-
-class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue, or all of its kind. None is what nobody says.
-
-    Attributes:
-        into, out, ack: messages put into it, lent, and settled, a second.
-        trend: its depths, once a second.
-    """
-
-    name: str
-    ready: int
-    unacked: int | None = None
-    consumers: int | None = None
-    into: float | None = None
-    out: float | None = None
-    ack: float | None = None
-    trend: tuple[int, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,188 +85,53 @@ class QueueMonitor:
         return Disposable(end)
 
     async def _run(self, observer: abc.ObserverBase[Seen]) -> None:
-        settings, flow, rates, trends = self._machine.settings, Flow(), Rates(), Trends()
+        flow, trends = Flow(), Trends()
         counting = self._machine.events.subscribe(flow.count)
-        own = settings.rabbitmq_management
-        management = Management(own.get_secret_value() if own is not None else None, settings.rabbitmq_verify)
         try:
-            async with management:
+            async with self._queue.surveys() as ask:
                 while True:
-                    observer.on_next(trends.of(await self._look(flow, rates, management)))
+                    observer.on_next(trends.of(await self._look(flow, ask)))
                     await asyncio.sleep(PERIOD)
         finally:
             counting.dispose()
 
-    async def _look(self, flow: Flow, rates: Rates, management: Management) -> Seen:
+    async def _look(self, flow: Flow, ask: AskSurvey) -> Seen:
         try:
-            if isinstance(self._queue, RabbitQueue):
-                async with asyncio.timeout(ANSWER):
-                    return await self._look_at(self._queue, flow, rates, management)
-            figures = await self._queue.figures()
+            survey = await ask()
         except QueueUnavailable as error:
             return self._away(str(error))
-        except TimeoutError:
-            return self._away(f"RabbitMQ is away: no answer in {ANSWER:.0f} seconds")
         except Exception:  # or the stream would end, for all who look
             log.exception("the queues could not be looked at")
             return self._away("the queues cannot be looked at: the program's log says why")
-        rows = [*self._outbox_rows(figures, flow), *self._others(figures.other), *self._parked(figures)]
+        rows = [self._counted(row, survey, flow) for row in survey.rows]
         return Seen(
             connected=True,
-            where="the embedded queue",
-            waiting=figures.waiting,
-            in_memory=figures.unsettled,
-            parked=sum(figures.parked.values()),
+            where=survey.where,
+            source=survey.source,
+            note=survey.note,
+            waiting=survey.waiting,
+            in_memory=self._queue.lent,
+            parked=sum(self._queue.parked().values()),
             rows=tuple(rows[:ROWS]),
             total=len(rows),
-            temporary=len(figures.parked),
-            received=flow.rate("into"),
+            temporary=survey.temporary,
+            received=next((row.into for row in rows if row.name == self._outbox), None) or 0.0,
             processed=flow.rate("out"),
         )
+
+    def _counted(self, row: QueueRow, survey: Survey, flow: Flow) -> QueueRow:
+        """The outbox with the rates that this instance has seen, where the queue does not say those of all clients."""
+        if row.name != self._outbox or survey.rated:
+            return row
+        if survey.shared:
+            flow.level(survey.outbox)
+        into = flow.risen() if survey.shared else flow.rate("into")
+        return msgspec.structs.replace(row, into=into, out=flow.rate("out"), ack=flow.rate("ack"))
 
     def _away(self, why: str) -> Seen:
         """What is in memory ends all the same, and its results wait there."""
-        in_memory = len(self._queue.loans) if isinstance(self._queue, RabbitQueue) else 0
         parked = sum(self._queue.parked().values())
-        return Seen(connected=False, where=why, source="", in_memory=in_memory, parked=parked)
-
-    # -- the embedded queue -----------------------------------------------------------------------------------------
-
-    def _outbox_rows(self, figures: QueueFigures, flow: Flow) -> Iterator[QueueRow]:
-        yield QueueRow(
-            name=self._outbox,
-            ready=figures.ready,
-            unacked=figures.unsettled,
-            consumers=1,
-            into=flow.rate("into"),
-            out=flow.rate("out"),
-            ack=flow.rate("ack"),
-        )
-        yield QueueRow(name=f"{self._outbox}, waiting for a time", ready=figures.waiting, unacked=0, consumers=0)
-
-    def _others(self, other: Mapping[str, int]) -> Iterator[QueueRow]:
-        for name, count in sorted(other.items()):
-            yield QueueRow(name=name, ready=count, unacked=0, consumers=0)
-
-    def _parked(self, figures: QueueFigures) -> Iterator[QueueRow]:
-        for lane, count in sorted(figures.parked.items(), key=lambda pair: -pair[1]):
-            yield QueueRow(name=f"{self._outbox}.parked.{lane}", ready=count)
-
-    # -- RabbitMQ -----------------------------------------------------------------------------------------------------
-
-    async def _look_at(self, queue: RabbitQueue, flow: Flow, rates: Rates, management: Management) -> Seen:
-        depths, address, parked = await queue.views.depths(), self._address(queue), dict(queue.parked())
-        said = await management.queues(address, self._outbox, depths)
-        lent = queue.lending.lent + queue.lending.fresh
-        rows = list(_rabbit_rows(queue, depths, parked, rates.of(said or {})))
-        rows += [QueueRow(name=f"{name}, held here", ready=n) for name, n in (await queue.held.counts()).items()]
-        if said is None:
-            ready = depths.get(self._outbox, (0, 0))[0]
-            flow.level(ready + queue.lending.fresh)
-            own = {"unacked": lent, "into": flow.risen(), "out": flow.rate("out"), "ack": flow.rate("ack")}
-            rows = [msgspec.structs.replace(row, **own) if row.name == self._outbox else row for row in rows]
-        received = next((row.into for row in rows if row.name == self._outbox), None)
-        delays = sum(map(queue.names.delays, {*depths, *(said or ())}))
-        return Seen(
-            connected=True,
-            where=masked(address),
-            source="amqp" if said is None else "management",
-            note=management.why,
-            waiting=sum(ready for name, (ready, _) in depths.items() if queue.names.delays(name)),
-            in_memory=queue.lending.lent,
-            parked=sum(parked.values()),
-            rows=tuple(rows[:ROWS]),
-            total=len(rows),
-            temporary=delays + queue.parked_queues.queues,
-            received=received or 0.0,
-            processed=flow.rate("out"),
-        )
-
-    def _address(self, queue: RabbitQueue) -> str:
-        """The address in use, with its password: for asking, never to show."""
-        link = queue.broker.link
-        if link is None:
-            raise QueueUnavailable(f"RabbitMQ is away: {queue.broker.why}")
-        given = self._machine.settings.rabbitmq_address
-        assert given is not None
-        return next(one for one in given.get_secret_value().split(",") if masked(one) == link.address)
-
-
-def _rabbit_rows(
-    queue: RabbitQueue, depths: Mapping[str, tuple[int, int]], parked: Mapping[str, int], said: Mapping[str, Rated]
-) -> Iterator[QueueRow]:
-    """The outbox, what waits in all its steps, the others, the parked ones."""
-    names = queue.names
-    delays = [name for name in {**depths, **said} if names.delays(name)]
-    lanes = {names.parked(lane): lane for lane in parked}
-    yield _row(names.outbox, names.outbox, depths, said)
-    waiting = [_row(name, name, depths, said) for name in delays]
-    yield QueueRow(
-        name=f"{names.outbox}, waiting for a time",
-        ready=sum(row.ready for row in waiting),
-        into=sum(row.into or 0.0 for row in waiting) if said else None,
-    )
-    for name in sorted(depths):
-        if name != names.outbox and not names.temporary(name):
-            yield _row(name, name, depths, said)
-    counts = {name: (parked[lane], 0) for name, lane in lanes.items()}
-    found = [name for name in said if names.temporary(name) and not names.delays(name)]
-    for name in sorted({**counts, **dict.fromkeys(found)}, key=lambda name: -counts.get(name, (0, 0))[0]):
-        shown = f"{names.outbox}.parked.{lanes[name]}" if name in lanes else name
-        yield _row(shown, name, counts, said)
-
-
-def _row(shown: str, name: str, depths: Mapping[str, tuple[int, int]], said: Mapping[str, Rated]) -> QueueRow:
-    """AMQP's counts are of this moment; the API's are up to five seconds old."""
-    if (rated := said.get(name)) is None:
-        ready, consumers = depths.get(name, (0, 0))
-        return QueueRow(name=shown, ready=ready, consumers=consumers)
-    more = rated.said
-    ready, consumers = depths.get(name, (more.messages_ready, more.consumers))
-    return QueueRow(
-        name=shown,
-        ready=ready,
-        unacked=more.messages_unacknowledged,
-        consumers=consumers,
-        into=rated.into,
-        out=rated.out,
-        ack=rated.ack,
-    )
-
-
-class Rated(msgspec.Struct, frozen=True):
-    """What the API says of a queue, with messages a second since SPAN ago; None at first."""
-
-    said: Said
-    into: float | None = None
-    out: float | None = None
-    ack: float | None = None
-
-
-class Rates:
-    """The totals of the last SPAN seconds, by queue."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._past: collections.deque[tuple[float, Mapping[str, Said]]] = collections.deque(maxlen=SPAN + 1)
-
-    def of(self, said: Mapping[str, Said]) -> dict[str, Rated]:
-        """The same, with their rates."""
-        if not said:
-            self._past.clear()
-            return {}
-        self._past.append((self._clock(), said))
-        first, before = self._past[0]
-        took = self._past[-1][0] - first
-        return {name: self._rated(one, before.get(name), took) for name, one in said.items()}
-
-    @staticmethod
-    def _rated(one: Said, before: Said | None, took: float) -> Rated:
-        if not took:
-            return Rated(one)
-        now, then = one.message_stats, before.message_stats if before else Totals()
-        pairs = ((now.publish, then.publish), (now.deliver_get, then.deliver_get), (now.ack, then.ack))
-        return Rated(one, *(round(max(0, new - old) / took, 1) for new, old in pairs))
+        return Seen(connected=False, where=why, source="", in_memory=self._queue.lent, parked=parked)
 
 
 class Flow:

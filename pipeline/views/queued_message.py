@@ -8,8 +8,7 @@ import msgspec
 
 from operators.mail.head import shown
 from operators.mail.message import Unreadable, decode_object, from_properties
-from pipeline.queues.embedded.browse import Listed
-from pipeline.queues.embedded.edit import OpenedMessage
+from pipeline.queues.listing import Listed, OpenedMessage
 
 HEADER = 64_000  # characters of the header that are shown
 MASK = "***"

@@ -23,13 +23,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from gui.access.proxies import Proxies
 from gui.api.door import Door
 from gui.components.live import LiveUpdates
-from gui.web.serve import Web, announce
+from gui.web.serve import Web
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.events import Assigned, Settled
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import Message
+from pipeline.commands.serve import announce
 from pipeline.demo import start
 from pipeline.machine.machine import Machine
+from pipeline.views.facade import Facade
 from settings import load
 from tests.support.source import Source
 
@@ -68,7 +70,8 @@ async def main() -> None:
     internet = await start(settings)
     machine, web = Machine(internet.settings), Web(internet.settings)
     await machine.start()
-    announce(settings, await web.start(machine))
+    facade = Facade(machine)
+    announce(settings, await web.start(facade))
     print("ready", flush=True)
     lines: asyncio.Queue[str] = asyncio.Queue()
     asyncio.get_running_loop().add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline().strip()))
@@ -109,6 +112,7 @@ async def main() -> None:
             await traffic
     await machine.stop()
     await web.stop()
+    facade.close()
     await internet.stop()
 
 

@@ -21,12 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from reactivex.subject import Subject
 
 from gui.components.live import LiveUpdates
-from gui.web.serve import Web, announce
+from gui.web.serve import Web
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.events import Assigned, Connecting, Event, Settled, Taken
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import Message
+from pipeline.commands.serve import announce
 from pipeline.telemetry.telemetry import Telemetry
+from pipeline.views.facade import Facade
 from settings import load
 from settings.store import RuleStore
 
@@ -43,13 +45,17 @@ DOMAINS = {
 DICE = random.Random(1)
 
 
+async def no_figures() -> None:
+    """The queue answers."""
+
+
 class Stage:
     """A machine whose events are made up, and all else is real."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
-        self.queue = SimpleNamespace(figures=lambda: None, parked=dict, full=None)
+        self.queue = SimpleNamespace(figures=no_figures, parked=dict, full=None)
         self.rules = RuleStore("", Path(settings.data_dir))
         gauges = {
             "attempting": lambda: 3,
@@ -133,7 +139,8 @@ async def main() -> None:
     stage = Stage(settings)
     await stage.rules.start()
     web = Web(settings)
-    announce(settings, await web.start(stage))
+    facade = Facade(stage)  # type: ignore[arg-type]
+    announce(settings, await web.start(facade))
     print("ready", flush=True)
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -150,6 +157,7 @@ async def main() -> None:
     for task in tasks:
         task.cancel()
     await web.stop()
+    facade.close()
     await stage.rules.close()
 
 

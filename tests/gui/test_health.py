@@ -18,11 +18,15 @@ from operators.mail.message import Message
 from pipeline.telemetry.telemetry import FIGURES, Telemetry
 
 
-def client(figures: Any = lambda: None, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
+async def answered() -> None:
+    """The queue answers."""
+
+
+def client(figures: Any = answered, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
-    machine = {"queue": SimpleNamespace(figures=figures), "health": SimpleNamespace(stopped=stopped)}
-    app.include_router(routes(SimpleNamespace(telemetry=telemetry, **machine)))  # type: ignore[arg-type]
+    facade = SimpleNamespace(telemetry=telemetry, queues=figures, stopped=stopped)
+    app.include_router(routes(facade))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 
 

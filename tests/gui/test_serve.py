@@ -130,9 +130,10 @@ def test_a_file_in_www_dir_goes_before_the_packaged_one(new_stage: Callable[...,
 
 PROGRAM = """
 import asyncio, sys
-from gui.web.serve import run
+from gui.web.serve import Web
+from pipeline.commands.serve import run
 from settings import load
-sys.exit(asyncio.run(run(load(sys.argv[1:], None, None))))
+sys.exit(asyncio.run(run(load(sys.argv[1:], None, None), Web)))
 """
 
 

@@ -21,7 +21,8 @@ from gui.components.parts import SCRIPTS
 from gui.components.view import View
 from pipeline.views.bulk import Busy
 from pipeline.views.explain import AppliedLimit, Brief, Explained
-from pipeline.views.facade import WORST, Unbrowsable
+from pipeline.views.facade import WORST
+from pipeline.views.queues import Unbrowsable
 from settings.rules import InvalidRule, NoSuchRule, Throttle
 from settings.store import RulesUnavailable
 
@@ -173,7 +174,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         await self._box.fill(f"Redirect {domain}?", entries, start, "Redirect", save, lines=lines)
 
     async def _create(self, kind: str, values: Mapping[str, Any], text: str) -> Errors:
-        rules = self._facade.machine.rules
+        rules = self._facade.store
         try:
             rule = await rules.create(kind, values, self._who)
         except InvalidRule as error:
@@ -188,7 +189,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
 
     async def _resume(self, explained: Explained) -> None:
         pauses = [obstacle.rule for obstacle in explained.waits_for if obstacle.kind == "pause" and obstacle.rule]
-        rules = [self._facade.machine.rules.get("pauses", id) for id in pauses]
+        rules = [self._facade.store.get("pauses", id) for id in pauses]
         for rule in rules:
             await self._facade.resume(rule.id, self._who)
 

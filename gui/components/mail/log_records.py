@@ -9,9 +9,7 @@ import msgspec
 
 from gui.components.detail_drawer import Section, facts
 from gui.components.live_table import shown
-from pipeline.log.reading.filters import Filters
-from pipeline.log.reading.query import Counts
-from pipeline.log.schema import Attempt, LogRecord, Reception
+from pipeline.views.logs import Attempt, Counts, Filters, LogRecord, Reception
 
 MOST = 10_000  # slots of a chart
 MEANING = {

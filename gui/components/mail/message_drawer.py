@@ -17,11 +17,10 @@ from gui.components.live_table import shown
 from gui.components.mail.preview import framed, preview
 from gui.components.notes import Notes
 from gui.components.view import View
-from operators.mail.message import Unreadable, decode_object, from_properties
-from pipeline.queues.contract import QueueUnavailable
 from pipeline.views.bulk import state_of
-from pipeline.views.facade import Unbrowsable
+from pipeline.views.messages import Unreadable, decode_object, from_properties
 from pipeline.views.queued_message import ShownMessage
+from pipeline.views.queues import QueueUnavailable, Unbrowsable
 
 FRAMED = "Scripts, forms and everything from outside are off."
 

@@ -16,10 +16,8 @@ from nicegui import ui
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager, shown
 from gui.components.view import View
-from pipeline.queues.contract import QueueUnavailable
-from pipeline.queues.embedded.browse import Listed, Place
 from pipeline.views.bulk import Selection, state_of
-from pipeline.views.facade import Unbrowsable
+from pipeline.views.queues import Listed, Place, QueueUnavailable, Unbrowsable
 
 SIZE = 50  # messages a page
 STEP, STEPS = 500, 20  # messages looked at once, and how often, for a page of a filter that few pass

@@ -18,9 +18,8 @@ from email.message import EmailMessage
 
 import msgspec
 
-from operators.mail.head import shown
-from pipeline.process.children import ChildFailed, ChildKind, run
-from pipeline.process.supervisor import failed
+from pipeline.views.background import ChildFailed, ChildKind, failed, run
+from pipeline.views.text import shown
 
 MOST = 2_000_000  # bytes of a message that are looked at
 PATIENCE = 3.0  # seconds

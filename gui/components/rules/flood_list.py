@@ -66,9 +66,7 @@ class FloodList:
 
     def refresh(self) -> None:
         """Show what is in force now."""
-        machine, explainer = self._view.facade.machine, self._view.facade.explainer
-        floods = [flood for active in machine.floods.all() if (flood := explainer.flood(active.lane)) is not None]
-        wanted = [flood for flood in floods if not self._paused_only or flood.state == "paused"]
+        wanted = [flood for flood in self._view.facade.floods() if not self._paused_only or flood.state == "paused"]
         wanted.sort(key=lambda flood: (flood.state, flood.paused_until))
         self._table.show([self._row(flood) for flood in wanted[:MOST]])
 

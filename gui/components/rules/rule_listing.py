@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from pipeline.log.text import no_formula
+from pipeline.views.text import no_formula
 from settings.rules import Rule
 from settings.rules.form import fields
 

@@ -57,8 +57,7 @@ class RulePage:
     initial: ClassVar[Mapping[str, Any]] = {}  # of a new rule, where it is not the model's default
 
     def __init__(self, view: View) -> None:
-        self.view, self.facade, self.machine = view, view.facade, view.facade.machine
-        self.store = self.machine.rules
+        self.view, self.facade, self.store = view, view.facade, view.facade.store
         self.notes, self.box = Notes(), DialogBox()
         self._listing = RuleListing.of(view.query)
         self._drawn: tuple[Snapshot, RuleListing] | None = None
@@ -170,8 +169,7 @@ class RulePage:
         return {"id": rule.id, "title": self.title(rule), "cells": self.cells(rule), "notes": self.warnings(rule)}
 
     def _suggestions(self) -> dict[str, list[str]]:
-        telemetry = self.machine.telemetry
-        ips = list(self.machine.ips.all)
+        telemetry, ips = self.facade.telemetry, self.facade.own_ips
         offered = {"ip": ips, "from_ip": ips, "to_ip": ips}
         if self.kind != "dkim-keys":
             offered["domain"] = sorted(telemetry.keys("domain")[:OFFERED])

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.queues.embedded.file import RELEASED, Store
+from pipeline.queues.listing import Browsed, Filter, Listed, Place
 
 LOOKED = 5000  # messages looked at for one page
 
@@ -35,47 +36,6 @@ _WAITING = _LOOK.format(
 )
 _READY = _LOOK.format("INDEXED BY ready WHERE queue = ?1 AND lane = '' AND due = 0 AND id > ?4 ORDER BY id")
 _ALL = _LOOK.format("WHERE id > ?4 ORDER BY id")
-
-Place = tuple[float, int]  # (due, id) of the last message looked at
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which messages.
-
-    Attributes:
-        queue: its name; None: all messages of all queues, whatever the next two say.
-        lane: parked there.
-        waiting: wait for a time; otherwise, without a lane, those that are ready.
-        containing: text that the recipient or the envelope contains, in any case.
-    """
-
-    queue: str | None = None
-    lane: str = ""
-    waiting: bool = False
-    containing: str | None = None
-
-
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """One message. Times in epoch seconds; `due` 0: now. `last` is the last attempt's entry in `results`."""
-
-    id: int
-    queue: str
-    lane: str
-    due: float
-    expires: float | None
-    queued: float
-    size: int
-    recipient: str = ""
-    envelope: str = ""
-    attempts: int = 0
-    last: dict[str, Any] | None = None
-
-
-class Browsed(msgspec.Struct, frozen=True):
-    """A page, and the `after` of the next one; None: there is no more."""
-
-    messages: list[Listed]
-    after: Place | None
 
 
 def browse(store: Store, filter: Filter, after: Place, limit: int) -> Browsed:

@@ -6,14 +6,12 @@ Owns nothing; runs in the queue's threads, see `EmbeddedQueue.read` and `Embedde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
-from pipeline.queues.embedded.browse import Filter, Listed, browse
+from pipeline.queues.embedded.browse import browse
 from pipeline.queues.embedded.file import RELEASED, Store
-
-Action = Literal["retry", "release", "delete"]
+from pipeline.queues.listing import Action, Filter, OpenedMessage
 
 _WANTED = "id IN (SELECT value FROM json_each(?))"
 _CHANGES: dict[Action, str] = {
@@ -27,13 +25,6 @@ _SIZES = (
 )
 STEP_MESSAGES = 200
 STEP_BYTES = 2**20  # of bodies, and one more message
-
-
-class OpenedMessage(msgspec.Struct, frozen=True):
-    """One message: how it is listed, and its body."""
-
-    listed: Listed
-    body: bytes
 
 
 def read(store: Store, id: int) -> OpenedMessage | None:

@@ -20,7 +20,7 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
 from pipeline.queues.contract import Confirmed, Park, QueueFigures, QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import edit
-from pipeline.queues.embedded.browse import Browsed, Filter, Place, browse
+from pipeline.queues.embedded.browse import browse
 from pipeline.queues.embedded.damage import wal
 from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
@@ -41,7 +41,10 @@ from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
 from pipeline.queues.embedded.file import Store
 from pipeline.queues.embedded.lending import Lending
+from pipeline.queues.embedded.survey import survey
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
+from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
+from pipeline.queues.survey import AskSurvey, Survey
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
 CHANGED = 200  # ids handed to the writer at once
@@ -52,7 +55,6 @@ STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for anoth
 RESCUE = "stop Mailrace, which saves what it still holds"
 
 Counts = list[tuple[str, str, bool, int]]
-EVERYTHING = Filter()
 
 
 class EmbeddedQueue:
@@ -205,6 +207,11 @@ class EmbeddedQueue:
     def free(self) -> int:
         """Credit that is not used now."""
         return self._lending.free
+
+    @property
+    def lent(self) -> int:
+        """Messages that are lent."""
+        return self._lending.lent
 
     @property
     def full(self) -> str | None:
@@ -415,17 +422,26 @@ class EmbeddedQueue:
             self._due_until = begin + (took * 20 if took > 0.02 else 0)
         return store.counts(), self._due
 
+    @contextlib.asynccontextmanager
+    async def surveys(self) -> AsyncIterator[AskSurvey]:
+        """While people look at the queues: asks what each holds."""
+
+        async def ask() -> Survey:
+            return survey(self._outbox, await self.figures())
+
+        yield ask
+
     async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
         """A page of messages, from `after` on; see `browse`. Raises `QueueUnavailable`."""
         found: Browsed = await self._ask(self._views, partial(browse, filter=filter, after=after, limit=limit))
         return found
 
-    async def read(self, id: int) -> edit.OpenedMessage | None:
+    async def read(self, id: int) -> OpenedMessage | None:
         """One message, or None where it is not there (any more). Raises `QueueUnavailable`."""
-        found: edit.OpenedMessage | None = await self._ask(self._views, partial(edit.read, id=id))
+        found: OpenedMessage | None = await self._ask(self._views, partial(edit.read, id=id))
         return found
 
-    async def change(self, action: edit.Action, ids: Sequence[int]) -> int:
+    async def change(self, action: Action, ids: Sequence[int]) -> int:
         """Do this with these messages, see `edit.change`; returns how many. Raises `QueueUnavailable`.
 
         What is being sent at this moment is sent.

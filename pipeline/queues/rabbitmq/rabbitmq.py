@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from reactivex.disposable import Disposable
 
 from operators.deliveries.delivery import Lease
 from pipeline.queues.contract import Confirmed, QueueFigures, QueueUnavailable, Settlement
+from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
 from pipeline.queues.rabbitmq.amqp.broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq.amqp.link import BrokerRejected, Ledger, Link
 from pipeline.queues.rabbitmq.amqp.mail import DUE, LANE, SLACK, BrokerMessage, headers, number, plain, queued
@@ -43,8 +45,10 @@ from pipeline.queues.rabbitmq.sending import Publisher, Undeliverable
 from pipeline.queues.rabbitmq.settled import Key, SettledNotes
 from pipeline.queues.rabbitmq.settled import key as identity
 from pipeline.queues.rabbitmq.settling import Settling, put_off
+from pipeline.queues.rabbitmq.survey import BrokerSurveys
 from pipeline.queues.rabbitmq.trouble import Trouble
 from pipeline.queues.rabbitmq.views import Views
+from pipeline.queues.survey import AskSurvey
 from settings import Settings
 
 FULL = "no mail is sent: as many results are held as may be"
@@ -115,6 +119,9 @@ class RabbitQueue:
         self.reader = Reader(self.names.outbox, self._arrive)
         self.views = Views(
             self.names, self.topology, self.broker, self.sender, self.parked_queues, self.lending, self.held, most
+        )
+        self._surveys = BrokerSurveys(
+            settings, self.names, self.broker, self.parked_queues, self.lending, self.held, self.views.depths
         )
         self._ids = itertools.count(1)
         self._unpacking = asyncio.Semaphore()
@@ -229,6 +236,11 @@ class RabbitQueue:
     def free(self) -> int:
         """Credit that is not used now."""
         return self.lending.free
+
+    @property
+    def lent(self) -> int:
+        """Messages that are lent."""
+        return self.lending.lent
 
     @property
     def _room(self) -> int:
@@ -390,6 +402,22 @@ class RabbitQueue:
         if self.broker.failing:
             raise QueueUnavailable(self.broker.trouble)
         return await self.views.figures()
+
+    def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
+        """While people look at the queues: asks what each holds."""
+        return self._surveys.open()
+
+    async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
+        """Not of a broker: raises `Unbrowsable`."""
+        raise Unbrowsable
+
+    async def read(self, id: int) -> OpenedMessage | None:
+        """Not of a broker: raises `Unbrowsable`."""
+        raise Unbrowsable
+
+    async def change(self, action: Action, ids: Sequence[int]) -> int:
+        """Not of a broker: raises `Unbrowsable`."""
+        raise Unbrowsable
 
     async def flush(self) -> int:
         """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""

@@ -83,7 +83,7 @@ def test_every_line_of_the_table_is_walked() -> None:
 
 async def readyz(world: World) -> httpx.Response:
     app = FastAPI()
-    app.include_router(routes(world.machine))
+    app.include_router(routes(world.facade))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         return await client.get("/readyz")
 

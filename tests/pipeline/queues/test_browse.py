@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.queues.embedded.browse import Filter, browse
+from pipeline.queues.embedded.browse import browse
 from pipeline.queues.embedded.file import LATEST, Store, Work
 from pipeline.queues.embedded.worker import due_time
+from pipeline.queues.listing import Filter
 
 WAITING = Filter(queue="outbox", waiting=True)
 

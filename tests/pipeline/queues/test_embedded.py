@@ -16,8 +16,8 @@ import pytest
 
 from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import lending, space
-from pipeline.queues.embedded.browse import Filter
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.listing import Filter
 from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
 
 LANE = "127.0.0.1/example.com"

@@ -17,7 +17,9 @@ from operators.mail.message import Message
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq.amqp.management import Said, Totals
 from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
-from pipeline.views.queue_monitor import Flow, QueueMonitor, QueueRow, Rates, Seen
+from pipeline.queues.rabbitmq.survey import Rates
+from pipeline.queues.survey import QueueRow
+from pipeline.views.queue_monitor import Flow, QueueMonitor, Seen
 from settings import load
 from tests.pipeline.queues.desk import Clock, Desk
 from tests.support.broker import Broker, settings_for

@@ -1,0 +1,148 @@
+"""The command `serve`: the machine and its console in one process, from start to orderly stop.
+
+Owner of: the process's signals and its program log. SIGTERM and SIGINT stop the machine first, while the console still
+shows how, then the console. SIGHUP reopens the log files. What cannot start is one line (`StartError`), and whatever
+had started is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from pipeline.machine.machine import Machine
+from pipeline.process import become, hand_over, only_one
+from pipeline.process.budget import claim
+from pipeline.process.children import unreadable
+from pipeline.process.destinations import Destination, StreamSink, let_go_of_terminal
+from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
+from pipeline.process.supervisor import spawn, supervisor
+from pipeline.views.facade import Facade
+from settings import Settings, StartError
+
+Traffic = Callable[[int], Coroutine[None, None, None]]
+log = structlog.get_logger("mailrace")
+
+
+class ServedConsole(Protocol):
+    """What this command needs of the console. Making it opens its ports: one that is taken is said before all else."""
+
+    async def start(self, facade: Facade) -> Sequence[str]:
+        """Serve; returns lines for the person at the terminal."""
+
+    async def stop(self) -> None:
+        """Say goodbye to the browsers, and close."""
+
+
+NewConsole = Callable[[Settings], ServedConsole]
+
+
+async def run(settings: Settings, console: NewConsole, demo: bool = False) -> int:
+    """Run until a signal says stop; the exit code.
+
+    Args:
+        settings: the configuration.
+        console: makes the console; it raises `StartError`, too.
+        demo: with a simulated internet, and traffic.
+
+    Raises:
+        StartError: something cannot start; the line says what.
+    """
+    try:
+        program_log = ProgramLog(settings.application_log, settings.application_log_format)
+    except ProgramLogUnavailable as error:
+        raise StartError(str(error)) from None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(let_go_of_terminal)
+        stack.callback(program_log.close)
+        settings, tight = claim(settings)
+        if tight:
+            log.warning(tight)
+        stack.enter_context(only_one(settings))
+        traffic = None
+        if demo:
+            from pipeline.demo import start  # it brings the simulated internet, which mail needs nothing of
+
+            internet = await start(settings)
+            stack.push_async_callback(internet.stop)
+            settings, traffic = internet.settings, internet.traffic
+        overseer = stack.enter_context(supervisor().hear())
+        overseer.condition("program-log", lambda: program_log.trouble)
+        overseer.lost_lines = lambda: program_log.lost
+        await _run(settings, console, program_log.reopen, traffic)
+    if overseer.reason:
+        raise StartError(overseer.reason)
+    return 0
+
+
+async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], None], traffic: Traffic | None) -> None:
+    """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
+    stopped = supervisor().stopping
+    web = console(settings)
+    machine = Machine(settings)
+    facade = Facade(machine)
+    try:
+        with _signals(stopped, reopen, machine.reopen_logs):
+            await machine.start()
+            try:
+                lines = await web.start(facade)
+                hand_over(settings)
+                become(settings.user)
+                if (why := unreadable()) is not None:
+                    supervisor().condition("installation", lambda: why)
+                announce(settings, lines)
+                sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
+                await stopped.wait()
+                if sending is not None:
+                    sending.cancel()
+            finally:
+                await machine.stop()
+    finally:
+        await web.stop()
+        facade.close()
+
+
+@contextlib.contextmanager
+def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def reopen_all() -> None:
+        for one in reopen:
+            one()
+
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: stopped.set,
+        signal.SIGINT: stopped.set,
+        signal.SIGHUP: reopen_all,
+    }
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def announce(settings: Settings, console: Sequence[str]) -> None:
+    """Where everything is, for the person at the terminal."""
+    lines = [*console, *_mail(settings.smtp_ip, settings.smtp_port)]
+    text = "\n".join(["", *(f"  {line}" for line in lines), "", ""])
+    terminal = Destination(StreamSink("stderr"))  # a pipe that nobody reads holds up nothing
+    terminal.put(logging.INFO, text.encode())
+    terminal.close(patience=0.5)
+
+
+def _mail(address: str, ports: Sequence[int] | int | None) -> list[str]:
+    port = ports[0] if isinstance(ports, Sequence) and ports else ports
+    if not port:
+        return []
+    host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return [f"SMTP     {where}", f"Try      swaks --server {where} --from me@example.com --to you@example.com"]

@@ -1,0 +1,67 @@
+"""Messages of a queue one by one, as people list, read and change them. A broker lends messages and cannot do this."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Place = tuple[float, int]  # (due, id) of the last message looked at
+Action = Literal["retry", "release", "delete"]
+UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
+
+
+class Unbrowsable(Exception):
+    """The queue lends messages, and does not list them."""
+
+    def __init__(self, why: str = UNBROWSABLE) -> None:
+        super().__init__(why)
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which messages.
+
+    Attributes:
+        queue: its name; None: all messages of all queues, whatever the next two say.
+        lane: parked there.
+        waiting: wait for a time; otherwise, without a lane, those that are ready.
+        containing: text that the recipient or the envelope contains, in any case.
+    """
+
+    queue: str | None = None
+    lane: str = ""
+    waiting: bool = False
+    containing: str | None = None
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One message. Times in epoch seconds; `due` 0: now. `last` is the last attempt's entry in `results`."""
+
+    id: int
+    queue: str
+    lane: str
+    due: float
+    expires: float | None
+    queued: float
+    size: int
+    recipient: str = ""
+    envelope: str = ""
+    attempts: int = 0
+    last: dict[str, Any] | None = None
+
+
+class Browsed(msgspec.Struct, frozen=True):
+    """A page, and the `after` of the next one; None: there is no more."""
+
+    messages: list[Listed]
+    after: Place | None
+
+
+class OpenedMessage(msgspec.Struct, frozen=True):
+    """One message: how it is listed, and its body."""
+
+    listed: Listed
+    body: bytes
+
+
+EVERYTHING = Filter()

@@ -1,0 +1,19 @@
+"""The queues, as they are seen: figures, messages in a list, what can be done to them, and what they answer."""
+
+from pipeline.queues.contract import QueueFigures, QueueFull, QueueUnavailable, TooLarge
+from pipeline.queues.listing import Action, Listed, Place, Unbrowsable
+from pipeline.queues.survey import QueueRow
+from pipeline.views.queue_monitor import Seen
+
+__all__ = [
+    "Action",
+    "Listed",
+    "Place",
+    "QueueFigures",
+    "QueueFull",
+    "QueueRow",
+    "QueueUnavailable",
+    "Seen",
+    "TooLarge",
+    "Unbrowsable",
+]
