@@ -19,12 +19,14 @@ check: $(TESTED)         ## lint, types, unit tests: about a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.support.javascript
 	$(BIN)/pytest -q -m "not system and not browser" -n 3 --dist worksteal
 
 test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.support.javascript --strict
 	$(BIN)/pytest -n 3 --dist loadfile
 
 bench: $(TESTED) .ci/packages.ok ## the benchmarks, with a table

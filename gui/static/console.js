@@ -24,7 +24,7 @@ function leave() {
 
 // A proxy may show the console under a path of its own, which no link of ours has.
 const under = () => window.path_prefix ?? "";
-const ours = (path) => (typeof path === "string" && path.startsWith("/") && under() && !path.startsWith(under() + "/"));
+const ours = (path) => typeof path === "string" && path.startsWith("/") && under() && !path.startsWith(`${under()}/`);
 
 function prefixed(event) {
   const link = event.target.closest?.('a[href^="/"]');
@@ -45,13 +45,22 @@ document.addEventListener("keydown", (event) => {
   if (Date.now() - going < 1500) {
     going = 0;
     const link = document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
-    if (link) return event.preventDefault(), link.click();
+    if (link) {
+      event.preventDefault();
+      link.click();
+      return;
+    }
   }
   if (event.key === "?") help();
   else if (event.key === "g") going = Date.now();
   else if (event.key === "/") {
-    const field = document.querySelector(".stage input[data-search]") ?? document.querySelector(".stage input[type=search]");
-    if (field) event.preventDefault(), field.focus(), field.select();
+    const field =
+      document.querySelector(".stage input[data-search]") ?? document.querySelector(".stage input[type=search]");
+    if (field) {
+      event.preventDefault();
+      field.focus();
+      field.select();
+    }
   }
 });
 

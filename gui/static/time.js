@@ -3,11 +3,11 @@ const two = (number) => String(number).padStart(2, "0");
 
 export function clock(seconds, withSeconds = true) {
   const time = new Date(seconds * 1000);
-  return `${two(time.getHours())}:${two(time.getMinutes())}` + (withSeconds ? `:${two(time.getSeconds())}` : "");
+  return `${two(time.getHours())}:${two(time.getMinutes())}${withSeconds ? `:${two(time.getSeconds())}` : ""}`;
 }
 
 export function utc(seconds) {
-  return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
 export function both(seconds) {

@@ -1,1 +1,1 @@
-"""The web server: the console's start, its sockets, health and metrics."""
+"""The web server: the console's application, its sockets, health and metrics."""

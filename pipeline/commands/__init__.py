@@ -1,1 +1,1 @@
-"""The commands besides `serve`: send, queue, logs. They work without the server."""
+"""The commands: `serve` starts machine and console; send, queue and logs work without the server."""

@@ -4,7 +4,7 @@ import { clock, utc } from "../../../../static/time.js";
 
 export default {
   props: { lines: Array, initial: Object, legend: Boolean },
-  template: `<div class="chart" role="img" aria-label="Counters over time"></div>`,
+  template: /* HTML */ `<div class="chart" role="img" aria-label="Counters over time"></div>`,
   mounted() {
     this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
     this.sizes = new ResizeObserver(() => this.chart.resize());
@@ -53,8 +53,16 @@ export default {
         .map((line) => {
           const color = style.getPropertyValue(`--line-${line.name}`).trim();
           return {
-            id: line.name, name: line.label, type: "line", data: this.points(line.name), color, symbol: "none",
-            lineStyle: { width: 1.8 }, emphasis: { disabled: true }, sampling: "max", animation: false,
+            id: line.name,
+            name: line.label,
+            type: "line",
+            data: this.points(line.name),
+            color,
+            symbol: "none",
+            lineStyle: { width: 1.8 },
+            emphasis: { disabled: true },
+            sampling: "max",
+            animation: false,
             areaStyle: line.name === "delivered" ? { color, opacity: 0.1 } : undefined,
           };
         });
@@ -62,7 +70,9 @@ export default {
     draw() {
       if (!this.held) return;
       const style = getComputedStyle(document.documentElement);
-      const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) => style.getPropertyValue(n).trim());
+      const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) =>
+        style.getPropertyValue(n).trim(),
+      );
       const font = { color: text, fontFamily: "inherit", fontSize: 11 };
       const { step } = this.held;
       const series = this.series();
@@ -73,22 +83,40 @@ export default {
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
           grid: { left: 8, right: 28, top: this.legend ? legend : 10, bottom: 4, containLabel: true },
           legend: {
-            show: this.legend, top: 0, right: 20, icon: "roundRect", itemWidth: 10, itemHeight: 4, itemGap: 14,
-            selectedMode: false, textStyle: { ...font, fontSize: 12 },
+            show: this.legend,
+            top: 0,
+            right: 20,
+            icon: "roundRect",
+            itemWidth: 10,
+            itemHeight: 4,
+            itemGap: 14,
+            selectedMode: false,
+            textStyle: { ...font, fontSize: 12 },
           },
           xAxis: {
-            type: "time", ...this.span(), axisLine: { lineStyle: { color: line } }, axisTick: { show: false },
+            type: "time",
+            ...this.span(),
+            axisLine: { lineStyle: { color: line } },
+            axisTick: { show: false },
             axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, step === 1) },
             splitLine: { show: false },
           },
           yAxis: {
-            type: "value", min: 0, minInterval: 1,
-            axisLabel: { ...font, formatter: (value) => value.toLocaleString() }, splitLine: { lineStyle: { color: line } },
+            type: "value",
+            min: 0,
+            minInterval: 1,
+            axisLabel: { ...font, formatter: (value) => value.toLocaleString() },
+            splitLine: { lineStyle: { color: line } },
             splitNumber: 4,
           },
           tooltip: {
-            trigger: "axis", confine: true, transitionDuration: 0, backgroundColor: surface, borderColor: line,
-            textStyle: { color: ink, fontSize: 12 }, axisPointer: { lineStyle: { color: text, type: "solid", width: 1 } },
+            trigger: "axis",
+            confine: true,
+            transitionDuration: 0,
+            backgroundColor: surface,
+            borderColor: line,
+            textStyle: { color: ink, fontSize: 12 },
+            axisPointer: { lineStyle: { color: text, type: "solid", width: 1 } },
             formatter: (points) => this.tooltip(points, step),
           },
           series,
@@ -99,7 +127,8 @@ export default {
     tooltip(points, step) {
       const start = points[0].value[0] / 1000;
       const box = document.createElement("div");
-      const add = (name, content) => box.appendChild(Object.assign(document.createElement("div"), { className: name, textContent: content }));
+      const add = (name, content) =>
+        box.appendChild(Object.assign(document.createElement("div"), { className: name, textContent: content }));
       add("tip-time", step === 1 ? clock(start) : `${clock(start, step < 60)} – ${clock(start + step, step < 60)}`);
       add("tip-utc", utc(start));
       for (const point of [...points].sort((a, b) => b.value[1] - a.value[1])) {

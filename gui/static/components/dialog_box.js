@@ -1,33 +1,72 @@
 // A question or a small form over the page: asked once, answered with the fields' values, or not.
 export default {
   emits: ["answer", "check"],
-  template: `
-    <dialog class="box" ref="box" aria-labelledby="box-title" @close="closed">
-      <form v-if="open" @submit.prevent="send">
-        <h2 id="box-title">{{ title }}</h2>
-        <p v-for="line in lines" :key="line">{{ line }}</p>
-        <label v-for="field in fields" :key="field.name" class="box-field">
-          <span>{{ field.label }}</span>
-          <select v-if="field.options" v-model="values[field.name]" :name="field.name">
-            <option v-for="[value, text] in field.options" :key="value" :value="value">{{ text }}</option>
-          </select>
-          <input v-else v-model="values[field.name]" :name="field.name" :type="field.secret ? 'password' : 'text'" maxlength="500"
-            :autocomplete="field.secret ? 'new-password' : 'off'" spellcheck="false" :aria-invalid="!!errors[field.name]" @input="check" />
-          <small v-if="errors[field.name]" class="wrong" role="alert">{{ errors[field.name] }}</small>
-          <small v-else-if="field.help">{{ field.help }}</small>
-        </label>
-        <p v-if="secret" class="secret"><code>{{ secret }}</code><button type="button" class="small" @click="copy">{{ copied ? "Copied" : "Copy" }}</button></p>
-        <p v-if="errors['']" class="wrong" role="alert">{{ errors[""] }}</p>
-        <footer><button v-if="action" type="button" class="plain" @click="leave">Cancel</button>
-          <button type="submit" class="strong" :class="{ danger }" :disabled="busy">{{ action || "Close" }}</button></footer>
-      </form>
-    </dialog>`,
-  data: () => ({ open: false, title: "", lines: [], fields: [], values: {}, errors: {}, action: "", danger: false, busy: false, secret: "", copied: false }),
+  template: /* HTML */ ` <dialog class="box" ref="box" aria-labelledby="box-title" @close="closed">
+    <form v-if="open" @submit.prevent="send">
+      <h2 id="box-title">{{ title }}</h2>
+      <p v-for="line in lines" :key="line">{{ line }}</p>
+      <label v-for="field in fields" :key="field.name" class="box-field">
+        <span>{{ field.label }}</span>
+        <select v-if="field.options" v-model="values[field.name]" :name="field.name">
+          <option v-for="[value, text] in field.options" :key="value" :value="value">{{ text }}</option>
+        </select>
+        <input
+          v-else
+          v-model="values[field.name]"
+          :name="field.name"
+          :type="field.secret ? 'password' : 'text'"
+          maxlength="500"
+          :autocomplete="field.secret ? 'new-password' : 'off'"
+          spellcheck="false"
+          :aria-invalid="!!errors[field.name]"
+          @input="check"
+        />
+        <small v-if="errors[field.name]" class="wrong" role="alert">{{ errors[field.name] }}</small>
+        <small v-else-if="field.help">{{ field.help }}</small>
+      </label>
+      <p v-if="secret" class="secret">
+        <code>{{ secret }}</code
+        ><button type="button" class="small" @click="copy">{{ copied ? "Copied" : "Copy" }}</button>
+      </p>
+      <p v-if="errors['']" class="wrong" role="alert">{{ errors[""] }}</p>
+      <footer>
+        <button v-if="action" type="button" class="plain" @click="leave">Cancel</button>
+        <button type="submit" class="strong" :class="{ danger }" :disabled="busy">{{ action || "Close" }}</button>
+      </footer>
+    </form>
+  </dialog>`,
+  data: () => ({
+    open: false,
+    title: "",
+    lines: [],
+    fields: [],
+    values: {},
+    errors: {},
+    action: "",
+    danger: false,
+    busy: false,
+    secret: "",
+    copied: false,
+  }),
   methods: {
     ask({ title, lines, fields, values, action, danger, secret }) {
-      Object.assign(this, { title, lines, fields, values, action, danger, secret, errors: {}, busy: false, copied: false, open: true });
+      Object.assign(this, {
+        title,
+        lines,
+        fields,
+        values,
+        action,
+        danger,
+        secret,
+        errors: {},
+        busy: false,
+        copied: false,
+        open: true,
+      });
       this.$refs.box.showModal();
-      this.$nextTick(() => this.$el.querySelector(fields.length ? "input, select" : danger ? ".plain" : ".strong")?.focus());
+      this.$nextTick(() =>
+        this.$el.querySelector(fields.length ? "input, select" : danger ? ".plain" : ".strong")?.focus(),
+      );
     },
     wrong(errors) {
       Object.assign(this, { errors, busy: false });

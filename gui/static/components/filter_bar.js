@@ -2,21 +2,49 @@
 export default {
   props: { fields: Array, values: Object, label: String },
   emits: ["change"],
-  template: `
-    <form class="filters" role="search" :aria-label="label" @submit.prevent="tell">
-      <label v-for="field in shown" :key="field.name" class="filter" :class="['filter-' + field.kind, { set: held[field.name] }]">
-        <span class="filter-label">{{ field.label }}</span>
-        <select v-if="field.options" v-model="held[field.name]" :name="field.name" @change="tell">
-          <option v-for="[value, text] in field.options" :key="value" :value="value">{{ text }}</option>
-        </select>
-        <input v-else-if="field.kind === 'time'" type="datetime-local" :name="field.name" :value="local(held[field.name])" @change="held[field.name] = utc($event.target.value); tell()" />
-        <input v-else v-model="held[field.name]" :type="field.kind === 'search' ? 'search' : 'text'"
-          :name="field.name" :placeholder="field.placeholder" :data-search="field.kind === 'search' ? '' : null"
-          maxlength="300" autocomplete="off" spellcheck="false" @input="soon" @change="tell" />
-      </label>
-      <button v-if="shown.length < fields.length || more" type="button" class="small clear" :aria-expanded="more" @click="more = !more">{{ more ? "Fewer filters" : "More filters" }}</button>
-      <button v-if="any" type="button" class="small clear" @click="clear">Clear</button>
-    </form>`,
+  template: /* HTML */ ` <form class="filters" role="search" :aria-label="label" @submit.prevent="tell">
+    <label
+      v-for="field in shown"
+      :key="field.name"
+      class="filter"
+      :class="['filter-' + field.kind, { set: held[field.name] }]"
+    >
+      <span class="filter-label">{{ field.label }}</span>
+      <select v-if="field.options" v-model="held[field.name]" :name="field.name" @change="tell">
+        <option v-for="[value, text] in field.options" :key="value" :value="value">{{ text }}</option>
+      </select>
+      <input
+        v-else-if="field.kind === 'time'"
+        type="datetime-local"
+        :name="field.name"
+        :value="local(held[field.name])"
+        @change="held[field.name] = utc($event.target.value); tell()"
+      />
+      <input
+        v-else
+        v-model="held[field.name]"
+        :type="field.kind === 'search' ? 'search' : 'text'"
+        :name="field.name"
+        :placeholder="field.placeholder"
+        :data-search="field.kind === 'search' ? '' : null"
+        maxlength="300"
+        autocomplete="off"
+        spellcheck="false"
+        @input="soon"
+        @change="tell"
+      />
+    </label>
+    <button
+      v-if="shown.length < fields.length || more"
+      type="button"
+      class="small clear"
+      :aria-expanded="more"
+      @click="more = !more"
+    >
+      {{ more ? "Fewer filters" : "More filters" }}
+    </button>
+    <button v-if="any" type="button" class="small clear" @click="clear">Clear</button>
+  </form>`,
   data() {
     return { more: false, held: { ...this.blank(), ...this.values } };
   },
@@ -30,10 +58,12 @@ export default {
   },
   methods: {
     // an address says UTC, so that it means the same to whoever gets it
-    utc: (text) => (text ? new Date(text).toISOString().slice(0, 16) + "Z" : ""),
+    utc: (text) => (text ? `${new Date(text).toISOString().slice(0, 16)}Z` : ""),
     local(text) {
       const time = new Date(text || NaN);
-      return isNaN(time) ? "" : new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+      return Number.isNaN(time.getTime())
+        ? ""
+        : new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
     },
     blank() {
       return Object.fromEntries(this.fields.map((field) => [field.name, ""]));

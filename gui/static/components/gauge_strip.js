@@ -3,14 +3,18 @@ import { both } from "../../../../static/time.js";
 
 export default {
   props: { gauges: Array, values: Object },
-  template: `
-    <dl class="card strip">
-      <div v-for="[name, label, tip] in gauges" :key="name" :data-tip="tip" :data-gauge="name" tabindex="0">
-        <dt>{{ label }}</dt>
-        <dd :class="{ zero: !values[name] }"><time v-if="values[name]?.at" :title="both(values[name].at)">{{ ahead(values[name].at) }}</time><template v-else>{{ shown(values[name]) }}</template></dd>
-        <dd v-if="values[name + '_under']" class="under" :title="values[name + '_under']"><bdi>{{ values[name + "_under"] }}</bdi></dd>
-      </div>
-    </dl>`,
+  template: /* HTML */ ` <dl class="card strip">
+    <div v-for="[name, label, tip] in gauges" :key="name" :data-tip="tip" :data-gauge="name" tabindex="0">
+      <dt>{{ label }}</dt>
+      <dd :class="{ zero: !values[name] }">
+        <time v-if="values[name]?.at" :title="both(values[name].at)">{{ ahead(values[name].at) }}</time
+        ><template v-else>{{ shown(values[name]) }}</template>
+      </dd>
+      <dd v-if="values[name + '_under']" class="under" :title="values[name + '_under']">
+        <bdi>{{ values[name + "_under"] }}</bdi>
+      </dd>
+    </div>
+  </dl>`,
   data: () => ({ now: Date.now() / 1000 }),
   mounted() {
     this.timer = setInterval(() => (this.now = Date.now() / 1000), 1000);
@@ -20,7 +24,12 @@ export default {
   },
   methods: {
     both,
-    shown: (value) => (value == null ? "–" : typeof value === "number" ? value.toLocaleString(undefined, { maximumFractionDigits: 1 }) : value),
+    shown: (value) =>
+      value == null
+        ? "–"
+        : typeof value === "number"
+          ? value.toLocaleString(undefined, { maximumFractionDigits: 1 })
+          : value,
     ahead(seconds) {
       const left = Math.max(0, Math.round(seconds - this.now));
       if (!left) return "now";

@@ -1,14 +1,13 @@
 // What was done, for a moment; what can be undone has a button for it.
 export default {
   emits: ["undo"],
-  template: `
-    <div class="notes" aria-live="polite" role="status">
-      <div v-for="note in notes" :key="note.id" class="note" :class="'note-' + note.level">
-        <span>{{ note.text }}</span>
-        <button v-if="note.undo" type="button" class="small" @click="undo(note)">Undo</button>
-        <button type="button" class="note-close" aria-label="Close" @click="drop(note.id)">×</button>
-      </div>
-    </div>`,
+  template: /* HTML */ ` <div class="notes" aria-live="polite" role="status">
+    <div v-for="note in notes" :key="note.id" class="note" :class="'note-' + note.level">
+      <span>{{ note.text }}</span>
+      <button v-if="note.undo" type="button" class="small" @click="undo(note)">Undo</button>
+      <button type="button" class="note-close" aria-label="Close" @click="drop(note.id)">×</button>
+    </div>
+  </div>`,
   data: () => ({ notes: [] }),
   methods: {
     say(note) {

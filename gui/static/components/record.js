@@ -2,17 +2,45 @@
 export default {
   props: { record: Object, state: Object },
   emits: ["check"],
-  template: `
-    <dialog ref="box" class="box record-box" aria-labelledby="record-title" @click.self="$refs.box.close()">
-      <h2 id="record-title">Publish this TXT record</h2>
-      <p v-if="state" class="record-state"><span class="tone" :class="'is-' + state.tone">{{ state.text }}</span> {{ state.tip }}
-        <button type="button" class="small" :disabled="asking" @click="ask">{{ asking ? 'Asking…' : 'Ask DNS again' }}</button></p>
-      <div v-for="part in parts" class="record-part"><span class="entry-label">{{ part.label }}</span>
-        <div class="record-row"><code :data-part="part.name">{{ record[part.name] }}</code>
-          <button type="button" class="small" :aria-label="'Copy ' + part.label" :data-copy="part.name" @click="copy(part.name)">{{ copied === part.name ? 'Copied' : 'Copy' }}</button></div></div>
-      <footer><button type="button" class="strong" @click="$refs.box.close()">Close</button></footer>
-    </dialog>`,
-  data: () => ({ copied: "", asking: false, parts: [{ name: "name", label: "Name" }, { name: "value", label: "Value" }, { name: "zone", label: "As a line of a zone file" }] }),
+  template: /* HTML */ ` <dialog
+    ref="box"
+    class="box record-box"
+    aria-labelledby="record-title"
+    @click.self="$refs.box.close()"
+  >
+    <h2 id="record-title">Publish this TXT record</h2>
+    <p v-if="state" class="record-state">
+      <span class="tone" :class="'is-' + state.tone">{{ state.text }}</span> {{ state.tip }}
+      <button type="button" class="small" :disabled="asking" @click="ask">
+        {{ asking ? 'Asking…' : 'Ask DNS again' }}
+      </button>
+    </p>
+    <div v-for="part in parts" class="record-part">
+      <span class="entry-label">{{ part.label }}</span>
+      <div class="record-row">
+        <code :data-part="part.name">{{ record[part.name] }}</code>
+        <button
+          type="button"
+          class="small"
+          :aria-label="'Copy ' + part.label"
+          :data-copy="part.name"
+          @click="copy(part.name)"
+        >
+          {{ copied === part.name ? 'Copied' : 'Copy' }}
+        </button>
+      </div>
+    </div>
+    <footer><button type="button" class="strong" @click="$refs.box.close()">Close</button></footer>
+  </dialog>`,
+  data: () => ({
+    copied: "",
+    asking: false,
+    parts: [
+      { name: "name", label: "Name" },
+      { name: "value", label: "Value" },
+      { name: "zone", label: "As a line of a zone file" },
+    ],
+  }),
   watch: {
     state() {
       this.asking = false;

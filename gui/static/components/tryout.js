@@ -2,11 +2,21 @@
 export default {
   props: { label: String, placeholder: String, result: Object },
   emits: ["try"],
-  template: `
-    <div class="tryout-bar"><label><span class="entry-label">{{ label }}</span>
-      <input class="field code" v-model="text" :placeholder="placeholder" spellcheck="false" autocapitalize="off" @input="typed"></label>
-      <div v-if="result && text" class="aside" :class="'is-' + result.tone" role="status"><strong>{{ result.title }}</strong>
-        <span v-for="line in result.lines"> {{ line.text }}</span></div></div>`,
+  template: /* HTML */ ` <div class="tryout-bar">
+    <label
+      ><span class="entry-label">{{ label }}</span>
+      <input
+        class="field code"
+        v-model="text"
+        :placeholder="placeholder"
+        spellcheck="false"
+        autocapitalize="off"
+        @input="typed"
+    /></label>
+    <div v-if="result && text" class="aside" :class="'is-' + result.tone" role="status">
+      <strong>{{ result.title }}</strong> <span v-for="line in result.lines"> {{ line.text }}</span>
+    </div>
+  </div>`,
   data: () => ({ text: "" }),
   unmounted() {
     clearTimeout(this.waiting);

@@ -1,13 +1,18 @@
 // How things are, in one glance: a sign, a word and a sentence. Never colour alone.
 export default {
   props: { level: String, word: String, text: String, detail: String },
-  template: `
-    <div class="verdict" :class="'is-' + level" role="status" aria-live="polite" :data-level="level">
-      <svg viewBox="0 0 20 20" aria-hidden="true"><path :d="signs[level]" /></svg>
-      <strong>{{ word }}</strong>
-      <span class="verdict-text">{{ text }}</span>
-      <span v-if="detail" class="verdict-detail" :title="detail">{{ detail }}</span>
-    </div>`,
+  template: /* HTML */ ` <div
+    class="verdict"
+    :class="'is-' + level"
+    role="status"
+    aria-live="polite"
+    :data-level="level"
+  >
+    <svg viewBox="0 0 20 20" aria-hidden="true"><path :d="signs[level]" /></svg>
+    <strong>{{ word }}</strong>
+    <span class="verdict-text">{{ text }}</span>
+    <span v-if="detail" class="verdict-detail" :title="detail">{{ detail }}</span>
+  </div>`,
   data: () => ({
     signs: {
       good: "M10 2a8 8 0 1 1 0 16 8 8 0 0 1 0-16zM5.8 10.200l3 3 5.4-6",
