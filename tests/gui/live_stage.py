@@ -20,6 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import structlog
+
 from gui.access.proxies import Proxies
 from gui.api.door import Door
 from gui.components.live import LiveUpdates
@@ -66,6 +68,7 @@ def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
 
 
 async def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output has the answers
     settings = load(sys.argv[1:], None, None)
     internet = await start(settings)
     machine, web = Machine(internet.settings), Web(internet.settings)

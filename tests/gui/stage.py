@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import structlog
 from reactivex.subject import Subject
 
 from gui.components.live import LiveUpdates
@@ -135,6 +136,7 @@ class Stage:
 
 
 async def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output has the answers
     settings = load(sys.argv[1:], None, None)
     stage = Stage(settings)
     await stage.rules.start()
