@@ -12,6 +12,7 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -88,13 +89,15 @@ async def _run(
     from pipeline.machine.machine import Machine as Real
     from pipeline.process import become, hand_over
     from pipeline.process.children import unreadable
+    from pipeline.process.notify import ServiceManager
     from pipeline.process.supervisor import spawn, supervisor
 
     stopped = supervisor().stopping
     web = Web(settings)
     machine = Real(settings)
+    manager = ServiceManager(os.environ)
     try:
-        with _signals(stopped, reopen, machine.reopen_logs):
+        with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):
             await machine.start()
             try:
                 opened = await web.start(machine)
@@ -104,7 +107,9 @@ async def _run(
                     supervisor().condition("installation", lambda: why)
                 announce(settings, opened)
                 sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
+                manager.ready(lambda: machine.health.stopped or "mail is taken, and leaves")
                 await stopped.wait()
+                manager.stopping()
                 if sending is not None:
                     sending.cancel()
             finally:
