@@ -25,7 +25,15 @@ PYTHON
 
 copy rules.db
 copy queue.db
-for name in rules.key console-password console-secret api-tokens; do
+copy api-idempotency.db
+for held in "$data"/held/*/; do # results that the broker did not take
+    [ -d "$held" ] || continue
+    name=held/$(basename "$held")
+    mkdir -p "$target/$name"
+    copy "$name/queue.db"
+    [ ! -f "$held/name" ] || cp -p "$held/name" "$target/$name/name"
+done
+for name in rules.key console-password console-secret console-ended api-tokens settled; do
     [ ! -f "$data/$name" ] || cp -p "$data/$name" "$target/$name"
 done
 date -u +%Y-%m-%dT%H:%M:%SZ > "$target/saved"

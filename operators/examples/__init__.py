@@ -1,1 +1,1 @@
-"""Custom operators to copy from: `skeleton`, and two that do something. How: operators/README.md."""
+"""Custom operators to copy from: `skeleton`, and two that do something. docs/operators.md says how."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from reactivex import Observable
 
-from operators.custom.live import Live
-from operators.deliveries.delivery import Delivery
-from operators.mail.headers import change
+from operators.custom import Delivery, Live, change
 
 FIELDS = {  # tag -> field
     "newsletter": ("Precedence", "bulk"),

@@ -12,9 +12,7 @@ import datetime
 
 from reactivex import Observable
 
-from operators.custom.live import Live
-from operators.deliveries.delivery import Delivery
-from operators.deliveries.outcome import postponed
+from operators.custom import Delivery, Live, postponed
 
 DOMAINS = frozenset({"office.example"})
 OPENS, CLOSES = datetime.time(8), datetime.time(18)  # UTC

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from reactivex import Observable
 
-from operators.custom.live import Live
-from operators.deliveries.delivery import Delivery
+from operators.custom import Delivery, Live
 
 
 def skeleton(source: Observable[Delivery], live: Live) -> Observable[Delivery]:

@@ -16,8 +16,8 @@ UMASK = 0o027  # of what names no mode itself: nothing for others
 OTHERS = 0o077
 # What this program makes in `data-dir`. A folder that holds something else may be meant for others, too.
 OURS = (
-    *("queue.db*", "rules.db*", "rules.key*", "settled*", "logs", "mailrace.lock", "health.json*"),
-    *("console-*", ".console-*", "api-tokens*", ".api-tokens*"),
+    *("queue.db*", "rules.db*", "rules.key*", "settled*", "held", "logs", "mailrace.lock", "health.json*"),
+    *("console-*", ".console-*", "api-tokens*", ".api-tokens*", "api-idempotency.db*", "saved"),
 )
 
 

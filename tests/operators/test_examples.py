@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from operators import custom
 from operators.deliveries.outcome import Next
 from operators.examples.header_by_tag import header_by_tag
 from operators.examples.office_hours import office_hours, opening
@@ -86,3 +87,15 @@ def test_an_example_is_on_the_page(path: pathlib.Path) -> None:
     """And says in its docstring how it is started."""
     assert f"examples/{path.name}" in PAGE
     assert re.search(rf"--operators operators\.examples\.{path.stem}:{path.stem}@[a-z]+\n", path.read_text())
+
+
+def test_a_custom_operator_needs_one_import_line() -> None:
+    """What docs/operators.md and the examples use is imported from `operators.custom`, and nothing else of ours is."""
+    sources = [PAGE, *(path.read_text() for path in EXAMPLES)]
+    lines = re.findall(r"^from (operators[\w.]*) import (.*)$", "\n".join(sources), re.MULTILINE)
+    assert len(lines) == len(sources)
+    assert {module for module, _ in lines} == {"operators.custom"}
+    assert {name for _, names in lines for name in names.split(", ")} <= set(custom.__all__)
+    assert all(hasattr(custom, name) for name in custom.__all__)
+    for name in custom.__all__:
+        assert f"`{name}`" in PAGE, name

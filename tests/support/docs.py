@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 
 import settings
+from gui.access.connections import Connections
+from gui.web.health import LABELLED, Doors
 from pipeline.log import schema
 from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED
 
@@ -42,6 +44,13 @@ def metrics() -> str:
         for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, REMOVED)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in GAUGES]
+    for one in Doors(Connections(())).collect():
+        counts = one.type == "counter"
+        name = f"{one.name}_total" if counts else one.name
+        rows.append(f"| `{name}{{{','.join(one._labelnames)}}}` | {one.type} | {one.documentation} |")
+    for dimension in ("ip", "domain"):
+        names = ", ".join(f"`mailrace_{dimension}_{name}`" for name in LABELLED)
+        rows.append(f"| {names} | gauge | Of one {'MTA IP' if dimension == 'ip' else 'domain'}: the last 60 s, or now. |")
     return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
 
 

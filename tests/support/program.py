@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import psutil
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+MAILRACE = [str(pathlib.Path(sys.executable).with_name("mailrace"))]  # as it is installed beside this Python
 FIRST, LAST = 10_000, 32_000  # ports
 
 
@@ -70,8 +71,8 @@ class Program:
             **options,
         }
         self.process: subprocess.Popen[bytes] | None = None
-        self.run = [sys.executable, "mailrace.py"]  # how it is started, where, by whom, in which environment
-        self.cwd: pathlib.Path = ROOT
+        self.run = MAILRACE  # how it is started, where (not in the checkout), by whom, in which environment
+        self.cwd: pathlib.Path = folder
         self.user: int | None = None
         self.terminal: int | None = None  # a descriptor in the place of the file
         self.environment: dict[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
+import smtplib
+import ssl
 from collections.abc import Iterator
 
 import httpx
@@ -11,7 +14,7 @@ import pytest
 import websockets
 
 from tests.support.api import TOKEN, Api
-from tests.support.nginx import CLIENT, SOCKET, nginx
+from tests.support.nginx import CLIENT, SOCKET, nginx, shipped
 from tests.support.program import Program
 
 pytestmark = pytest.mark.system
@@ -138,3 +141,62 @@ def test_nobody_but_a_trusted_proxy_is_believed(program: Program) -> None:
         assert "strict-transport-security" not in answer.headers
         assert "/evil" not in client.get("/login").text
         assert log_in(client, Origin="http://evil.example").status_code == 403
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, int, ssl.SSLContext]]:
+    """The nginx.conf of `deploy/`, and a program with the keys that it names."""
+    folder = tmp_path_factory.mktemp("shipped")
+    options = {"www_trusted_proxies": "127.0.0.1", "www_url": "https://mail-console.example.com"}
+    with (
+        Program(folder, www_password=PASSWORD, api_token=TOKEN, **options) as running,
+        shipped(folder / "nginx", running.www_port) as port,
+    ):
+        yield running, port, ssl.create_default_context(cafile=folder / "nginx" / "cert.pem")
+
+
+def over_tls(example: tuple[Program, int, ssl.SSLContext], **headers: str) -> httpx.Client:
+    """A browser that asks for the console by its name, and has found it on this machine."""
+    _, port, context = example
+    return httpx.Client(
+        base_url=f"https://127.0.0.1:{port}",
+        headers={"Host": "mail-console.example.com", **headers},
+        verify=context,
+        event_hooks={"request": [lambda request: request.extensions.update(sni_hostname="mail-console.example.com")]},
+    )
+
+
+def test_the_shipped_file_lets_people_log_in(example: tuple[Program, int, ssl.SSLContext]) -> None:
+    """Over TLS, with secure cookies, and addresses without the port of the console."""
+    with over_tls(example, Origin="https://mail-console.example.com") as client:
+        assert client.get("/queue").headers["location"] == "/login?redirect_to=%2Fqueue"
+        answer = log_in(client)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
+        assert all("Secure" in value for value in answer.headers.get_list("set-cookie"))
+        assert "strict-transport-security" in answer.headers
+
+
+def test_the_shipped_file_hands_on_no_address_that_a_client_claims(
+    example: tuple[Program, int, ssl.SSLContext],
+) -> None:
+    """Neither in X-Forwarded-For nor in Forwarded: the audit has the address that nginx saw (K14)."""
+    claims = {"Forwarded": "for=192.0.2.1", "X-Forwarded-For": "192.0.2.2", "X-Forwarded-Prefix": "/evil"}
+    with over_tls(example, Authorization=f"Bearer {TOKEN}", **claims) as client:
+        answer = client.post("/api/v1/dns", json={"name": "b.example", "addresses": ["192.0.2.1"]})
+        assert answer.status_code == 201, answer.text
+        assert client.get("/api/v1/audit?limit=1").json()[0]["origin"] == "127.0.0.1"
+        assert "/evil" not in client.get("/login").text
+
+
+def test_the_shipped_file_holds_no_event_back(example: tuple[Program, int, ssl.SSLContext]) -> None:
+    """The event stream of the API comes as it happens."""
+    program, _, _ = example
+    with (
+        over_tls(example, Authorization=f"Bearer {TOKEN}") as client,
+        client.stream("GET", "/api/v1/events") as stream,
+    ):
+        Api(program).create("pauses", tag="never", reason="an event")
+        with smtplib.SMTP("127.0.0.1", program.smtp_port) as sender:
+            sender.sendmail("a@example.com", ["b@no.invalid"], "Subject: x\r\n\r\nx\r\n")
+        data = next(line for line in stream.iter_lines() if line.startswith("data:"))
+        assert json.loads(data.removeprefix("data:"))

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.support.mailbox import Mailbox
-from tests.support.program import ROOT, Program
+from tests.support.program import MAILRACE, Program
 
 pytestmark = pytest.mark.system
 CONNECTIONS = 1100
@@ -58,8 +58,8 @@ def test_idle_connections_do_not_stop_delivery(tmp_path: pathlib.Path, door: str
 
 def send(program: Program, to: str) -> None:
     """One mail, past the ports."""
-    command = [sys.executable, "mailrace.py", "send", f"--data-dir={program.options['data_dir']}", "-f", "a@a.test", to]
-    subprocess.run(command, cwd=ROOT, input=b"Subject: x\n\nx\n", check=True, timeout=60)
+    command = [*MAILRACE, "send", f"--data-dir={program.options['data_dir']}", "-f", "a@a.test", to]
+    subprocess.run(command, cwd="/", input=b"Subject: x\n\nx\n", check=True, timeout=60)
 
 
 def settled(program: Program, count: int) -> list[dict[str, object]]:

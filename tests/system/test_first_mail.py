@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import pathlib
 import subprocess
-import sys
 import time
 
 import pytest
 
 from tests.support.mailbox import Mailbox
-from tests.support.program import ROOT, Program
+from tests.support.program import MAILRACE, Program
 
 pytestmark = pytest.mark.system
 BODY = "Grüße\r\n.\r\n..dots\r\n.leading\r\n" + "x" * 998 + "\r\nthe end, and a trailing blank \r\n"
@@ -25,8 +24,8 @@ def swaks(port: int, message: pathlib.Path, to: str) -> None:
 
 def mailrace(program: Program, *words: str) -> str:
     """A command beside the running program."""
-    command = [sys.executable, "mailrace.py", *words, f"--data-dir={program.options['data_dir']}"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    command = [*MAILRACE, *words, f"--data-dir={program.options['data_dir']}"]
+    return subprocess.run(command, cwd="/", check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def settled(program: Program, count: int) -> list[dict[str, object]]:

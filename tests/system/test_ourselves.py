@@ -5,14 +5,13 @@ import contextlib
 import pathlib
 import sqlite3
 import subprocess
-import sys
 import time
 
 import pytest
 
 from pipeline.demo.nameserver import NameServer
 from tests.support.loop import Loop
-from tests.support.program import ROOT, Program, free_port
+from tests.support.program import MAILRACE, Program, free_port
 from tests.support.source import Source
 
 OURS = ("[0.0.0.0]", "[127.0.0.1]", "[127.8.8.8]", "[IPv6:::ffff:127.0.0.1]", "mx.example", "zero.example")
@@ -55,8 +54,8 @@ def _queued(folder: pathlib.Path) -> int:
 def test_a_sink_that_is_this_server_is_refused_at_start(tmp_path: pathlib.Path) -> None:
     """K4: one line, before mail moves."""
     port = free_port()
-    command = [sys.executable, "mailrace.py", "serve", f"--data-dir={tmp_path}", f"--smtp-port={port}", "--www-port=0"]
+    command = [*MAILRACE, "serve", f"--data-dir={tmp_path}", f"--smtp-port={port}", "--www-port=0"]
     command += [f"--delivery-sink=localhost:{port}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert f"delivery-sink: localhost:{port} is where this server itself listens" in done.stderr

@@ -7,7 +7,6 @@ import json
 import pathlib
 import smtplib
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ import pytest
 
 from tests.support.broker import MISSING, Broker, installed
 from tests.support.mailbox import Mailbox
-from tests.support.program import ROOT, Program
+from tests.support.program import MAILRACE, Program
 from tests.support.publisher import Publisher, depth, drain
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(not installed(), reason=MISSING), pytest.mark.timeout(300)]
@@ -85,8 +84,8 @@ def test_a_full_results_queue_holds_no_mail_up_and_doubles_none(tmp_path: pathli
 
 def _queue(program: Program) -> str:
     """What `mailrace queue` says."""
-    command = [sys.executable, "mailrace.py", "queue", *program.arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    command = [*MAILRACE, "queue", *program.arguments]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def test_mail_that_is_too_large_for_the_broker_is_refused_for_good(tmp_path: pathlib.Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pathlib
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.program import ROOT, free_port
+from tests.support.program import MAILRACE, free_port
 
 pytestmark = pytest.mark.system
 
@@ -56,6 +55,6 @@ def test_what_cannot_start_is_one_clear_line(
         for name, value in names.items():
             arguments = [argument.replace(name, value) for argument in arguments]
             line = line.replace(name, value)
-        command = [sys.executable, "mailrace.py", "serve", *arguments]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        command = [*MAILRACE, "serve", *arguments]
+        ended = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr.splitlines()) == (1, [f"mailrace: {line}"])
