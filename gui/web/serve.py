@@ -11,12 +11,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-<<<<<<< HEAD
-=======
-import logging
-import os
-import signal
->>>>>>> w/deploy
 import socket
 import ssl
 from collections.abc import Iterator
@@ -36,89 +30,6 @@ from pipeline.views.facade import Facade
 from settings import Settings, StartError
 
 BACKLOG = 128  # connections that are taken at once: the loop carries mail too
-<<<<<<< HEAD
-=======
-log = structlog.get_logger("console")
-
-
-async def run(settings: Settings, demo: bool = False) -> int:
-    """Run until a signal says stop; the exit code.
-
-    Args:
-        settings: the configuration.
-        demo: with a simulated internet, and traffic.
-
-    Raises:
-        StartError: something cannot start; the line says what.
-    """
-    # They bring everything; `mailrace --help` need not wait for them.
-    from pipeline.process import only_one
-    from pipeline.process.budget import claim
-    from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
-    from pipeline.process.supervisor import supervisor
-
-    try:
-        program_log = ProgramLog(settings.application_log, settings.application_log_format)
-    except ProgramLogUnavailable as error:
-        raise StartError(str(error)) from None
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(let_go_of_terminal)
-        stack.callback(program_log.close)
-        settings, tight = claim(settings)
-        if tight:
-            log.warning(tight)
-        stack.enter_context(only_one(settings))
-        traffic = None
-        if demo:
-            from pipeline.demo import start
-
-            internet = await start(settings)
-            stack.push_async_callback(internet.stop)
-            settings, traffic = internet.settings, internet.traffic
-        overseer = stack.enter_context(supervisor().hear())
-        overseer.condition("program-log", lambda: program_log.trouble)
-        overseer.lost_lines = lambda: program_log.lost
-        await _run(settings, program_log.reopen, traffic)
-    if overseer.reason:
-        raise StartError(overseer.reason)
-    return 0
-
-
-async def _run(
-    settings: Settings, reopen: Callable[[], None], traffic: Callable[[int], Coroutine[None, None, None]] | None
-) -> None:
-    """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
-    from pipeline.machine.machine import Machine as Real
-    from pipeline.process import become, hand_over
-    from pipeline.process.children import unreadable
-    from pipeline.process.notify import ServiceManager
-    from pipeline.process.supervisor import spawn, supervisor
-
-    stopped = supervisor().stopping
-    web = Web(settings)
-    machine = Real(settings)
-    manager = ServiceManager(os.environ)
-    try:
-        with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):
-            await machine.start()
-            try:
-                opened = await web.start(machine)
-                hand_over(settings)
-                become(settings.user)
-                if (why := unreadable()) is not None:
-                    supervisor().condition("installation", lambda: why)
-                announce(settings, opened)
-                sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
-                manager.ready(lambda: machine.health.stopped or "mail is taken, and leaves")
-                await stopped.wait()
-                manager.stopping()
-                if sending is not None:
-                    sending.cancel()
-            finally:
-                await machine.stop()
-    finally:
-        await web.stop()
->>>>>>> w/deploy
 
 
 class Web:

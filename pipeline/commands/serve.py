@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Protocol
@@ -21,6 +22,7 @@ from pipeline.process import become, hand_over, only_one
 from pipeline.process.budget import claim
 from pipeline.process.children import unreadable
 from pipeline.process.destinations import Destination, StreamSink, let_go_of_terminal
+from pipeline.process.notify import ServiceManager
 from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
 from pipeline.process.supervisor import spawn, supervisor
 from pipeline.views.facade import Facade
@@ -87,8 +89,9 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
     web = console(settings)
     machine = Machine(settings)
     facade = Facade(machine)
+    manager = ServiceManager(os.environ)
     try:
-        with _signals(stopped, reopen, machine.reopen_logs):
+        with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):
             await machine.start()
             try:
                 lines = await web.start(facade)
@@ -98,7 +101,9 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)
                 sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
+                manager.ready(lambda: machine.health.stopped or "mail is taken, and leaves")
                 await stopped.wait()
+                manager.stopping()
                 if sending is not None:
                     sending.cancel()
             finally:
