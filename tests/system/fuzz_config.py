@@ -48,7 +48,7 @@ JUNK = (
 )  # fmt: skip
 
 
-class Case(NamedTuple):
+class ConfigCase(NamedTuple):
     """A configuration: the arguments, the environment, and a file that `FILE` in them stands for."""
 
     arguments: list[str]
@@ -56,7 +56,7 @@ class Case(NamedTuple):
     file: bytes
 
 
-class Ended(NamedTuple):
+class ConfigEnded(NamedTuple):
     """How a case ended: its exit code, or why there is none; what it said; seconds; most resident octets."""
 
     code: int | None
@@ -66,7 +66,7 @@ class Ended(NamedTuple):
     memory: int
 
 
-class Tally(NamedTuple):
+class ConfigTally(NamedTuple):
     """What became of them; `memory`: the most that a case had, early and late."""
 
     cases: int
@@ -77,13 +77,13 @@ class Tally(NamedTuple):
     memory: tuple[int, int]
 
 
-class Cases:
+class ConfigCases:
     """Draws them; the same ones for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
 
-    def draw(self) -> Case:
+    def draw(self) -> ConfigCase:
         """One."""
         dice, count = self._dice, lambda most: dice.randrange(most) if dice.random() < 0.7 else 0
         arguments = [text for _ in range(count(6)) for text in self._argument()]
@@ -91,7 +91,7 @@ class Cases:
         content = self._file() if dice.random() < 0.7 else b""
         if content or dice.random() < 0.05:
             arguments += ["--config-file", dice.choice(("FILE", "FILE", "FILE", "FILE", "/", "/none", ""))]
-        return Case(arguments, environ, content)
+        return ConfigCase(arguments, environ, content)
 
     def _pair(self) -> tuple[str, str]:
         dice = self._dice
@@ -140,9 +140,9 @@ class Cases:
         return dice.choice(("\n", "\r\n", "\n", "\r")).join(lines).encode()
 
 
-def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
+def run(folder: pathlib.Path, count: int, seed: int) -> ConfigTally:
     """Go through them."""
-    drawn, wrong, codes, memory, tracebacks = Cases(seed), [], [], [], 0
+    drawn, wrong, codes, memory, tracebacks = ConfigCases(seed), [], [], [], 0
     for number in range(count):
         case = drawn.draw()
         ended = _end(folder, case)
@@ -151,12 +151,12 @@ def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
         tracebacks += b"Traceback" in ended.err
         wrong += [f"{number}: {why}: {str(case)[:600]} {ended.err[-600:]!r}" for why in _wrong(ended)]
     part = max(1, count // 5)
-    return Tally(
+    return ConfigTally(
         count, codes.count(0), codes.count(2), tracebacks, wrong, (max(memory[:part]), max(memory[part:] or memory))
     )
 
 
-def _wrong(ended: Ended) -> list[str]:
+def _wrong(ended: ConfigEnded) -> list[str]:
     lines = ended.err.decode(errors="replace").removesuffix("\n").split("\n")
     mistakes = [line for line in lines if line and not line.startswith("mailrace: warning: ")]
     found = {
@@ -173,7 +173,7 @@ def _wrong(ended: Ended) -> list[str]:
     return [why for why, so in found.items() if so]
 
 
-def _end(folder: pathlib.Path, case: Case) -> Ended:
+def _end(folder: pathlib.Path, case: ConfigCase) -> ConfigEnded:
     """Run it in a child; forked, since starting Python takes longer than all the rest."""
     (folder / "config.txt").write_bytes(case.file)
     begin, child = time.monotonic(), os.fork()
@@ -182,10 +182,10 @@ def _end(folder: pathlib.Path, case: Case) -> Ended:
     _, status, usage = os.wait4(child, 0)
     code = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     out, err = ((folder / name).read_bytes() for name in ("out", "err"))
-    return Ended(code, out, err, time.monotonic() - begin, usage.ru_maxrss * 1024)
+    return ConfigEnded(code, out, err, time.monotonic() - begin, usage.ru_maxrss * 1024)
 
 
-def _child(folder: pathlib.Path, case: Case) -> NoReturn:
+def _child(folder: pathlib.Path, case: ConfigCase) -> NoReturn:
     """`mailrace config`, with what stands in the case and nothing else."""
     code = 70
     try:

@@ -29,8 +29,8 @@ import trustme
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.system.fuzz_rest import grew
-from tests.system.smtp_dialogues import SECRET, Dialogue, Dialogues
-from tests.system.smtp_reading import Meant, meant
+from tests.system.smtp_dialogues import SECRET, DrawnDialogues, FuzzedDialogue
+from tests.system.smtp_reading import MeantMessage, meant
 
 LONGEST = 60.0  # seconds of one dialogue
 TOGETHER = 60
@@ -38,16 +38,16 @@ SETTLED = 60.0  # seconds in which mail that was taken must be delivered or end
 _ID = re.compile(rb"\sid ([^\s;]+)")
 
 
-class Outcome(NamedTuple):
+class DialogueOutcome(NamedTuple):
     """What came of one: its number, what its messages meant, whether the connection was cut before all replies came."""
 
     number: int
-    messages: list[Meant]
+    messages: list[MeantMessage]
     cut: bool
     wrong: str = ""
 
 
-class Client:
+class DialogueClient:
     """Holds dialogues with a program.
 
     Args:
@@ -58,7 +58,7 @@ class Client:
     def __init__(self, port: int, trust: ssl.SSLContext) -> None:
         self._port, self._trust = port, trust
 
-    async def hold(self, number: int, dialogue: Dialogue) -> Outcome:
+    async def hold(self, number: int, dialogue: FuzzedDialogue) -> DialogueOutcome:
         """One, from its own address on loopback, so that no one is kept waiting for another's wrong logins."""
         address = f"127.{9 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
         try:
@@ -67,11 +67,11 @@ class Client:
                 with contextlib.closing(writer):
                     return await self._hold(number, dialogue, reader, writer)
         except TimeoutError:
-            return Outcome(number, [], True, f"no end in {LONGEST:.0f} s: {dialogue!r:.500}")
+            return DialogueOutcome(number, [], True, f"no end in {LONGEST:.0f} s: {dialogue!r:.500}")
 
     async def _hold(
-        self, number: int, dialogue: Dialogue, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> Outcome:
+        self, number: int, dialogue: FuzzedDialogue, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> DialogueOutcome:
         if dialogue.secret is None:
             return await self._said(number, dialogue.chunks, reader, writer, greeted=True)
         try:
@@ -80,7 +80,7 @@ class Client:
                 await _reply(reader)
             await writer.start_tls(self._trust, server_hostname="localhost")
         except (OSError, asyncio.IncompleteReadError):
-            return Outcome(number, [], False)
+            return DialogueOutcome(number, [], False)
         chunks = [*dialogue.secret, b"\r\n.\r\nQUIT\r\n"]  # TLS knows no half-closed connection
         return await self._said(number, chunks, reader, writer, greeted=False)
 
@@ -91,7 +91,7 @@ class Client:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         greeted: bool,
-    ) -> Outcome:
+    ) -> DialogueOutcome:
         replies = asyncio.ensure_future(_all(reader))
         cut = False
         try:
@@ -107,8 +107,8 @@ class Client:
         try:
             messages = meant(b"".join(chunks), said, greeted)
         except ValueError as error:
-            return Outcome(number, [], True, f"{error}: {b''.join(chunks)!r:.700} {said!r:.700}")
-        return Outcome(number, messages, cut or not ended)
+            return DialogueOutcome(number, [], True, f"{error}: {b''.join(chunks)!r:.700} {said!r:.700}")
+        return DialogueOutcome(number, messages, cut or not ended)
 
 
 async def _reply(reader: asyncio.StreamReader) -> bytes:
@@ -129,7 +129,7 @@ async def _all(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
     return bytes(said), True
 
 
-class Tally(msgspec.Struct):
+class SmtpTally(msgspec.Struct):
     """What became of them.
 
     Attributes:
@@ -176,15 +176,15 @@ def programs(folder: pathlib.Path, port: int) -> Iterator[tuple[list[Program], s
         yield [one, other], trust
 
 
-def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
+def run(folder: pathlib.Path, count: int, seed: int) -> SmtpTally:
     """Hold so many dialogues, and see what became of their messages."""
     with Mailbox(keep=True) as mailbox, programs(folder, mailbox.port) as (both, trust):
-        clients, drawn = [Client(program.smtp_port, trust) for program in both], Dialogues(seed)
+        clients, drawn = [DialogueClient(program.smtp_port, trust) for program in both], DrawnDialogues(seed)
         part = max(1, count // 5)
         outcomes = asyncio.run(_hold(clients, drawn, range(part)))
         early = sum(program.resident() for program in both)
         outcomes += asyncio.run(_hold(clients, drawn, range(part, count)))
-        tally = Tally(dialogues=len(outcomes), wrong=[outcome.wrong for outcome in outcomes if outcome.wrong])
+        tally = SmtpTally(dialogues=len(outcomes), wrong=[outcome.wrong for outcome in outcomes if outcome.wrong])
         _wait(mailbox, both, sum(len(message.ids) for outcome in outcomes for message in outcome.messages))
         tally.memory = early, sum(program.resident() for program in both)
         stopped = [program.stop() for program in both]
@@ -195,7 +195,7 @@ def run(folder: pathlib.Path, count: int, seed: int) -> Tally:
         return tally
 
 
-async def _hold(clients: list[Client], drawn: Dialogues, numbers: range) -> list[Outcome]:
+async def _hold(clients: list[DialogueClient], drawn: DrawnDialogues, numbers: range) -> list[DialogueOutcome]:
     left, outcomes = iter(numbers), []
 
     async def some() -> None:
@@ -232,7 +232,7 @@ def _ended(both: list[Program]) -> set[str]:
     return found
 
 
-def _account(tally: Tally, outcomes: list[Outcome], mailbox: Mailbox, ended: set[str]) -> None:
+def _account(tally: SmtpTally, outcomes: list[DialogueOutcome], mailbox: Mailbox, ended: set[str]) -> None:
     """Each message that was answered 250 against what the receiver has."""
     came: dict[str, list[bytes]] = collections.defaultdict(list)
     for message in mailbox.messages:

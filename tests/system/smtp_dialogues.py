@@ -31,7 +31,7 @@ FALSE_ENDS = (
 )  # fmt: skip
 
 
-class Dialogue(NamedTuple):
+class FuzzedDialogue(NamedTuple):
     """What is sent: in the clear, then behind STARTTLS where there is something.
 
     Attributes:
@@ -45,23 +45,23 @@ class Dialogue(NamedTuple):
     waits: bool = False
 
 
-class Dialogues:
+class DrawnDialogues:
     """Draws them; the same ones for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
 
-    def draw(self, number: int, guarded: bool) -> Dialogue:
+    def draw(self, number: int, guarded: bool) -> FuzzedDialogue:
         """One of a random kind."""
         dice, kind = self.dice, self.dice.random()
         if guarded and kind < 0.5:
             return self._starttls(number)
         if kind < 0.15:
-            return Dialogue(self._split(dice.randbytes(dice.randrange(1, 400))))
+            return FuzzedDialogue(self._split(dice.randbytes(dice.randrange(1, 400))))
         octets = b"EHLO fuzz.example\r\n" + b"".join(self._part(number, part) for part in range(dice.randrange(1, 6)))
         if dice.random() < 0.3:
             octets = self._mutated(octets)
-        return Dialogue(self._split(octets + (b"QUIT\r\n" if dice.random() < 0.5 else b"")))
+        return FuzzedDialogue(self._split(octets + (b"QUIT\r\n" if dice.random() < 0.5 else b"")))
 
     def _part(self, number: int, part: int) -> bytes:
         """A transaction, or some commands."""
@@ -114,7 +114,7 @@ class Dialogues:
         ends = [0, *cuts, len(octets)]
         return [octets[begin:end] for begin, end in itertools.pairwise(ends) if begin < end]
 
-    def _starttls(self, number: int) -> Dialogue:
+    def _starttls(self, number: int) -> FuzzedDialogue:
         """STARTTLS, often with commands behind it in the same write; then a login, right or not, and mail."""
         dice = self.dice
         injected = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<smuggled@x.example>\r\nDATA\r\n\r\nx\r\n.\r\n"
@@ -123,7 +123,7 @@ class Dialogues:
         lines += b"".join(self._part(number, part) for part in range(dice.randrange(1, 4)))
         if dice.random() < 0.3:
             lines = self._mutated(lines)
-        return Dialogue([b"EHLO x\r\n", b"STARTTLS\r\n" + behind], self._split(lines))
+        return FuzzedDialogue([b"EHLO x\r\n", b"STARTTLS\r\n" + behind], self._split(lines))
 
     def _login(self) -> bytes:
         """Mostly right; a wrong one is another user's each time, so that nobody stands in line."""

@@ -13,7 +13,7 @@ _HEAD = re.compile(rb"X-Number: [0-9.]+\r\nSubject: fuzz\r\n\r\n")
 _CLOSES = (b"421", b"221")
 
 
-class Meant(NamedTuple):
+class MeantMessage(NamedTuple):
     """A message that was answered 250.
 
     Attributes:
@@ -46,7 +46,7 @@ def _unstuffed(content: bytes) -> bytes:
     return re.sub(rb"(\A|\r\n)\.", rb"\1", content)
 
 
-def meant(sent: bytes, said: bytes, greeted: bool) -> list[Meant]:
+def meant(sent: bytes, said: bytes, greeted: bool) -> list[MeantMessage]:
     """The messages that were taken.
 
     Args:
@@ -60,7 +60,7 @@ def meant(sent: bytes, said: bytes, greeted: bool) -> list[Meant]:
     replies = _replies(said)
     if greeted and replies and replies[0][:3] == b"220":
         replies.pop(0)
-    taken: list[Meant] = []
+    taken: list[MeantMessage] = []
     rest = sent
     for number, reply in enumerate(replies):
         code = reply[:3]
@@ -71,7 +71,7 @@ def meant(sent: bytes, said: bytes, greeted: bool) -> list[Meant]:
             if not found:
                 raise ValueError(f"{reply!r} to a message without an end")
             if queued := _QUEUED.findall(reply):
-                taken.append(Meant([name.decode() for line in queued for name in line.split()], content))
+                taken.append(MeantMessage([name.decode() for line in queued for name in line.split()], content))
             continue
         line, found, rest = rest.partition(b"\n")
         if not found:
