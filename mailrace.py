@@ -92,7 +92,9 @@ def _run(arguments: list[str]) -> int:
     options, others = split(arguments, whole=False)
     command = others.pop(0) if others else ""
     if command not in COMMANDS:
-        near = f"{command.partition('=')[0][:60]!r}: no such command; the nearest is {nearest(command, COMMANDS)}"
+        hidden = any(option.endswith("=") for option in options)  # `--www-password= x serve`: x may be a password
+        word = "the word behind `=`" if hidden else repr(command.partition("=")[0][:60])
+        near = f"{word}: no such command; the nearest is {'serve' if hidden else nearest(command, COMMANDS)}"
         there = f"There are {', '.join(COMMANDS)}; see mailrace --help"
         raise ConfigurationErrors([f"{near if command else 'no command'}. {there}"])
     act, own = COMMANDS[command]

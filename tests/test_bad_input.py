@@ -133,6 +133,10 @@ FROM_ARGUMENTS: list[tuple[list[str], list[str]]] = [
         ],
     ),
     (["now"], ["'now' (command line): must be --key value"]),
+    (
+        ["--www-password=", "hunter2", "hunter3"],
+        ["www-password (command line): a word stands behind `--www-password=`; must be --www-password=VALUE"] * 2,
+    ),
     (["--config-file=/no/such"], ["config-file: '/no/such' (command line): there is no such file"]),
     (["--config-file=/"], ["/: cannot be read: Is a directory"]),
 ]
@@ -181,6 +185,7 @@ COMMANDS = "There are serve, demo, send, queue, logs, cluster, config; see mailr
 COMMAND_LINE: list[tuple[list[str], int, str]] = [
     ([], 2, f"no command. {COMMANDS}"),
     (["srve"], 2, f"'srve': no such command; the nearest is serve. {COMMANDS}"),
+    (["--www-password=", "hunter2"], 2, f"the word behind `=`: no such command; the nearest is serve. {COMMANDS}"),
     (["www-password=hunter2"], 2, f"'www-password': no such command; the nearest is cluster. {COMMANDS}"),
     (["config", "www-password=hunter2"], 2, "'www-password' (command line): must be --key value"),
     (["config", "www-port"], 2, "'www-port' (command line): must be --key value"),

@@ -5,7 +5,8 @@ session is a signed cookie, so it outlives a restart; its key depends on the pas
 sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
 Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Three passwords are
 checked at a time, in threads, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in
-before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client.
+before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client. The one
+that was right is known again by a keyed hash in memory, and waits for nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
+from pipeline.process.hashing import HashingLane
 from settings import Settings, StartError
 
 LIFETIME = 7 * 86_400  # seconds a session is valid
@@ -35,6 +37,7 @@ WAITING = 60
 EACH = 3
 LONGEST = 256  # characters of a cookie of ours; more is none
 LONGEST_PASSWORD = 1024
+HUMBLE_LINES = (False, False, True)  # of browsers that are known, of clients that have not failed, of those that have
 log = structlog.get_logger("console")
 
 
@@ -122,11 +125,13 @@ class Access:
         self._browsers = URLSafeTimedSerializer(secret, salt="browser")
         self._set(password)
         self._ended = ended or Ended()
-        self._known_line, self._first_line, self._failed_line = (asyncio.Semaphore(1) for _ in range(3))
+        self._known_line, self._first_line, self._failed_line = (HashingLane(humble=humble) for humble in HUMBLE_LINES)
+        self._key = secrets.token_bytes(16)
         self._waiting: collections.Counter[str] = collections.Counter()
 
     def _set(self, password: str) -> None:
         self._password = password
+        self._right: bytes | None = None  # a keyed hash of what was found to match
         key = hmac.digest(self._secret, password.encode(), hashlib.sha256)
         self._serializer = URLSafeTimedSerializer(key, salt="session")
 
@@ -143,9 +148,8 @@ class Access:
         """
         if self._file is None:
             raise ValueError("the password stands in the configuration (www-password); change it there")
-        async with self._failed_line:
-            made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
-            await asyncio.to_thread(keep, self._file, made)
+        made = await self._first_line.run(argon2.PasswordHasher().hash, password)
+        await asyncio.to_thread(keep, self._file, made)
         self._set(made)
         self.guesses.forget()
 
@@ -167,7 +171,9 @@ class Access:
             return False
         if wait := self.guesses.wait(who):
             raise TooManyTries(wait)
-        if len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None):
+        if self._was_right(password) or (
+            len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None)
+        ):
             self.guesses.succeeded(who)
             return True
         await asyncio.sleep(self.guesses.failed(who, password))
@@ -180,21 +186,33 @@ class Access:
             raise TooManyTries(1.0)
         self._waiting[who] += 1
         try:
-            async with line:
-                return await asyncio.to_thread(self._matches, password)
+            return await self._found(line, password)
         finally:
             self._waiting -= collections.Counter([who])
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
-        async with self._failed_line:
-            return await asyncio.to_thread(self._matches, password)
+        return self._was_right(password) or await self._found(self._first_line, password)
 
-    def _matches(self, password: str) -> bool:
-        if not self._password.startswith("$argon2"):
-            return hmac.compare_digest(password.encode(errors="replace"), self._password.encode())
+    async def _found(self, line: HashingLane, password: str) -> bool:
+        kept = self._password
+        right = await line.run(self._matches, kept, password)
+        if right and kept is self._password:  # it may have been changed meanwhile
+            self._right = self._digest(password)
+        return right and kept is self._password
+
+    def _was_right(self, password: str) -> bool:
+        return self._right is not None and hmac.compare_digest(self._right, self._digest(password))
+
+    def _digest(self, password: str) -> bytes:
+        return hashlib.blake2b(password.encode(errors="backslashreplace"), key=self._key).digest()
+
+    @staticmethod
+    def _matches(kept: str, password: str) -> bool:
+        if not kept.startswith("$argon2"):
+            return hmac.compare_digest(password.encode(errors="replace"), kept.encode())
         try:
-            return argon2.PasswordHasher().verify(self._password, password)
+            return argon2.PasswordHasher().verify(kept, password)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
             return False
 

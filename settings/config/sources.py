@@ -143,12 +143,16 @@ def read_environment(environ: Mapping[str, str]) -> Iterator[Given]:
 
 
 def read_arguments(arguments: Sequence[str], notes: SourceNotes) -> Iterator[Given]:
-    """`--key value` and `--key=value`."""
-    rest = collections.deque(arguments)
+    """`--key value` and `--key=value`. What stands behind `--key= ` may be a password, and is not said."""
+    rest, empty = collections.deque(arguments), ""
     while rest:
         argument = rest.popleft()
         key, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not key:
+        option = argument.startswith("--") and bool(key)
+        empty = (key[:60] if equals and not value else "") if option else empty
+        if not option and empty:
+            notes.mistakes.append(f"{empty} (command line): a word stands behind `--{empty}=`; must be --{empty}=VALUE")
+        elif not option:
             notes.mistakes.append(f"{_named(argument)!r} (command line): must be --key value")
         elif equals or (rest and not rest[0].startswith("--")):
             yield Given(key, (value if equals else rest.popleft()).strip(), "command line")

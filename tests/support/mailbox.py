@@ -112,6 +112,6 @@ class Mailbox:
         self.total += 1
         self.moments.append(time.monotonic())
         if found := _NUMBER.search(message):
-            self.accepted[found[1].decode()] += 1
+            self.accepted[found[1].decode(errors="replace")] += 1
         if self.keep:
             self.messages.append(message)

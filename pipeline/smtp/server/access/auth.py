@@ -1,7 +1,7 @@
 """Who may log in: the forms of `smtp-auth`.
 
-A check never holds up the event loop: hashes are computed in threads, at most `_AT_ONCE` together. Where the source
-itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC 4954 6).
+A check never holds up the event loop: hashes are computed in threads, those of who may be guessing in one of their own.
+Where the source itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC 4954 6).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import httpx
 from passlib.hash import sha512_crypt
 
 from pipeline.process.children import ChildFailed, ask
+from pipeline.process.hashing import HashingLane
 
-_AT_ONCE = 4
+_AT_ONCE = 4  # programs, of each kind of client
 _PATIENCE = 10.0  # seconds for a server or a program to answer
 ALLOWED = "hardcoded://user:password,..., file:///path, http://host/path or exec:///path"
 
@@ -33,8 +34,12 @@ class AuthUnavailable(Exception):
 class Credentials(Protocol):
     """Where users and passwords come from."""
 
-    async def check(self, user: str, password: str) -> bool:
-        """Whether they belong together; raises `AuthUnavailable`."""
+    async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
+        """Whether they belong together; raises `AuthUnavailable`.
+
+        Args:
+            suspect: wrong ones have come from there; it waits behind others of its kind, and for nobody else.
+        """
 
 
 def parse(auth: str, username: str = "", password: str = "") -> Credentials | None:
@@ -72,7 +77,7 @@ class Hardcoded:
     def __init__(self, passwords: Mapping[str, str]) -> None:
         self._passwords = passwords
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
         """Compared in constant time."""
         known = self._passwords.get(user)
         return hmac.compare_digest((known or password).encode(), password.encode()) and known is not None
@@ -90,25 +95,28 @@ class PasswordFile:
         self._changed = -1
         self._hashes: dict[str, str] = {}
         self._argon2 = argon2.PasswordHasher()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._reading, self._lane, self._suspects = HashingLane(), HashingLane(), HashingLane(humble=True)
         self._key = secrets.token_bytes(32)
         self._proven: dict[str, bytes] = {}  # of users in the file, whose password was right with the hash of now
         self._refresh()
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
         """An unknown user costs as much time as a known one; who was right before costs none."""
+        lane = self._suspects if suspect else self._lane
         try:
-            await asyncio.to_thread(self._refresh)
+            await self._reading.run(self._refresh)
             known = self._hashes.get(user, "")
             proof = _proof(self._key, known, password)
             if known and self._proven.get(user) == proof:
                 return True
-            async with self._slots:
-                if known and self._proven.get(user) == proof:  # by one that was in line before
-                    return True
-                right = await asyncio.to_thread(self._matches, known or self._decoy(), password) and bool(known)
+            return await lane.run(self._proves, user, known, proof, password)
         except ValueError as error:
             raise AuthUnavailable(str(error)) from None
+
+    def _proves(self, user: str, known: str, proof: bytes, password: str) -> bool:
+        if known and self._proven.get(user) == proof:  # by one that was in line before
+            return True
+        right = self._matches(known or self._decoy(), password) and bool(known)
         if right:
             self._proven[user] = proof
         return right
@@ -178,7 +186,7 @@ class Http:
         self._url = url
         self._shown = re.sub(r"//[^/]*@", "//", url)
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
         """Redirects are not followed: the password stays with the server that is configured."""
         try:
             async with (
@@ -207,11 +215,11 @@ class Program:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots, self._suspects = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
 
-    async def check(self, user: str, password: str) -> bool:
+    async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
         """A program that takes longer than ten seconds is killed."""
-        async with self._slots:
+        async with self._suspects if suspect else self._slots:
             try:
                 status = await ask(self._path, f"{user}\n{password}\n".encode(), _PATIENCE)
             except ChildFailed as error:

@@ -109,6 +109,11 @@ class Guard:
         """Wait as long as a wrong answer is held back."""
         await asyncio.sleep(self.delay(ip, user))
 
+    def suspects(self, ip: str) -> bool:
+        """Whether wrong tries of this address still count."""
+        place = self._addresses.get(client_of(ip))
+        return place is not None and place.now(self._clock(), self._refill) > 0
+
     def delay(self, ip: str, user: str) -> float:
         """Seconds that a wrong answer is held back, by the wrong tries of the address or for the user."""
         now = self._clock()

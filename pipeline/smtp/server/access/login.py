@@ -62,7 +62,7 @@ async def check(shared: Shared, ip: str, user: str, password: str) -> None:
     assert source is not None
     try:
         async with guard.attempt(ip, user, password) as attempt:
-            attempt.right = await source.check(user, password)
+            attempt.right = await source.check(user, password, suspect=guard.suspects(ip))
     except TooManyLogins:
         raise Refusal("421 4.7.0 Too many failed logins, try again later", close=True) from None
     except AuthUnavailable as error:

@@ -1,0 +1,113 @@
+"""All the fuzzers, one after the other, and one table of what they found.
+
+    python -m tests.system.fuzz --smtp 24000 --rest 5000 --amqp 5000 --config 2000
+
+The same seed draws the same cases. 0 leaves one out. Exit code 1 where one found something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.support.program import Program
+from tests.system import fuzz_amqp, fuzz_config, fuzz_rest, fuzz_smtp
+
+HEAD = "| what | cases | accepted | refused | wrong | tracebacks | memory, MB | seconds |\n" + "|---" * 8 + "|"
+
+
+class FuzzRow(NamedTuple):
+    """A line of the table. `memory`: after a fifth of the cases, and in the end."""
+
+    what: str
+    cases: int
+    accepted: int
+    refused: int
+    wrong: list[str]
+    tracebacks: int
+    memory: tuple[int, int]
+    took: float = 0.0
+
+    def __str__(self) -> str:
+        before, after = (octets // 10**6 for octets in self.memory)
+        figures = (self.cases, self.accepted, self.refused, len(self.wrong), self.tracebacks, f"{before}, {after}")
+        return f"| {self.what} | " + " | ".join(map(str, figures)) + f" | {self.took:.0f} |"
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was found."""
+        return bool(self.wrong or self.tracebacks or fuzz_rest.grew(*self.memory))
+
+
+def smtp(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+    """SMTP dialogues; accepted: those of which a message was taken."""
+    tally = fuzz_smtp.run(folder, count, seed)
+    accepted = tally.dialogues - tally.refused
+    return FuzzRow("SMTP dialogues", count, accepted, tally.refused, tally.wrong, tally.tracebacks, tally.memory)
+
+
+def rest(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+    """REST calls; accepted: answered 2xx or 3xx."""
+    with Program(folder, **fuzz_rest.options()) as program:
+        found, *memory = fuzz_rest.fuzz(program, count, seed)
+        accepted = sum(times for status, times in found.statuses.items() if status < 400)
+        tracebacks = program.output.count("Traceback")
+    before, after = memory
+    return FuzzRow("REST calls", count, accepted, count - accepted, found.wrong, tracebacks, (before, after))
+
+
+def amqp(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+    """AMQP deliveries; accepted: with a result, or waiting for their time; refused: by the program, or the broker."""
+    tally = fuzz_amqp.run(folder, count, seed)
+    checks = {
+        f"{tally.taken - sum(tally.found.values())} are not accounted for": sum(tally.found.values()) == tally.taken,
+        f"{tally.good - tally.delivered} good ones were not delivered": tally.delivered == tally.good,
+        f"readyz: {tally.ready}": tally.ready == "ok",
+    }
+    wrong = [line for line, right in checks.items() if not right]
+    accepted = tally.found["results"] + tally.found["waiting"]
+    return FuzzRow("AMQP deliveries", count, accepted, count - accepted, wrong, tally.tracebacks, tally.memory)
+
+
+def config(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+    """Configurations; accepted: exit code 0; refused: 2, with a line for each mistake."""
+    tally = fuzz_config.run(folder, count, seed)
+    return FuzzRow("configurations", count, tally.accepted, tally.refused, tally.wrong, tally.tracebacks, tally.memory)
+
+
+FUZZERS: dict[str, tuple[Callable[[pathlib.Path, int, int], FuzzRow], int]] = {
+    "smtp": (smtp, 24_000),
+    "rest": (rest, 5000),
+    "amqp": (amqp, 5000),
+    "config": (config, 2000),
+}
+
+
+def run(name: str, count: int, seed: int) -> FuzzRow:
+    """One of them, in a folder of its own."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        row = FUZZERS[name][0](pathlib.Path(folder), count, seed)
+    return row._replace(took=time.monotonic() - begin)
+
+
+def main() -> int:
+    """As a command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    for name, (_, usual) in FUZZERS.items():
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    given = parser.parse_args()
+    rows = [run(name, count, given.seed) for name in FUZZERS if (count := getattr(given, name))]
+    print(*(f"{row.what}: {line}" for row in rows for line in row.wrong[:20]), sep="\n")
+    print(HEAD, *rows, sep="\n")
+    return int(any(row.failed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
