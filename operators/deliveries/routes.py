@@ -80,6 +80,11 @@ def ascii_name(domain: str) -> str | None:
     return domain if _NAME.match(domain) else None
 
 
+def is_host(name: str) -> bool:
+    """Whether it can be connected to: a host name, or an IP address."""
+    return address(name) is not None or ascii_name(name) is not None
+
+
 def address_literal(domain: str) -> str | None:
     """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); None for anything else."""
     if not (domain.startswith("[") and domain.endswith("]")):

@@ -33,6 +33,8 @@ SIGNED = frozenset((
 ))  # fmt: skip  # RFC 6376 5.4.1; RFC 8058 4 wants list-unsubscribe-post
 OVERSIGNED = b"from"  # listed once more than it occurs, so that no other can be added
 WIDTH = 70  # of the signature's lines
+# What libopendkim can verify: octets of a field, and of the names in h=. One more, and the whole signature is void.
+LONGEST_FIELD, LONGEST_NAMES = 65_000, 4_000
 FROM = 100_000  # bytes of a From in which its first address is looked for
 _FROM = re.compile(rb"\nfrom[ \t\v\f]*:").search  # in lower case: among other work 12 us a mail less than all fields
 _FIELD_END = re.compile(rb"\n(?![ \t])").search  # what follows is no continuation: RFC 5322 2.2.3
@@ -109,6 +111,8 @@ def signatures(source: bytes, keys: Sequence[Key], now: float) -> bytes:
 def _signature(named: Sequence[tuple[bytes, bytes]], digest: bytes, key: Key, now: float) -> bytes:
     wanted = SIGNED | key.headers if key.headers else SIGNED
     chosen = [(name, field) for name, field in named if name in wanted and b":" in field and b";" not in name]
+    if sum(len(field) for _, field in chosen) > LONGEST_NAMES:
+        chosen = _verifiable(chosen)
     algorithm = "rsa" if isinstance(key.private, RSAPrivateKey) else "ed25519"
     tags = f"v=1; a={algorithm}-sha256; c={key.canonicalization};\r\n\td={key.domain}; s={key.selector}; t={now:.0f}"
     names = _folded([name for name, _ in chosen] + [OVERSIGNED])
@@ -118,6 +122,21 @@ def _signature(named: Sequence[tuple[bytes, bytes]], digest: bytes, key: Key, no
     signed = base64.b64encode(_sign(key.private, text))
     lines = [signed[start : start + WIDTH] for start in range(0, len(signed), WIDTH)]
     return mine + b"\r\n\t".join(lines) + b"\r\n"
+
+
+def _verifiable(chosen: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Without what verifiers cannot take; From stays whatever it is (RFC 6376 5.4).
+
+    Of several fields alike, those above one that is left out are left out, too: h= counts from the last one up.
+    """
+    kept, left_out, room = [], set[bytes](), LONGEST_NAMES
+    for name, field in chosen:
+        if name != OVERSIGNED and (name in left_out or len(field) > LONGEST_FIELD or room <= len(name)):
+            left_out.add(name)
+            continue
+        room -= len(name) + 1
+        kept.append((name, field))
+    return kept
 
 
 def _sign(private: RSAPrivateKey | Ed25519PrivateKey, text: bytes) -> bytes:

@@ -11,6 +11,7 @@ import re
 
 from operators.mail.wire import normalise
 
+BOM = b"\xef\xbb\xbf"  # editors and shells of Windows begin files with it; no field can (RFC 5322 2.2)
 _FIELDS = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*+|[^\n]+").findall  # a line, and those that continue it
 _HEADER = re.compile(rb"(?:[!-9;-~]++:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+").match
 _LOOSE = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+").match  # RFC 5322 4.5: space before colon
@@ -23,8 +24,8 @@ _MAILBOX = re.compile(
 def settled(source: bytes) -> bytes:
     """The message as it is signed and sent: line ends CRLF, the header's end where every reader finds it.
 
-    A mailbox's `From ` line goes, white space before a field's colon too (RFC 5322 4.5). What is well formed comes back
-    as the same object (1 KB of header: 3 us).
+    A byte order mark and a mailbox's `From ` line go, white space before a field's colon too (RFC 5322 4.5). What is
+    well formed comes back as the same object (1 KB of header: 3 us).
     """
     source = line_ends(source)
     end = _HEADER(source).end()  # type: ignore[union-attr]
@@ -40,6 +41,7 @@ def line_ends(source: bytes) -> bytes:
 
 
 def _repaired(source: bytes) -> bytes:
+    source = source.removeprefix(BOM)
     if found := _MAILBOX(source):
         source = source[found.end() :]
     end = _LOOSE(source).end()  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ _TOKEN = re.compile(r'([ \t\r\n]+)|("(?:[^"\\]++|\\.)*+")|(\[[^\[\]\\]*\])|([^ \
 _UNQUOTED = re.compile(r"([ \t\r\n]+)|(\Z.)|(\[[^\[\]\\]*\])|([^ \t\r\n\"()<>@,;:\\\[\]]+)|.", re.DOTALL)
 _BRACKET = re.compile(r"\\.|[()]", re.DOTALL).finditer
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_BLANKS = re.compile(r"[ \t\r\n]+").split  # not those of Unicode, which are part of a name
 _JOINED = (".", "@")  # white space beside them is no word's end (RFC 5322 4.4)
 
 
@@ -177,7 +178,7 @@ def _words(tokens: list[HeaderToken]) -> str:
             texts.append(f"({token.text})")
         else:
             texts.append(token.text)
-    name = " ".join("".join(texts).split())
+    name = " ".join(_BLANKS("".join(texts))).strip()
     if all(token.kind in ("comment", "space") for token in tokens):
         return name.removeprefix("(").removesuffix(")").strip()
     return name

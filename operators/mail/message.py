@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+SECURITIES = ("off", "optional", "opportunistic", "required", "verified")  # of a connection to a receiver
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC, everywhere on the queues
 
 
@@ -25,10 +26,10 @@ class InvalidMessage(ValueError):
 
 
 class Smarthost(msgspec.Struct, frozen=True):
-    """Deliver there instead of to the domain's mail servers."""
+    """Deliver there instead of to the domain's mail servers. `port` 0 is that of all receivers."""
 
     hostname: str
-    port: int = 25
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 25
     username: str | None = None
     password: str | None = None
 

@@ -14,8 +14,9 @@ from reactivex import Observable, abc
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.outcome import Next, Outcome, failed
 from operators.deliveries.result_queues import ResultRule, came_back
+from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
-from operators.mail.message import InvalidMessage, Message, Unreadable, decode_object, from_properties
+from operators.mail.message import SECURITIES, InvalidMessage, Message, Unreadable, decode_object, from_properties
 
 DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its result not be written any more
 
@@ -26,7 +27,7 @@ def decode(
     """From leases to deliveries.
 
     A body over `maxsize` bytes, or that is no JSON object, or nested too deep, ends as refused; a property that cannot
-    be used, or a recipient that is no address (RFC 5321 4.1.2), ends as `process/invalid`. A result that came back ends
+    be used, or an address that is none (RFC 5321 4.1.2), ends as `process/invalid`. A result that came back ends
     as refused, too. Nothing is raised, nothing is dropped.
 
     Args:
@@ -59,6 +60,8 @@ def decode(
             return _invalid(lease, message, now, f"recipient: {message.recipient[:200]!r} is no address")
         if message.envelope and not valid_path(message.envelope):
             return _invalid(lease, message, now, f"envelope: {message.envelope[:200]!r} is no address")
+        if (unusable := unusable_way(message)) is not None:
+            return _invalid(lease, message, now, unusable)
         return Delivery(lease=lease, message=message, taken=now, domain=message.domain)
 
     def operator(source: Observable[Lease]) -> Observable[Delivery]:
@@ -75,6 +78,15 @@ def decode(
         return rx.create(subscribe)
 
     return operator
+
+
+def unusable_way(message: Message) -> str | None:
+    """Why no connection can be as the message asks for it, or None: nobody has to try in order to know."""
+    if message.security is not None and message.security not in SECURITIES:
+        return f"security: {message.security[:60]!r} is none of {', '.join(SECURITIES)}"
+    if message.smarthost is not None and not is_host(message.smarthost.hostname):
+        return f"smarthost.hostname: {message.smarthost.hostname[:255]!r} is no host name and no IP address"
+    return None
 
 
 def _deeper(properties: dict[str, Any], most: int) -> bool:

@@ -107,7 +107,8 @@ def _read(option: str, value: str, values: dict[str, Any]) -> None:
         raise ConfigurationErrors([f"send: {whole}: {_REFUSED[whole]}"])
     match option, value:
         case (("--envelope" | "-f" | "-r"), _):
-            values["envelope"] = value.strip().removeprefix("<").removesuffix(">")
+            named = [] if value.strip() in ("", "<>") else _named(value)
+            values["envelope"] = named[0] if len(named) == 1 else value.strip().removeprefix("<").removesuffix(">")
         case (("--extract-recipients" | "-t"), _):
             values["extract"] = True
         case (("--ignore-dot" | "-i"), _) | ("-o", "i"):
@@ -219,11 +220,17 @@ def _fields(head: bytes) -> Fields:
 
 
 def _recipients(fields: Fields, request: SendRequest) -> Iterator[str]:
-    yield from request.recipients
+    for argument in request.recipients:
+        yield from _named(argument)
     if request.extract:
         resent = any(f"resent-{name}" in fields for name in ("to", "cc", "bcc"))  # RFC 5322 3.6.6
         for name in ("to", "cc", "bcc"):
             yield from _addresses(fields, f"resent-{name}" if resent else name)
+
+
+def _named(argument: str) -> Sequence[str]:
+    """The addresses that an argument names: as in To, it may be a list, and each may have a name before it."""
+    return [entry.address or entry.name for entry in mailboxes(argument)] if {*",<"} & {*argument} else [argument]
 
 
 def _addresses(fields: Fields, name: str) -> Iterator[str]:

@@ -300,6 +300,8 @@ class Resolver:
         return await asyncio.shield(task)
 
     async def _ask_addresses(self, host: str) -> DnsAnswer:
+        if (ip := address(host)) is not None:  # of an MX, which RFC 1035 3.3.9 does not allow, and which occurs
+            return DnsAnswer(DnsStatus.FOUND, (ip,), self._clock() + LONGEST_TTL)
         if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
             return DnsAnswer(DnsStatus.FOUND, ("127.0.0.1", "::1"), self._clock() + LONGEST_TTL)
         answer = both_families(*await asyncio.gather(self.ask(host, "A"), self.ask(host, "AAAA")))

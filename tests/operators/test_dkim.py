@@ -17,6 +17,7 @@ from operators.mail.signing_keys import load
 from operators.mail.wire import normalise
 from pipeline.signing.key_records import compare
 from settings.rules import key_pairs as keys
+from tests.support.opendkim import OpenDkim
 
 RSA, ED25519 = keys.generate("rsa"), keys.generate("ed25519")
 NOW = 1_700_000_000.0
@@ -88,6 +89,39 @@ def test_extra_headers_are_signed() -> None:
     assert names.count("x-id") == 2
     assert "x-none" not in names
     assert "x-id" not in tag(signatures(extra, [key()], NOW) + extra, "h").split(":")
+
+
+def test_what_verifiers_cannot_take_is_not_signed() -> None:
+    """K6. One field too long, or one name too many in h=, would void the whole signature."""
+    long = b"Subject: above\r\nSubject:" + b"\r\n x" * 17_000 + b"\r\n"
+    many = b"References: <x@example.com>\r\n" * 1000
+    names = tag(signatures(long + MAIL, [key()], NOW) + long + MAIL, "h").split(":")
+    assert names.count("subject") == MAIL.lower().count(b"\nsubject:")
+    listed = tag(signatures(many + MAIL, [key()], NOW) + many + MAIL, "h")
+    assert len(listed) <= 4096 and listed.split(":").count("from") == 2
+    huge = b"From: (" + b"y\r\n " * 20_000 + b") a@example.com\r\n" + many + b"\r\nx\r\n"
+    assert tag(signatures(huge, [key()], NOW) + huge, "h").split(":").count("from") == 2
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"Subject:" + b"\r\n x" * 30_000 + b"\r\n",
+        b"Subject: above\r\nSubject:" + b"\r\n x" * 17_000 + b"\r\n",
+        b"Subject:" + b"\r\n x" * 17_000 + b"\r\nSubject: below\r\n",
+        b"References: <x@example.com>\r\n" * 1000,
+        b"Resent-Message-Id: <x@example.com>\r\n" * 2000 + b"To: b@example.com\r\n" * 200,
+    ],
+)
+@pytest.mark.parametrize("form", ["relaxed/simple", "simple/relaxed"])
+def test_a_header_of_any_size_is_verified_by_others(odd: bytes, form: str) -> None:
+    """K6. libopendkim takes 65,533 octets of a field, and 4,096 of h=."""
+    source = b"From: a@example.com\r\n" + odd + b"\r\nx\r\n"
+    signed = signatures(source, [key(canonicalization=form)], NOW) + source
+    record = keys.record_of(load(RSA)).encode()
+    assert dkim.verify(signed, dnsfunc=lambda name, timeout=5: record)
+    assert [line.endswith(": ok") for line in OpenDkim(lambda name: record).verify(signed)] == [True]
 
 
 def test_every_key_signs() -> None:

@@ -111,6 +111,8 @@ def test_a_display_name_comes_back_and_an_address_is_never_encoded(entries: list
         ("a@b.example (Jürgen (x))", [("Jürgen (x)", "a@b.example")]),
         ("Jürgen (Sales) <a@b.example>", [("Jürgen (Sales)", "a@b.example")]),
         ("=?utf-8?q?J=C3=BCrgen=2C?= <a@b.example>", [("Jürgen,", "a@b.example")]),
+        ("山田\u3000太郎 <a@b.example>", [("山田\u3000太郎", "a@b.example")]),
+        ("Dupont\u00a0&\u2009Fils <a@b.example>", [("Dupont\u00a0&\u2009Fils", "a@b.example")]),
         ("<a@bücher.example>", [("", "a@xn--bcher-kva.example")]),
         ("a@b.example; c@d.example", [("", "a@b.example"), ("", "c@d.example")]),
         ("Team: Ä <a@b.example>, c@d.example;, e@f.example",

@@ -43,6 +43,8 @@ ODD = [
     (b"Sub ject: x\r\n" + FROM + b"\r\nx\r\n", b"\r\nSub ject: x\r\n" + FROM + b"\r\nx\r\n"),
     (b"S\xc3\xbcbject: x\r\n" + FROM, b"\r\nS\xc3\xbcbject: x\r\n" + FROM),
     (b": x\r\n" + FROM, b"\r\n: x\r\n" + FROM),
+    (b"\xef\xbb\xbf" + FROM + b"\r\nx\r\n", FROM + b"\r\nx\r\n"),
+    (b"\xef\xbb\xbfFrom a@b.c Mon Jan  1\n" + FROM + b"\nx\n", FROM + b"\r\nx\r\n"),
     (b"just text", b"\r\njust text\r\n"),
     (b"", b"\r\n"),
     (FROM + b"X-Empty:\r\nX:\r\n\r\nx\r\n", FROM + b"X-Empty:\r\nX:\r\n\r\nx\r\n"),

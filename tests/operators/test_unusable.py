@@ -15,13 +15,14 @@ from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.dsn import bounce
 from operators.deliveries.outcome import Next, Outcome, deferred, failed
 from operators.deliveries.settlement import Retry, Settlement
-from operators.mail.message import Message
+from operators.mail.message import SECURITIES, Message
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
 from operators.stages.decode import DEEPEST, decode
 from operators.stages.expire import expire
 from operators.stages.settle import settle
 from operators.stages.stage import stage
+from pipeline.smtp.client.tls import NEEDED
 
 NOW = 1_800_000_000.0
 MAXSIZE = 1_000_000
@@ -87,6 +88,32 @@ def test_whatever_a_property_holds_the_message_comes_to_an_end(name: str, answer
         settlement = Chain(answer).ends(body.encode())
         assert settlement.then is None or (isinstance(settlement.then, Retry) and settlement.then.at > NOW)
         assert settlement.then is None or "nextattempt" in (name, *msgspec.json.decode(settlement.then.body))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("security", "tls", "security: 'tls' is none of off, optional, opportunistic, required, verified"),
+        ("smarthost", {"hostname": ""}, "smarthost.hostname: '' is no host name and no IP address"),
+        ("smarthost", {"hostname": "[192.0.2.1]"}, "smarthost.hostname: '[192.0.2.1]' is no host name"),
+        ("smarthost", {"hostname": "a\r\nb"}, r"smarthost.hostname: 'a\r\nb' is no host name"),
+        ("smarthost", {"hostname": "a.example", "port": 70000}, "smarthost.port: expected `int` <= 65535"),
+        ("smarthost", {"hostname": "a.example", "port": -1}, "smarthost.port: expected `int` >= 0"),
+    ],
+)
+def test_a_way_that_cannot_be_is_refused_before_anything_is_tried(name: str, value: object, said: str) -> None:
+    """S2. A port beyond 65535 was another port, one below 0 a fault of the network, retried for days."""
+    body = msgspec.json.encode({"recipient": "a@b.example", name: value})
+    ended: list[Delivery] = []
+    rx.of(Lease(1, body)).pipe(decode(MAXSIZE, time.monotonic)).subscribe(ended.append)
+    outcome = ended[0].outcome
+    assert outcome is not None and (outcome.state, outcome.result, outcome.next) == ("process", "invalid", Next.FAIL)
+    assert outcome.description.startswith(said)
+
+
+def test_each_security_is_known_to_the_client() -> None:
+    """What is taken can be honoured."""
+    assert set(SECURITIES) == set(NEEDED)
 
 
 @pytest.mark.parametrize("depth", [DEEPEST - 1, DEEPEST, 500, *range(900, 1010, 5), 2000, 100_000])

@@ -147,6 +147,17 @@ async def test_an_mx_that_no_name_can_be(zone: NameServer, resolver: Resolver):
     assert {name for name, _ in zone.queries} == {"a.test", "mx.test"}
 
 
+async def test_an_mx_that_is_an_ip_address(zone: NameServer):
+    """K6. It is no name (RFC 1035 3.3.9), and some domains have no other: the address is taken for what it is."""
+    zone.add("a.test", "MX", "10 127.0.1.1.", "20 mx.test.")
+    zone.add("b.test", "MX", "10 127.0.0.1.")
+    zone.add("mx.test", "A", "127.0.1.2")
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], ours=lambda ip, port: ip == "127.0.0.1")
+    assert await targets(resolver, "a.test") == [("127.0.1.1", "127.0.1.1"), ("mx.test", "127.0.1.2")]
+    assert await outcome(resolver, "b.test") == ("dns", "error", Next.FAIL)
+    assert {name for name, _ in zone.queries} == {"a.test", "b.test", "mx.test"}
+
+
 async def test_an_mx_to_ourselves(zone: NameServer):
     """RFC 5321 5.1: mail loops back to myself, permanent; a better host is still tried."""
     zone.add("a.test", "MX", "10 us.test.", "20 mx.test.")

@@ -53,6 +53,30 @@ def test_sendmails_common_options_are_understood(command: str, expected: dict[st
     assert parse(arguments) == SendRequest(arguments=arguments, **{"recipients": [], **expected})
 
 
+@pytest.mark.parametrize(
+    ("command", "envelope", "recipients"),
+    [
+        ("-f w@x.org 'Bob <b@x.org>' c@x.org", "w@x.org", ["b@x.org", "c@x.org"]),
+        ("-f 'W, X <w@x.org>' b@x.org,c@x.org", "W, X <w@x.org", None),
+        ("-f 'W <w@x.org>' 'b@x.org, \"C, D\" <c@x.org>'", "w@x.org", ["b@x.org", "c@x.org"]),
+        ("-f '<w@x.org>' '\"a,b\"@x.org' '<c@x.org>'", "w@x.org", ['"a,b"@x.org', "c@x.org"]),
+        ("-f '<>' b@x.org,b@x.org", "", ["b@x.org"]),
+        ("-f '' 'g: b@x.org, c@x.org;'", "", ["b@x.org", "c@x.org"]),
+        ("-f w@x.org 'b@x.org\r\nDATA,c@x.org'", "w@x.org", None),
+        ("-f w@x.org 'Bob <b@@x.org>,c@x.org'", "w@x.org", None),
+    ],
+)
+def test_an_argument_may_have_names_and_be_a_list(command: str, envelope: str, recipients: list[str] | None) -> None:
+    """K6: as with sendmail and Postfix; one that is none refuses all."""
+    if recipients is None:
+        with pytest.raises(UnusableSubmission, match="no address"):
+            composed("Subject: s\n\nb\n", command)
+        return
+    messages = composed("Subject: s\n\nb\n", command)
+    assert [message.recipient for message in messages] == recipients
+    assert {message.envelope for message in messages} == {envelope}
+
+
 def test_recipients_come_from_the_header_and_bcc_goes() -> None:
     """To, Cc and Bcc, folded or not, each once; nobody sees the Bcc."""
     fields = 'To: a@x.org, "B, b" <b@x.org>\nCC:\n c@x.org,a@x.org\nBcc: d@x.org,\n\te@x.org\nSubject: Bcc: kept'

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operators.deliveries.result_queues import ResultRule
+from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
 from operators.mail.message import TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
 from pipeline.smtp.server.refusal import Refusal
@@ -107,6 +108,12 @@ def _custom(key: str) -> tuple[str, Reader]:
 def _text(value: str, _: float) -> str:
     if not value:
         raise ValueError("some text")
+    return value
+
+
+def _host(value: str, _: float) -> str:
+    if not is_host(value):
+        raise ValueError("a host name or an IP address")
     return value
 
 
@@ -215,7 +222,7 @@ FIELDS: dict[str, tuple[str, Reader]] = {
     "success-queue": ("queues.success", _name_or_off),
     "retry-queue": ("queues.retry", _name_or_off),
     "dsn-queue": ("queues.dsn", _name_or_off),
-    "smarthost-hostname": ("smarthost.hostname", _text),
+    "smarthost-hostname": ("smarthost.hostname", _host),
     "smarthost-port": ("smarthost.port", _port),
     "smarthost-username": ("smarthost.username", _text),
     "smarthost-password": ("smarthost.password", _text),

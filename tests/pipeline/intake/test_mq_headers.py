@@ -58,6 +58,8 @@ BAD = [
         "x-mq-delayed: tomorrow",
         "x-mq-delayed: allowed is a time in UTC, YYYY-MM-DD HH:MM:SS, or a number of seconds up to 31622400",
     ),
+    ("x-mq-smarthost-hostname: a b", "x-mq-smarthost-hostname: allowed is a host name or an IP address"),
+    ("x-mq-smarthost-hostname: [192.0.2.1]", "x-mq-smarthost-hostname: allowed is a host name or an IP address"),
     ("x-mq-smarthost-port: 0", "x-mq-smarthost-port: allowed is a port number from 1 to 65535"),
     ("x-mq-dsn-notify: NEVER,DELAY", "x-mq-dsn-notify: allowed is NEVER, or some of SUCCESS, FAILURE, DELAY"),
     ("x-mq-dsn-ret: ALL", "x-mq-dsn-ret: allowed is FULL or HDRS"),
