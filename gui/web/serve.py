@@ -86,7 +86,7 @@ async def _run(
 ) -> None:
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     from pipeline.machine.machine import Machine as Real
-    from pipeline.process import become, hand_over
+    from pipeline.process import become, check_rights, hand_over
     from pipeline.process.children import unreadable
     from pipeline.process.supervisor import spawn, supervisor
 
@@ -100,6 +100,7 @@ async def _run(
                 opened = await web.start(machine)
                 hand_over(settings)
                 become(settings.user)
+                check_rights(settings)
                 if (why := unreadable()) is not None:
                     supervisor().condition("installation", lambda: why)
                 announce(settings, opened)
