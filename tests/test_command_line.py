@@ -7,14 +7,17 @@ import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import mailrace
 import settings
 from operators.mail.message import decode
 from pipeline.log import schema
+from pipeline.process import only_one
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.log.records import TIME, accepted, delivery
@@ -227,3 +230,19 @@ def test_a_queue_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.decode().startswith(f"mailrace: send: {tmp_path / 'queue.db'}: ")
     assert done.stderr.decode().count("\n") == 1
+
+
+@pytest.mark.system
+def test_queue_says_how_the_program_is_also_where_its_file_cannot_be_opened(tmp_path: Path) -> None:
+    """K11: that the file is gone, or is none, is a reason to hear the rest."""
+    where = f"--data-dir={tmp_path}"
+    with only_one(settings.load([where], None, None)):
+        (tmp_path / "health.json").write_bytes(msgspec.json.encode({"time": time.time(), "states": ["no mail leaves"]}))
+        done = run("queue", where)
+        assert (done.returncode, done.stderr.decode().count("\n")) == (1, 1)
+        assert done.stderr.decode().endswith("there is no queue, and Mailrace runs there: no mail leaves\n")
+        (tmp_path / "queue.db").write_bytes(b"something else entirely, longer than a header of SQLite" * 4)
+        done = run("queue", where)
+    assert done.returncode == 1
+    assert done.stdout.decode().startswith(f"! {tmp_path / 'queue.db'}: cannot be used as the queue")
+    assert done.stdout.decode().endswith("\n! no mail leaves\n")

@@ -109,12 +109,16 @@ def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 async def _show(settings: Settings, _: argparse.Namespace) -> int:
-    async with _opened(settings) as queue:
-        Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
-        own = queue.fault
+    own, code = None, 0
+    try:
+        async with _opened(settings) as queue:
+            Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
+            own = queue.fault
+    except QueueUnavailable as error:  # then what the running program says of itself counts all the more
+        own, code = str(error), 1
     for line in dict.fromkeys(line for line in (own, *_checked(settings), *_told(settings)) if line):
         print(f"! {line}")
-    return 0
+    return code
 
 
 def _checked(settings: Settings) -> Iterator[str]:
@@ -205,6 +209,8 @@ def _at_the_queue(settings: Settings) -> Settings:
     if (found := at(settings, "queue.db")) is not None:
         return found
     what = f"{folders(settings)[0] / 'queue.db'}: there is no queue"
+    if is_running(settings):
+        raise StartError(f"{what}, and Mailrace runs there: {'; '.join(_told(settings)) or 'it says nothing of it'}")
     raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
 
 

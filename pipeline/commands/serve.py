@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from pipeline.machine.machine import Machine
-from pipeline.process import become, hand_over, only_one
+from pipeline.process import become, check_rights, hand_over, only_one
 from pipeline.process.budget import claim
 from pipeline.process.children import unreadable
 from pipeline.process.destinations import Destination, StreamSink, let_go_of_terminal
@@ -97,6 +97,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                 lines = await web.start(facade)
                 hand_over(settings)
                 become(settings.user)
+                check_rights(settings)
                 if (why := unreadable()) is not None:
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)

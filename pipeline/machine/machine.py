@@ -148,7 +148,7 @@ class Machine:
     @property
     def faults(self) -> list[str]:
         """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
-        log = f"the delivery log loses lines: {self.log.trouble}" if self.log.trouble else None
+        log = f"the delivery log is not written: {self.log.trouble}" if self.log.trouble else None
         troubles = (*self.queue.troubles, *self.supervisor.faults, log, *self.transport.troubles.lines)
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 

@@ -15,10 +15,12 @@ from pathlib import Path
 UMASK = 0o027  # of what names no mode itself: nothing for others
 OTHERS = 0o077
 # What this program makes in `data-dir`. A folder that holds something else may be meant for others, too.
+FOLDERS = ("logs", "held")
 OURS = (
-    *("queue.db*", "rules.db*", "rules.key*", "settled*", "held", "logs", "mailrace.lock", "health.json*"),
+    *("queue.db*", "rules.db*", "rules.key*", "settled*", *FOLDERS, "mailrace.lock", "health.json*"),
     *("console-*", ".console-*", "api-tokens*", ".api-tokens*", "api-idempotency.db*", "saved"),
 )
+KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
 
 
 @contextlib.contextmanager
@@ -43,10 +45,24 @@ def folder(path: Path) -> str | None:
         return None
     found = path.stat()
     if found.st_mode & OTHERS:
-        if found.st_mode & stat.S_ISVTX or not _may_change(found) or not all(map(_is_ours, path.iterdir())):
+        if found.st_mode & stat.S_ISVTX or not _may_change(found) or not all(map(is_ours, path.iterdir())):
             mode = stat.S_IMODE(found.st_mode)
             return f"data-dir: {path} can be entered by other users (mode {mode:04o}); make it 0700"
         path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+    return None
+
+
+def misplaced(path: Path) -> str | None:
+    """What stands in the place of a file of this program, or of its folder, and is none; None where nothing does.
+
+    To open a FIFO waits for its other end, without a word; SQLite calls each of them a disk error.
+    """
+    for file in sorted(path.iterdir()):
+        if not is_ours(file) or not file.exists():
+            continue
+        kind, wanted = stat.S_IFMT(file.stat().st_mode), stat.S_IFDIR if file.name in FOLDERS else stat.S_IFREG
+        if kind != wanted:
+            return f"{file} is {KINDS.get(kind, 'a device')}, and has to be {KINDS[wanted]}: remove it"
     return None
 
 
@@ -54,11 +70,12 @@ def files(path: Path) -> None:
     """Take the rights of others from the files of this program in a folder. Raises OSError."""
     for file in path.iterdir():
         found = file.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS and _is_ours(file) and _may_change(found):
+        if stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS and is_ours(file) and _may_change(found):
             file.chmod(stat.S_IMODE(found.st_mode) & 0o600)
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether it bears a name of what this program makes in `data-dir`."""
     return any(fnmatch.fnmatchcase(path.name, pattern) for pattern in OURS)
 
 

@@ -24,6 +24,8 @@ def only_one(settings: Settings) -> Iterator[None]:
         if (warning := private.folder(settings.data_dir)) is not None:
             print(f"mailrace: warning: {warning}", file=sys.stderr)
         private.files(settings.data_dir)
+        if (wrong := private.misplaced(settings.data_dir)) is not None:
+            raise StartError(f"data-dir: {wrong}")
         settings.lock.parent.mkdir(parents=True, exist_ok=True)
         file = os.fdopen(os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
@@ -68,12 +70,26 @@ def become(user: str | None) -> None:
         raise StartError(f"user: only root can change to {user!r}") from None
 
 
+def check_rights(settings: Settings) -> None:
+    """Whether this process, after `become`, may write what is in `data-dir`; raises `StartError` where it may not.
+
+    What a link there leads to is not handed over: who owns the folder could have made the link, to anything.
+    """
+    folder = settings.data_dir
+    for path in [folder, *filter(private.is_ours, sorted(folder.iterdir() if os.access(folder, os.R_OK) else ()))]:
+        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if path.exists() and not os.access(path, wanted):
+            who = settings.user or f"number {os.geteuid()}"
+            raise StartError(f"data-dir: user {who} may not write {path.resolve()}; give it to that user")
+
+
 def hand_over(settings: Settings) -> None:
     """Give what is in `data-dir` to the user that the process will be, so that it can go on writing there."""
     if settings.user is None or os.geteuid() != 0:
         return
     entry = _account(settings.user)
-    for path in [settings.data_dir, *settings.data_dir.rglob("*")]:
+    folder = settings.data_dir.resolve()  # it may be a link itself
+    for path in [folder, *folder.rglob("*")]:
         os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from pipeline.process import only_one, private
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.embedded.embedded import EmbeddedQueue
-from settings import load
+from settings import StartError, load
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,33 @@ def test_the_umask_is_given_back() -> None:
     with private.masked():
         assert os.umask(private.UMASK) == private.UMASK
     assert os.umask(0) == 0
+
+
+@pytest.mark.parametrize("name", ["queue.db", "queue.db-wal", "rules.db", "console-secret", "health.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_one_line(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    """S4: a FIFO would hold up the start without a word."""
+    make(tmp_path / name)
+    with pytest.raises(StartError, match=f"data-dir: .*{name} is a (FIFO|folder), and has to be a file"):
+        start(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["logs", "held"])
+def test_a_file_in_a_folders_place_is_one_line(tmp_path: Path, name: str) -> None:
+    """S4: the other way round. A link to a folder is one."""
+    (tmp_path / name).touch()
+    with pytest.raises(StartError, match=f"{name} is a file, and has to be a folder"):
+        start(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    start(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["held", "api-idempotency.db"])
+def test_all_that_the_program_makes_is_known_as_its_own(tmp_path: Path, name: str) -> None:
+    """S4: a folder with one of these in it is tightened like any other of ours."""
+    (tmp_path / name).mkdir() if name == "held" else (tmp_path / name).touch()
+    tmp_path.chmod(0o777)
+    start(tmp_path)
+    assert mode(tmp_path) == 0o700

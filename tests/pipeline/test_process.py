@@ -8,7 +8,7 @@ import pwd
 
 import pytest
 
-from pipeline.process import become, descent, only_one
+from pipeline.process import become, check_rights, descent, hand_over, only_one
 from settings import StartError, load
 
 
@@ -54,3 +54,30 @@ def test_children_become_what_the_program_will_become() -> None:
     assert descent(None) is descent("root") is None
     with pytest.raises(StartError, match="there is no user 'nobody-here'"):
         descent("nobody-here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_a_data_dir_that_is_a_link_is_handed_over(tmp_path: pathlib.Path) -> None:
+    """S4: the folder it leads to, not the link; what links in it lead to stays whose it is."""
+    nobody = pwd.getpwnam("nobody")
+    for name in ("real", "foreign"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "queue.db").touch()
+    (tmp_path / "real" / "logs").symlink_to(tmp_path / "foreign")
+    hand_over(load([f"--data-dir={tmp_path / 'link'}", "--user=nobody"]))
+    owners = {name: (tmp_path / name).stat().st_uid for name in ("real", "real/queue.db", "foreign")}
+    assert owners == {"real": nobody.pw_uid, "real/queue.db": nobody.pw_uid, "foreign": 0}
+
+
+def test_what_the_user_may_not_write_ends_the_start(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S4: one line, where all mail would be refused later."""
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "logs").symlink_to(tmp_path / "foreign")
+    settings = load([f"--data-dir={tmp_path / 'var'}"])
+    check_rights(settings)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "logs" and allowed(path, mode))
+    with pytest.raises(StartError, match=r"data-dir: user .* may not write .*/foreign; give it to that user"):
+        check_rights(settings)

@@ -86,7 +86,7 @@ def log(folder: pathlib.Path, megabytes: int) -> None:
         asyncio.run(first.run())
         assert len(first.confirmed) == 500
         until(lambda: len(mailbox.accepted) == 500, "mail goes on")
-        assert "the delivery log loses lines: No space left on device" in Api(program).get("/status")["faults"]
+        assert "the delivery log is not written: No space left on device" in Api(program).get("/status")["faults"]
         assert httpx.get(f"http://127.0.0.1:{program.www_port}/readyz").status_code == 200
         (disk / "others").unlink()
         second = Source(program.smtp_port, 100, first=500)

@@ -111,6 +111,6 @@ class LineBuffer:
         self._stuck = self._reading and self._waited and not moved
         self._read, self._waited = read, self.inside > 0
         if self._stuck:
-            self._trouble.lost(0, f"the disk has not answered for {PATIENCE:.0f} s")
+            self._trouble.lost(0, f"nothing was written for {PATIENCE:.0f} s: the disk or its process stands still")
         elif moved and not self._held:
             self._trouble.over()

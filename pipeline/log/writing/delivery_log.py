@@ -24,6 +24,7 @@ from pipeline.log.names import lock_name, untidy
 from pipeline.log.writing.buffer import LineBuffer
 from pipeline.log.writing.converter import Converter
 from pipeline.log.writing.fault import LogFault, Report
+from pipeline.log.writing.file import open_log
 from pipeline.log.writing.writer import REOPEN
 from pipeline.log.writing.writer_life import WriterLife
 from pipeline.process.children import ChildFailed
@@ -148,7 +149,7 @@ class DeliveryLog:
         self._sent = self._received = None  # whatever comes now comes too late
         await self.journal.close()
         if not await self.keeper.close():
-            self._trouble.lost(0, f"the disk holds up process {self.keeper.pid}, which writes the last lines alone")
+            self._trouble.lost(0, f"process {self.keeper.pid} is held up, and writes the last lines alone")
         self.journal.discard()
         for log in self._logs.values():
             os.close(log.lock)
@@ -185,8 +186,9 @@ def prepare(path: Path, account: Account | None) -> int:
     """
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(_open(path))
-    lock = _open(lock_name(path), 0o600)  # or whoever may read it could hold it
+    os.close(open_log(path))
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(lock_name(path), flags, 0o600)  # or whoever may read it could hold it
     os.fchmod(lock, 0o600)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +196,3 @@ def prepare(path: Path, account: Account | None) -> int:
         for file in (path, lock_name(path), *([path.parent] if made else [])):
             os.chown(file, account[0], account[1], follow_symlinks=False)  # or a link could give it any file
     return lock
-
-
-def _open(path: Path, mode: int = 0o640) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)

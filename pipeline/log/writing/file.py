@@ -34,7 +34,7 @@ class LogFile:
     def open(self) -> None:
         """Open or create the file, and end a torn last line. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = open_log(self.path)
         try:
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
@@ -74,3 +74,13 @@ class LogFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def open_log(path: Path) -> int:
+    """Open a log, or make it. Raises OSError, also for a FIFO that nobody reads: its lines would be nowhere."""
+    flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if not path.is_fifo():
+        return os.open(path, flags | os.O_RDWR, 0o640)
+    fd = os.open(path, flags | os.O_WRONLY | os.O_NONBLOCK)  # or it would wait for a reader
+    os.set_blocking(fd, True)
+    return fd

@@ -12,6 +12,7 @@ Said: when it begins, every SAY_AGAIN seconds, and when it is over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -48,6 +49,7 @@ class Space:
         self.full: str | None = None
         self._path, self._say, self._clock = path, say, clock
         self._reserve = path.with_name(f"{path.name}.reserve")
+        self._why = ""  # the reserve cannot be had, where that is not for want of room
         self._room = 0  # bytes that new messages may still take until the next look
         self._short = 0.0  # when there was too little last
         self._since = self._said = 0.0
@@ -108,16 +110,23 @@ class Space:
     def _held(self) -> int:
         try:
             return self._reserve.stat().st_size
-        except OSError:
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            self._why = error.strerror or str(error)
             return 0
 
     def _fill(self, missing: int) -> None:
-        with contextlib.suppress(OSError):  # somebody else was faster
+        self._why = ""
+        try:
             file = os.open(self._reserve, os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 os.posix_fallocate(file, RESERVE - missing, missing)
             finally:
                 os.close(file)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # then somebody else was faster
+                self._why = error.strerror or str(error)
 
     def _tell(self, free: int, short: bool) -> None:
         now, disk = self._clock(), f"the disk of {self._path.parent}"
@@ -126,7 +135,8 @@ class Space:
                 self._since, self._said = now, float("-inf")
             self._short = now
             left = f"{free / 1e6:,.1f} of the {(RESERVE + ENOUGH) / 1e6:.0f} MB that are needed are left"
-            self.full = f"{disk} is full, {left}: intake answers 452, what is queued is sent on"
+            what = f"{self._reserve} cannot be written ({self._why})" if self._why else f"{disk} is full, {left}"
+            self.full = f"{what}: intake answers 452, what is queued is sent on"
             if now - self._said >= SAY_AGAIN:
                 self._said = now
                 self._say(f"{self.full}; for {now - self._since:.0f} s now" if now > self._since else self.full)

@@ -95,6 +95,19 @@ def test_the_reserve_is_given_up_in_steps_and_made_again(disk: Disk) -> None:
     assert disk.reserve.stat().st_size == RESERVE
 
 
+def test_a_reserve_that_cannot_be_written_is_no_full_disk(disk: Disk) -> None:
+    """K15: the line names the file and the reason, where there is room enough."""
+    disk.reserve.unlink()
+    disk.reserve.mkdir()
+    disk.left(100 * MB)
+    assert disk.space.full == (
+        f"{disk.reserve} cannot be written (Is a directory): intake answers 452, what is queued is sent on"
+    )
+    disk.reserve.rmdir()
+    disk.left(100 * MB)
+    assert disk.reserve.stat().st_size == RESERVE
+
+
 def test_while_room_is_short_the_file_shrinks(disk: Disk) -> None:
     """What was queued in it is gone, so its room is the disk's again."""
     work = Work()
