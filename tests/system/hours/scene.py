@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import random
@@ -34,6 +35,7 @@ class Terminal:
 
     def __init__(self, file: pathlib.Path) -> None:
         reads, self.writes = os.pipe()
+        fcntl.fcntl(reads, fcntl.F_SETPIPE_SZ, 4096)
         self.reading = threading.Event()
         self.reading.set()
         self._thread = threading.Thread(target=self._run, args=(reads, file), daemon=True)
@@ -133,6 +135,7 @@ def _options(folder: pathlib.Path, receivers: Receivers, broker: Broker | None, 
     options: dict[str, object] = {
         "delivery_port": receivers.port,
         "retry_interval": "2,2,5",
+        "shutdown_timeout": 10,
         "dns_timeout": 1,
         "dns_attempts": 2,
         "api_token": TOKEN,
@@ -161,7 +164,7 @@ def _surround(made: Scene) -> None:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_RESET": "1",
         }  # fmt: skip
     if not made.mounted:
-        made.disk.mkdir()
+        made.disk.mkdir(0o700)
         return
     image = made.folder / "image"
     try:
@@ -175,6 +178,7 @@ def _surround(made: Scene) -> None:
         made.image = None
         made.disk.rmdir()
         mount(made.disk, MEGABYTES)
+    made.disk.chmod(0o700)
     made.resolver = made.folder / "resolv.conf"
     made.resolver.write_text(f"nameserver {NAME_SERVERS[0]}\n")
     subprocess.run(["mount", "--bind", made.resolver, RESOLV_CONF], check=True)
