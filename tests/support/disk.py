@@ -30,7 +30,7 @@ def mount(folder: pathlib.Path, megabytes: int) -> pathlib.Path:
 
 def run(module: str, *arguments: object, patience: float = 220) -> str:
     """Run a module as a program where it may mount; what it prints. Skips the test where nobody may."""
-    way = _way()
+    way = rights()
     if way is None:
         pytest.skip("a disk of one's own needs root or user namespaces, and the right to mount")
     command = [*way, sys.executable, "-m", module, *map(str, arguments)]
@@ -39,7 +39,8 @@ def run(module: str, *arguments: object, patience: float = 220) -> str:
     return done.stdout
 
 
-def _way() -> list[str] | None:
+def rights() -> list[str] | None:
+    """What to run a program with, so that it may mount; None where nobody may."""
     if shutil.which("unshare") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
