@@ -13,8 +13,8 @@ import msgspec
 
 # How far an attempt got (spec: results, `state`), in order.
 STATES = (
-    "process", "suppression", "storage", "rewrite", "dns", "bind", "connect", "intro", "ehlo", "helo",
-    "starttls", "auth", "mailfrom", "rcptto", "data", "message",
+    "process", "suppression", "storage", "personalize", "responsive", "rewrite", "dns", "bind", "connect", "intro",
+    "ehlo", "helo", "starttls", "auth", "mailfrom", "rcptto", "data", "message",
 )  # fmt: skip
 
 # What it came to there (spec: results, `result`).

@@ -14,6 +14,7 @@ from operators.mail.head import name_of, split
 from operators.mail.message import InvalidMessage
 
 CHANGES = ("remove", "replace", "update", "prepend", "append")
+_ADD = "add"  # MailerQ's other name of `append`
 
 
 def change(source: bytes, changes: Mapping[str, Any]) -> bytes:
@@ -26,7 +27,7 @@ def change(source: bytes, changes: Mapping[str, Any]) -> bytes:
         Invalid: an unknown change, or a name or value that cannot stand in a header.
     """
     for name in changes:
-        if name not in CHANGES:
+        if name not in CHANGES and name != _ADD:
             raise InvalidMessage(f"headers: no change {name!r}: there are {', '.join(CHANGES)}")
     fields, rest = split(source)
     fields = _without(fields, [name.lower() for name in _names(changes.get("remove", []))])
@@ -34,7 +35,8 @@ def change(source: bytes, changes: Mapping[str, Any]) -> bytes:
         for name, value in pairs(f"headers.{kind}", changes.get(kind, {})):
             fields = _set(fields, name, value, always=kind == "replace")
     top = [field(name, value) for name, value in pairs("headers.prepend", changes.get("prepend", {}))]
-    end = [field(name, value) for name, value in pairs("headers.append", changes.get("append", {}))]
+    added = [*pairs("headers.append", changes.get("append", {})), *pairs("headers.add", changes.get(_ADD, {}))]
+    end = [field(name, value) for name, value in added]
     return b"".join([*top, *fields, *end]) + (rest or b"\r\n")
 
 

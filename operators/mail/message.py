@@ -8,10 +8,13 @@ about a message travels in it, so any instance can take it up.
 from __future__ import annotations
 
 import base64
+import codecs
 import datetime
 from typing import Annotated, Any
 
 import msgspec
+
+from operators.mail.lenient import loosened
 
 SECURITIES = ("off", "optional", "opportunistic", "required", "verified")  # of a connection to a receiver
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC, everywhere on the queues
@@ -24,11 +27,13 @@ class Unreadable(ValueError):
 class InvalidMessage(ValueError):
     """The body is a JSON object, but a property of it cannot be used; says which, and what is allowed."""
 
+    state, result = "process", "invalid"  # of the outcome
+
 
 class Smarthost(msgspec.Struct, frozen=True):
     """Deliver there instead of to the domain's mail servers. `port` 0 is that of all receivers."""
 
-    hostname: str
+    hostname: Annotated[str, msgspec.Meta(min_length=1)]
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 25
     username: str | None = None
     password: str | None = None
@@ -74,6 +79,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] = []
     headers: dict[str, Any] | None = None
     priority: int | None = None
+    key: str | None = None
     security: str | None = None
     results: list[dict[str, Any]] = []
     properties: dict[str, Any] = {}
@@ -131,10 +137,27 @@ def from_properties(properties: dict[str, Any]) -> Message:
         Invalid: a known property has a value of the wrong type; the text names it.
     """
     try:
-        known = msgspec.convert({**properties, "properties": properties}, Message)
+        return msgspec.convert({**properties, "properties": properties}, Message)
+    except msgspec.ValidationError:
+        pass
+    try:
+        return msgspec.convert({**loosened(properties), "properties": properties}, Message)
     except msgspec.ValidationError as error:
         raise InvalidMessage(_explain(error)) from None
-    return known
+
+
+def readable(properties: dict[str, Any]) -> Message:
+    """What can be read of a message one of whose properties cannot be used: its address, queues, DSN, tags hold."""
+    found = Message(properties=properties)
+    for name in ("recipient", "envelope", "message-id", "queues", "dsn", "tags", "keepmime", "mime", "mime-encoding"):
+        if name in properties:
+            try:
+                one = from_properties({name: properties[name]})
+            except InvalidMessage:
+                continue
+            field = name.replace("-", "_")
+            found = msgspec.structs.replace(found, **{field: getattr(one, field)})
+    return found
 
 
 def decode(body: bytes) -> Message:
@@ -150,7 +173,7 @@ def decode(body: bytes) -> Message:
 def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a body; raises `Unreadable` where there is none."""
     try:
-        properties = _decode(body)
+        properties = _decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from None
     if not isinstance(properties, dict):

@@ -15,8 +15,11 @@ from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import name_of, settled
 from operators.mail.headers import change, pairs
 from operators.mail.message import InvalidMessage, Message
+from operators.mail.unmade import Unmade, refuse
 
-PARTS = ("from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "headers", "attachments")
+PARTS = (
+    "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
+)  # fmt: skip
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
 _OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
 _ONCE = frozenset((
@@ -31,13 +34,21 @@ def source_of(message: Message) -> bytes:
     Raises:
         Invalid: `mime` or `headers` cannot be used; says what, and what is allowed.
     """
+    if not message.mime:
+        raise InvalidMessage("mime: is missing or empty, and an empty mail is not sent")
     if isinstance(message.mime, dict):
         source = build(message.mime, message.message_id, message.envelope or "")
     else:
-        source = settled(_given(message))
+        given = _given(message)
+        if given.isspace() or not given:
+            raise InvalidMessage("mime: is missing or empty, and an empty mail is not sent")
+        source = settled(given)
         if b"\0" in source:
             raise InvalidMessage("mime: holds a NUL octet, which mail may not (RFC 5322 4)")
-    return change(source, message.headers) if message.headers else source
+    source = change(source, message.headers) if message.headers else source
+    if "data" in message.properties or "inlinecss" in message.properties:
+        refuse(message.properties, source)
+    return source
 
 
 def _given(message: Message) -> bytes:
@@ -101,7 +112,7 @@ def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
 
 
 def _body(parts: Mapping[str, Any]) -> Entity:
-    plain, html = parts.get("text"), parts.get("html")
+    plain, html = parts.get("text"), _html(parts)
     bodies = []
     if plain is not None or html is None:
         bodies.append(text(_text("mime.text", plain or ""), "plain", "mime.text"))
@@ -114,10 +125,20 @@ def _body(parts: Mapping[str, Any]) -> Entity:
     return several("mixed", [several("alternative", bodies), *files])
 
 
+def _html(parts: Mapping[str, Any]) -> Any:
+    """The HTML version: `html`, or `content` where that is a text and not blocks to make HTML of."""
+    content = parts.get("content")
+    if content is None or isinstance(content, str):
+        return content if parts.get("html") is None else parts["html"]
+    raise Unmade("responsive", "mime.content: HTML is not made of blocks here; publish it as html")
+
+
 def _attachment(given: Any, where: str) -> Entity:
     if not isinstance(given, Mapping):
         raise InvalidMessage(f"{where}: must be an object with name, type and content")
-    content = _text(f"{where}.content", given.get("content"))
+    if given.get("url") and given.get("content") is None and given.get("data") is None:
+        raise Unmade("responsive", f"{where}.url: is not fetched here; publish it as content, in base64")
+    content = _text(f"{where}.content", given.get("content", given.get("data")))
     try:
         octets = base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError):

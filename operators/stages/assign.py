@@ -41,11 +41,16 @@ def assign(allowed: Callable[[Message], Sequence[str]], outlook: Outlook, report
         assert delivery.route is not None
         ip = choose(delivery, delivery.route)
         if ip is None:
-            wanted = delivery.message.ips or delivery.message.pool
-            return delivery.ended(failed("bind", "error", f"no MTA IP of this instance is usable: asked for {wanted}"))
+            return delivery.ended(failed("bind", "error", _nowhere(delivery.message)))
         return delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group))
 
     return stage("assign", step, report)
+
+
+def _nowhere(message: Message) -> str:
+    if message.ips is None and message.pool is not None:
+        return f"pool: there is no pool {message.pool[:100]!r} with an MTA IP of this instance"
+    return f"no MTA IP of this instance is usable: asked for {message.ips}"
 
 
 def reachable(ips: Sequence[str], route: Route) -> Sequence[str]:

@@ -16,7 +16,15 @@ from operators.deliveries.outcome import Next, Outcome, failed
 from operators.deliveries.result_queues import ResultRule, came_back
 from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
-from operators.mail.message import SECURITIES, InvalidMessage, Message, Unreadable, decode_object, from_properties
+from operators.mail.message import (
+    SECURITIES,
+    InvalidMessage,
+    Message,
+    Unreadable,
+    decode_object,
+    from_properties,
+    readable,
+)
 
 DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its result not be written any more
 
@@ -51,7 +59,7 @@ def decode(
         except Unreadable as error:
             return _refused(lease, now, f"body: {error}")
         except InvalidMessage as error:
-            return _invalid(lease, Message(properties=properties or {}), now, str(error))
+            return _invalid(lease, readable(properties or {}), now, str(error))
         if wrong := rule.wrong(message.queues) if rule is not None and message.queues else None:
             kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
             kind, why = next(iter(wrong.items()))

@@ -12,9 +12,11 @@ from typing import Protocol
 
 from operators.deliveries.delivery import Delivery, Route
 from operators.deliveries.outcome import Next, Outcome, parked
+from operators.deliveries.relay import Relay
 from operators.deliveries.routes import Found
 from operators.stages.stage import Done, Report, Stage, handover, unreported
 
+DIRECT = Relay()  # no smarthost but a message's own
 MOST_PER_NAME = 50  # deliveries that wait for one look-up
 
 
@@ -71,8 +73,8 @@ def unresolved(name: str) -> str:
     return f"?/{name}"
 
 
-def resolve(resolving: Resolving, report: Report = unreported) -> Stage:
-    """Sets `route`: to the message's smarthost, else to the mail servers of its domain.
+def resolve(resolving: Resolving, report: Report = unreported, relay: Relay = DIRECT) -> Stage:
+    """Sets `route`: to the message's smarthost, else to the configured one, else to the mail servers of its domain.
 
     Ends the delivery where the domain takes no mail (`dns/error`), where DNS does not answer (retried), and, parked,
     where no more may wait.
@@ -80,11 +82,11 @@ def resolve(resolving: Resolving, report: Report = unreported) -> Stage:
 
     def start(delivery: Delivery, done: Done) -> None:
         name, port = delivery.domain, None
-        if (smarthost := delivery.message.smarthost) is not None:
+        if (smarthost := relay.host(delivery.message)) is not None:
             name, port = smarthost.hostname, smarthost.port
         found = resolving.names.peek(name, port)
         if found is not None:
-            done(_resolved(delivery, found))
+            done(_resolved(delivery, relay.found(delivery.message, found)))
             return
         key = name if port is None else f"{name}:{port}"
         if resolving.names.late(key) or not resolving.enter(key):
@@ -95,7 +97,7 @@ def resolve(resolving: Resolving, report: Report = unreported) -> Stage:
             if isinstance(answer, Outcome) and answer.next is Next.PARK:
                 answer = parked(unresolved(key), answer.description)
             try:
-                done(_resolved(delivery, answer))
+                done(_resolved(delivery, relay.found(delivery.message, answer)))
             finally:
                 resolving.leave(key)
 

@@ -58,6 +58,8 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
 
 
 def _messages(settings: Settings, request: SendRequest, stdin: BinaryIO) -> list[tuple[str, bytes]]:
+    if settings.rabbitmq_inbox is None:
+        raise StartError("send: rabbitmq-inbox is empty: what is handed in here would be thrown away")
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
     origin = Origin(_user(), socket.gethostname(), time.time())
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()

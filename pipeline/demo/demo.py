@@ -105,6 +105,10 @@ async def start(settings: Settings) -> Demo:
         "dns_server": [HostPort("127.0.0.1", ports["dns"])],
         "delivery_port": ports["port"],
         "delivery_sink": None,
+        "smtp_sink_address": None,
+        "smarthost": None,
+        "paused": False,
+        "rabbitmq_inbox": settings.rabbitmq_outbox,
         "smtp_default_ips": list(MTA_IPS),
         "retry_interval": list(RETRIES),
     }

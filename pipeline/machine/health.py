@@ -166,7 +166,9 @@ class Health:
         return "; ".join(supervisor.faults) if supervisor.grave and self.machine.ended is None else None
 
     def paused(self) -> str | None:
-        """A rule holds all mail, or all mail of each default MTA IP."""
+        """The configuration or a rule holds all mail, or a rule all mail of each default MTA IP."""
+        if self.machine.settings.paused:
+            return "everything is paused by the configuration (paused): mail is taken, and does not leave"
         now, snapshot, ips = self._clock(), self.machine.rules.snapshot, self.machine.ips.default
         held = [snapshot.pauses_for(ip, "", "", (), now) for ip in ips]
         if not held or not all(held):

@@ -61,7 +61,7 @@ from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
-from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules
+from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
 from pipeline.machine.unsettled import Unsettled
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
@@ -123,7 +123,8 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.slots = Slots(settings.max_connections)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed)
+        self.relay = relay_of(settings)
+        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
@@ -165,7 +166,7 @@ class Machine:
                 decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
             ),
             expire=expire(s.max_delivertime, time.time, failed),
-            resolve=resolve(self.resolving, failed),
+            resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
@@ -340,18 +341,22 @@ class Machine:
         await self.intake.start()
         life.push_async_callback(self.intake.close)
         self.here.listen(self.intake.addresses)
-        life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+        if not self.settings.paused:  # else what is on the queue stays there
+            life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
 
     def _find_here(self) -> None:
-        """Where we will listen; a sink there would bring all mail back."""
+        """Where we will listen; a sink or a smarthost there would bring all mail back."""
         s = self.settings
         self.here.listen((s.smtp_ip, port) for port in (*s.smtp_port, *s.smtp_secure_port))
-        if (sink := s.delivery_sink) is None:
-            return
-        ip = "127.0.0.1" if sink.host.lower().rstrip(".") == "localhost" else address(sink.host)
-        if ip is not None and self.here(ip, sink.port):
-            raise StartError(f"delivery-sink: {sink} is where this server itself listens (smtp-ip, smtp-port)")
+        sink = "delivery-sink" if s.smtp_sink_address is None else "smtp-sink-address"
+        for key, server in ((sink, self.relay.sink), ("smarthost", self.relay.smarthost)):
+            if server is None:
+                continue
+            host, port = server.hostname, server.port
+            ip = "127.0.0.1" if host.lower().rstrip(".") == "localhost" else address(host)
+            if ip is not None and self.here(ip, port):
+                raise StartError(f"{key}: {host}:{port} is where this server itself listens (smtp-ip, smtp-port)")
 
     def _observe(self, life: contextlib.AsyncExitStack) -> None:
         """Whoever listens to events, to rules and to time."""

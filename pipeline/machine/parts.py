@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from operators.deliveries.events import Event
+from operators.deliveries.relay import Relay
 from operators.lanes.limits import Limits
+from operators.mail.message import Smarthost
 from pipeline.dns.resolver import Resolver
 from pipeline.log.writing.delivery_log import DeliveryLog
 from pipeline.process import descent
@@ -36,10 +38,25 @@ def open_resolver(
         dns_attempts=settings.dns_attempts,
         dns_min_ttl=settings.dns_min_ttl,
         delivery_port=settings.delivery_port,
-        delivery_sink=settings.delivery_sink,
+        delivery_sink=settings.sink,
         overrides=overrides,
         ours=ours,
     )
+
+
+def relay_of(settings: Settings) -> Relay:
+    """What takes messages in place of their receivers."""
+    host, sink = settings.smarthost, settings.sink
+    return Relay(
+        smarthost=None if host is None else _server(host, settings.smarthost_port, settings, "smarthost"),
+        sink=None if sink is None else _server(*sink, settings, "smtp_sink"),
+    )
+
+
+def _server(host: str, port: int, settings: Settings, keys: str) -> Smarthost:
+    password = getattr(settings, f"{keys}_password")
+    secret = None if password is None else password.get_secret_value()
+    return Smarthost(host, port, getattr(settings, f"{keys}_username"), secret)
 
 
 def open_rules(settings: Settings, report: Callable[[str, str], None]) -> RuleStore:

@@ -50,7 +50,7 @@ def largest_body(settings: Settings) -> int:
 
 def result_rule(settings: Settings) -> ResultRule:
     """Which queues results may not go to."""
-    return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox)
+    return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox or "")
 
 
 def result_queues(settings: Settings) -> dict[str, str]:

@@ -28,6 +28,8 @@ from settings.config.values import (
     Factor,
     File,
     Flag,
+    Host,
+    HostPort,
     Intervals,
     Link,
     Logs,
@@ -51,6 +53,7 @@ from settings.config.values import (
     whole,
 )
 
+HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
 CLUSTER = "clusters come later"
 SPOOL = "the spool directory comes later"
 
@@ -132,8 +135,10 @@ class Settings(BaseSettings):
     rabbitmq_address: Broker | None = key(
         None, "`amqp(s)://user:password@host/vhost`, several with commas; empty: the embedded queue"
     )
-    rabbitmq_outbox: QueueName = key("outbox", "the queue that is read")
-    rabbitmq_inbox: QueueName = key("outbox", "where received mail goes; the same as the outbox means relay it")
+    rabbitmq_outbox: QueueName = key("outbox", "the queue that is read", also=("rabbitmq-queue",))
+    rabbitmq_inbox: QueueName | None = key(
+        "outbox", "where received mail goes; the same as the outbox means relay it; empty: it is thrown away"
+    )
     rabbitmq_local: QueueName | None = key(None, "where mail for local addresses goes")
     rabbitmq_reports: QueueName | None = key(None, "where reports sent to local addresses go")
     rabbitmq_refused: QueueName | None = key(None, "where what was turned away is recorded")
@@ -173,6 +178,7 @@ class Settings(BaseSettings):
         lambda values: SecretAddress(f"sqlite:///{values['data_dir'] / 'rules.db'}"),
         "the rules database: `sqlite:///file`, `postgresql://...`, `mysql://...`",
         shown="sqlite in `data-dir`",
+        also=("database",),
     )
     database_ttl: Timeout = key(600.0, "time between reloads, for rows changed by others")
 
@@ -187,12 +193,17 @@ class Settings(BaseSettings):
         None,
         "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `http://host/path`, `exec:///path`",
     )
-    smtp_range: Networks = key(LOOPBACK, "CIDR ranges that may connect, with `;` between them", shown="loopback only")
+    smtp_range: Networks = key(
+        LOOPBACK,
+        "CIDR ranges that may connect, with `;` between them",
+        shown="loopback only",
+        also=("smtp-ranges",),
+    )
     smtp_certificate: File | None = key(None, "PEM file with the certificate chain for STARTTLS and the secure port")
     smtp_privatekey: File | None = key(None, "PEM file with the private key of `smtp-certificate`", also=("smtp-key",))
     smtp_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the SMTP server")
     smtp_maxsize: Size = key(100_000_000, "the largest message", shown="100MB")
-    smtp_connections: Amount = key(1000, "incoming connections at once")
+    smtp_connections: Amount = key(1000, "incoming connections at once", also=("smtp-connections-in",))
     smtp_client_connections: Amount | None = key(
         None,
         "of these, those of one client address (IPv6: /64); a newcomer takes the place of one that is idle",
@@ -207,13 +218,28 @@ class Settings(BaseSettings):
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
-    smtp_default_ips: Addresses = key([], "MTA IPs that send", shown="all of this machine's", also=("smtp-defaultips",))
+    smtp_default_ips: Addresses = key(
+        [], "MTA IPs that send", shown="all of this machine's", also=("smtp-defaultips", "smtp-defaultip")
+    )
     smtp_mappable_ips: Networks = key(
         [], "mail submitted to one of these addresses leaves from it", shown="all of this machine's"
     )
     smtp_unmappable_ips: Networks = key([], "exceptions to `smtp-mappable-ips`")
-    delivery_port: Annotated[int, whole(1, 65535, "a port")] = key(25, "port of the receiving servers")
+    delivery_port: HostPortNumber = key(25, "port of the receiving servers")
+    paused: Flag = key(False, "mail is taken and kept, and none leaves until a start without it")
     delivery_sink: Sink | None = key(None, "`host:port`: every message goes there instead, for trials")
+    smtp_sink_address: Host | None = key(
+        None, "the same as two keys: the host, with `smtp-sink-port`", also=("smtp-sink-ip",)
+    )
+    smtp_sink_port: HostPortNumber | None = key(None, "port of `smtp-sink-address`", shown="25")
+    smtp_sink_username: Text | None = key(None, "login at the sink, with `smtp-sink-password`")
+    smtp_sink_password: Secret | None = key(None, "the password of `smtp-sink-username`")
+    smarthost: Host | None = key(
+        None, "a server that every message is given to, in place of its receiver; a message's own smarthost wins"
+    )
+    smarthost_port: HostPortNumber = key(25, "port of `smarthost`")
+    smarthost_username: Text | None = key(None, "login at `smarthost`, with `smarthost-password`; needs TLS there")
+    smarthost_password: Secret | None = key(None, "the password of `smarthost-username`")
     delivery_timeout_factor: Factor = key(1.0, "multiplies the time-outs of RFC 5321 4.5.3.2")
     domain_maxmessages: Count = key(0, "messages a minute to a destination; 0 is unlimited")
     domain_maxconnects: Count = key(0, "new connections a minute to a destination; 0 is unlimited")
@@ -229,8 +255,10 @@ class Settings(BaseSettings):
     connection_secure: Annotated[str, choice("off", "opportunistic", "required", "verified")] = key(
         "opportunistic", "TLS towards receivers: `off`, `opportunistic`, `required`, `verified`"
     )
-    max_connections: Amount = key(1000, "all outgoing connections together")
-    max_delivertime: Timeout = key(86400.0, "give up so long after the first pick-up", also=("max-deliver-time",))
+    max_connections: Amount = key(1000, "all outgoing connections together", also=("smtp-connections-out",))
+    max_delivertime: Timeout = key(
+        86400.0, "give up so long after the first pick-up", also=("max-deliver-time", "maxdelivertime")
+    )
     max_attempts: Count = key(0, "give up after that many attempts; 0 is unlimited")
     retry_interval: Intervals = key(
         [600, 600, 1800, 1800, 3600, 3600, 7200], "seconds between attempts; the last one repeats"
@@ -281,6 +309,13 @@ class Settings(BaseSettings):
     def origin(self, name: str) -> str:
         """Where a key's value came from: `file:line`, `environment NAME`, `command line` or `default`."""
         return self._origins.get(name.replace("-", "_"), "default")
+
+    @property
+    def sink(self) -> HostPort | None:
+        """Where all mail goes instead, however it was written."""
+        if self.smtp_sink_address is not None:
+            return HostPort(self.smtp_sink_address, self.smtp_sink_port or 25)
+        return self.delivery_sink
 
     def under(self, folder: Path) -> Settings:
         """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""

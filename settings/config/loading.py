@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
+from settings.config import mailerq
 from settings.config.errors import ConfigurationErrors
 from settings.config.keys import FIELDS, Settings
 from settings.config.queue_names import is_read
@@ -49,11 +50,19 @@ def load(
     layers = [
         [given for given in arguments if given.origin == "command line"],
         [given for given in arguments if given.origin != "command line"],
-        read_file(Path(own_file.text), notes, own_file.origin) if own_file else (),
-        read_file(system_file, notes) if system_file else (),
+        [*read_file(Path(own_file.text), notes, own_file.origin)] if own_file else [],
+        [*read_file(system_file, notes)] if system_file else [],
         [Given("data-dir", str(default_data_dir(environ)), "default")],
     ]
+    layers.insert(-1, _of_mailerq(layers, notes))
     return _build([ConfigSource(layer, notes) for layer in layers], notes)
+
+
+def _of_mailerq(layers: Sequence[Sequence[Given]], notes: SourceNotes) -> list[Given]:
+    """What follows from keys of MailerQ that stand for others together."""
+    given = [one for layer in reversed(layers) for one in layer]
+    off = [Given(key, "", origin) for key, origin in mailerq.newer(given, notes)]
+    return [*mailerq.broker(given, notes), *off]
 
 
 def _own_file(given: Iterable[Given]) -> tuple[list[Given], Given | None]:
@@ -69,12 +78,21 @@ def _build(sources: Sequence[ConfigSource], notes: SourceNotes) -> Settings:
         notes.mistakes += _explain(error, found)
     else:
         settings._origins.update({name: given.origin for name, given in found.items()})
-        settings._warnings.extend(notes.warnings)
+        settings._warnings.extend([*notes.warnings, *_loud(settings)])
         notes.mistakes += check(settings)
     if notes.mistakes:
         more = [f"and {len(notes.mistakes) - MOST} more mistakes"] if len(notes.mistakes) > MOST else []
         raise ConfigurationErrors(notes.mistakes[:MOST] + more)
     return settings
+
+
+def _loud(settings: Settings) -> Iterator[str]:
+    """What works as it is written, and should not be overlooked."""
+    if settings.rabbitmq_inbox is None:
+        where = settings.origin("rabbitmq-inbox")
+        yield f"rabbitmq-inbox ({where}): is empty: received mail that is for no local address is thrown away"
+    if settings.paused:
+        yield f"paused ({settings.origin('paused')}): mail is taken and kept, and none leaves until a start without it"
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -126,6 +144,7 @@ def check(settings: Settings) -> Iterator[str]:
         if getattr(settings, f"{server}_secure_port"):
             yield from _needs(settings, f"{server}-secure-port", f"{server}-certificate")
     yield from _pair(settings, "smtp-username", "smtp-password")
+    yield from _relays(settings)
     yield from _apart(settings)
     yield from _read_alone(settings)
     if settings.smtp_maxsize > LARGEST:
@@ -138,6 +157,17 @@ def check(settings: Settings) -> Iterator[str]:
         yield _line(settings, "spool-fail-directory", "must be another folder than spool-directory")
 
 
+def _relays(settings: Settings) -> Iterator[str]:
+    """A server that mail goes to in place of its receivers: half a description of one would send it to the world."""
+    for one in ("smarthost", "smtp-sink"):
+        host = one if one == "smarthost" else "smtp-sink-address"
+        yield from _needs(settings, f"{one}-username", host)
+        yield from _pair(settings, f"{one}-username", f"{one}-password")
+    yield from _needs(settings, "smtp-sink-port", "smtp-sink-address")
+    if settings.delivery_sink and settings.smtp_sink_address:
+        yield _line(settings, "smtp-sink-address", "cannot be used together with delivery-sink")
+
+
 def _apart(settings: Settings) -> Iterator[str]:
     """Ports that would be taken by ourselves; 0 is any free port."""
     if settings.www_port and settings.www_port == settings.www_secure_port:
@@ -148,7 +178,7 @@ def _apart(settings: Settings) -> Iterator[str]:
 
 def _read_alone(settings: Settings) -> Iterator[str]:
     """Queues that mail is read from: a result that came there would be sent on, and have a result again."""
-    outbox, inbox = settings.rabbitmq_outbox, settings.rabbitmq_inbox
+    outbox, inbox = settings.rabbitmq_outbox, settings.rabbitmq_inbox or ""
     own = (f"{outbox}.delay.", f"{outbox}.parked")
     for kind in ("results", "success", "failure", "retry", "refused", "reports"):
         name = getattr(settings, f"rabbitmq_{kind}")

@@ -1,40 +1,91 @@
-"""MailerQ's keys for features that Mailrace does not have, so that a config file written for MailerQ loads as it is.
+"""MailerQ's keys that Mailrace does not have under the same name, so that a configuration written for MailerQ loads.
 
-Collected from MailerQ's documentation, versions 3.0 to 5.13. Each gives one warning.
+Collected from MailerQ's documentation, versions 3.0 to 5.15. What has no effect gives one warning. What decides where
+mail goes, or whether it goes, is made to work (`broker`), or refused (`REFUSED`): never a warning.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from settings.config.sources import Given, SourceNotes
+
 _NAMES = """
-cache-dimensions cache-size
-cluster-host cluster-password cluster-user cluster-verify cluster-vhost
-daemon database database-engine database-host database-name database-password database-threads database-user
-database-validate disable-crash-post disable-crash-report
-dns-buffersize dns-capacity dns-expire dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets
-dns-spread dns-threads
+cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-verify cluster-vhost daemon
+database-threads database-validate disable-crash-post disable-crash-report dns-buffersize dns-capacity dns-expire
+dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads
 download-bin-log-file download-blacklist download-cache download-log-compression download-log-directory
 download-log-file download-log-format download-log-history download-log-maxage download-log-maxsize
-download-log-prefix download-proxy download-ttl download-user-agent download-whitelist
-dsn-advertise dsn-envelope dsn-mta dsn-notify dsn-ret
-error-exchange error-log error-log-directory error-log-prefix error-routingkey
-heartbeat heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port
-license loopback max-messages maxdelivertime paused plugin-directory proxy-server
-rabbitmq-consumers rabbitmq-flush-qos rabbitmq-host rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
-rabbitmq-mirror-expire rabbitmq-password rabbitmq-publishers rabbitmq-threads rabbitmq-throttle rabbitmq-user
-rabbitmq-vhost
-received-bin-log-file received-log-compression received-log-directory received-log-file received-log-format
-received-log-history received-log-maxage received-log-maxsize received-log-prefix
-render-useragent
-send-bin-log-directory send-bin-log-file send-bin-log-history send-bin-log-maxage send-bin-log-maxsize
-send-bin-log-prefix send-log-compression send-log-directory send-log-file send-log-format send-log-maxage
-send-log-prefix
-smarthost smarthost-password smarthost-port smarthost-username
-smtp-auth-results smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf
-smtp-connections-in smtp-connections-out smtp-defaultip smtp-protection smtp-proxy smtp-ranges smtp-sink-address
-smtp-sink-ip smtp-sink-password smtp-sink-port smtp-sink-username smtp-threads smtp-validate-address
-spamassassin-host spamassassin-port spool-extract spool-open-files spool-threads
-storage-address storage-policy storage-reschedule storage-threads storage-timeout storage-ttl
-validate-envelope validate-recipient
-www-auth www-bin-log-file www-cache-control www-connections www-host www-log-compression www-log-directory
-www-log-file www-log-format www-log-history www-log-maxage www-log-maxsize www-log-prefix
+download-log-prefix download-proxy download-ttl download-user-agent download-whitelist dsn-advertise dsn-envelope
+dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
+heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages proxy-server
+rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
+rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle received-bin-log-file
+received-log-compression received-log-directory received-log-file received-log-format received-log-history
+received-log-maxage received-log-maxsize received-log-prefix render-useragent send-bin-log-directory send-bin-log-file
+send-bin-log-history send-bin-log-maxage send-bin-log-maxsize send-bin-log-prefix send-log-compression
+send-log-directory send-log-file send-log-format send-log-maxage send-log-prefix smtp-auth-results
+smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection smtp-proxy
+smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-extract spool-open-files spool-threads
+storage-policy storage-reschedule storage-threads storage-timeout storage-ttl temporary-declare temporary-durable
+temporary-exchange temporary-type validate-envelope validate-recipient www-auth www-bin-log-file www-cache-control
+www-connections www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history
+www-log-maxage www-log-maxsize www-log-prefix
 """
 
 KEYS = frozenset(_NAMES.split())
+
+BROKER = ("rabbitmq-host", "rabbitmq-user", "rabbitmq-password", "rabbitmq-vhost")
+_DATABASE = "write it as database-address: mysql://user:password@host/name, postgresql://... or sqlite:///file"
+REFUSED = {
+    "storage-address": "there is no message store: publish messages with their mime, and remove this key",
+    "plugin-directory": "plugins of MailerQ cannot be loaded; `operators` has custom operators",
+    **dict.fromkeys(
+        ("database-engine", "database-host", "database-name", "database-password", "database-user"), _DATABASE
+    ),
+}
+
+
+def broker(given: Sequence[Given], notes: SourceNotes) -> Sequence[Given]:
+    """`rabbitmq-address`, of the keys that have its parts; nothing where there are none of them.
+
+    Args:
+        given: everything that was given, the weakest first.
+        notes: gets a mistake where the parts cannot be used.
+    """
+    found = {one.key: one for one in given if one.text}
+    parts = [found[name] for name in BROKER if name in found]
+    if not parts:
+        return ()
+    first = parts[0]
+    if "rabbitmq-address" in found:
+        notes.mistakes.append(f"{first.key} ({first.origin}): cannot be used together with rabbitmq-address")
+    elif first.key != BROKER[0]:
+        notes.mistakes.append(f"{first.key} ({first.origin}): needs rabbitmq-host as well, or write rabbitmq-address")
+    else:
+        user, password, vhost = (found[name].text if name in found else None for name in BROKER[1:])
+        login = f"{quote(user or 'guest', safe='')}:{quote(password or 'guest', safe='')}"
+        return [
+            first._replace(key="rabbitmq-address", text=f"amqp://{login}@{first.text}/{quote(vhost or '/', safe='')}")
+        ]
+    return ()
+
+
+def newer(given: Sequence[Given], notes: SourceNotes) -> Sequence[tuple[str, str]]:
+    """From 5.14 on the queue that is read is `rabbitmq-queue`, and there are no results and retry copies besides.
+
+    Retries wait in queues of Mailrace's own, and come back to the queue that is read: `rabbitmq-retries` can only name
+    that. Returns the (key, origin) of queues that are off where a configuration of that time does not name them.
+    """
+    found = {one.key: one for one in given if one.text}
+    outbox = next((found[key].text for key in ("rabbitmq-queue", "rabbitmq-outbox") if key in found), "outbox")
+    if (retries := found.get("rabbitmq-retries")) is not None and retries.text != outbox:
+        notes.mistakes.append(
+            f"rabbitmq-retries ({retries.origin}): must be {outbox!r}, the queue that is read: retries come back to it"
+        )
+    if (queue := found.get("rabbitmq-queue")) is None:
+        return ()
+    return [(key, queue.origin) for key in ("rabbitmq-results", "rabbitmq-retry") if key not in found]

@@ -30,6 +30,9 @@ NAMES = {name.replace("_", "-"): name for name in FIELDS}
 ALSO = {other: name for name in FIELDS for other in more(name)["also"]}
 
 
+_ALL_NAMES = {*NAMES, *ALSO, *mailerq.KEYS, *mailerq.BROKER, *mailerq.REFUSED, "rabbitmq-retries"}
+
+
 class Given(NamedTuple):
     """A key's text, and where it was given."""
 
@@ -71,7 +74,12 @@ def nullable(name: str) -> bool:
 
 def _known(given: Given, notes: SourceNotes) -> str | None:
     name = NAMES.get(given.key) or ALSO.get(given.key)
-    if name is None and given.key in mailerq.KEYS:
+    if name is None and given.key in (*mailerq.BROKER, "rabbitmq-retries"):
+        return None  # `mailerq.broker` and `mailerq.newer` have them
+    if name is None and given.key in mailerq.REFUSED:
+        if given.text:
+            notes.mistakes.append(f"{given.key} ({given.origin}): {mailerq.REFUSED[given.key]}")
+    elif name is None and given.key in mailerq.KEYS:
         _warn(
             notes,
             f"{given.key} ({given.origin}): is a key of MailerQ for what Mailrace does not have; it has no effect",
@@ -126,7 +134,7 @@ def _lines(text: str, path: Path, notes: SourceNotes) -> Iterator[Given]:
 def _no_colon(line: str) -> str:
     """The key of such a line, and nothing else of it: that may be a password, like `www-password=x`, or what is one."""
     name = _named(line)
-    return f"{name!r}: " if name in NAMES or name in ALSO or name in mailerq.KEYS else ""
+    return f"{name!r}: " if name in _ALL_NAMES else ""
 
 
 def _named(text: str) -> str:

@@ -203,6 +203,28 @@ def _host_port(text: str, default: int | None = None) -> HostPort:
     return HostPort(host, int(whole(1, 65535).parse(found[3])) if found[3] is not None else default or 0)
 
 
+def _host(text: str) -> str:
+    """A name as DNS has it, or an address; with or without brackets."""
+    try:
+        return _address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        name = text.rstrip(".")
+        if not re.fullmatch(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", name) or ".." in name:
+            raise
+        return name
+
+
+def _brokers(text: str) -> SecretAddress:
+    """Addresses of one broker each: `host1;host2` within one stands for as many."""
+    found = []
+    for one in text.split(","):
+        scheme, separator, rest = one.strip().partition("://")
+        place, slash, vhost = rest.partition("/")
+        login, at, hosts = place.rpartition("@")
+        found += [f"{scheme}{separator}{login}{at}{host.strip()}{slash}{vhost}" for host in hosts.split(";")]
+    return SecretAddress(url("", "amqp", "amqps", many=True).parse(",".join(found)).get_secret_value())
+
+
 def _name_server(text: str) -> HostPort:
     try:
         return HostPort(_address(text), 53)
@@ -265,6 +287,7 @@ Networks = Annotated[
     list[Network], ValueKind(_listed(_network), "CIDR ranges, with ; between them: 10.0.0.0/8;2001:db8::/32")
 ]
 Sink = Annotated[HostPort, ValueKind(_host_port, "host:port")]
+Host = Annotated[str, ValueKind(_host, "a host's name or IP address")]
 NameServers = Annotated[
     list[HostPort], ValueKind(_listed(_name_server), "IP addresses, with :port where it is not 53, with ; between them")
 ]
@@ -292,7 +315,7 @@ Database = Annotated[
         _database, "sqlite:///absolute/file, postgresql://user:password@host/name or mysql://user:password@host/name"
     ),
 ]
-Broker = Annotated[SecretAddress, url("amqp(s)://user:password@host/vhost", "amqp", "amqps", many=True)]
+Broker = Annotated[SecretAddress, ValueKind(_brokers, "amqp(s)://user:password@host/vhost, several with commas")]
 Management = Annotated[SecretAddress, url("http(s)://[user:password@]host:port", "http", "https")]
 Link = Annotated[str, url("an http:// or https:// address", "http", "https", secret=False)]
 Credentials = Annotated[

@@ -21,9 +21,10 @@ import msgspec
 from operators.deliveries.delivery import Delivery, Target
 from operators.deliveries.events import Connected, Connecting, Disconnected, Event, Notice
 from operators.deliveries.outcome import Next, Outcome, deferred, failed, parked, postponed
+from operators.deliveries.relay import Relay
 from operators.lanes.slots import Slot, Slots
 from operators.mail.addresses import valid_path
-from operators.mail.message import Message
+from operators.mail.message import Smarthost
 from operators.stages.stage import Done, Report, unreported
 from pipeline.process.supervisor import spawn
 from pipeline.smtp.client.connect import OpeningDialogue, Wish
@@ -35,6 +36,7 @@ from pipeline.smtp.watch import OUT, Conversation, DialogueObserver
 
 TICK = 1.0  # seconds between two looks at the deadlines, before the factor
 CHANCE = random.SystemRandom()
+DIRECT = Relay()  # no smarthost but a message's own
 SHORT = 5.0  # seconds until a delivery comes back for which this machine had no descriptor, port or memory
 SPREAD = 5.0  # and up to so many more
 PLAIN_FOR = 3600.0  # seconds for which TLS is not tried again where it took all the time, or broke off under mail
@@ -59,6 +61,7 @@ class Transport:
         report: told of each connection's begin and end.
         failed: told of exceptions.
         clock: monotonic seconds.
+        relay: the configured smarthost and sink.
     """
 
     def __init__(
@@ -69,7 +72,9 @@ class Transport:
         report: Callable[[Event], None],
         failed: Report = unreported,
         clock: Callable[[], float] = time.monotonic,
+        relay: Relay = DIRECT,
     ) -> None:
+        self.relay = relay
         self.factor = settings.delivery_timeout_factor
         self.clock = clock
         self.watch: DialogueObserver | None = None  # gets the dialogue while somebody looks
@@ -93,7 +98,7 @@ class Transport:
             return
         connection = slot.connection
         if isinstance(connection, SmtpConnection) and connection.usable:
-            if fits(connection, delivery):
+            if fits(connection, delivery, self._login(delivery)):
                 connection.begin(delivery, done, self.clock())
                 return
             connection.drop("quit")
@@ -137,10 +142,10 @@ class Transport:
         if error.shortage:
             self.troubles.short(outcome.description)
             return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
-        if delivery.message.smarthost is not None:
+        if (smarthost := self.relay.through(delivery.message)) is not None:
             outcome = error.may_yet().outcome
-            if outcome.state in ("auth", "starttls") and outcome.result == "error" and login_of(delivery.message):
-                self.troubles.refused(slot.target, delivery.message.smarthost.username or "", outcome)
+            if outcome.state in ("auth", "starttls") and outcome.result == "error" and login_of(smarthost):
+                self.troubles.refused(slot.target, smarthost.username or "", outcome)
         facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
         return msgspec.structs.replace(outcome, wire=self.clock() - started, **facts)
 
@@ -227,7 +232,10 @@ class Transport:
     def _wish(self, delivery: Delivery) -> Wish:
         slot: Slot = delivery.slot
         security = security_of(delivery)
-        return Wish(self._ehlo_name(slot.ip), security, login_of(delivery.message), self.factor)
+        return Wish(self._ehlo_name(slot.ip), security, self._login(delivery), self.factor)
+
+    def _login(self, delivery: Delivery) -> tuple[str, str] | None:
+        return login_of(self.relay.through(delivery.message))
 
     def gone(self, connection: SmtpConnection, reason: str) -> None:
         """A connection is closed."""
@@ -298,18 +306,17 @@ def security_of(delivery: Delivery) -> str:
     return security
 
 
-def login_of(message: Message) -> tuple[str, str] | None:
+def login_of(smarthost: Smarthost | None) -> tuple[str, str] | None:
     """User name and password for the smarthost, where it has them."""
-    smarthost = message.smarthost
     if smarthost is None or not smarthost.username:
         return None
     return smarthost.username, smarthost.password or ""
 
 
-def fits(connection: SmtpConnection, delivery: Delivery) -> bool:
+def fits(connection: SmtpConnection, delivery: Delivery, login: tuple[str, str] | None) -> bool:
     """Whether an open connection is secured, and logged in, as this delivery asks."""
     peer = connection.peer
-    return peer.level >= NEEDED[security_of(delivery)] and peer.login == login_of(delivery.message)
+    return peer.level >= NEEDED[security_of(delivery)] and peer.login == login
 
 
 def _targets(delivery: Delivery) -> list[Target]:

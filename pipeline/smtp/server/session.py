@@ -18,7 +18,7 @@ from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.spill import Spill
-from pipeline.smtp.server.transaction import MOST_RECIPIENTS, IncomingTransaction, bodies, ids_of, reply
+from pipeline.smtp.server.transaction import MOST_RECIPIENTS, NOWHERE, IncomingTransaction, bodies, ids_of, reply
 
 TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
 NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
@@ -97,7 +97,7 @@ class Session(SessionDialogue):
             raise Refusal("550 5.7.1 No mail is routed through an address of ours")
         if not self._may_send and not local:
             raise Refusal("530 5.7.0 Log in first")
-        return shared.local_queue if local else shared.settings.rabbitmq_inbox
+        return shared.local_queue if local else shared.settings.rabbitmq_inbox or NOWHERE
 
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 4.1.1.4."""
@@ -163,6 +163,9 @@ class Session(SessionDialogue):
         self, transaction: IncomingTransaction, last: bytes, account: content.Account, spill: Spill, held: HeldMessage
     ) -> str:
         """The answer for a message that the queue has confirmed; raises `Refusal`."""
+        transaction.recipients = [one for one in transaction.recipients if one[1] != NOWHERE]
+        if not transaction.recipients:
+            return "250 2.0.0 Taken and thrown away: rabbitmq-inbox is empty here"
         count, size = len(transaction.recipients), spill.size + len(last)
         if count > 1 and count * size > self.shared.most_copied:
             raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
@@ -195,6 +198,8 @@ class Session(SessionDialogue):
             if self._may_send:
                 head, extracted = headers.extract(head, now)
                 headers.refuse_queues(extracted, shared.result_rule)
+                if "pool" in extracted:  # it says where mail leaves from; where it came in does not, then
+                    properties.pop("ips", None)
                 properties |= extracted
             else:  # only its recipient lets it in: it steers nothing
                 head = headers.without(head)

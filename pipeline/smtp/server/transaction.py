@@ -20,6 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 MOST_RECIPIENTS = 1000
+NOWHERE = ""  # the queue of what is thrown away, since `rabbitmq-inbox` is empty
 
 
 class IncomingTransaction:

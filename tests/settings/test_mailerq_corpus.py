@@ -1,0 +1,58 @@
+"""The configurations of the corpus in tests/data/mailerq: each loads, or is refused with one clear line a mistake."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+import settings
+
+FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
+REFUSED = {  # what decides where mail goes, or who may send it, and cannot be honoured; and pages with a mistake of their own
+    "smarthost-22.txt": "must be a host's name or IP address",
+    "smtp-server-140-1.txt": "smtp-auth",
+    "smtp-server-140-2.txt": "smtp-auth",
+    "smtp-server-140-3.txt": "smtp-auth",
+    "smtp-server-39.txt": "needs smtp-certificate as well",
+    "spool-directory-32.txt": "there is no colon",
+}
+STORES = [path for path in sorted(FOLDER.glob("*.txt")) if "storage-address" in path.read_text()]
+OTHERS = [path for path in sorted(FOLDER.glob("*.txt")) if path not in STORES and path.name not in REFUSED]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_a_configuration_of_the_corpus_loads(path: pathlib.Path) -> None:
+    """K8. What has no effect is one warning each, and none of them decides where mail goes."""
+    loaded = settings.load([], {}, path)
+    assert not [line for line in loaded.warnings if line.startswith(("smarthost", "smtp-sink", "smtp-default"))]
+
+
+@pytest.mark.parametrize(("name", "line"), REFUSED.items())
+def test_a_configuration_that_cannot_be_honoured_is_refused(name: str, line: str) -> None:
+    """K8. Before mail moves, with what is allowed."""
+    with pytest.raises(settings.ConfigurationErrors, match=line):
+        settings.load([], {}, FOLDER / name)
+
+
+@pytest.mark.parametrize("path", STORES, ids=lambda path: path.stem)
+def test_a_message_store_is_refused(path: pathlib.Path) -> None:
+    """K8. Messages that lie there would all be given up."""
+    with pytest.raises(settings.ConfigurationErrors, match="there is no message store"):
+        settings.load([], {}, path)
+
+
+def test_the_parts_of_a_brokers_address_are_one() -> None:
+    """K8. With what is special in a URL escaped, and `host1;host2` as several brokers."""
+    parts = {"HOST": "a.example;b.example", "USER": "joe", "PASSWORD": "p@ss/w", "VHOST": "/mail"}
+    loaded = settings.load([], {f"MAILRACE_RABBITMQ_{name}": text for name, text in parts.items()}, None)
+    assert loaded.rabbitmq_address is not None
+    one = "amqp://joe:p%40ss%2Fw@{}/%2Fmail"
+    assert loaded.rabbitmq_address.get_secret_value() == f"{one.format('a.example')},{one.format('b.example')}"
+
+
+def test_a_configuration_of_the_newer_generation_has_no_second_results(tmp_path: pathlib.Path) -> None:
+    """K8. `rabbitmq-queue` is what is read; results and retry copies are off unless they are named."""
+    loaded = settings.load([], {}, FOLDER / "newer-514.txt")
+    assert (loaded.rabbitmq_outbox, loaded.rabbitmq_results, loaded.rabbitmq_retry) == ("outbox", None, None)
+    assert (loaded.rabbitmq_success, loaded.rabbitmq_failure) == ("results", "results")
