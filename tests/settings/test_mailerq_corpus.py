@@ -9,7 +9,8 @@ import pytest
 import settings
 
 FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
-REFUSED = {  # what decides where mail goes, or who may send it, and cannot be honoured; and pages with a mistake of their own
+# What decides where mail goes, or who may send it, and cannot be honoured; and pages with a mistake of their own.
+REFUSED = {
     "smarthost-22.txt": "must be a host's name or IP address",
     "smtp-server-140-1.txt": "smtp-auth",
     "smtp-server-140-2.txt": "smtp-auth",
