@@ -13,6 +13,7 @@ import argparse
 import os
 import pathlib
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("--queue", choices=["embedded", "rabbitmq", "both"], default="both")
     parser.add_argument("--only", action="append", default=[], help="a word of a disturbance's name")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends, too
     if INSIDE not in os.environ and (way := rights()) is not None:
         arguments = [*way, sys.executable, "-m", "tests.system.strangers_hour", *sys.argv[1:]]
         os.execvpe(arguments[0], arguments, {**os.environ, INSIDE: "1"})

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from operators.deliveries.events import Event
+from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Queue
 from pipeline.smtp.server.access import auth
 from pipeline.smtp.server.access.guard import Guard
@@ -92,6 +93,7 @@ class SmtpIntake:
             StartError: a port is taken, the address is not ours, the certificate or `smtp-auth` cannot be used.
         """
         settings, shared = self._settings, self._shared
+        supervisor().condition("intake", lambda: shared.crowd.trouble)
         shared.credentials = _credentials(settings)
         shared.tls = _tls(settings)
         try:

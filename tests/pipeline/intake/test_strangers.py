@@ -17,6 +17,7 @@ from operators.deliveries.result_queues import ResultRule, came_back
 from operators.deliveries.results import copies, extracted
 from operators.mail.message import from_properties
 from operators.stages.decode import decode
+from pipeline.process.supervisor import supervisor
 from pipeline.views.submit import Submission, Unacceptable
 from settings import ConfigurationErrors, load
 from tests.pipeline.intake.harness import House
@@ -222,6 +223,21 @@ async def test_an_idle_session_gives_way_to_a_newcomer_after_a_while(house: Hous
     assert (await (await house.call()).mail(b"x\r\n.\r\n")).startswith("250")
     assert await idle.rest() == b"421 4.4.2 Nothing came, and others wait\r\n"
     assert (await busy.says("RCPT TO:<b@example.net>", "DATA", "x\r\n."))[2].startswith("250")
+
+
+async def test_a_bound_on_connections_that_is_reached_is_a_fault_until_it_is_not(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K13: an operator sees why somebody cannot connect, and with which bounds."""
+    intake = await house.open(smtp_connections=2)
+    await house.call()
+    assert intake._shared.crowd.trouble is None
+    for _ in range(2):
+        await house.call(greet=False)
+    await house.until(lambda: intake._shared.crowd.trouble is not None)
+    assert any("intake: too many connections (2 in all, 2 of one address)" in one for one in supervisor().faults)
+    monkeypatch.setattr("pipeline.smtp.server.access.crowd.STANDS", 0.0)
+    assert not supervisor().faults
 
 
 async def test_commands_without_a_message_have_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,7 @@ class BrokerKilled(Disturbance):
     """SIGKILL, and a new start."""
 
     name = "broker killed"
-    says = ("RabbitMQ",)
+    says = ("cannot be reached", "queue-lost", "connection reset")
     stops = ("rabbitmq",)
     queues = ("rabbitmq",)
     reason = "settled while the broker was killed"
@@ -257,7 +257,7 @@ class IdleConnections(Disturbance):
     """Strangers who only connect, to a program with 1,024 descriptors."""
 
     name = f"{IDLE:,} idle connections on each port"
-    says = ("descriptors",)
+    says = ("too many connections",)
 
     def do(self, scene: Scene) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -265,8 +265,9 @@ class IdleConnections(Disturbance):
         self.open = contextlib.ExitStack()
         for port in (scene.program.smtp_port, scene.program.www_port):
             for _ in range(IDLE):
-                with contextlib.suppress(OSError):
-                    self.open.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+                stranger = self.open.enter_context(socket.socket())
+                stranger.setblocking(False)
+                stranger.connect_ex(("127.0.0.1", port))
 
     def undo(self, scene: Scene) -> None:
         self.open.close()

@@ -8,6 +8,7 @@ with a transaction never goes. So connections that are only held open keep nobod
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections import Counter
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from pipeline.smtp.server.refusal import Refusal
 
 IDLE = 10.0  # seconds after which an idle session gives up its place to another one
 KEPT = 60.0  # the same, for one that is logged in
+STANDS = 60.0  # seconds for which a bound that was reached is a fault
 
 
 class Member(Protocol):
@@ -50,6 +52,15 @@ class Crowd:
         self.most, self.each = most, each
         self.sessions: dict[Member, str] = {}  # with the client that each counts for
         self._clients: Counter[str] = Counter()
+        self._crowded, self._crowded_at = 0, float("-inf")  # how often a bound was reached, and when last
+
+    @property
+    def trouble(self) -> str | None:
+        """What to say while a bound is reached; None where it is not."""
+        if time.monotonic() - self._crowded_at >= STANDS:
+            return None
+        bounds = f"{self.most:,} in all, {self.each:,} of one address"
+        return f"too many connections ({bounds}): {self._crowded:,} times one was closed or refused"
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -77,6 +88,8 @@ class Crowd:
             self._replace(session, client, "421 4.7.0 Too many connections from your address, try again later")
 
     def _replace(self, newcomer: Member, client: str | None, refusal: str) -> None:
+        self._crowded += 1
+        self._crowded_at = time.monotonic()
         others = [one for one, its in self.sessions.items() if one is not newcomer and client in (None, its)]
         gone = next((one for one in others if not one.greeted), None)
         if gone is None:
