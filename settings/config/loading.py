@@ -131,10 +131,14 @@ def _explain(error: ValidationError, found: Mapping[str, Given]) -> Iterator[str
 
 
 def _shown(name: str, text: str) -> str:
-    """The text as an error line may show it: no secrets, no control characters, not longer than a line."""
+    """The text as an error line may show it: no secrets, not longer than a line.
+
+    Nothing from the first control character on: what was meant to be another line may hold a secret.
+    """
     if "Secret" in str(FIELDS[name].annotation):
         return "'******'"
-    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
+    shown = next((text[:at] for at, letter in enumerate(text) if not letter.isprintable()), text)[:LONGEST]
+    return repr(shown if shown == text else f"{shown}...")
 
 
 def check(settings: Settings) -> Iterator[str]:

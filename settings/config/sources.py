@@ -120,7 +120,7 @@ def read_file(path: Path, notes: SourceNotes, origin: str | None = None) -> Iter
 
 
 def _lines(text: str, path: Path, notes: SourceNotes) -> Iterator[Given]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue

@@ -221,3 +221,15 @@ def test_results_do_not_go_where_mail_is_read_from(kind: str, name: str) -> None
         settings.load([f"--rabbitmq-{kind}={name}", "--rabbitmq-inbox=in"], system_file=None)
     [line] = raised.value.lines
     assert line == f"rabbitmq-{kind}: '{name}' (command line): must be another queue than those that mail is read from"
+
+
+def test_a_key_of_one_line_is_never_told_with_the_secret_of_the_next(tmp_path: Path) -> None:
+    """K12: whatever ends the lines: CR alone in a file, a line end in a variable; and both keys are read."""
+    file = tmp_path / "config.txt"
+    file.write_bytes(b"www-port: x\rapi-token: hunter2-hunter2-hunter2\rsmtp-port: y\r\nsmtp-password: hunter2\n")
+    environ = {"MAILRACE_SMTP_MAXSIZE": "10\nAPI_TOKEN=hunter2", "MAILRACE_RABBITMQ_QOS": "1\u2028api-token: hunter2"}
+    with pytest.raises(settings.ConfigurationErrors) as caught:
+        settings.load([f"--config-file={file}"], environ, None)
+    lines = caught.value.lines
+    assert {"www-port", "smtp-port", "smtp-maxsize"} <= {line.partition(":")[0] for line in lines}
+    assert "hunter2" not in "\n".join(lines)

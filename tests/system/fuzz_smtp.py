@@ -34,6 +34,7 @@ from tests.system.smtp_reading import MeantMessage, meant
 
 LONGEST = 60.0  # seconds of one dialogue
 TOGETHER = 60
+PARTS = 5
 SETTLED = 60.0  # seconds in which mail that was taken must be delivered or end
 _ID = re.compile(rb"\sid ([^\s;]+)")
 
@@ -139,7 +140,7 @@ class SmtpTally(msgspec.Struct):
         unsure: deliveries of dialogues that were cut before their replies came.
         wrong: a line for each thing that may not be.
         tracebacks: in the programs' logs.
-        memory: resident bytes of both programs after a fifth, and in the end.
+        memory: resident bytes of both programs after a fifth, and in the end; `curve`: megabytes after each fifth.
     """
 
     dialogues: int = 0
@@ -151,6 +152,7 @@ class SmtpTally(msgspec.Struct):
     wrong: list[str] = []
     tracebacks: int = 0
     memory: tuple[int, int] = (0, 0)
+    curve: list[int] = []
 
     @property
     def failed(self) -> bool:
@@ -180,13 +182,15 @@ def run(folder: pathlib.Path, count: int, seed: int) -> SmtpTally:
     """Hold so many dialogues, and see what became of their messages."""
     with Mailbox(keep=True) as mailbox, programs(folder, mailbox.port) as (both, trust):
         clients, drawn = [DialogueClient(program.smtp_port, trust) for program in both], DrawnDialogues(seed)
-        part = max(1, count // 5)
-        outcomes = asyncio.run(_hold(clients, drawn, range(part)))
-        early = sum(program.resident() for program in both)
-        outcomes += asyncio.run(_hold(clients, drawn, range(part, count)))
+        outcomes, curve = [], []
+        for part in range(PARTS):
+            numbers = range(count * part // PARTS, count * (part + 1) // PARTS)
+            outcomes += asyncio.run(_hold(clients, drawn, numbers))
+            curve.append(sum(program.resident() for program in both))
         tally = SmtpTally(dialogues=len(outcomes), wrong=[outcome.wrong for outcome in outcomes if outcome.wrong])
         _wait(mailbox, both, sum(len(message.ids) for outcome in outcomes for message in outcome.messages))
-        tally.memory = early, sum(program.resident() for program in both)
+        tally.curve = [octets // 10**6 for octets in curve]
+        tally.memory = curve[0], sum(program.resident() for program in both)
         stopped = [program.stop() for program in both]
         _account(tally, outcomes, mailbox, _ended(both))
         tally.tracebacks = sum(program.output.count("Traceback") for program in both)
