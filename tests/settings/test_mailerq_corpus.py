@@ -9,7 +9,7 @@ import pytest
 import settings
 
 FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
-REFUSED = {  # what decides where mail goes, or who may send it, and cannot be honoured; and pages with a mistake of their own
+REFUSED = {  # what cannot be honoured, and pages that have a mistake of their own
     "smarthost-22.txt": "must be a host's name or IP address",
     "smtp-server-140-1.txt": "smtp-auth",
     "smtp-server-140-2.txt": "smtp-auth",

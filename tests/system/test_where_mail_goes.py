@@ -14,7 +14,6 @@ from collections.abc import Callable
 import pytest
 
 import settings
-
 from tests.support.mailbox import Mailbox
 from tests.support.program import ROOT, Program
 
