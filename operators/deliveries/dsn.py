@@ -15,6 +15,7 @@ from typing import Any
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.addresses import valid_path
+from operators.mail.dsn_parameters import is_address_type
 from operators.mail.entity import Entity, coded, entity, several, text
 from operators.mail.fields import address_field, field, folded, host, message_id
 from operators.mail.head import length
@@ -26,7 +27,6 @@ LONGEST = 1000  # characters of an address, an answer or an identifier
 WORD = 900  # characters of one without white space: no line is longer than 998 octets (RFC 5322 2.1.1)
 HEADER = 100_000  # octets of an original header that come back
 ACTIONS = {Next.FAIL: ("FAILURE", "failed"), Next.DELIVERED: ("SUCCESS", "relayed")}  # RFC 3464 2.3.3
-_TYPE = re.compile(r"[A-Za-z0-9-]{1,32}").fullmatch
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII).fullmatch
 
 
@@ -130,7 +130,7 @@ def _typed(kind: str, address: str) -> str:
 
 def _original_recipient(orcpt: str) -> str:
     kind, semicolon, address = orcpt.partition(";")
-    if semicolon and _TYPE(kind.strip()):
+    if semicolon and is_address_type(kind.strip()):
         return _typed(kind.strip(), address.strip())
     return _typed("rfc822", orcpt.strip())
 

@@ -12,6 +12,7 @@ RSET comes first where the last transaction on the connection broke off, so clea
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ import msgspec
 from operators.deliveries.outcome import Next, Outcome, failed
 from operators.deliveries.replies import BYE, CLOSING, Reply, classify
 from operators.mail.addresses import path
+from operators.mail.dsn_parameters import ENVID, ORCPT, is_address_type, notify, ret, to_xtext
 from operators.mail.message import Message
 from operators.mail.wire import needs_smtputf8
 
@@ -105,33 +107,23 @@ def commands(message: Message, source: bytes, offered: Capabilities) -> tuple[by
     return mail.encode() + b"\r\n", rcpt.encode() + b"\r\n"
 
 
-_NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*").fullmatch
-_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+").fullmatch
-
-
 def _dsn(message: Message) -> tuple[str, str]:
     """The parameters of MAIL and of RCPT (RFC 3461 4); a wish that cannot be written is left out."""
     assert message.dsn is not None
     wishes, mail, rcpt = message.dsn, "", ""
-    if wishes.ret and wishes.ret.upper() in ("FULL", "HDRS"):
-        mail += f" RET={wishes.ret.upper()}"
-    if wishes.envid and len(envid := _xtext(wishes.envid)) <= 100:
+    with contextlib.suppress(ValueError):
+        mail += f" RET={ret(wishes.ret or '')}"
+    if wishes.envid and len(envid := to_xtext(wishes.envid)) <= ENVID:
         mail += f" ENVID={envid}"
-    if wishes.notify and _NOTIFY(notify := wishes.notify.upper().replace(" ", "")):
-        rcpt += f" NOTIFY={notify}"
+    with contextlib.suppress(ValueError):
+        rcpt += f" NOTIFY={notify(wishes.notify or '')}"
     if wishes.orcpt:
         kind, semicolon, address = wishes.orcpt.partition(";")
         if not semicolon:
             kind, address = "rfc822", wishes.orcpt
-        if _ADDRESS_TYPE(kind) and len(original := f"{kind};{_xtext(address)}") <= 500:
+        if is_address_type(kind) and len(original := f"{kind};{to_xtext(address)}") <= ORCPT:
             rcpt += f" ORCPT={original}"
     return mail, rcpt
-
-
-def _xtext(text: str) -> str:
-    """RFC 3461 section 4. The properties hold plain text: intake has decoded it."""
-    octets = text.encode("utf-8", "replace")
-    return "".join(chr(o) if 33 <= o <= 126 and o not in b"+=" else f"+{o:02X}" for o in octets)
 
 
 class Do(enum.IntEnum):

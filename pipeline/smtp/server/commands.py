@@ -11,15 +11,15 @@ import re
 
 import msgspec
 
+from operators.mail import dsn_parameters
 from operators.mail.addresses import valid_path, without_dot
+from operators.mail.dsn_parameters import ENVID, ORCPT, from_xtext, is_address_type
 from pipeline.smtp.server.refusal import Refusal
 
 # A quoted string may hold spaces and brackets; the two alternatives never begin alike, so matching is linear.
 _PATH = re.compile(r'(FROM|TO):[ \t]*<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?:[ \t]+(\S.*))?$', re.IGNORECASE)
 _PARAMETER = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?$", re.IGNORECASE)
 _ROUTE = re.compile(r"^@[^@,:]+(?:,@[^@,:]+)*:(?=.)")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*$")
-_NOTIFY = re.compile(r"NEVER$|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}$")
 
 
 class MailCommand(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ def mail(arg: str) -> MailCommand:
     if found.pop("SMTPUTF8", None) is not None:
         raise Refusal("501 5.5.4 SMTPUTF8 takes no value")
     ret = _ret(found.pop("RET")) if "RET" in found else None
-    envid = _xtext("ENVID", found.pop("ENVID"), 100) if "ENVID" in found else None
+    envid = _xtext("ENVID", found.pop("ENVID"), ENVID) if "ENVID" in found else None
     found.pop("AUTH", None)  # who wrote it (RFC 4954 5): we vouch for nobody, which is allowed
     _none_left(found)
     return MailCommand(_sender(path, smtputf8), size, smtputf8, ret, envid)
@@ -118,34 +118,33 @@ def _size(value: str | None) -> int:
 
 
 def _ret(value: str | None) -> str:
-    if value is None or value.upper() not in ("FULL", "HDRS"):
-        raise Refusal("501 5.5.4 RET is FULL or HDRS")
-    return value.upper()
+    try:
+        return dsn_parameters.ret(value or "")
+    except ValueError as error:
+        raise Refusal(f"501 5.5.4 RET is {error}") from None
 
 
 def _notify(value: str | None) -> str:
-    if value is None or not _NOTIFY.match(value.upper()):
-        raise Refusal("501 5.5.4 NOTIFY is NEVER, or some of SUCCESS,FAILURE,DELAY")
-    return value.upper()
+    try:
+        return dsn_parameters.notify(value or "")
+    except ValueError:  # in SMTP without its spaces
+        raise Refusal("501 5.5.4 NOTIFY is NEVER, or some of SUCCESS,FAILURE,DELAY") from None
 
 
 def _orcpt(value: str | None) -> str:
     kind, separator, address = (value or "").partition(";")
-    if not separator or not re.fullmatch(r"[A-Za-z0-9-]{1,32}", kind):
+    if not separator or not is_address_type(kind):
         raise Refusal("501 5.5.4 ORCPT is type;address")
     if kind.lower() == "utf-8" and not address.isascii():  # RFC 6533 3: kept in its form of ASCII
         address = "".join(sign if sign.isascii() else f"\\x{{{ord(sign):X}}}" for sign in address)
-    return f"{kind};{_xtext('ORCPT', address, 500)}"
+    return f"{kind};{_xtext('ORCPT', address, ORCPT)}"
 
 
 def _xtext(name: str, value: str | None, most: int) -> str:
-    """Plain text of xtext (RFC 3461 4). Nothing but printable ASCII: `+0D+0A` would be an injection later on."""
-    if not value or len(value) > most or not _XTEXT.match(value):
-        raise Refusal(f"501 5.5.4 {name} is xtext of at most {most} characters")
-    plain = re.sub(r"\+([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), value)
-    if not plain.isascii() or not plain.isprintable():
-        raise Refusal(f"501 5.5.4 {name} holds a character that is not printable ASCII")
-    return plain
+    try:
+        return from_xtext(value or "", most)
+    except ValueError as error:
+        raise Refusal(f"501 5.5.4 {name} {error}") from None
 
 
 def _none_left(found: dict[str, str | None]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from operators.deliveries.result_queues import ResultRule
 from operators.deliveries.routes import is_host
+from operators.mail import dsn_parameters
 from operators.mail.addresses import valid_path
 from operators.mail.message import TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
 from pipeline.smtp.server.refusal import Refusal
@@ -192,16 +193,11 @@ def _one_of(*allowed: str) -> Reader:
 
 
 def _notify(value: str, _: float) -> str:
-    words = {word.strip().upper() for word in value.split(",")}
-    if words != {"NEVER"} and not words <= {"SUCCESS", "FAILURE", "DELAY"}:
-        raise ValueError("NEVER, or some of SUCCESS, FAILURE, DELAY")
-    return ",".join(sorted(words))
+    return ",".join(sorted(set(dsn_parameters.notify(value).split(","))))
 
 
 def _ret(value: str, _: float) -> str:
-    if value.upper() not in ("FULL", "HDRS"):
-        raise ValueError("FULL or HDRS")
-    return value.upper()
+    return dsn_parameters.ret(value)
 
 
 # Field name without `x-mq-` -> the property (`outer.inner` for one inside an object), and how the value is read.
