@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operators.deliveries.events import Received
-from operators.mail.head import length, settled
+from operators.mail.head import ended, length
 from pipeline.queues.contract import QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
@@ -181,7 +181,7 @@ class Session(SessionDialogue):
         data = content.clean(raw)
         if len(data) > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
-        data = settled(data)
+        data = ended(data)
         end = length(data)
         head, properties, id_ = self._headed(transaction, data[:end])
         ids = ids_of(id_, len(transaction.recipients))
