@@ -27,7 +27,11 @@ def settled(source: bytes) -> bytes:
     A byte order mark and a mailbox's `From ` line go, white space before a field's colon too (RFC 5322 4.5). What is
     well formed comes back as the same object (1 KB of header: 3 us).
     """
-    source = line_ends(source)
+    return ended(line_ends(source))
+
+
+def ended(source: bytes) -> bytes:
+    """As `settled`, of a message whose line ends are CRLF already."""
     end = _HEADER(source).end()  # type: ignore[union-attr]
     return source if source.startswith(b"\r\n", end) else _repaired(source)
 

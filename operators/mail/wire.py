@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from operators.mail.message import Message
 
+PASS = 262_144  # bytes looked through at once
+
 
 def needs_smtputf8(message: Message, source: bytes) -> bool:
     """Whether its header may go to receivers with SMTPUTF8 only (RFC 6531 3.2): it has UTF-8, and that is meant so.
@@ -30,7 +32,7 @@ def needs_smtputf8(message: Message, source: bytes) -> bool:
 
 def normalise(source: bytes) -> bytes:
     """The message with every bare CR or LF made CRLF, and CRLF at its end; to be done before it is signed."""
-    source = _crlf(source)
+    source = crlf(source)
     if source and not source.endswith(b"\r\n"):
         source += b"\r\n"
     return source
@@ -54,22 +56,33 @@ def chunks(source: bytes, size: int) -> Iterator[bytes]:
     start, line_start = 0, True
     while start < len(source):
         end = _cut(source, start, start + size)
-        piece = _crlf(source[start:end])
+        piece = crlf(source[start:end])
         if end == len(source) and not piece.endswith(b"\r\n"):
             piece += b"\r\n"
         yield dot_stuff(piece) if line_start else dot_stuff(b" " + piece)[1:]
         start, line_start = end, piece.endswith(b"\n")
 
 
-def _crlf(source: bytes) -> bytes:
+def crlf(source: bytes) -> bytes:
+    """With CRLF for each line end; it gets none at its own end."""
     # The decoder notes which line ends it saw, in one pass: 2.6 microseconds for 4 KB, against 6.4 for counting
     # CR, LF and CRLF, and 119 for a search with the expression.
     decoder = io.IncrementalNewlineDecoder(None, translate=False)
-    decoder.decode(source.decode("latin-1"), final=True)  # type: ignore[arg-type]
+    if len(source) <= PASS:
+        decoder.decode(source.decode("latin-1"), final=True)  # type: ignore[arg-type]
+    else:
+        _look_through(decoder, source)
     if decoder.newlines == "\r\n" or decoder.newlines is None:
         return source
     # Three passes; one with an expression holds the loop for seconds where 100 MB are bare line ends.
     return source.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+def _look_through(decoder: io.IncrementalNewlineDecoder, source: bytes) -> None:
+    """In pieces: a text of all of it would be as large again."""
+    for start in range(0, len(source), PASS):
+        piece = source[start : start + PASS].decode("latin-1")
+        decoder.decode(piece, final=start + PASS >= len(source))  # type: ignore[arg-type]
 
 
 def _cut(source: bytes, start: int, end: int) -> int:

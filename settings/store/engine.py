@@ -14,6 +14,8 @@ import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
+from settings.sqlite import write_ahead
+
 SECONDS = 5
 MIGRATIONS = Path(__file__).parent / "migrations"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
@@ -77,7 +79,8 @@ def _arguments(url: URL) -> dict[str, Any]:
 def _prepare_sqlite(connection: Any, record: object) -> None:
     """Python's driver begins no transaction before DDL; with its own handling off, SQLAlchemy's "begin" does it."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    write_ahead(connection, SECONDS)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

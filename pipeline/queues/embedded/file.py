@@ -25,11 +25,14 @@ import msgspec
 from pipeline.process import private
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.embedded.damage.condition import SAVE, is_damage
+from settings.sqlite import write_ahead
 
 VERSION = 1  # of the tables, in PRAGMA user_version
 APPLICATION = 0x4D52_4351  # "MRCQ", in PRAGMA application_id: whose file it is
 PATIENCE = 10.0  # seconds to wait for another process's transaction
 CHUNK = 500  # rows that a flush or purge changes in one transaction, so that publishers get their turn
+LARGE = 2**20  # bytes of a body from which on it is written and read in place, see `_execute_work` and `take`
+PIECE = 2**20  # bytes of it at once
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
 
 ADD, DONE, PARK, RETRY = range(4)
@@ -81,7 +84,7 @@ END;
 """
 
 _WORK = """INSERT INTO work
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, substr(?1, value->>6, value->>7)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, coalesce(substr(?1, value->>6, value->>7), x'')
 FROM json_each(?2)"""
 
 # What can be lent, oldest first, by where it is. Parameters: queue, after (an id, a time, or a lane), how many.
@@ -99,9 +102,10 @@ _LIST = {
 # A foreign hand may have put anything into a column: SQLite's types bind nobody, and infinity is no JSON.
 _TAKE = f"""SELECT
     CAST(json_group_array(json_array(
-        id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body))) AS BLOB),
+        id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body), blob)) AS BLOB),
     CAST(group_concat(body, '') AS BLOB)
-FROM (SELECT m.id, m.queued, m.lane, CAST(m.body AS BLOB) AS body
+FROM (SELECT m.id, m.queued, m.lane, typeof(m.body) = 'blob' AND length(m.body) >= {LARGE} AS blob,
+    iif(typeof(m.body) = 'blob' AND length(m.body) >= {LARGE}, x'', CAST(m.body AS BLOB)) AS body
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""  # noqa: S608
 _ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB) AS TEXT),
     iif(typeof(due) IN ('real', 'integer') AND due BETWEEN 0 AND {LATEST}, due, 0.0),
@@ -141,12 +145,17 @@ class Work:
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, str, float, float | None, float, int, int]] = []
         self.bodies: list[bytes] = []
+        self.large: list[tuple[int, bytes]] = []  # new messages whose bodies are written by themselves
         self.added = 0
         self._size = 0
 
     def add(self, queue: str, body: bytes, due: float, queued: float) -> None:
         """A new message. Ids are given in the order of the calls."""
-        self.rows.append((ADD, self.added, queue, due, None, queued, self._put(body), len(body)))
+        if len(body) >= LARGE:
+            self.large.append((self.added, body))
+            self.rows.append((ADD, self.added, queue, due, None, queued, 0, 0))
+        else:
+            self.rows.append((ADD, self.added, queue, due, None, queued, self._put(body), len(body)))
         self.added += 1
 
     def done(self, id: int) -> None:
@@ -243,10 +252,17 @@ class Store:
         """These messages, as far as they are still there."""
         columns, bodies = self._db.execute(_TAKE, (_json(list(ids)),)).fetchone()
         rows, position = {}, 0
-        for id, queued, lane, size in msgspec.json.decode(columns.decode(errors="replace")):
+        for id, queued, lane, size, blob in msgspec.json.decode(columns.decode(errors="replace")):
+            if blob:
+                rows[id] = StoredRow(id, queued, lane, self._blob(id))
+                continue
             rows[id] = StoredRow(id, queued, lane, bodies[position : position + size])
             position += size
         return rows
+
+    def _blob(self, id: int) -> bytes:
+        with self._db.blobopen("messages", "body", id, readonly=True) as blob:
+            return blob.read()
 
     def upcoming(self, queue: str, now: float) -> tuple[float, float]:
         """When the next waiting message is due, and the next parked one expires; infinity where there is none."""
@@ -339,7 +355,20 @@ class Store:
 
     def _execute_work(self, work: Work, bodies: bytes, first: int) -> None:
         rows = [(row[0], first + row[1], *row[2:]) if row[0] == ADD else row for row in work.rows]
-        self._db.execute(_WORK, (bodies, _json(rows)))
+        if not work.large:
+            self._db.execute(_WORK, (bodies, _json(rows)))
+            return
+        with self.writing():
+            self._db.execute(_WORK, (bodies, _json(rows)))
+            for number, body in work.large:
+                self._write_in_place(first + number, body)
+
+    def _write_in_place(self, id: int, body: bytes) -> None:
+        """A body from the view `work` is there five times over while the statement runs; this takes a few pages."""
+        self._db.execute("UPDATE messages SET body = zeroblob(?) WHERE id = ?", (len(body), id))
+        with self._db.blobopen("messages", "body", id) as blob, memoryview(body) as view:
+            for start in range(0, len(body), PIECE):
+                blob.write(view[start : start + PIECE])
 
     def _last(self) -> int:
         return int(self._one("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"))
@@ -351,7 +380,7 @@ class Store:
         self._db.execute("PRAGMA cache_size = -8000" if writes else "PRAGMA cache_size = -2000")  # KiB
         if writes:
             self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: it can shrink again, see `shrink`
-            self._db.execute("PRAGMA journal_mode = WAL")
+            write_ahead(self._db, PATIENCE)
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
             self._db.execute(f"PRAGMA journal_size_limit = {64 * 2**20}")

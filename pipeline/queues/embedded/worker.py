@@ -224,15 +224,19 @@ class QueueWriter(Worker):
     def _run(self) -> None:
         item = self._inbox.get()
         while item is not None:
-            if isinstance(item, Operation):
-                group, item = self._gather(item)
-                self._commit(group)
-                self._loop.call_soon_threadsafe(self._report, group)
-                if item is _NOTHING:
-                    item = self._inbox.get()
-            else:
-                self._do(*item)
+            item = self._step(item)
+            if item is _NOTHING:  # and nothing of what was done is kept while this waits: it may be large
                 item = self._inbox.get()
+
+    def _step(self, item: Any) -> Any:
+        """Do what was asked; returns what is to be done next, where that was taken out already."""
+        if not isinstance(item, Operation):
+            self._do(*item)
+            return _NOTHING
+        group, following = self._gather(item)
+        self._commit(group)
+        self._loop.call_soon_threadsafe(self._report, group)
+        return following
 
     def _gather(self, operation: Operation) -> tuple[list[Operation], Any]:
         """What waits, up to the group's bounds, and what came after it."""

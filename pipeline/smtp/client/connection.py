@@ -260,6 +260,7 @@ class SmtpConnection(asyncio.Protocol):
         while not self._blocked and self._phase is Phase.BODY and not self._transport.is_closing():
             chunk = next(self._chunks, None)
             if chunk is None:
+                self._chunks = iter(())  # the message is not kept after it was sent
                 self._phase = Phase.DIALOGUE
                 self._await("message")
                 chunk = b".\r\n"

@@ -164,18 +164,23 @@ def put_back(reader: asyncio.StreamReader, data: bytes | bytearray) -> None:
 
 
 def clean(raw: bytes) -> bytes:
-    """The message as its author meant it: dots unstuffed (RFC 5321 4.5.2), every line end CRLF.
+    """The message as its author meant it: dots unstuffed, every line end CRLF. Raises `Refusal`: it holds NUL."""
+    return line_ends(plain(raw))
+
+
+def plain(raw: bytes, begins: bool = True) -> bytes:
+    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line.
 
     Raises:
-        Refusal: it holds NUL.
+        Refusal: they hold NUL.
     """
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
-    if raw.startswith(b"."):
+    if begins and raw.startswith(b"."):
         raw = raw[1:]
     if b"\r\n." in raw:
         raw = raw.replace(b"\r\n.", b"\r\n")
-    return line_ends(raw)
+    return raw
 
 
 def refuse_loop(head: bytes) -> None:

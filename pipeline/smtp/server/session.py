@@ -11,23 +11,26 @@ from collections.abc import Callable
 from typing import Any
 
 from operators.deliveries.events import Received
-from operators.mail.head import length, settled
+from operators.mail.head import ended, length
 from pipeline.queues.contract import QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
+from pipeline.smtp.server.large import LargeMessage, copies
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.spill import Spill
-from pipeline.smtp.server.transaction import MOST_RECIPIENTS, NOWHERE, IncomingTransaction, bodies, ids_of, reply
+from pipeline.smtp.server.transaction import (
+    MOST_RECIPIENTS,
+    NOWHERE,
+    IncomingTransaction,
+    bodies,
+    ids_of,
+    openings,
+    reply,
+)
 
 TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
 NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
-
-
-class HeldMessage:
-    """The octets of a message as it came, for as long as they are needed: a large one is not kept in memory twice."""
-
-    octets: bytes | None = None
 
 
 class Session(SessionDialogue):
@@ -143,14 +146,13 @@ class Session(SessionDialogue):
     ) -> None:
         """Queue the message and answer. The transaction is over either way."""
         self.heard()
-        held = HeldMessage()
         try:
             if raw is None:
                 raise account.refusal or content.too_large(self.shared.settings.smtp_maxsize)
-            answer = await self._queue(transaction, raw, account, spill, held)
+            answer = await self._queue(transaction, raw, account, spill)
         except Refusal as refusal:
             recipients = [command.recipient for command, _ in transaction.recipients]
-            self._record(refusal, recipients, held.octets)
+            self._record(refusal, recipients, await self._refused(refusal, raw, spill, len(recipients)))
             await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
         else:
             self.progressed()
@@ -159,8 +161,16 @@ class Session(SessionDialogue):
             self.heard()
             self.reset()
 
+    async def _refused(self, refusal: Refusal, raw: bytes | None, spill: Spill, count: int) -> bytes | None:
+        """The message as it came, where it is to be kept and not too large for that."""
+        if raw is None or not spill.size:
+            return raw
+        small = count * spill.size <= self.shared.most_copied
+        wanted = refusal.code >= 500 and small and self.shared.settings.rabbitmq_refused
+        return await spill.whole() if wanted else None
+
     async def _queue(
-        self, transaction: IncomingTransaction, last: bytes, account: content.Account, spill: Spill, held: HeldMessage
+        self, transaction: IncomingTransaction, last: bytes, account: content.Account, spill: Spill
     ) -> str:
         """The answer for a message that the queue has confirmed; raises `Refusal`."""
         transaction.recipients = [one for one in transaction.recipients if one[1] != NOWHERE]
@@ -170,28 +180,42 @@ class Session(SessionDialogue):
         if count > 1 and count * size > self.shared.most_copied:
             raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
         await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
-        held.octets = await spill.whole(last)
-        del last
-        if self.shared.watch is not None:
-            self.shared.watch.body(self.conversation, held.octets)
-        source, properties, transaction_id = self._message(transaction, content.clean(held.octets))
-        held.octets = None
-        ids = ids_of(transaction_id, count)
-        sources = [source]
-        del source  # `bodies` drops it once it is text
-        await self._publish(bodies(transaction, ids, sources, properties), self._tell(transaction, ids, size))
+        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill)
+        queues = [queue for _, queue in transaction.recipients]
+        await self._publish(list(zip(queues, found, strict=True)), self._tell(transaction, ids, size))
         return reply(ids)
 
-    def _message(self, transaction: IncomingTransaction, data: bytes) -> tuple[bytes, dict[str, Any], str]:
-        """(what is queued, the properties that go with it, its id)."""
+    async def _small(self, transaction: IncomingTransaction, raw: bytes, _: Spill) -> tuple[list[str], list[bytes]]:
+        """(ids, bodies) of a message that came whole."""
+        if self.shared.watch is not None:
+            self.shared.watch.body(self.conversation, raw)
+        data = content.clean(raw)
+        if len(data) > self.shared.settings.smtp_maxsize:
+            raise content.too_large(self.shared.settings.smtp_maxsize)
+        data = ended(data)
+        end = length(data)
+        head, properties, id_ = self._headed(transaction, data[:end])
+        ids = ids_of(id_, len(transaction.recipients))
+        return ids, bodies(openings(transaction, ids, properties), head + data[end:])
+
+    async def _large(
+        self, transaction: IncomingTransaction, last: bytes, spill: Spill
+    ) -> tuple[list[str], list[bytes]]:
+        """The same of one that lies on the disk."""
+        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize)
+        if self.shared.watch is not None:
+            self.shared.watch.body(self.conversation, await spill.whole())
+        head, properties, id_ = self._headed(transaction, await asyncio.to_thread(large.read_head))
+        ids = ids_of(id_, len(transaction.recipients))
+        begins = openings(transaction, ids, properties)
+        first = await asyncio.to_thread(large.written, begins[0], head)
+        return ids, copies(first, begins)
+
+    def _headed(self, transaction: IncomingTransaction, head: bytes) -> tuple[bytes, dict[str, Any], str]:
+        """(the header as it is queued, the properties that go with it, the message's id)."""
         shared = self.shared
-        if len(data) > shared.settings.smtp_maxsize:
-            raise content.too_large(shared.settings.smtp_maxsize)
         now = shared.clock()
         date, timestamp = shared.dates.at(now)
-        data = settled(data)
-        end = length(data)
-        head = data[:end]
         content.refuse_loop(head)
         properties = shared.properties(self.client, timestamp)
         if shared.settings.smtp_extract and headers.has_fields(head):
@@ -203,13 +227,11 @@ class Session(SessionDialogue):
                 properties |= extracted
             else:  # only its recipient lets it in: it steers nothing
                 head = headers.without(head)
-            data = head + data[end:]
         smtputf8 = transaction.mail is not None and transaction.mail.smtputf8
         if smtputf8 and not head.isascii():
             properties["smtputf8"] = True  # RFC 6531 3.4: such a header needs it, whatever the addresses are
         transaction_id = shared.ids.next()
-        stamp = self.client.received(self.hostname, smtputf8, transaction_id, date)
-        return stamp + data, properties, transaction_id
+        return self.client.received(self.hostname, smtputf8, transaction_id, date) + head, properties, transaction_id
 
     async def _publish(self, messages: list[tuple[str, bytes]], tell: Callable[[], None]) -> None:
         answer: asyncio.Future[Exception | None] = self.loop.create_future()

@@ -1,8 +1,7 @@
 """Spill: a large message on its way in waits on disk, so that slow clients with much to say fill no memory.
 
 What comes beyond MEMORY octets goes to a file without a name in `data-dir`, in a thread; the disk never holds the loop
-up. Bound: all files together take what `Room` has. The message is in memory again, as a whole, only when it is
-complete and there is room for it.
+up. Bound: all files together take what `Room` has. What is made of it when it is complete: `LargeMessage`.
 """
 
 from __future__ import annotations
@@ -31,9 +30,15 @@ class Spill:
         await asyncio.to_thread(self._write, part)
         return True
 
-    async def whole(self, last: bytes) -> bytes:
-        """All of the message, of which these octets are the end."""
-        return last if self._file is None else await asyncio.to_thread(self._read, last)
+    async def end(self, last: bytes) -> IO[bytes]:
+        """These octets are the end of the message; all of it, in a file. Nothing if nothing was written before."""
+        await asyncio.to_thread(self._write, last)
+        assert self._file is not None
+        return self._file
+
+    async def whole(self) -> bytes:
+        """All of the message."""
+        return await asyncio.to_thread(self._read)
 
     @property
     def size(self) -> int:
@@ -54,8 +59,7 @@ class Spill:
         while left:
             left = left[self._file.write(left) :]
 
-    def _read(self, last: bytes) -> bytes:
-        self._write(last)
+    def _read(self) -> bytes:
         assert self._file is not None
         self._file.seek(0)
         return self._file.read()  # unbuffered: read in one piece, not put together from several

@@ -71,33 +71,29 @@ def ids_of(transaction_id: str, recipients: int) -> list[str]:
     return [f"{transaction_id}.{number}" for number in range(1, recipients + 1)]
 
 
-def bodies(
-    transaction: IncomingTransaction, ids: list[str], sources: list[bytes], properties: dict[str, Any]
-) -> list[tuple[str, bytes]]:
-    """The queue messages: (queue, JSON), one for each recipient.
+def openings(transaction: IncomingTransaction, ids: list[str], properties: dict[str, Any]) -> list[bytes]:
+    """The queue messages without their MIME, one for each recipient: JSON objects that are not closed.
 
     Args:
         transaction: with at least one recipient.
         ids: theirs.
-        sources: the message as it is to be queued, alone; it is taken out, so that a large one is soon forgotten.
         properties: what the messages have in common; a `dsn` in it wins over the client's parameters.
     """
     assert transaction.mail is not None
     mail = transaction.mail
     wishes = properties.get("dsn", {})
     shared = {name: value for name, value in properties.items() if name != "dsn"}
-    common = [b",", _encode({"envelope": mail.sender, **shared})[1:-1], *_content(sources), b"}"]
+    common = b"," + _encode({"envelope": mail.sender, **shared})[1:-1]
     return [
-        (queue, b"".join([_encode(_own(rcpt, mail, wishes, id_))[:-1], *common]))
-        for (rcpt, queue), id_ in zip(transaction.recipients, ids, strict=True)
+        _encode(_own(rcpt, mail, wishes, id_))[:-1] + common
+        for (rcpt, _), id_ in zip(transaction.recipients, ids, strict=True)
     ]
 
 
-def _content(sources: list[bytes]) -> list[bytes]:
-    """The properties of the MIME, as they stand in a JSON object; a large message is there twice at most."""
-    found = mime_properties(sources.pop())
-    text = _encode(found.pop("mime"))
-    return [*[b"," + _encode(found)[1:-1] for _ in found], b',"mime":', text]
+def bodies(openings: list[bytes], source: bytes) -> list[bytes]:
+    """The queue messages of a small message, as it is to be queued."""
+    content = b"," + _encode(mime_properties(source))[1:]
+    return [opening + content for opening in openings]
 
 
 def _own(rcpt: Rcpt, mail: MailCommand, wishes: dict[str, str], id_: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, Settlement
-from pipeline.queues.embedded import lending, space
+from pipeline.queues.embedded import file, lending, space
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.listing import Filter
 from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
@@ -44,6 +44,49 @@ async def refusal(path: Path) -> str:
         await EmbeddedQueue(path).start()
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+# Large bodies
+
+
+async def test_large_bodies_are_lent_as_they_were_published(tmp_path: Path, clock: Clock) -> None:
+    """K12: from memory and from the file, among small ones, on either side of the edge, in order and to the octet."""
+    sent = [b"small", bytes(range(256)) * (file.LARGE // 256), b"a" * (file.LARGE - 1), b"", b"\xff\0\r\n" * 800_001]
+    async with opened(tmp_path / "q", clock) as desk:
+        await desk.publish(*sent)
+        desk.consume(10)
+        assert [lease.body for lease in await desk.next(5)] == sent
+    async with opened(tmp_path / "q", clock) as desk:
+        desk.consume(10)
+        leases = await desk.next(5)
+        assert [lease.body for lease in leases] == sent
+        for lease in leases:
+            await desk.settle(lease, Settlement())
+        assert (await desk.queue.figures()).ready == 0
+
+
+def test_large_bodies_are_written_all_or_none(tmp_path: Path) -> None:
+    """A group with a large body whose writing fails leaves nothing of itself, and the next one goes in."""
+    store = file.Store(tmp_path / "q", writes=True)
+    work = file.Work()
+    work.add("outbox", b"small", 0.0, 1.0)
+    work.add("outbox", b"x" * file.LARGE, 0.0, 1.0)
+    work.large.append((7, b"of no message"))
+    with pytest.raises(sqlite3.Error):
+        store.write(work)
+    assert store.counts() == []
+    del work.large[1:]
+    first = store.write(work)
+    assert [len(row.body) for row in store.take([first, first + 1]).values()] == [5, file.LARGE]
+    store.close()
+
+
+def test_a_large_body_of_another_type_is_read_too(tmp_path: Path) -> None:
+    """What a foreign hand has put into the column as text is lent as octets."""
+    store = file.Store(tmp_path / "q", writes=True)
+    store.change("INSERT INTO messages(queue, queued, body) VALUES('outbox', 1, ?)", "\u00fc" * file.LARGE)
+    assert store.take([1])[1].body == ("\u00fc" * file.LARGE).encode()
+    store.close()
 
 
 # What lasts
