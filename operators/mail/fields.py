@@ -42,7 +42,8 @@ PLAIN = frozenset((
 ))  # fmt: skip
 PLAIN_KINDS = ("list-", "content-", "dkim-", "arc-", "bimi-", "x-list-")
 
-_NAME = re.compile(r"[!-9;-~]{1,200}").fullmatch  # RFC 5322 3.6.8: printable, no colon
+# RFC 5322 3.6.8: printable, no colon. A semicolon is legal there, and libopendkim verifies no message that has one.
+_NAME = re.compile(r"[!-9<-~]{1,200}").fullmatch
 _CONTROL = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\ud800-\\udfff]").search
 _WORDS = re.compile(r"[ \t]*[^ \t]+").findall
 _SPACE = re.compile(r"[ \t]+")
