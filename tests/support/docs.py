@@ -50,7 +50,9 @@ def metrics() -> str:
         rows.append(f"| `{name}{{{','.join(one._labelnames)}}}` | {one.type} | {one.documentation} |")
     for dimension in ("ip", "domain"):
         names = ", ".join(f"`mailrace_{dimension}_{name}`" for name in LABELLED)
-        rows.append(f"| {names} | gauge | Of one {'MTA IP' if dimension == 'ip' else 'domain'}: the last 60 s, or now. |")
+        rows.append(
+            f"| {names} | gauge | Of one {'MTA IP' if dimension == 'ip' else 'domain'}: the last 60 s, or now. |"
+        )
     return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
 
 
