@@ -144,9 +144,9 @@ def test_a_child_ends_with_a_program_that_was_killed(tmp_path: pathlib.Path) -> 
     """K5: kill -9 leaves nothing behind that would work for half a day."""
     code = (
         "import asyncio\n"
-        "from pipeline.process.children import Child, Kind\n"
+        "from pipeline.process.children import Child, ChildKind\n"
         "async def main():\n"
-        "    kind = Kind('probe', 'tests.support.confession')\n"
+        "    kind = ChildKind('probe', 'tests.support.confession')\n"
         "    Child(kind, ['stay'], lambda line: print(line.decode(), flush=True), print)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
