@@ -57,7 +57,7 @@ class Lanes:
     """All lanes, and the throttle stage that deliveries pass through them.
 
     Args:
-        slots: the ledger of connections.
+        slots: the count of connections.
         limits: the limits in force for a lane, asked before each delivery, so that a change holds at once.
         free: credit of the queue that is not used now.
         recall: calls in up to so many of a lane's parked messages, oldest first.
@@ -186,7 +186,7 @@ class Lanes:
     # -- permits ------------------------------------------------------------------------------------------------
 
     def _pump(self, lane: Lane) -> None:
-        """Let go what may go now; leave behind why the rest waits."""
+        """Begin what may begin now, and note why the rest waits."""
         while lane.waiting:
             if (pause := self._paused(lane.name)) is not None:
                 self._park_all(lane, pause.why)
@@ -264,7 +264,7 @@ class Lanes:
             self._call_in(queue)
 
     def _returned(self, lane: Lane, slot: Slot, outcome: Outcome | None) -> None:
-        """A delivery is under way no more: what that tells of the receiver."""
+        """A delivery has ended: learn from it how the receiver answers."""
         now = self._clock()
         self._gate.leave(lane)
         lane.in_flight -= 1
@@ -273,7 +273,7 @@ class Lanes:
             return
         if outcome.code is not None:
             self._gate.turn(lane, lane.heard(now - slot.since, now))
-        elif outcome.next is Next.PARK:  # it was hurried, and did not answer
+        elif outcome.next is Next.PARK:  # its receiver had less time than usual, and did not answer
             self._gate.turn(lane, Pace.SILENT)
         self._adapt(lane, outcome)
 
@@ -294,7 +294,7 @@ class Lanes:
             lane.window = max(1, lane.window // 2)
 
     def _released(self, slot: Slot) -> None:
-        """A connection came free: it stays with its lane, unless that owes it to one that waits."""
+        """A connection is free: its lane keeps it, unless a lane that waits has too few."""
         if owed := self._owed(slot):
             self._starved.pop(slot.lane, None)  # it comes after the others
         else:
@@ -324,7 +324,7 @@ class Lanes:
             self.go_on(name)
 
     def go_on(self, name: str) -> None:
-        """What this lane waited for may have come to pass: try."""
+        """What this lane waited for may have happened: try."""
         if (lane := self._lanes.get(name)) is not None:
             self._pump(lane)
 
@@ -370,7 +370,7 @@ class Lanes:
                 del self._lanes[lane.name]
                 self._starved.pop(lane.name, None)
                 self._gated.pop(lane.name, None)
-        self._serve(SWEPT)  # whom nobody told
+        self._serve(SWEPT)  # lanes that no event has woken
         self._admit()
         self._call_in_all()
 
@@ -414,7 +414,9 @@ class Lanes:
         begin = self._swept if self._swept < len(queues) else 0
         for queue in [*queues[begin:], *queues[:begin]][:SWEPT]:
             self._call_in(queue)
-        self._swept = begin + min(SWEPT, len(queues) // 4 + 1)  # what there is room for is another's turn each time
+        self._swept = begin + min(
+            SWEPT, len(queues) // 4 + 1
+        )  # each sweep begins with other queues, so that each gets room in turn
 
     def reconsider(self) -> None:
         """The rules have changed: what waits goes through the stages before this one again."""

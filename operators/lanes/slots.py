@@ -101,7 +101,7 @@ class _Lane:
 
 
 class Slots:
-    """The ledger of outgoing connections."""
+    """The count of outgoing connections, by lane and by remote IP."""
 
     def __init__(self, maximum: int = 1000) -> None:
         self.maximum = maximum
@@ -221,7 +221,7 @@ class Slots:
                 return
 
     def _make_room(self, mine: _Lane, idle: _Idle) -> None:
-        """The one that has been idle longest gives way; only one while it takes its leave."""
+        """Close the one that has been idle longest; one at a time for each lane."""
         if not idle or (mine.leaving is not None and mine.leaving.connection is not None):
             return
         slot = next(iter(idle))
@@ -263,7 +263,7 @@ class Slots:
         self._remotes[slot.ip, slot.target.address].connects.take(now)
 
     def connected(self, slot: Slot, connection: Connection) -> None:
-        """The transport has filled the slot: `connection` is ready for mail."""
+        """The transport has connected the slot: `connection` is ready for mail."""
         slot.connection = connection
         self._attempted(slot)
 
@@ -307,7 +307,7 @@ class Slots:
             del self._remotes[key]
 
     def abandon(self, slot: Slot) -> None:
-        """The transport does not fill the slot. `release` frees it when the message is settled."""
+        """The transport does not connect the slot. `release` frees it when the message is settled."""
         self._attempted(slot)
 
     @staticmethod

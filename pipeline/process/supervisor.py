@@ -1,12 +1,12 @@
 """The supervisor: everything that runs in the background, and what goes wrong there.
 
-Tasks, threads, subscriptions and timers have nobody who waits for their result, so an exception there would be lost.
+Nothing waits for the result of these tasks, threads, subscriptions and timers, so an exception there would be lost.
 Each is started through a door of this module: `spawn` and `keep` for tasks, `thread` for threads, `listen` for
 subscriptions, `guarded` for any other callback. An error is counted by its part, logged with its traceback, and
 logged again once a minute with the count while it goes on. It stands in `faults` until nothing has failed for STANDS
 seconds; where the part has ended for good it stands until the program ends, which `give_up` asks for.
 
-What passes the doors all the same is heard: the event loop's exception handler, `threading.excepthook` and
+Errors that pass by these doors are heard by the event loop's exception handler, `threading.excepthook` and
 `sys.unraisablehook` (`hear`). Errors of one connection's protocol count and stand too, but a stranger must not make
 the program unready by them: only `grave` ones do that.
 
@@ -48,8 +48,8 @@ log = structlog.get_logger("background")
 
 
 class Fanout(Subject[T]):
-    """A subject each of whose observers stands alone: one that raises is a failure of the part `observer`, and neither
-    the others nor whoever pushes the value see it.
+    """A subject whose observers do not affect each other: one that raises is a failure of the part `observer`, which
+    neither the others nor the source of the value see.
     """
 
     def __init__(self, overseer: Supervisor) -> None:
@@ -107,7 +107,7 @@ class Supervisor:
     # -- the doors ------------------------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, T], part: str, *, grave: bool = True) -> asyncio.Task[T]:
-        """Run a coroutine that nobody waits for; its exception is a failure of that part, `grave` as in `failed`."""
+        """Run a coroutine that nothing waits for; its exception is a failure of that part, `grave` as in `failed`."""
         task = self._loop.create_task(work, name=part)
         self._tasks[task] = grave
         task.add_done_callback(self._done)
@@ -329,7 +329,7 @@ def failed(part: str, error: BaseException, *, grave: bool = True) -> None:
 
 
 def awaited(work: Coroutine[Any, Any, T], part: str) -> asyncio.Task[T]:
-    """A task whose result somebody takes, error and all; one that nobody takes is heard by `hear`."""
+    """A task whose caller takes its result and its error; an error that is not taken is heard by `hear`."""
     return asyncio.get_running_loop().create_task(work, name=part)
 
 

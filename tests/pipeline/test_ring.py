@@ -1,4 +1,4 @@
-"""The ring between the program and the scribe."""
+"""The ring between the program and the writer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def inlet() -> Iterator[Inlet]:
 
 @pytest.fixture
 def outlet(inlet: Inlet) -> Outlet:
-    """The scribe's end of it."""
+    """The writer's end of it."""
     return Outlet(*inlet.files)
 
 
@@ -49,7 +49,7 @@ def test_a_line_that_has_no_room_is_refused_until_there_is(inlet: Inlet, outlet:
 
 
 def test_what_was_not_taken_is_there_for_the_next(inlet: Inlet, outlet: Outlet) -> None:
-    """A scribe that was killed with lines in hand loses none."""
+    """A writer that was killed with lines in hand loses none."""
     inlet.put(b"one\n")
     inlet.put(b"two\n")
     assert outlet.peek() == b"one\ntwo\n"

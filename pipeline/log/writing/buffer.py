@@ -1,8 +1,8 @@
-"""The journal: the program's lines on their way to the process that writes them (`scribe`).
+"""The buffer: the program's lines on their way to the process that writes them (`writer`).
 
-Nobody waits: what the ring has taken survives kill -9 of the program. Only where that is full (the scribe is a third of
-a second behind at 2,500 mails a second) do lines wait in the program's memory until there is room again, and would end
-with it.
+Nothing waits for the disk: what the ring has taken survives kill -9 of the program. Only where that is full (the
+writer is a third of a second behind at 2,500 mails a second) do lines wait in the program's memory until there is room
+again; these would be lost with it.
 
 Bound: `ring.ROOM` bytes in the ring, MOST in memory; lines beyond that are dropped. The disk is taken for gone where
 nothing leaves the ring for PATIENCE seconds. Both are said (`trouble`).
@@ -23,7 +23,7 @@ PATIENCE = 3.0  # seconds
 
 
 class LineBuffer:
-    """The way to the scribe.
+    """The way to the writer.
 
     Args:
         trouble: told where lines are dropped, where the disk does not answer, and when that is over.
@@ -33,9 +33,9 @@ class LineBuffer:
         self._trouble = trouble
         self._held: deque[bytes] = deque()  # what the ring has no room for yet
         self._bytes = 0  # of them
-        self._read = 0  # what the scribe had read at the last look, in bytes since the beginning
+        self._read = 0  # what the writer had read at the last look, in bytes since the beginning
         self._waited = False  # there was something in the ring then
-        self._reading = False  # there is a scribe; without one the disk is not to blame
+        self._reading = False  # there is a writer; without one the disk is not to blame
         self._stuck = False
         self._emptied: asyncio.Event | None = None
 
@@ -46,7 +46,7 @@ class LineBuffer:
 
     @property
     def files(self) -> tuple[int, int]:
-        """What the scribe needs, see `Inlet`."""
+        """What the writer needs, see `Inlet`."""
         return self._ring.files
 
     def open(self) -> None:
@@ -61,16 +61,16 @@ class LineBuffer:
             self._hold(line)
 
     def begun(self) -> None:
-        """A scribe reads from now on."""
+        """A writer reads from now on."""
         self._reading, self._waited = True, False  # it has PATIENCE anew
         self._trouble.over()
 
     def ended(self) -> None:
-        """The scribe has ended; who starts it says why."""
+        """The writer has ended; who starts it says why."""
         self._reading = False
 
     async def close(self) -> None:
-        """Hand over what is in memory, unless the disk is gone; the scribe then comes to its end."""
+        """Hand over what is in memory, unless the disk is gone; the writer then comes to its end."""
         self._watch.cancel()
         if self._held and not self._stuck:
             self._emptied = asyncio.Event()
@@ -82,7 +82,7 @@ class LineBuffer:
         self._ring.end()
 
     def discard(self) -> None:
-        """Let go of what the scribe has not written."""
+        """Discard what the writer has not written."""
         self._ring.discard()
 
     def _hold(self, line: bytes) -> None:
@@ -104,7 +104,7 @@ class LineBuffer:
             self._emptied.set()
 
     def _look(self) -> None:
-        """Every PATIENCE seconds: has the scribe written anything since the last time?"""
+        """Every PATIENCE seconds: has the writer written anything since the last time?"""
         self._watch = self._loop.call_later(PATIENCE, self._look)
         read = self._ring.read
         moved = read > self._read

@@ -4,7 +4,7 @@ Owns what lies beside a log under the names of `names`. Bound: `history` files o
 anywhere and called again: a Parquet file gets its name only when it is whole and on disk, its JSON Lines file goes
 only after that, and is not read any more from that moment. Where it fails the JSON Lines file stays, and is read.
 
-The program runs it as a process (`archivist`): DuckDB takes 100 MB and a processor for
+The program runs it as a process (`converter`): DuckDB takes 100 MB and a processor for
 seconds, and this one yields to everything else. What it says is a line each. A lock lets one work at a time in a
 folder, also where one is left over from a program that was killed.
 """

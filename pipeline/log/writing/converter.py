@@ -1,4 +1,4 @@
-"""The archivist: has rotated files turned into Parquet, and those that are too many deleted, by a process (`archive`).
+"""The converter: a process (`conversion`) turns rotated files into Parquet, and deletes those that are too many.
 
 Owns that process and the list of what is due. Bounds: one process, each log once in the list. It is ended with the
 program where it takes longer than LINGER: what it did not do is done at the next start.
@@ -56,7 +56,7 @@ class Converter:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._at_rest.wait(), LINGER)
         if self._child is not None:
-            self._child.kill()  # which it bears at any moment; SIGTERM would wait where it is stopped
+            self._child.kill()  # it may be killed at any moment; SIGTERM would wait for a process that is stopped
             await self._at_rest.wait()
 
     def _next(self) -> None:

@@ -1,8 +1,8 @@
-"""The delivery log: every attempt and every received message as a line, written by a process of its own (`scribe`).
+"""The delivery log: every attempt and every received message as a line, written by a process of its own (`writer`).
 
-Owns the way to that process (`journal`), its life, and the process that turns rotated files into Parquet (`archive`).
-Hot path: `attempt` costs 4 microseconds on the loop, and nobody waits for the disk. Bounds: `journal` (lines in
-memory), one conversion at a time. What fails: a disk that is full or gone costs lines, never mail; a scribe that ends
+Owns the way to that process (`buffer`), its life, and the process that turns rotated files into Parquet (`conversion`).
+Hot path: `attempt` costs 4 microseconds on the loop, and nothing waits for the disk. Bounds: `buffer` (lines in
+memory), one conversion at a time. What fails: a disk that is full or gone costs lines, never mail; a writer that ends
 is started again on the same ring, which keeps its lines. Both are said (`trouble`).
 """
 
@@ -36,7 +36,7 @@ class LogUnavailable(Exception):
 
 
 class _Log:
-    """One of the logs: how its lines are marked, where they go, what is wrong with that, and the lock of who writes."""
+    """One of the logs: the mark of its lines, its file, what is wrong with it, and the lock of the writing process."""
 
     __slots__ = ("lock", "mark", "name", "path", "trouble")
 
@@ -85,9 +85,9 @@ class DeliveryLog:
         self._logs = {log.name: log for log in (self._sent, self._received) if log is not None}
         subject = ", ".join(str(log.path) for log in self._logs.values())
         self._trouble = LogFault("delivery-log", subject, report, clock)
-        self.journal = LineBuffer(self._trouble)
-        self.keeper = WriterLife(self._told, self.journal.ended, self._trouble, account)
-        self._archivist = Converter(history, report, account, clock)
+        self.buffer = LineBuffer(self._trouble)
+        self.writer = WriterLife(self._told, self.buffer.ended, self._trouble, account)
+        self._converter = Converter(history, report, account, clock)
 
     @property
     def trouble(self) -> str | None:
@@ -96,7 +96,7 @@ class DeliveryLog:
         return next((trouble.now for trouble in troubles if trouble.now), None)
 
     def start(self) -> None:
-        """Open the files and start the scribe, and take up what a crash left of a rotation. Raises `LogUnavailable`."""
+        """Open the files and start the writer, and take up what a crash left of a rotation. Raises `LogUnavailable`."""
         for log in self._logs.values():
             try:
                 log.lock = prepare(log.path, self._account)
@@ -105,8 +105,8 @@ class DeliveryLog:
         if not self._logs:
             return
         try:
-            self.journal.open()
-            self.keeper.start(self._plan(), [*self.journal.files, *(log.lock for log in self._logs.values())])
+            self.buffer.open()
+            self.writer.start(self._plan(), [*self.buffer.files, *(log.lock for log in self._logs.values())])
         except ChildFailed as error:
             raise LogUnavailable(f"the process that writes the logs {error}") from None
         except OSError as error:
@@ -115,7 +115,7 @@ class DeliveryLog:
         for log in self._logs.values():
             with contextlib.suppress(OSError):  # the archive itself says what is wrong with a folder
                 if untidy(log.path, self._history):
-                    self._archivist.due(log.name, log.path)
+                    self._converter.due(log.name, log.path)
 
     def attempt(self, delivery: Delivery, outcome: Outcome, when: float, retry_at: float | None = None) -> None:
         """Log what came of a delivery, unless it is neither an attempt nor an end.
@@ -129,17 +129,17 @@ class DeliveryLog:
         """
         if self._sent is not None and outcome.next not in schema.NOT_LOGGED:
             record = schema.attempt(delivery, outcome, when, retry_at, self._instance)
-            self.journal.append(self._sent.mark + schema.line(record))
+            self.buffer.append(self._sent.mark + schema.line(record))
 
     def received(self, event: Received) -> None:
         """Log a received message; as `attempt`."""
         if self._received is not None:
-            self.journal.append(self._received.mark + schema.line(schema.reception(event, self._instance)))
+            self.buffer.append(self._received.mark + schema.line(schema.reception(event, self._instance)))
 
     def reopen(self) -> None:
         """Go on with what is now at the files' paths (SIGHUP): the lines from now on."""
         if self._running:
-            self.journal.append(REOPEN)
+            self.buffer.append(REOPEN)
 
     async def close(self) -> None:
         """Have everything written, unless the disk is gone; a long conversion is left to the next start."""
@@ -147,24 +147,24 @@ class DeliveryLog:
             return
         self._running = False
         self._sent = self._received = None  # whatever comes now comes too late
-        await self.journal.close()
-        if not await self.keeper.close():
-            self._trouble.lost(0, f"process {self.keeper.pid} is held up, and writes the last lines alone")
-        self.journal.discard()
+        await self.buffer.close()
+        if not await self.writer.close():
+            self._trouble.lost(0, f"process {self.writer.pid} is held up, and writes the last lines alone")
+        self.buffer.discard()
         for log in self._logs.values():
             os.close(log.lock)
-        await self._archivist.close()
+        await self._converter.close()
 
     def _plan(self) -> str:
-        """For the scribe."""
+        """For the writer."""
         logs = [(log.mark.decode(), log.name, str(log.path), self._maxsize, log.lock) for log in self._logs.values()]
-        return json.dumps([self.journal.files, logs])
+        return json.dumps([self.buffer.files, logs])
 
     def _told(self, line: bytes) -> None:
-        """By the scribe."""
+        """By the writer."""
         what, *rest = json.loads(line)
         if what == "ready":
-            self.journal.begun()
+            self.buffer.begun()
             return
         log = self._logs[rest.pop(0)]
         match what, rest:
@@ -175,13 +175,13 @@ class DeliveryLog:
             case "complaint", [str(text)]:
                 log.trouble.complain(text)
             case "rotated", []:
-                self._archivist.due(log.name, log.path)
+                self._converter.due(log.name, log.path)
 
 
 def prepare(path: Path, account: Account | None) -> int:
     """Make a log's folder, the file, and its lock, which are that account's then. Raises OSError.
 
-    Returns the lock, open, and held unless a scribe of before still writes. It falls when this program and its scribe
+    Returns the lock, open, and held unless a writer of before still writes. It falls when this program and its writer
     have both ended.
     """
     made = not path.parent.exists()

@@ -1,6 +1,6 @@
 """One log file on disk, the side that writes.
 
-Owns the active file. All calls come from one thread, the scribe's. A line is whole or not there: a write that
+Owns the active file. All calls come from one thread, the writer's. A line is whole or not there: a write that
 fails half way is taken back, and a last line that a crash has torn is ended with a newline, so that what follows
 is readable. Nothing here calls fsync: what write(2) has taken survives the death of the process, and the
 log is not what a power failure must spare; the queue is.

@@ -1,9 +1,9 @@
-"""The scribe: the process that writes the logs, as postlogd does for Postfix.
+"""The log writer: the process that writes the logs, as postlogd does for Postfix.
 
 It takes the program's lines out of the ring (`ring`) until the program has ended, so kill -9 of that loses none of
 them; and whatever the disk does, it does not do it to the program. It owns the active files: torn last lines,
-rotation, and who writes (a lock, that the scribe after a crash waits for). What goes wrong, and each rotation, is told
-on standard output: a JSON list a line, of what, the log's name, and more.
+rotation, and which process writes (a lock, for which the writer after a crash waits). What goes wrong, and each
+rotation, is told on standard output: a JSON list a line, of what, the log's name, and more.
 
 A line begins with its log's mark, a byte that no JSON text has in it; REOPEN is a line of its own. Bound: what
 the ring holds, in memory. It imports next to nothing: 12 MB resident, and 30 ms to start. Run as
@@ -25,7 +25,7 @@ from pipeline.process.ring import Outlet
 
 REOPEN = b"\x1f\n"  # close the files; the next line goes to what is then at their paths
 # Seconds to let lines gather after a write: nobody waits for it. At 2,500 mails a second, with two lines each, the
-# scribe takes 16 microseconds of a processor for each mail with 2 ms, 9 with 10 ms, 6 with 20 ms, 4.5 with 50 ms.
+# writer takes 16 microseconds of a processor for each mail with 2 ms, 9 with 10 ms, 6 with 20 ms, 4.5 with 50 ms.
 PAUSE = 0.02
 TELL_AGAIN = 1.0  # seconds
 
@@ -43,18 +43,18 @@ class Log:
         name: the configuration key.
         path: the active file.
         maxsize: bytes after which it is rotated; 0 is never.
-        lock: the open file whose lock says who writes; the program has it, too.
+        lock: the open file that the writing process has locked; the program has it open, too.
     """
 
     def __init__(self, name: str, path: str, maxsize: int, lock: int) -> None:
         self.name, self._lock = name, lock
         self.file = LogFile(Path(path), maxsize, time.time)
-        self._failing = True  # for all that the program knows from the scribe before, until a write shows it
+        self._failing = True  # for all that the program knows from the writer before, until a write shows it
         self._lost = 0  # lines that the program does not know of yet
         self._tell_at = 0.0
 
     def lock(self) -> None:
-        """Wait for the scribe of a program that was killed: it still has lines to write."""
+        """Wait for the writer of a program that was killed: it still has lines to write."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,7 +90,7 @@ class Log:
         self._failing, self._lost = False, 0
 
 
-class Scribe:
+class LineWriter:
     """Sorts lines by their marks.
 
     Args:
@@ -125,7 +125,7 @@ class Scribe:
 
 
 def main(plan: str) -> None:
-    """Be the scribe.
+    """Write the logs until the program has ended.
 
     Args:
         plan: JSON: the files of an `Outlet`, and a list of (mark, name, path, maxsize, lock).
@@ -138,4 +138,4 @@ def main(plan: str) -> None:
     for log in by_mark.values():
         log.lock()
     tell("ready")
-    Scribe(by_mark).run(Outlet(*source))
+    LineWriter(by_mark).run(Outlet(*source))

@@ -1,6 +1,6 @@
-"""The keeper of the scribe: starts it, starts it again where it ends, and waits for its end when that is asked for.
+"""The life of the log writer: starts it, starts it again when it ends, and waits for its end when it is to stop.
 
-Owns the scribe's process. Bound: one, started again after FIRST seconds, and twice as many with each failure, up to
+Owns the writer's process. Bound: one, started again after FIRST seconds, and twice as many with each failure, up to
 LAST. What the ring holds meanwhile, the next one writes.
 """
 
@@ -15,12 +15,12 @@ from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.rights import Account
 
 FIRST, LAST = 0.1, 30.0  # seconds
-SCRIBE = ChildKind("log-writer", "pipeline.log.writing.writer", outlives=True)
+LOG_WRITER = ChildKind("log-writer", "pipeline.log.writing.writer", outlives=True)
 LINGER = 5.0  # seconds that it may take to write what is in the ring, in the end
 
 
 class WriterLife:
-    """One scribe.
+    """One log writer, with what starts it again.
 
     Args:
         told: called on the loop with what it tells.
@@ -46,7 +46,7 @@ class WriterLife:
 
     @property
     def pid(self) -> int | None:
-        """The scribe's number; None between two."""
+        """The writer's process number; None while there is none."""
         return self._child.pid if self._child else None
 
     def start(self, plan: str, files: Sequence[int]) -> None:
@@ -64,7 +64,7 @@ class WriterLife:
         self._begin()
 
     async def close(self) -> bool:
-        """Wait for its end, which the journal's brings about; False where the disk holds it up: it goes on alone."""
+        """Wait for its end, which comes with the buffer's; False where the disk holds it up: it goes on alone."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -76,7 +76,7 @@ class WriterLife:
         return self._finished.is_set()
 
     def _begin(self) -> None:
-        self._child = Child(SCRIBE, [self._plan], self._told, self._ended, files=self._files, account=self._account)
+        self._child = Child(LOG_WRITER, [self._plan], self._told, self._ended, files=self._files, account=self._account)
         self._began = self._loop.time()
 
     def _again(self) -> None:

@@ -1,4 +1,4 @@
-"""Run by tests in a process of its own, to be killed: `writer FOLDER` prints the number of the scribe's process, logs
+"""Run by tests in a process of its own, to be killed: `writer FOLDER` prints the number of the writer's process, logs
 attempts, and prints the number of each that may be settled; `archive FOLDER STEP` tidies up and is killed at its
 STEP-th change on disk."""
 
@@ -23,7 +23,7 @@ FULL = 500_000  # bytes: half a ring
 
 
 async def writer(folder: Path) -> None:
-    """Log as fast as the scribe writes, with rotations; a few hundred lines are in the ring at any moment."""
+    """Log as fast as the writer writes, with rotations; a few hundred lines are in the ring at any moment."""
     log = DeliveryLog(
         folder / "send.jsonl",
         None,
@@ -33,11 +33,11 @@ async def writer(folder: Path) -> None:
         report=lambda event: print(event, file=sys.stderr),
     )
     log.start()
-    os.write(1, f"{log.keeper.pid}\n".encode())
+    os.write(1, f"{log.writer.pid}\n".encode())
     for number in itertools.count():
         log.attempt(delivery(number), accepted(), time.time())
         os.write(1, f"{number}\n".encode())
-        while log.journal.inside > FULL:  # noqa: ASYNC110 - mail is a hundred times slower
+        while log.buffer.inside > FULL:  # noqa: ASYNC110 - mail is a hundred times slower
             await asyncio.sleep(0.001)
 
 

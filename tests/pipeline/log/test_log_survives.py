@@ -89,8 +89,8 @@ async def test_a_scribe_waits_for_the_one_before(send_log: Path, make: Make, sai
     """Killed and started again at once: the lines that were under way come first, and rotation loses none."""
     process = run("writer", send_log.parent)
     assert process.stdout is not None
-    scribe = psutil.Process(int(process.stdout.readline()))
-    halt(scribe)
+    writer = psutil.Process(int(process.stdout.readline()))
+    halt(writer)
     written, settled = max([0, *found(send_log)]), [0]
     while settled[-1] < written + 300:
         settled.append(int(process.stdout.readline()))
@@ -101,7 +101,7 @@ async def test_a_scribe_waits_for_the_one_before(send_log: Path, make: Make, sai
     await until(lambda: bool(said))
     assert "waits until the process that wrote it before has finished" in said[0].detail
     assert 10**9 not in found(send_log)
-    scribe.resume()
+    writer.resume()
     await until(lambda: send_log.exists() and '"m1000000000"' in send_log.read_text())
     await log.close()
     await_end(send_log)

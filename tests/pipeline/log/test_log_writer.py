@@ -19,10 +19,8 @@ from operators.deliveries.events import Fault, Notice, Received
 from operators.deliveries.outcome import parked, postponed
 from pipeline.log.names import rotated
 from pipeline.log.reading.query import LogQuery
-from pipeline.log.writing import buffer as journal
-from pipeline.log.writing import converter as archivist
+from pipeline.log.writing import buffer, converter, writer_life
 from pipeline.log.writing import fault as trouble
-from pipeline.log.writing import writer_life as keeper
 from pipeline.log.writing.delivery_log import DeliveryLog, LogUnavailable
 from pipeline.process.children import ChildKind
 from pipeline.process.supervisor import supervisor
@@ -37,18 +35,18 @@ def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
         log.attempt(delivery(number), accepted(description=description), TIME + number)
 
 
-def scribe(log: DeliveryLog) -> psutil.Process:
+def writer(log: DeliveryLog) -> psutil.Process:
     """The process that writes it."""
-    return psutil.Process(log.keeper.pid)
+    return psutil.Process(log.writer.pid)
 
 
 async def test_what_is_logged_is_in_the_ring_at_once(make: Make, send_log: Path) -> None:
-    """Whoever settles then loses no line to kill -9, whatever the scribe is doing."""
+    """Whoever settles then loses no line to kill -9, whatever the writer is doing."""
     log = make()
-    halt(scribe(log))
+    halt(writer(log))
     write(log, 1)
-    assert log.journal.inside > 0
-    scribe(log).resume()
+    assert log.buffer.inside > 0
+    writer(log).resume()
     await until(lambda: logged(send_log) == ["m1"])
 
 
@@ -140,7 +138,7 @@ async def test_a_log_that_is_turned_off_needs_no_process() -> None:
     log.start()
     write(log, 1)
     log.reopen()
-    assert (log.keeper.pid, log.trouble) == (None, None)
+    assert (log.writer.pid, log.trouble) == (None, None)
     await log.close()
 
 
@@ -178,8 +176,8 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
     make: Make, send_log: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A named pipe that nobody reads is such a disk. Memory is bounded; all that was not dropped is written later."""
-    monkeypatch.setattr(journal, "PATIENCE", 0.1)
-    monkeypatch.setattr(journal, "MOST", 400_000)
+    monkeypatch.setattr(buffer, "PATIENCE", 0.1)
+    monkeypatch.setattr(buffer, "MOST", 400_000)
     monkeypatch.setattr(trouble, "SAY_AGAIN", 0.0)
     os.mkfifo(send_log)
     disk = os.open(send_log, os.O_RDWR | os.O_NONBLOCK)
@@ -204,12 +202,12 @@ async def test_a_disk_that_hangs_is_said_and_holds_nobody_up(
 
 
 async def test_what_does_not_fit_into_the_ring_waits_in_memory(make: Make, send_log: Path, said: list[Any]) -> None:
-    """A scribe that gets no processor for a while costs no line, and their order stays."""
+    """A writer that gets no processor for a while costs no line, and their order stays."""
     log = make()
-    halt(scribe(log))
+    halt(writer(log))
     write(log, *range(600), description="x" * 5000)
-    assert log.journal.inside < 600 * 5000
-    scribe(log).resume()
+    assert log.buffer.inside < 600 * 5000
+    writer(log).resume()
     await until(lambda: logged(send_log)[-1:] == ["m599"])
     assert logged(send_log) == [f"m{number}" for number in range(600)]
     assert said == []
@@ -219,16 +217,16 @@ async def test_a_scribe_that_is_killed_is_replaced(make: Make, send_log: Path, s
     """What is logged while there is none waits in the ring; that it happened is said, and that it is over."""
     log = make()
     write(log, 1)
-    await until(lambda: log.journal.inside == 0)
-    killed = log.keeper.pid
-    scribe(log).kill()
+    await until(lambda: log.buffer.inside == 0)
+    killed = log.writer.pid
+    writer(log).kill()
     write(log, 2, 3)
     await until(lambda: bool(said))
     assert "the process that writes it has ended with -9" in said[0].detail
     write(log, 4)
     await until(lambda: logged(send_log) == ["m1", "m2", "m3", "m4"])
     await until(lambda: log.trouble is None)
-    assert log.keeper.pid not in (None, killed)
+    assert log.writer.pid not in (None, killed)
     assert [type(event) for event in said] == [Fault, Notice]
 
 
@@ -236,12 +234,12 @@ async def test_a_scribe_that_is_killed_loses_no_line(make: Make, send_log: Path)
     """Whatever it was doing: what it had in hand is still in the ring. Lines may then be there twice."""
     log = make()
     for part in range(4):
-        before = log.keeper.pid
+        before = log.writer.pid
         for number in range(part * 400, part * 400 + 400):
             write(log, number)
             await asyncio.sleep(0)
-        scribe(log).kill()
-        await until(lambda before=before: log.keeper.pid not in (None, before))
+        writer(log).kill()
+        await until(lambda before=before: log.writer.pid not in (None, before))
     await log.close()
     assert set(logged(send_log)) == {f"m{number}" for number in range(1600)}
 
@@ -249,9 +247,9 @@ async def test_a_scribe_that_is_killed_loses_no_line(make: Make, send_log: Path)
 async def test_a_scribe_that_is_killed_at_the_end_is_replaced_too(make: Make, send_log: Path) -> None:
     """An orderly stop leaves no line in the ring."""
     log = make()
-    halt(scribe(log))
+    halt(writer(log))
     write(log, 1)
-    scribe(log).kill()
+    writer(log).kill()
     await log.close()
     assert logged(send_log) == ["m1"]
 
@@ -260,8 +258,8 @@ async def test_a_scribe_that_cannot_live_is_not_called_a_slow_disk(
     make: Make, send_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K15: why it ended is what is said, also after the time in which a disk would be taken for gone."""
-    monkeypatch.setattr(keeper, "SCRIBE", ChildKind("log-writer", "no.such.module", outlives=True))
-    monkeypatch.setattr(journal, "PATIENCE", 0.05)
+    monkeypatch.setattr(writer_life, "LOG_WRITER", ChildKind("log-writer", "no.such.module", outlives=True))
+    monkeypatch.setattr(buffer, "PATIENCE", 0.05)
     log = make()
     write(log, 1)
     await until(lambda: log.trouble is not None)
@@ -295,11 +293,11 @@ async def test_the_scribe_ends_with_the_program_only(make: Make, send_log: Path,
     log = make()
     write(log, 1)
     await until(lambda: logged(send_log) == ["m1"])
-    before = log.keeper.pid
-    scribe(log).send_signal(number)
+    before = log.writer.pid
+    writer(log).send_signal(number)
     write(log, 2)
     await until(lambda: logged(send_log) == ["m1", "m2"])
-    assert log.keeper.pid == before
+    assert log.writer.pid == before
     assert os.getsid(before) == before != os.getsid(0)
 
 
@@ -313,14 +311,14 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give away its rights")
 async def test_its_processes_have_no_rights_that_the_program_will_not_have(open_folder: Path) -> None:
-    """Started as root with `user`: the scribe is that user, and so are the files."""
+    """Started as root with `user`: the writer is that user, and so are the files."""
     account = (65534, 65534, [65534])
     path = open_folder / "new" / "send.jsonl"
     log = DeliveryLog(path, None, maxsize=200, history=2, instance="mx1", report=print, account=account)
     log.start()
     write(log, 1)
     await until(lambda: [file.suffix for file in rotated(path)] == [".parquet"])
-    assert Path(f"/proc/{log.keeper.pid}").stat().st_uid == 65534
+    assert Path(f"/proc/{log.writer.pid}").stat().st_uid == 65534
     assert {file.stat().st_uid for file in (path.parent, *path.parent.iterdir())} == {65534}
     await log.close()
 
@@ -329,10 +327,10 @@ async def test_an_archive_that_is_killed_is_said(
     tmp_path: Path, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K11: the system kills it where memory is short; the files stay, and an operator hears of it."""
-    monkeypatch.setattr(archivist, "ARCHIVE", ChildKind("archive", "tests.support.confession"))
-    start = archivist.Child
-    monkeypatch.setattr(archivist, "Child", lambda kind, _, *rest, **how: start(kind, ["stay"], *rest, **how))
-    office = archivist.Converter(0, said.append, None)
+    monkeypatch.setattr(converter, "ARCHIVE", ChildKind("archive", "tests.support.confession"))
+    start = converter.Child
+    monkeypatch.setattr(converter, "Child", lambda kind, _, *rest, **how: start(kind, ["stay"], *rest, **how))
+    office = converter.Converter(0, said.append, None)
     office.due("send-log", tmp_path / "send.jsonl")
     await until(lambda: bool(said))  # it has said its number
     os.kill(int(said[0].text), signal.SIGKILL)
