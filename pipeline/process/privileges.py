@@ -20,6 +20,12 @@ from settings import Settings, StartError
 @contextlib.contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
     """Hold the lock; raises `StartError` where another process has it, or the folder cannot be written."""
+    with private.masked(), _locked(settings):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
     try:
         if (warning := private.folder(settings.data_dir)) is not None:
             print(f"mailrace: warning: {warning}", file=sys.stderr)
@@ -30,7 +36,7 @@ def only_one(settings: Settings) -> Iterator[None]:
         file = os.fdopen(os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise StartError(f"data-dir: cannot write {error.filename}: {error.strerror}") from None
-    with file, private.masked():
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

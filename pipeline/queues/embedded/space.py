@@ -113,7 +113,7 @@ class Space:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            self._why = error.strerror
+            self._why = error.strerror or str(error)
             return 0
 
     def _fill(self, missing: int) -> None:
@@ -126,7 +126,7 @@ class Space:
                 os.close(file)
         except OSError as error:
             if error.errno != errno.ENOSPC:  # then somebody else was faster
-                self._why = error.strerror
+                self._why = error.strerror or str(error)
 
     def _tell(self, free: int, short: bool) -> None:
         now, disk = self._clock(), f"the disk of {self._path.parent}"
