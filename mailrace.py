@@ -38,6 +38,8 @@ _OWN_HELP = ("queue", "logs")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     _keep_standard_descriptors()
+    if argv is None:
+        _speak_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None and Path(sys.argv[0]).name == "sendmail":  # linked there, to stand in for it
         arguments.insert(0, "send")
@@ -48,6 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mailrace {_version()}")
         return 0
     return _guarded(arguments)
+
+
+def _speak_utf8() -> None:
+    """Begin anew where texts would be read in another encoding by an odd locale: libraries read their own ones so."""
+    import locale
+
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - what was started
+
+
+def _leave_what_is_gone() -> None:
+    """Where the folder of the start was deleted, go on in `/`: libraries ask for it as they are imported."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/")
 
 
 def _keep_standard_descriptors() -> None:
@@ -99,7 +118,9 @@ def _run(arguments: list[str]) -> int:
         raise ConfigurationErrors([f"{near if command else 'no command'}. {there}"])
     act, own = COMMANDS[command]
     more, others = (others, []) if own is None else split(others, own)
-    code = act(load([*options, *more], os.environ), others)
+    settings = load([*options, *more], os.environ)
+    _leave_what_is_gone()  # only now: a path that is not whole must not be taken for one in `/`
+    code = act(settings, others)
     sys.stdout.flush()
     return code
 

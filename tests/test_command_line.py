@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 import mailrace
 import settings
 from operators.mail.message import decode
+from pipeline.commands import queue as commands
 from pipeline.log import schema
 from pipeline.process import only_one
 from pipeline.queues.contract import Park, Settlement
@@ -246,3 +249,41 @@ def test_queue_says_how_the_program_is_also_where_its_file_cannot_be_opened(tmp_
     assert done.returncode == 1
     assert done.stdout.decode().startswith(f"! {tmp_path / 'queue.db'}: cannot be used as the queue")
     assert done.stdout.decode().endswith("\n! no mail leaves\n")
+
+
+def test_queue_does_not_wait_for_a_broker_that_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """K11: an alarm, or a node that stands still; what the running program says of itself is there all the same."""
+    monkeypatch.setattr(commands, "PATIENCE", 0.2)
+    (tmp_path / "health.json").write_bytes(msgspec.json.encode({"time": time.time(), "states": ["no mail leaves"]}))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/%2F"
+        given = settings.load([f"--data-dir={tmp_path}", f"--rabbitmq-address={address}"], None, None)
+        with only_one(given):
+            assert commands.queue(given, []) == 1
+    said = capsys.readouterr().out
+    assert said == "! the queue has not answered for 0 s\n! no mail leaves\n"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("odd", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}])
+def test_the_program_needs_no_utf8_locale_and_no_folder(tmp_path: Path, odd: dict[str, str]) -> None:
+    """K5: what libraries read is read as UTF-8; the folder of the start may be gone, where no path is meant in it."""
+    program = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+
+    def start(*options: str) -> str:
+        (tmp_path / "gone").mkdir()
+        command = [sys.executable, "-c", program, mailrace.__file__, "serve", *options]
+        environment = os.environ | odd
+        done = subprocess.run(
+            command, cwd=tmp_path / "gone", env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        return done.stderr
+
+    assert start("--data-dir=var") == "mailrace: data-dir: 'var' (command line): must be a path\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = start(f"--data-dir={tmp_path / 'var'}", "--www-ip=127.0.0.1", f"--www-port={port}")
+    assert "www-port" in said
+    assert said.count("\n") == 1

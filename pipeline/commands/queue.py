@@ -23,6 +23,7 @@ from pipeline.commands.folders import at, folders
 from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
 from pipeline.machine import health
 from pipeline.process import is_running, only_one
+from pipeline.process.supervisor import awaited
 from pipeline.queues import open_queue, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.queues.embedded.damage.check import check
@@ -34,6 +35,7 @@ from settings import ConfigurationErrors, Settings, StartError
 
 NAMED = 20  # ids that `recover` names
 LOOK = 5.0  # seconds for a check of the queue's file
+PATIENCE = 20.0  # seconds for the queue's own answer
 SILENT = 120.0  # seconds after which what the program said of itself is old
 
 
@@ -111,16 +113,26 @@ def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 async def _show(settings: Settings, _: argparse.Namespace) -> int:
-    own, code = None, 0
-    try:
-        async with _opened(settings) as queue:
-            Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
-            own = queue.fault
-    except QueueUnavailable as error:  # then what the running program says of itself counts all the more
-        own, code = str(error), 1
+    shown = awaited(_shown(settings), "queue")
+    if (await asyncio.wait({shown}, timeout=PATIENCE))[0]:
+        code, own = shown.result()
+    else:  # an alarm of the broker holds up who publishes
+        code, own = 1, f"the queue has not answered for {PATIENCE:.0f} s"
+        shown.cancel()
+        await asyncio.sleep(0)  # it closes its connection now, and the end of the loop cancels that as well
     for line in dict.fromkeys(line for line in (own, *_checked(settings), *_told(settings)) if line):
         print(f"! {line}")
     return code
+
+
+async def _shown(settings: Settings) -> tuple[int, str | None]:
+    """Print the figures; returns the exit code, and what is wrong: what the running program says then counts more."""
+    try:
+        async with _opened(settings) as queue:
+            Console(soft_wrap=True).print(_table(settings.rabbitmq_outbox, await queue.figures()))
+            return 0, queue.fault
+    except QueueUnavailable as error:
+        return 1, str(error)
 
 
 def _checked(settings: Settings) -> Iterator[str]:

@@ -129,6 +129,7 @@ def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[No
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)  # who started this may have left them blocked
     try:
         yield
     finally:

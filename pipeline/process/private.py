@@ -25,9 +25,9 @@ KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a fol
 
 @contextlib.contextmanager
 def masked() -> Iterator[None]:
-    """Files and folders that are made meanwhile are not for others."""
+    """Files and folders that are made meanwhile are not for others, and never kept from their owner."""
     before = os.umask(UMASK)
-    os.umask(before | UMASK)
+    os.umask(before & OTHERS | UMASK)
     try:
         yield
     finally:

@@ -20,6 +20,12 @@ from settings import Settings, StartError
 @contextlib.contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
     """Hold the lock; raises `StartError` where another process has it, or the folder cannot be written."""
+    with private.masked(), _locked(settings):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
     try:
         if (warning := private.folder(settings.data_dir)) is not None:
             print(f"mailrace: warning: {warning}", file=sys.stderr)
@@ -30,7 +36,7 @@ def only_one(settings: Settings) -> Iterator[None]:
         file = os.fdopen(os.open(settings.lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise StartError(f"data-dir: cannot write {error.filename}: {error.strerror}") from None
-    with file, private.masked():
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -77,8 +83,8 @@ def check_rights(settings: Settings) -> None:
     """
     folder = settings.data_dir
     for path in [folder, *filter(private.is_ours, sorted(folder.iterdir() if os.access(folder, os.R_OK) else ()))]:
-        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if path.exists() and not os.access(path, wanted):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if path == folder or os.path.isdir(path) else 0)  # noqa: PTH112 - no error
+        if (path == folder or os.path.exists(path)) and not os.access(path, wanted):  # noqa: PTH110 - no error
             who = settings.user or f"number {os.geteuid()}"
             raise StartError(f"data-dir: user {who} may not write {path.resolve()}; give it to that user")
 

@@ -238,8 +238,8 @@ def _path(text: str) -> Path:
         raise ValueError
     try:
         return Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError from None  # ~someone who does not exist
+    except (RuntimeError, FileNotFoundError):
+        raise ValueError from None  # ~someone who does not exist; the folder that this was started in is gone
 
 
 def _ciphers(text: str) -> str:

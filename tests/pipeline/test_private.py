@@ -122,3 +122,12 @@ def test_all_that_the_program_makes_is_known_as_its_own(tmp_path: Path, name: st
     tmp_path.chmod(0o777)
     start(tmp_path)
     assert mode(tmp_path) == 0o700
+
+
+def test_no_umask_keeps_the_owner_out(tmp_path: Path) -> None:
+    """S4: with 0777 each file would be nobody's, and the next start of an ordinary user would fail."""
+    os.umask(0o777)
+    with only_one(load([f"--data-dir={tmp_path}"], None, None)):
+        (tmp_path / "rules.key").touch()
+    os.umask(0)
+    assert [mode(tmp_path / name) for name in ("mailrace.lock", "rules.key")] == [0o600, 0o600]
