@@ -90,11 +90,11 @@ class OddBodies(Disturbance):
 
     def do(self, scene: Scene) -> None:
         self.bad: list[int] = []
-        url = f"http://127.0.0.1:{scene.program.www_port}/api/v1/messages"
         head = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        for case in cases(ODD, scene.dice.randrange(10**6)):
-            answer = httpx.post(url, content=case.body, headers=head, timeout=30)
-            self.bad += [answer.status_code] if answer.status_code >= 500 else []
+        with httpx.Client(base_url=f"http://127.0.0.1:{scene.program.www_port}", headers=head, timeout=30) as client:
+            for case in cases(ODD, scene.dice.randrange(10**6)):
+                answer = client.post("/api/v1/messages", content=case.body)
+                self.bad += [answer.status_code] if answer.status_code >= 500 else []
 
     def complaint(self, scene: Scene) -> str:
         return f"answers {self.bad}" if self.bad else ""
@@ -158,10 +158,10 @@ class TerminalUnread(Disturbance):
 
     def do(self, scene: Scene) -> None:
         scene.terminal.reading.clear()
-        url = f"http://127.0.0.1:{scene.program.www_port}/api/v1/status"
-        for number in range(WRONG):
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(url, headers={"Authorization": f"Bearer wrong{number}"}, timeout=5)
+        with httpx.Client(base_url=f"http://127.0.0.1:{scene.program.www_port}", timeout=5) as client:
+            for number in range(WRONG):
+                with contextlib.suppress(httpx.HTTPError):
+                    client.get("/api/v1/status", headers={"Authorization": f"Bearer wrong{number}"})
 
     def undo(self, scene: Scene) -> None:
         scene.terminal.reading.set()
