@@ -140,15 +140,16 @@ class LogsMoved(Disturbance):
         for file in self.files:
             if file.exists():
                 file.replace(file.with_name(f"{file.name}.old"))
-        if scene.dice.random() < 0.7:
+        self.told = scene.dice.random() < 0.7
+        if self.told:
             assert scene.program.process is not None
             scene.program.process.send_signal(signal.SIGHUP)
 
     def complaint(self, scene: Scene) -> str:
         end = time.monotonic() + 20
-        while not self.files[0].exists() and time.monotonic() < end:
+        while self.told and not self.files[0].exists() and time.monotonic() < end:
             time.sleep(0.2)
-        return "" if self.files[0].exists() else "the delivery log is not written anew"
+        return "" if self.files[0].exists() or not self.told else "the delivery log is not written anew"
 
 
 class TerminalUnread(Disturbance):
