@@ -41,6 +41,15 @@ class Terminal:
         self._thread = threading.Thread(target=self._run, args=(reads, file), daemon=True)
         self._thread.start()
 
+    def stand(self) -> None:
+        """Nobody reads any more, and it is full."""
+        self.reading.clear()
+        os.set_blocking(self.writes, False)  # that is so for the program, too, while it lasts
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(self.writes, b"\n" * 512)
+        os.set_blocking(self.writes, True)
+
     def _run(self, reads: int, file: pathlib.Path) -> None:
         with file.open("ab", buffering=0) as out:
             while data := os.read(reads, 65536):
