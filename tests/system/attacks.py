@@ -11,7 +11,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.bench.strangers import offer
 from tests.pipeline.intake.test_open_relay import TRICKS
@@ -21,6 +21,7 @@ from tests.system.attacked import SECRET, USER, AttackedProgram, Figure
 from tests.system.smtp_dialogues import FALSE_ENDS
 from tests.system.test_console_attacked import ATTACKS, BOMBS, SHARE
 
+Attack = Callable[[AttackedProgram], list[Figure]]
 SMUGGLED = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@x.example>\r\nDATA\r\nX-Number: smuggled\r\n\r\nx\r\n"
 HALVES = {
     "nothing": b"", "half a greeting": b"EHL", "half a command": b"EHLO x\r\nMAIL FROM:<a@b",

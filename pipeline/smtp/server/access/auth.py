@@ -1,7 +1,8 @@
 """Who may log in: the forms of `smtp-auth`.
 
 A check never holds up the event loop: hashes are computed in threads, those of who may be guessing in one of their own.
-Where the source itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC 4954 6).
+Where the source itself fails (file gone, server down) nobody is let in, and the client is told to come back (454, RFC
+4954 6).
 """
 
 from __future__ import annotations
