@@ -171,10 +171,10 @@ def sessions(target: AttackedProgram) -> list[Figure]:
         made = api.post("/api/v1/tokens", json={"name": f"t{time.time_ns()}"}).json()
         assert operator.get("/settings").status_code == 200
         operator.post("/logout")
-        with target.browser() as thief, target.token(made["token"]) as program:
+        with target.browser() as thief, target.token(made["secret"]) as program:
             logged_out = thief.get("/settings", cookies=cookies).status_code
             valid = program.get("/api/v1/lanes").status_code
-            api.delete(f"/api/v1/tokens/{made['id']}")
+            api.delete(f"/api/v1/tokens/{made['token']['id']}")
             revoked = program.get("/api/v1/lanes").status_code
         goes_on = other.get("/settings").status_code
     return [
