@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
+import threading
 from pathlib import Path
 
 import argon2
@@ -210,3 +212,17 @@ def test_a_key_that_is_no_text_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "console-secret").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StartError, match=r"console-secret: is no text.* remove it"):
         open_access(load(["--data-dir", str(tmp_path)], None, None))
+
+
+async def test_the_right_password_is_known_again_whatever_others_have_hashed() -> None:
+    """S3: in memory, and only as long as it is the password."""
+    access, go = Access(argon2.PasswordHasher().hash("secret"), b"key"), threading.Event()
+    assert await access.guess("secret", "192.0.2.1")
+    lines = (access._known_line, access._first_line, access._failed_line)
+    endless = [asyncio.ensure_future(line.run(go.wait)) for line in lines]
+    assert await access.guess("secret", "192.0.2.2")
+    assert await access.check("secret")
+    go.set()
+    await asyncio.gather(*endless)
+    access._set(argon2.PasswordHasher().hash("another one"))
+    assert not await access.guess("secret", "192.0.2.3")

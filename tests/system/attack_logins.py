@@ -42,7 +42,7 @@ def logins(target: AttackedProgram, seconds: float) -> list[Figure]:
             "a console session": lambda: _answers(operator.get("/settings"), 200),
             "the console's password": lambda: _answers(newcomer.post("/login", data={"password": PASSWORD}), 303),
             "an SMTP login that was right before": lambda: _logs_in(target, USER, SECRET),
-            "the first SMTP login of a user": lambda: _logs_in(target, f"u{(number := next(others))}", f"s{number}"),
+            "the first SMTP login of a user": lambda: _logs_in(target, f"u{next(others)}", SECRET),
         }
         quiet: dict[str, list[float]] = {name: [] for name in right}
         beside: dict[str, list[float]] = {name: [] for name in right}

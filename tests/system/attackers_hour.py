@@ -14,7 +14,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tests.system import attacks
 from tests.system.attack_browser import CHROMIUM, page
@@ -27,7 +27,7 @@ HANGING = 1000
 
 def attacked(target: AttackedProgram, seconds: float) -> Iterator[Figure]:
     """One round, of about so many seconds."""
-    checks: list[Callable[[AttackedProgram], list[Figure]]] = [
+    checks: list[attacks.Attack] = [
         attacks.relay, attacks.smuggling, attacks.steering, attacks.sessions, attacks.bombs, attacks.halves,
     ]  # fmt: skip
     for check in checks:
@@ -37,7 +37,7 @@ def attacked(target: AttackedProgram, seconds: float) -> Iterator[Figure]:
         yield from _tried(page, target)
 
 
-def _tried(check: Callable[[AttackedProgram], list[Figure]], target: AttackedProgram) -> list[Figure]:
+def _tried(check: attacks.Attack, target: AttackedProgram) -> list[Figure]:
     """Its figures; one that raises is a failure, and the rest goes on."""
     try:
         return check(target)
@@ -52,6 +52,8 @@ def after(target: AttackedProgram) -> list[Figure]:
         ready = api.get("/readyz").text.strip()
     stopped = target.program.stop()
     output = target.program.output
+    if "Traceback" in output:
+        print(output[max(0, output.find("Traceback") - 300) :][:3000], file=sys.stderr)
     figure = (
         f"readyz {ready}, {output.count('Traceback')} tracebacks, {len(output) // 1000} KB of log, ended with {stopped}"
     )

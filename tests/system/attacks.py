@@ -11,7 +11,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.bench.strangers import offer
 from tests.pipeline.intake.test_open_relay import TRICKS
@@ -21,6 +21,7 @@ from tests.system.attacked import SECRET, USER, AttackedProgram, Figure
 from tests.system.smtp_dialogues import FALSE_ENDS
 from tests.system.test_console_attacked import ATTACKS, BOMBS, SHARE
 
+Attack = Callable[[AttackedProgram], list[Figure]]
 SMUGGLED = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@x.example>\r\nDATA\r\nX-Number: smuggled\r\n\r\nx\r\n"
 HALVES = {
     "nothing": b"", "half a greeting": b"EHL", "half a command": b"EHLO x\r\nMAIL FROM:<a@b",
@@ -170,10 +171,10 @@ def sessions(target: AttackedProgram) -> list[Figure]:
         made = api.post("/api/v1/tokens", json={"name": f"t{time.time_ns()}"}).json()
         assert operator.get("/settings").status_code == 200
         operator.post("/logout")
-        with target.browser() as thief, target.token(made["token"]) as program:
+        with target.browser() as thief, target.token(made["secret"]) as program:
             logged_out = thief.get("/settings", cookies=cookies).status_code
             valid = program.get("/api/v1/lanes").status_code
-            api.delete(f"/api/v1/tokens/{made['id']}")
+            api.delete(f"/api/v1/tokens/{made['token']['id']}")
             revoked = program.get("/api/v1/lanes").status_code
         goes_on = other.get("/settings").status_code
     return [

@@ -73,8 +73,8 @@ def meant(sent: bytes, said: bytes, greeted: bool) -> list[MeantMessage]:
             if queued := _QUEUED.findall(reply):
                 taken.append(MeantMessage([name.decode() for line in queued for name in line.split()], content))
             continue
-        line, found, rest = rest.partition(b"\n")
-        if not found:
+        line, ended, rest = rest.partition(b"\n")
+        if not ended:
             raise ValueError(f"{reply!r} to no line")
         if b"Queued as" in reply:
             raise ValueError(f"{reply!r} to the line {line!r}")
