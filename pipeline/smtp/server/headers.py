@@ -204,13 +204,14 @@ def _ret(value: str, _: float) -> str:
 FIELDS: dict[str, tuple[str, Reader]] = {
     "ip": ("ips", _addresses),
     "pool": ("pool", _text),
-    "tag": ("tags", _words),
+    "tag": ("tags", lambda value, now: [_text(value, now)]),  # one, whatever is in it
     "envelope": ("envelope", _envelope),
     "delayed": ("nextattempt.time", _time),
     "maxdelivertime": ("maxdelivertime", _time),
     "maxattempts": ("maxattempts", _count),
     "retries": ("retries", _retries),
     "keepmime": ("keepmime", _flag),
+    "inlinecss": ("inlinecss", _flag),
     "priority": ("priority", _priority),
     "security": ("security", _one_of("off", "opportunistic", "required", "verified")),
     "results-queue": ("queues.results", _name_or_off),
