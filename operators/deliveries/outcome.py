@@ -53,6 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         dsn: the receiver offers DSN (RFC 3461).
         until: with POSTPONE and PARK: not before (epoch seconds), where known.
         lane: with PARK: the parked queue.
+        skipped: no host was reached for, since all had failed a moment ago. It is listed, and counts as no attempt.
     """
 
     state: str
@@ -74,6 +75,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     dsn: bool | None = None
     until: float | None = None
     lane: str | None = None
+    skipped: bool = False
 
 
 def failed(state: str, result: str, description: str, **more: Any) -> Outcome:

@@ -19,7 +19,7 @@ QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue tak
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
 LARGEST_HEAD = 262_144  # bytes of a header that results list: it is taken apart on the event loop
 WHOLE = 100  # attempts that a message tells in full
-BRIEF = ("state", "result", "time", "code")  # what it tells of those before
+BRIEF = ("state", "result", "time", "code", "skipped")  # what it tells of those before
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,6 +39,8 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
             result[name] = value
     if outcome.result == "accepted" and outcome.dsn is not None:
         result["dsn"] = outcome.dsn
+    if outcome.skipped:
+        result["skipped"] = True
     return result | (outcome.tls or {})
 
 

@@ -25,7 +25,7 @@ def retry_at(attempts: int, delays: Sequence[int], now: float, last: float, most
     """Epoch seconds of the next attempt, or None to give up.
 
     Args:
-        attempts: how many are behind it, the one that just ended included.
+        attempts: how many are behind it, the one that just ended included where it was one.
         delays: seconds between attempts; the last one repeats.
         now: epoch seconds.
         last: the deadline, epoch seconds; no attempt begins after it.
@@ -34,6 +34,6 @@ def retry_at(attempts: int, delays: Sequence[int], now: float, last: float, most
     """
     if most and attempts >= most:
         return None
-    delay = max(SHORTEST, delays[min(attempts, len(delays)) - 1]) if delays else SHORTEST
+    delay = max(SHORTEST, delays[min(max(attempts, 1), len(delays)) - 1]) if delays else SHORTEST
     at = now + delay * (1 + JITTER * chance)
     return at if at <= last else None

@@ -217,7 +217,8 @@ class Lanes:
     def _go(self, lane: Lane, head: Delivery, got: Slot | SkippedHost, now: float) -> None:
         lane.progress_at = now
         if isinstance(got, SkippedHost):
-            self._emit(head.ended(deferred("connect", "error", f"all hosts are skipped for a while: {got.why}")))
+            why = f"all hosts are skipped for a while: {got.why}"
+            self._emit(head.ended(deferred("connect", "error", why, skipped=True)))
             return
         if not lane.in_flight:
             lane.heard_at = now

@@ -86,8 +86,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attempts(self) -> int:
-        """How many attempts are behind it."""
-        return len(self.results)
+        """How many attempts are behind it; one that found all hosts skipped reached for none, and does not count."""
+        return sum(not one.get("skipped") for one in self.results)
 
     @property
     def local_part(self) -> str:

@@ -60,6 +60,7 @@ def conclude(
         except InvalidMessage:
             last = now
         allowed = most if message.maxattempts is None else message.maxattempts
-        return retry_at(message.attempts + 1, delays, now, last, allowed, chance())
+        made = message.attempts + (delivery.outcome is None or not delivery.outcome.skipped)
+        return retry_at(made, delays, now, last, allowed, chance())
 
     return handover("conclude", start, report, ended=True)

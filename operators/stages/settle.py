@@ -25,7 +25,7 @@ Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None
 Notify = Callable[[Delivery, float], tuple[str, bytes] | None]
 PUT_OFF = 60.0  # seconds until a message comes back for which nobody could work out a time
 SHOWN = 1000  # characters
-KEPT = ("state", "result", "time", "code", "status")  # of an attempt, where there is no room for all
+KEPT = ("state", "result", "time", "code", "status", "skipped")  # of an attempt, where there is no room for all
 _encode = msgspec.json.Encoder().encode
 
 

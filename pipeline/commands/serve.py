@@ -135,6 +135,7 @@ def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[No
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a log rotation during the stop must not end it
 
 
 def announce(settings: Settings, console: Sequence[str]) -> None:

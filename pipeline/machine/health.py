@@ -222,7 +222,7 @@ TABLE: tuple[HealthRow, ...] = (
         ours=True,
     ),
     HealthRow(name="background", find=Health.background, public="a part of the program fails", ours=True),
-    HealthRow(name="disk", find=Health.full, public="the disk is full: no new mail is taken", ours=True),
+    HealthRow(name="disk", find=Health.full, public="there is no room for new mail: none is taken", ours=True),
     HealthRow(name="addresses", find=Health.addresses, public="no address to send from: mail does not leave"),
     HealthRow(name="dns", find=Health.dns, public="DNS does not answer: mail does not leave"),
     HealthRow(

@@ -219,6 +219,7 @@ def test_when_all_hosts_are_skipped_the_message_is_put_off_at_once() -> None:
     assert outcome is not None
     assert (outcome.state, outcome.result, outcome.next) == ("connect", "error", Next.RETRY)
     assert "connection refused" in outcome.description
+    assert outcome.skipped
 
 
 def test_failures_narrow_the_window_and_answers_widen_it() -> None:

@@ -12,6 +12,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 
 from operators.deliveries.delivery import Delivery, Lease, Route, Target
 from operators.deliveries.outcome import Next, deferred, failed
+from operators.deliveries.results import entry
 from operators.mail.message import encode, from_properties, timestamp
 from operators.stages.assign import assign
 from operators.stages.conclude import conclude
@@ -148,6 +149,20 @@ def test_the_message_s_own_delays_and_attempts_go_before_the_configured_ones() -
     last = concluded(delivery(maxattempts=1).ended(deferred("rcptto", "error", "later"))).outcome
     assert last is not None
     assert last.next is Next.FAIL
+
+
+def test_a_put_off_that_reached_for_no_host_is_no_attempt() -> None:
+    """S2: another message's failure must not use up this one's attempts; the put-off is listed all the same."""
+    skip = deferred("connect", "error", "all hosts are skipped for a while", skipped=True)
+    past = [entry(skip, NOW)] * 3
+    item = delivery(maxattempts=1, results=past)
+    assert item.message.attempts == 0
+    again = concluded(item.ended(skip)).outcome
+    assert again is not None
+    assert (again.next, again.until) == (Next.RETRY, NOW + 600)
+    tried = concluded(item.ended(deferred("connect", "error", "refused"))).outcome
+    assert tried is not None
+    assert tried.next is Next.FAIL
 
 
 def test_a_retry_that_would_come_after_the_deadline_is_a_failure_now() -> None:

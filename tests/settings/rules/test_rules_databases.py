@@ -147,7 +147,7 @@ async def test_two_instances_cannot_make_a_loop_together(address: str, tmp_path:
     results = await asyncio.gather(
         first.create("redirects", there, WHO), second.create("redirects", back, WHO), return_exceptions=True
     )
-    assert sorted(type(result).__name__ for result in results) == ["Invalid", "Redirect"]
+    assert sorted(type(result).__name__ for result in results) == ["InvalidRule", "Redirect"]
     await asyncio.gather(first.close(), second.close())
 
 

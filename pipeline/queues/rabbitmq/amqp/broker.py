@@ -19,7 +19,7 @@ from typing import Any
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from pipeline.process.supervisor import supervisor
+from pipeline.process.supervisor import awaited, supervisor
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.rabbitmq.amqp.link import LOST, Link, Unreachable, say
 from settings import Settings
@@ -187,15 +187,31 @@ class Broker:
         if (link := self.link) is None:
             return
         self._block(link.blocked)
-        if link.waits > self._stall and not self.blocked:
-            link.end(f"has confirmed nothing for {self._stall:g} seconds")
+        if self._stalls(link):
             return
+        looking = awaited(link.outlive(self._look_at(link)), "broker look")
+        looking.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            async with asyncio.timeout(self._stall):
-                await link.outlive(self._look_at(link))
+            while not looking.done():  # a busy broker may take long for all of it
+                await asyncio.wait({looking}, timeout=TICK)
+                if self._stalls(link):
+                    return
+            looking.result()
         except (*LOST, QueueUnavailable) as error:
             if not self.blocked:
                 link.end(say(error))
+        finally:
+            looking.cancel()
+
+    def _stalls(self, link: Link) -> bool:
+        """End a link whose broker has not answered for too long; one that is out of memory may take its time."""
+        if self.blocked:
+            return False
+        for seconds, what in ((link.waits, "confirmed"), (link.unanswered, "answered")):
+            if seconds > self._stall:
+                link.end(f"has {what} nothing for {self._stall:g} seconds")
+                return True
+        return False
 
     def _block(self, blocked: bool) -> None:
         if blocked and not self.blocked:

@@ -143,6 +143,7 @@ class Link:
         self.outlet: PublishChannels
         self._questions: AbstractChannel | None = None
         self._asking = asyncio.Lock()
+        self._asked_at: float | None = None
         self._unblocked: asyncio.Task[None] | None = None
         connection.closing.add_done_callback(lambda future: self._over(future, "the connection was closed"))
 
@@ -345,6 +346,7 @@ class Link:
             ConnectionError: the link has ended.
         """
         async with self._asking:
+            self._asked_at = time.monotonic()
             try:
                 return await self.outlive(self._put(question))
             except BaseException as error:
@@ -352,6 +354,13 @@ class Link:
                 if tolerate is not None and isinstance(error, tolerate):
                     return None
                 raise
+            finally:
+                self._asked_at = None
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds for which the question that is asked now has no answer; 0 without one. Many may stand in line."""
+        return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
 
     async def _put(self, question: Callable[[AbstractChannel], Awaitable[Answer]]) -> Answer:
         if self._questions is None or self._questions.is_closed:
