@@ -21,6 +21,8 @@ REASONS = {
     ("settings/store/store.py", "create_task"): "named; `hear` counts it by its name, and the floor below has no doors",
     ("settings/store/store.py", "ThreadPoolExecutor"): "its work is awaited",
     ("settings/store/store.py", "run_in_executor"): "is awaited",
+    ("pipeline/process/hashing.py", "ThreadPoolExecutor"): "its work is awaited",
+    ("pipeline/process/hashing.py", "run_in_executor"): "is awaited",
     ("gui/api/idempotency.py", "ThreadPoolExecutor"): "its work is awaited",
     ("gui/api/idempotency.py", "run_in_executor"): "is awaited",
     (

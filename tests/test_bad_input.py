@@ -122,7 +122,7 @@ FROM_ARGUMENTS: list[tuple[list[str], list[str]]] = [
         ["--server-id=one two"],
         ["server-id: 'one two' (command line): must be 1 to 64 letters, digits, dots, hyphens and underscores"],
     ),
-    (["--data-dir=a\0b"], ["data-dir: 'a\\x00b' (command line): must be a path"]),
+    (["--data-dir=a\0b"], ["data-dir: 'a...' (command line): must be a path"]),
     (["--wwwport=1"], ["wwwport (command line): no such key; the nearest is www-port"]),
     (["--www-password"], ["www-password (command line): needs a value: --www-password VALUE"]),
     (

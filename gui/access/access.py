@@ -27,7 +27,7 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
-from pipeline.process.hashing import HashingLane
+from pipeline.views.background import HashingLane
 from settings import Settings, StartError
 
 LIFETIME = 7 * 86_400  # seconds a session is valid

@@ -57,6 +57,8 @@ def converse(port: int) -> list[str]:
         ):  # fmt: skip
             connection.sendall(line.encode() + b"\r\n")
             said.append(answers.readline().decode())
+            while said[-1][3:4] == "-":
+                said.append(answers.readline().decode())
         return said
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from operators.deliveries.delivery import Route
 from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.routes import Found
@@ -107,8 +109,9 @@ async def test_memory_is_bounded(zone: NameServer):
     assert len(resolver._routes) == len(resolver._hosts) == 3
 
 
-async def test_questions_at_once_are_bounded(zone: NameServer):
+async def test_questions_at_once_are_bounded(zone: NameServer, monkeypatch: pytest.MonkeyPatch):
     """No more than QUESTIONS are under way; the others wait for their turn."""
+    monkeypatch.setattr("pipeline.dns.name_servers.YOUNG", 60.0)
     asked: list[bytes] = []
     reached = asyncio.Event()
 

@@ -34,6 +34,8 @@ def answers(program: Program, path: str) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except urllib.error.URLError:  # its port opens after that of SMTP
+        return 0, ""
 
 
 def wrong_logins(program: Program, count: int) -> None:

@@ -29,7 +29,7 @@ def nothing(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "options", "line"),
     [
-        (a_folder_in_its_place, [], "DIR/queue.db: cannot be used as the queue: Is a directory"),
+        (a_folder_in_its_place, [], "data-dir: DIR/queue.db is a folder, and has to be a file: remove it"),
         (garbage, [], "sqlite:///DIR/rules.db: file is not a database"),
         (nothing, ["--send-log=/proc/none/x"], "send-log: cannot write /proc/none: No such file or directory"),
         (
