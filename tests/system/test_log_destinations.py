@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import smtplib
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -51,11 +52,17 @@ def wrong_logins(program: Program, count: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_log_that_cannot_be_opened_again_at_sighup_ends_nothing(tmp_path: pathlib.Path) -> None:
+def test_a_log_that_cannot_be_opened_again_at_sighup_ends_nothing() -> None:
     """K10: `user` is dropped, the log's folder is root's, the file was moved away: mail goes on."""
-    tmp_path.chmod(0o755)
-    log = tmp_path / "logs" / "mailrace.log"
-    with Program(tmp_path, user="nobody", application_log=log) as program:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        keeps_on(folder, folder / "logs" / "mailrace.log")
+
+
+def keeps_on(folder: pathlib.Path, log: pathlib.Path) -> None:
+    """Mail goes on though its log is gone."""
+    with Program(folder, user="nobody", application_log=log) as program:
         until(lambda: answers(program, "/readyz")[0] == 200)
         log.rename(log.with_name("old"))
         assert program.process is not None
