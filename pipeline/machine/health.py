@@ -221,7 +221,12 @@ TABLE: tuple[HealthRow, ...] = (
         public="the queue does not work: mail is not taken, or stays",
         ours=True,
     ),
-    HealthRow(name="background", find=Health.background, public="a part of the program fails", ours=True),
+    HealthRow(
+        name="background",
+        find=Health.background,
+        public="a part of the program has failed: its log says which",
+        ours=True,
+    ),
     HealthRow(name="disk", find=Health.full, public="there is no room for new mail: none is taken", ours=True),
     HealthRow(name="addresses", find=Health.addresses, public="no address to send from: mail does not leave"),
     HealthRow(name="dns", find=Health.dns, public="DNS does not answer: mail does not leave"),

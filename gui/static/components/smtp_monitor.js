@@ -30,7 +30,7 @@ export default {
           >
           <bdi class="of">{{ talk.domain }}</bdi><span class="of talk-id">#{{ talk.id }}</span>
         </header>
-        <ol>
+        <ol tabindex="0">
           <li v-for="line in talk.lines" :key="line.n" :class="'by-' + line.sender">
             <time :title="both(line.time)">{{ clock(line.time) }}</time
             ><span class="who" :aria-label="line.sender === 'client' ? 'client' : 'server'"
