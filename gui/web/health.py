@@ -86,7 +86,7 @@ async def _problem(facade: Facade) -> str:
         await asyncio.wait_for(facade.queues(), PATIENCE)
     except Exception:
         return "the queue does not answer"
-    return "a part of the program has failed: its log says which" if supervisor().grave else ""
+    return ""
 
 
 class Metrics(Collector):
