@@ -242,7 +242,7 @@ async def test_a_bound_on_connections_that_is_reached_is_a_fault_until_it_is_not
 
 async def test_commands_without_a_message_have_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """S1: NOOP now and then holds no connection for ever; a message sets the count back."""
-    monkeypatch.setattr("pipeline.smtp.server.dialogue.MOST_LINES", 10)
+    monkeypatch.setattr("pipeline.smtp.server.protocol.MOST_LINES", 10)
     await house.open()
     caller = await house.call()
     for _ in range(5):
