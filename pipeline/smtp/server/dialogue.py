@@ -15,9 +15,9 @@ from typing import Any, ClassVar, cast
 import msgspec
 
 from operators.deliveries.events import Rejected
+from pipeline.process.supervisor import supervisor
 from pipeline.smtp.server.access import crowd, login
-from pipeline.smtp.server.client import SmtpPeer, address
-from pipeline.smtp.server.names import clean_name
+from pipeline.smtp.server.client import SmtpPeer, address, clean_name
 from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, Content, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.shared import Shared
@@ -62,7 +62,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         self.shared.crowd.enter(self)
         self.heard()
         self._timer = self.loop.call_later(self.shared.settings.smtp_timeout, self._timed_out)
-        self._task = self.loop.create_task(self._serve())
+        self._task = supervisor().spawn(self._serve(), "smtp intake", grave=False)
 
     def data_received(self, data: bytes) -> None:
         """Octets have come."""
@@ -135,7 +135,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         try:
             await self._guarded(self._greet)
             while not self.protocol.closed:
-                await self._guarded(self._next)
+                await self._guarded(self._work)
         except ConnectionError:
             pass  # the client went away
         finally:
@@ -161,31 +161,38 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         self.say(f"220 {self.hostname} ESMTP Mailrace")
         self.flush()
 
-    async def _next(self) -> None:
-        if self.shared.closing and self.idle:
-            raise Refusal("421 4.3.2 Shutting down", close=True)
-        command = await self.event()
-        assert isinstance(command, CommandLine)
-        waits = self.commands[command.verb](self, command.argument)
-        if waits is not None:
-            await waits
-        if command.verb not in GROUPED:
-            self.flush()
+    async def _work(self) -> None:
+        """Command after command; raises `Refusal` at the first that is refused."""
+        while not self.protocol.closed:
+            if self.shared.closing and self.idle:
+                raise Refusal("421 4.3.2 Shutting down", close=True)
+            while (command := self._read()) is None:
+                await self._octets()
+            assert isinstance(command, CommandLine)
+            waits = self.commands[command.verb](self, command.argument)
+            if waits is not None:
+                await waits
+            if command.verb not in GROUPED:
+                self.flush()
 
     async def event(self) -> CommandLine | ChallengeAnswer | Content:
         """What the client says next. Raises `Refusal`, and ConnectionError once it says no more."""
         while (event := self._read()) is None:
-            self.flush()
-            if self._room is not None:
-                await self._room
-            if self._ended:
-                raise ConnectionResetError
-            self._more = self.loop.create_future()
-            if self._paused and self.transport is not None and not self.transport.is_closing():
-                self._paused = False
-                self.transport.resume_reading()
-            await self._more
+            await self._octets()
         return event
+
+    async def _octets(self) -> None:
+        """Until more has come; raises ConnectionError where no more comes."""
+        self.flush()
+        if self._room is not None:
+            await self._room
+        if self._ended:
+            raise ConnectionResetError
+        self._more = self.loop.create_future()
+        if self._paused and self.transport is not None and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+        await self._more
 
     def _read(self) -> CommandLine | ChallengeAnswer | Content | None:
         try:

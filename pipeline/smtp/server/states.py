@@ -28,6 +28,8 @@ class State(enum.Enum):
     CHALLENGED = "challenged"  # 334 was said: a line of AUTH comes
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # Enum's own is Python, and is called for each command
+
 
 VERBS = ("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "HELP", "VRFY", "QUIT")
 WITHOUT_PARAMETER = frozenset({"DATA", "STARTTLS"})
