@@ -373,15 +373,10 @@ class Facade:
         """Each rule of the chain that moved a message counts it."""
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
-        delivery, snapshot, ip = event.delivery, self._machine.rules.snapshot, event.from_ip
+        delivery, snapshot = event.delivery, self._machine.rules.snapshot
         remotes = [target.address for target in event.delivery.route.targets]
-        seen = {ip}
-        while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
-            self.redirected[rule.id] += 1
-            ip = rule.to_ip
-            if ip in seen:
-                return
-            seen.add(ip)
+        chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
+        self.redirected.update(rule.id for rule in chain)
 
     def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
         """Whether a flood pattern matches a text, and which of the last real answers, newest first.

@@ -12,6 +12,7 @@ import re
 from collections import deque
 
 from operators.mail.head import line_ends
+from operators.mail.wire import dot_unstuff
 from pipeline.smtp.server.refusal import Refusal
 
 CHUNK = 65536  # octets taken from the wire at once
@@ -166,11 +167,7 @@ def plain(raw: bytes, begins: bool = True) -> bytes:
     """
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
-    if begins and raw.startswith(b"."):
-        raw = raw[1:]
-    if b"\r\n." in raw:
-        raw = raw.replace(b"\r\n.", b"\r\n")
-    return raw
+    return dot_unstuff(raw, begins)
 
 
 def refuse_loop(head: bytes) -> None:
