@@ -50,6 +50,7 @@ from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
+from operators.stages.handover import hand_over
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -57,7 +58,9 @@ from operators.stages.resolve import Resolving, resolve
 from operators.stages.settle import settle
 from operators.stages.sign import sign
 from operators.stages.tap import tap
+from pipeline.cluster.cluster import Cluster
 from pipeline.log.writing.delivery_log import LogUnavailable
+from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.health import Health
@@ -134,6 +137,7 @@ class Machine:
         )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
         self.health = Health(self)
 
@@ -171,6 +175,7 @@ class Machine:
                 decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
             ),
             expire=expire(s.max_delivertime, time.time, failed),
+            **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
@@ -216,6 +221,19 @@ class Machine:
             credit=self.settings.rabbitmq_qos,
         )
 
+    def _cluster(self) -> Cluster | None:
+        """None where there is no broker that instances could meet on."""
+        if self.settings.cluster_broker is None:
+            return None
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+
+    def _handing_over(self) -> dict[str, Any]:
+        cluster = self.cluster
+        if cluster is None:
+            return {}
+        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
+
     def _rules(self) -> Snapshot:
         return self.rules.snapshot
 
@@ -230,7 +248,8 @@ class Machine:
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
-        return self.floods.over(lane.name, limits)
+        limits = self.floods.over(lane.name, limits)
+        return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -350,6 +369,10 @@ class Machine:
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
+        if self.cluster is not None:
+            self.rules.told = self.cluster.rules_changed
+            self.cluster.start(self.scheduler)
+            life.push_async_callback(self.cluster.close)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""
