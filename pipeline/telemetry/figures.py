@@ -26,7 +26,7 @@ COUNTERS = (
     Figure("retried", "Retried", "Messages put back in the queue, to be tried again later."),
     Figure("failed", "Failed", "Messages given up for good."),
     Figure("not_tried", "Not tried", "Messages given up before any connection: expired, no DNS, no MTA IP, unusable."),
-    Figure("returned", "Returned", "Messages given back: shutdown, the broker was lost; or handed over to another instance."),
+    Figure("returned", "Returned", "Messages given back: shutdown, the broker was lost; or handed to another instance."),
     Figure("refused", "Refused", "Bodies in the outbox that could not be read as a message."),
     Figure("redirected", "Redirected", "Messages whose MTA IP was replaced by a redirect rule."),
     Figure("connects", "Connects", "New connections begun to receiving servers."),
