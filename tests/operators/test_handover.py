@@ -16,11 +16,12 @@ from operators.stages.handover import Elsewhere, NobodyReads, ask_again, hand_ov
 Confirmed = Callable[[Exception | None], None]
 
 
-def passed(
-    found: Elsewhere | None, error: Exception | None = None
-) -> tuple[Delivery, list[tuple[str, dict[str, str]]]]:
+Published = list[tuple[str, dict[str, str]]]
+
+
+def passed(found: Elsewhere | None, error: Exception | None = None) -> tuple[Delivery, Published]:
     """What becomes of a message for 192.0.2.1, and what is published meanwhile."""
-    published: list[tuple[str, dict[str, str]]] = []
+    published: Published = []
 
     def publish(queue: str, body: bytes, confirmed: Confirmed) -> None:
         published.append((queue, msgspec.json.decode(body)))

@@ -120,7 +120,7 @@ def test_what_is_known_is_read_and_what_is_new_in_it_is_ignored() -> None:
 )  # fmt: skip
 def test_what_is_not_of_the_form_is_refused(body: bytes) -> None:
     """With words of ours, and nothing of it."""
-    with pytest.raises(NotUnderstood, match="^[a-zA-Z0-9, ]+$"):
+    with pytest.raises(NotUnderstood, match=r"^[a-zA-Z0-9, ]+$"):
         read(body)
 
 
