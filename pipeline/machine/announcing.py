@@ -29,7 +29,7 @@ def announcement(machine: Machine, token: str) -> Announcement:
     return Announcement(
         id=settings.server_id,
         token=token,
-        url=console_url(settings, machine.ips.all)[:200],
+        url=console_url(settings, machine.ips.all),
         version=_version(),
         ips=ips,
         outbox=_outbox(settings),
@@ -58,7 +58,7 @@ def elsewhere_ips(message: Message, ours: tuple[str, ...]) -> list[str]:
 def console_url(settings: Settings, ips: tuple[str, ...]) -> str:
     """Where people find the console: `www-url`, or an address of this machine; empty where it is off."""
     if settings.www_url:
-        return settings.www_url.rstrip("/")
+        return settings.www_url.rstrip("/")[:200]
     secure = settings.www_secure_port
     port = secure or settings.www_port
     if not port:

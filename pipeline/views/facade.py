@@ -32,6 +32,7 @@ from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import LastAnswer, Telemetry
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
@@ -150,6 +151,11 @@ class Facade:
         return QueueMonitor(self._machine)
 
     @cached_property
+    def cluster(self) -> ClusterView:
+        """The other instances, and all together."""
+        return ClusterView(self._machine)
+
+    @cached_property
     def submission(self) -> Submission:
         """Takes messages from applications."""
         machine, s = self._machine, self._machine.settings
@@ -226,6 +232,27 @@ class Facade:
         """Everything of one lane; None where there is no such lane."""
         return self.explainer.explain(lane)
 
+    def all_ips(self) -> list[MtaIp]:
+        """As `ips`, with what the other instances say of theirs."""
+        others, own = self.cluster.by("ip"), self.ips()
+        known = [_with_others(ip, others[ip.ip]) if ip.ip in others else ip for ip in own]
+        foreign = [ip for ip in others if all(ip != one.ip for one in own)]
+        none = dict.fromkeys(own[0].figures, 0) if own else {}
+        return known + [
+            MtaIp(
+                ip=ip,
+                name=self._machine.rules.snapshot.mta_name(ip),
+                ehlo="",
+                host_name="",
+                mine=False,
+                default=False,
+                pool=self._machine.rules.snapshot.pool_of(ip),
+                figures={name: others[ip][name] for name in none},
+                lanes=[],
+            )
+            for ip in foreign
+        ]
+
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
         machine, snapshot = self._machine, self._machine.rules.snapshot
@@ -251,10 +278,18 @@ class Facade:
         ]
 
     async def domains(
-        self, sort: str = "errors", descending: bool = True, containing: str = "", offset: int = 0, limit: int = 100
+        self,
+        sort: str = "errors",
+        descending: bool = True,
+        containing: str = "",
+        offset: int = 0,
+        limit: int = 100,
+        whole: bool = False,
     ) -> DomainPage:
-        """Destinations, sorted by one of SORTS."""
+        """Destinations, sorted by one of SORTS; `whole`: with what the other instances say of their busiest."""
         rows = await self._domain_rows()
+        if whole:
+            rows = all_domains(rows, self.cluster.by("domain"))
         if containing:
             rows = [row for row in rows if containing.lower() in row.domain]
         ordered = sorted(rows, key=lambda row: _order(sort, row), reverse=descending)
@@ -476,6 +511,38 @@ class Facade:
     def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
         return self._machine.telemetry.snapshot()
+
+
+def _with_others(ip: MtaIp, more: Mapping[str, int]) -> MtaIp:
+    return msgspec.structs.replace(ip, figures={name: count + more.get(name, 0) for name, count in ip.figures.items()})
+
+
+def all_domains(rows: list[DomainRow], others: Mapping[str, Mapping[str, int]]) -> list[DomainRow]:
+    """The rows with the figures of other instances added."""
+    own = {row.domain: row for row in rows}
+    return [
+        *(row for row in rows if row.domain not in others),
+        *(_with(own.get(domain), domain, figures) for domain, figures in others.items()),
+    ]
+
+
+def _with(row: DomainRow | None, domain: str, more: Mapping[str, int]) -> DomainRow:
+    errors = more.get("errors", 0) + more.get("strange", 0)
+    figures = {name: more.get(name, 0) for name in ("in_memory", "parked", "attempts", "delivered")} | {
+        "errors": errors
+    }
+    if row is not None:
+        figures = {name: count + getattr(row, name) for name, count in figures.items()}
+    ended = figures["delivered"] + figures["errors"]
+    return DomainRow(
+        domain=domain,
+        state=row.state if row else "running",
+        ratio=figures["delivered"] / ended if ended else None,
+        connections=row.connections if row else 0,
+        lanes=row.lanes if row else [],
+        last_error=row.last_error if row else None,
+        **figures,
+    )
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:
