@@ -72,6 +72,22 @@ def chunks(source: bytes, size: int) -> Iterator[bytes]:
         start, line_start = end, piece.endswith(b"\n")
 
 
+def stuffed(head: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    """A header and its content, whose lines end in CRLF, as they are sent after DATA, without the final dot."""
+    yield dot_stuff(head)
+    last = head[-2:]
+    for piece in content:
+        end = (last + piece[-2:])[-2:]
+        if piece.startswith(b".") and last == b"\r\n":
+            yield b"."
+        elif piece.startswith(b"\n.") and last.endswith(b"\r"):
+            piece = b"\n." + piece[1:]
+        yield piece.replace(b"\r\n.", b"\r\n..") if b"\r\n." in piece else piece
+        last = end
+    if last != b"\r\n":
+        yield b"\r\n"
+
+
 def crlf(source: bytes) -> bytes:
     """With CRLF for each line end; it gets none at its own end."""
     # The decoder notes which line ends it saw, in one pass: 2.6 microseconds for 4 KB, against 6.4 for counting

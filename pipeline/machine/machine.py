@@ -172,7 +172,8 @@ class Machine:
             self._live,
             partial(self.warned, "operator"),
             decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
+                tap("taken", self._taken, failed),
             ),
             expire=expire(s.max_delivertime, time.time, failed),
             **self._handing_over(),
