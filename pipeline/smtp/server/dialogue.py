@@ -18,7 +18,7 @@ from operators.deliveries.events import Rejected
 from pipeline.process.supervisor import supervisor
 from pipeline.smtp.server.access import crowd, login
 from pipeline.smtp.server.client import SmtpPeer, address, clean_name
-from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, Content, ServerProtocol
+from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.shared import Shared
 from pipeline.smtp.server.states import GROUPED, VERBS
@@ -175,7 +175,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             if command.verb not in GROUPED:
                 self.flush()
 
-    async def event(self) -> CommandLine | ChallengeAnswer | Content:
+    async def event(self) -> CommandLine | ChallengeAnswer | MailData:
         """What the client says next. Raises `Refusal`, and ConnectionError once it says no more."""
         while (event := self._read()) is None:
             await self._octets()
@@ -194,10 +194,10 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             self.transport.resume_reading()
         await self._more
 
-    def _read(self) -> CommandLine | ChallengeAnswer | Content | None:
+    def _read(self) -> CommandLine | ChallengeAnswer | MailData | None:
         try:
             event = self.protocol.next_event()
-            if event is not None and not isinstance(event, Content):
+            if event is not None and not isinstance(event, MailData):
                 self.heard()
             return event
         finally:

@@ -17,7 +17,7 @@ from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
 from pipeline.smtp.server.large import LargeMessage, copies
-from pipeline.smtp.server.protocol import Content
+from pipeline.smtp.server.protocol import MailData
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.spill import Spill
 from pipeline.smtp.server.transaction import (
@@ -126,7 +126,7 @@ class Session(SessionDialogue):
         kept = True
         while True:
             event = await self.event()
-            assert isinstance(event, Content)
+            assert isinstance(event, MailData)
             kept = kept and self._keep(account, event.octets)
             if event.whole is not None:
                 return event.whole if kept else None
