@@ -94,6 +94,11 @@ class SessionDialogue(SMTP, abc.ABC):
         """The connection is gone; what the queue has not confirmed was never answered."""
         self.shared.leave(self)
         super().connection_lost(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circle of session, reader, writer and transport: a TLS one has 256 KB until garbage is collected."""
+        self._reader._transport = self._writer = self.transport = None  # type: ignore
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has sent is still answered. TLS knows no half-closed connection."""
@@ -177,6 +182,7 @@ class SessionDialogue(SMTP, abc.ABC):
             if self._timeout_handle is not None:
                 self._timeout_handle.cancel()
             self._close()
+            self._let_go()
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
