@@ -84,6 +84,11 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         self.shared.leave(self)
         if self._task is not None:
             self._task.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circle of session and transport: a TLS one has 256 KB until garbage is collected."""
+        self.transport = None
 
     def pause_writing(self) -> None:
         """The client does not read what it is told."""
@@ -144,6 +149,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             if self._timer is not None:
                 self._timer.cancel()
             self._close()
+            self._let_go()
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
