@@ -7,6 +7,9 @@ READY  := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 LOCK   := --quiet --upgrade --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Without compiled files every process that a test starts, and each of its workers, would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run demo check test bench notebooks screenshots lock clean
 
 run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
