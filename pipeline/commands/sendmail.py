@@ -17,7 +17,7 @@ import msgspec
 
 from operators.deliveries.result_queues import ResultRule
 from operators.mail.addresses import valid_path
-from operators.mail.dsn_parameters import envid, notify, ret
+from operators.mail.dsn_parameters import ENVID, envid, notify, ret
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import length, line_ends, name_of, settled, split, value_of
 from operators.mail.mailboxes import mailboxes
@@ -119,11 +119,15 @@ def _read(option: str, value: str, values: dict[str, Any]) -> None:
 
 
 def _dsn(option: str, value: str) -> dict[str, str]:
-    key, read = {"-N": ("notify", notify), "-R": ("ret", ret), "-V": ("envid", envid)}[option]
+    key, read, allowed = {
+        "-N": ("notify", notify, "never, or some of success, failure, delay with commas"),
+        "-R": ("ret", ret, "full or hdrs"),
+        "-V": ("envid", envid, f"1 to {ENVID} printable ASCII characters"),
+    }[option]
     try:
         return {key: read(value)}
-    except ValueError as error:
-        raise ConfigurationErrors([f"send: {option}: {value[:60]!r}: must be {error}"]) from None
+    except ValueError:
+        raise ConfigurationErrors([f"send: {option}: {value[:60]!r}: must be {allowed}"]) from None
 
 
 def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
