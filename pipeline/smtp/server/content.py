@@ -18,7 +18,7 @@ from pipeline.smtp.server.refusal import Refusal
 CHUNK = 65536  # octets taken from the wire at once
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
-_END = b"\r\n.\r\n"
+_DOT, _END = b"\r\n.", b"\r\n.\r\n"
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
 
@@ -84,6 +84,7 @@ class Account:
         self._most = most
         self._taken = 0
         self.received = 0
+        self.dots = True  # a line of it may begin with a dot
         self.refusal: Refusal | None = None
 
     async def need(self, octets: int) -> None:
@@ -121,7 +122,7 @@ async def read(
     reader: asyncio.StreamReader,
     keep: Callable[[int], bool],
     spill: Callable[[bytes], Awaitable[bool]] | None = None,
-) -> bytes | None:
+) -> tuple[bytes | None, bool]:
     """What the client sends up to CRLF.CRLF, as it came; what follows the end stays in `reader`.
 
     Args:
@@ -130,13 +131,14 @@ async def read(
         spill: takes the beginning of a large message, as often as MEMORY octets of it are there; False is as of `keep`.
 
     Returns:
-        The octets that were not spilled, with their final CRLF, or None for a dropped message.
+        The octets that were not spilled, with their final CRLF, or None for a dropped message; and whether a line of
+        it may begin with a dot. Real mail has few: then it is looked through once, here.
 
     Raises:
         asyncio.IncompleteReadError: the client went away.
     """
     data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
-    kept, begin = True, 2
+    kept, begin, dots = True, 2, False
     while True:
         chunk = await reader.read(CHUNK)
         if not chunk:
@@ -144,12 +146,14 @@ async def read(
         seen = max(len(data) - 4, 0)
         data += chunk
         kept = kept and keep(len(chunk))
-        end = data.find(_END, seen)
+        dot = data.find(_DOT, seen)
+        end = data.find(_END, dot) if dot >= 0 else -1
+        dots = dots or dot != end
         if end >= 0:
             if len(data) > end + 5:
                 put_back(reader, data[end + 5 :])
             with memoryview(data) as view:
-                return bytes(view[begin : end + 2]) if kept else None
+                return bytes(view[begin : end + 2]) if kept else None, dots
         if kept and spill is not None and len(data) > MEMORY:
             kept = await spill(bytes(data[begin:-4]))
             del data[:-4]
@@ -163,13 +167,13 @@ def put_back(reader: asyncio.StreamReader, data: bytes | bytearray) -> None:
     reader._buffer[:0] = data  # type: ignore[attr-defined]
 
 
-def clean(raw: bytes) -> bytes:
+def clean(raw: bytes, dots: bool = True) -> bytes:
     """The message as its author meant it: dots unstuffed, every line end CRLF. Raises `Refusal`: it holds NUL."""
-    return line_ends(plain(raw))
+    return line_ends(plain(raw, dots=dots))
 
 
-def plain(raw: bytes, begins: bool = True) -> bytes:
-    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line.
+def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
+    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line; `dots`: some line may.
 
     Raises:
         Refusal: they hold NUL.
@@ -178,7 +182,7 @@ def plain(raw: bytes, begins: bool = True) -> bytes:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
     if begins and raw.startswith(b"."):
         raw = raw[1:]
-    if b"\r\n." in raw:
+    if dots and _DOT in raw:
         raw = raw.replace(b"\r\n.", b"\r\n")
     return raw
 

@@ -91,7 +91,7 @@ def test_a_message_arrives_octet_for_octet_however_it_is_cut(lines: list[bytes],
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         reader.feed_eof()
-        return await task, await reader.read()
+        return (await task)[0], await reader.read()
 
     raw, rest = asyncio.run(transfer())
     assert raw is not None
