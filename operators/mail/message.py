@@ -40,6 +40,7 @@ class Content(Protocol):
     Attributes:
         size: octets.
         ascii: none of them is 8-bit (RFC 6152).
+        dots: a line may begin with a dot, which is doubled when it is sent (RFC 5321 4.5.2).
         place: (file, where it begins, octets), for another process of ours.
     """
 
@@ -48,6 +49,9 @@ class Content(Protocol):
 
     @property
     def ascii(self) -> bool: ...
+
+    @property
+    def dots(self) -> bool: ...
 
     @property
     def place(self) -> tuple[str, int, int]: ...

@@ -49,12 +49,14 @@ class NewContent(msgspec.Struct, eq=False):
         data: the octets, or a file of them.
         size: how many.
         ascii: none of them is 8-bit.
+        dots: a line of it may begin with a dot.
         stored: where the queue keeps it, once it does.
     """
 
     data: bytes | IO[bytes]
     size: int
     ascii: bool
+    dots: bool = True
     stored: Content | None = None
 
     def pieces(self, size: int) -> Iterator[bytes]:

@@ -37,6 +37,7 @@ PIECE = 2**20  # bytes of it at once
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
 
 ADD, DONE, PARK, RETRY = range(4)
+EIGHTBIT, DOTS = 1, 2
 
 _TABLES = """
 CREATE TABLE messages(
@@ -50,7 +51,7 @@ CREATE TABLE messages(
     segment INTEGER,                    -- what follows the header is there, see `segments`; NULL: in the body
     start INTEGER,
     octets INTEGER,
-    eightbit INTEGER
+    flags INTEGER                       -- of the content: EIGHTBIT, DOTS
 );
 CREATE INDEX contents ON messages(segment) WHERE segment IS NOT NULL;
 CREATE INDEX ready ON messages(queue) WHERE lane = '' AND due = 0;
@@ -94,7 +95,7 @@ _UPGRADES = {
 ALTER TABLE messages ADD COLUMN segment INTEGER;
 ALTER TABLE messages ADD COLUMN start INTEGER;
 ALTER TABLE messages ADD COLUMN octets INTEGER;
-ALTER TABLE messages ADD COLUMN eightbit INTEGER;
+ALTER TABLE messages ADD COLUMN flags INTEGER;
 CREATE INDEX contents ON messages(segment) WHERE segment IS NOT NULL;
 """,
 }
@@ -116,12 +117,15 @@ _LIST = {
     for source, where in _SOURCES.items()
 }
 # A foreign hand may have put anything into a column: SQLite's types bind nobody, and infinity is no JSON.
+_APART = "json_array({})".format(
+    ", ".join(f"coalesce(CAST({name} AS INTEGER), 0)" for name in ("segment", "start", "octets", "flags"))
+)
 _TAKE = f"""SELECT
     CAST(json_group_array(json_array(
         id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body), blob,
-        iif(segment IS NULL, NULL, json_array(segment, start, octets, eightbit)))) AS BLOB),
+        iif(segment IS NULL, NULL, {_APART}))) AS BLOB),
     CAST(group_concat(body, '') AS BLOB)
-FROM (SELECT m.id, m.queued, m.lane, m.segment, m.start, m.octets, m.eightbit,
+FROM (SELECT m.id, m.queued, m.lane, m.segment, m.start, m.octets, m.flags,
     typeof(m.body) = 'blob' AND length(m.body) >= {LARGE} AS blob,
     iif(typeof(m.body) = 'blob' AND length(m.body) >= {LARGE}, x'', CAST(m.body AS BLOB)) AS body
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""  # noqa: S608
@@ -129,11 +133,11 @@ _ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB)
     iif(typeof(due) IN ('real', 'integer') AND due BETWEEN 0 AND {LATEST}, due, 0.0),
     iif(typeof(expires) IN ('real', 'integer') AND expires BETWEEN 0 AND {LATEST}, expires, NULL),
     iif(typeof(queued) IN ('real', 'integer') AND queued BETWEEN 0 AND {LATEST}, queued, ?), CAST(body AS BLOB),
-    segment, start, octets, eightbit
+    segment, start, octets, flags
 FROM messages WHERE id IN (SELECT value FROM json_each(?))"""  # noqa: S608
 _INSERT = f"INSERT INTO messages VALUES({', '.join('?' * 11)})"
 _SEGMENT = "SELECT min(segment) FROM messages INDEXED BY contents WHERE segment IS NOT NULL AND segment > ?"
-_PLACE = "UPDATE messages SET segment = ?, start = ?, octets = ?, eightbit = ? WHERE id = ?"
+_PLACE = "UPDATE messages SET segment = ?, start = ?, octets = ?, flags = ? WHERE id = ?"
 _NEXT = """SELECT
 (SELECT min(due) FROM messages INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND due > ?2),
 (SELECT min(expires) FROM messages INDEXED BY expiring WHERE queue = ?1 AND expires IS NOT NULL AND expires > ?2)"""
@@ -299,8 +303,9 @@ class Store:
             position += size
         return rows
 
-    def _content(self, segment: int, start: int, octets: int, eightbit: int) -> StoredContent:
-        return StoredContent(file_of(self.path, segment), segment, start, octets, not eightbit)
+    def _content(self, segment: int, start: int, octets: int, flags: int) -> StoredContent:
+        is_ascii, dots = not flags & EIGHTBIT, bool(flags & DOTS)
+        return StoredContent(file_of(self.path, segment), segment, start, octets, is_ascii, dots)
 
     def used(self) -> set[int]:
         """The segments that messages refer to."""
@@ -419,8 +424,9 @@ class Store:
                 self._write_in_place(first + number, body)
             for number, content in work.contents:
                 assert isinstance(content.stored, StoredContent)
-                _, segment, start, octets, is_ascii = content.stored
-                self._db.execute(_PLACE, (segment, start, octets, not is_ascii, first + number))
+                _, segment, start, octets, is_ascii, dots = content.stored
+                flags = (0 if is_ascii else EIGHTBIT) | (DOTS if dots else 0)
+                self._db.execute(_PLACE, (segment, start, octets, flags, first + number))
             for id in work.whole:
                 self._db.execute(_PLACE, (None, None, None, None, id))
 

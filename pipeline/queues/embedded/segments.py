@@ -45,6 +45,7 @@ class StoredContent(NamedTuple):
     start: int
     size: int
     ascii: bool
+    dots: bool
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -166,7 +167,7 @@ class Segments:
                 view, at = view[done:], at + done
         self._end = at
         content.stored = StoredContent(
-            file_of(self._path, self._number), self._number, start, at - start, content.ascii
+            file_of(self._path, self._number), self._number, start, at - start, content.ascii, content.dots
         )
 
     def _begin(self) -> None:

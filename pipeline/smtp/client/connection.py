@@ -250,7 +250,9 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._phase = Phase.BODY
         size = self._delivery.size
-        self._chunks = chunks(source, CHUNK) if content is None else stuffed(source, content.pieces(CHUNK))
+        self._chunks = (
+            chunks(source, CHUNK) if content is None else stuffed(source, content.pieces(CHUNK), content.dots)
+        )
         self._latest = self._owner.clock() + (PATIENCE["message"] + size / SLOWEST) * self._owner.factor
         try:
             self._pump()

@@ -35,10 +35,11 @@ class LargeMessage:
     Args:
         file: its octets, dots still stuffed; the last of them are CRLF.
         most: octets that it may have without its dots.
+        dots: a line of it may begin with a dot.
     """
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self._file, self._most = file, most
+    def __init__(self, file: IO[bytes], most: int, dots: bool = True) -> None:
+        self._file, self._most, self._dots = file, most, dots
         self._rest = b""  # what was read beyond the header
         self._passed = 0  # pieces with the header
         self.head = b""
@@ -80,13 +81,14 @@ class LargeMessage:
         """
         file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as the content
         size, is_ascii = 0, True
+        self._dots = self._dots or b"\r\n." in self._rest
         for piece in chain([self._rest[2:]], self._cleaned()):
             left = memoryview(piece)
             while left:
                 left = left[file.write(left) :]
             size += len(piece)
             is_ascii = is_ascii and piece.isascii()
-        return NewContent(file, size, is_ascii)
+        return NewContent(file, size, is_ascii, self._dots)
 
     def _as_text(self, opening: bytes, head: bytes) -> bytes | None:
         """None where JSON needs too much for its escapes; see `mime_properties`."""
@@ -125,7 +127,9 @@ class LargeMessage:
     def _cleaned(self) -> Iterator[bytes]:
         """What follows the pieces with the header."""
         for piece in islice(self._pieces(), self._passed, None):
-            yield crlf(piece)
+            clean = crlf(piece)
+            self._dots = self._dots or clean is not piece  # another line end may have got a dot behind it
+            yield clean
 
     def _pieces(self) -> Iterator[bytes]:
         """The message without its stuffed dots, cut where no CRLF and no dot is cut off from what it belongs to."""
@@ -135,7 +139,7 @@ class LargeMessage:
             data = left + data
             end = data.rfind(b"\r\n") + 2
             end = end if end > 1 else len(data) - 2
-            piece, left = plain(data[:end], begins), data[end:]
+            piece, left = plain(data[:end], begins, self._dots), data[end:]
             begins = data.endswith(b"\r\n", 0, end)
             size += len(piece)
             if size > self._most:

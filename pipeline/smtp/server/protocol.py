@@ -52,10 +52,12 @@ class MailData(msgspec.Struct, frozen=True):
     Attributes:
         octets: how many.
         whole: what is left of it in memory, dots still stuffed, its last CRLF included; None before its end.
+        dots: a line of it may begin with a dot.
     """
 
     octets: int
     whole: bytes | None
+    dots: bool
 
 
 class ServerProtocol:
@@ -157,10 +159,10 @@ class ServerProtocol:
         left = self.content.feed(chunk)
         if left is None:
             self._at += len(chunk)
-            return MailData(len(chunk), None)
+            return MailData(len(chunk), None, self.content.dots)
         self._at += len(chunk) - left
         self.state = self._next = State.RECEIVED
-        return MailData(len(chunk), self.content.take())
+        return MailData(len(chunk), self.content.take(), self.content.dots)
 
     # -- replies
 

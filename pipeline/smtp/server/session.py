@@ -129,6 +129,7 @@ class Session(SessionDialogue):
             assert isinstance(event, MailData)
             kept = kept and self._keep(account, event.octets)
             if event.whole is not None:
+                account.dots = event.dots
                 return event.whole if kept else None
             came = self.protocol.content
             if not kept:
@@ -183,7 +184,7 @@ class Session(SessionDialogue):
         else:
             self._bounded(count, size)
             await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
-        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill)
+        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill, account.dots)
         queues = [queue for _, queue in transaction.recipients]
         await self._publish(list(zip(queues, found, strict=True)), self._tell(transaction, ids, size))
         return reply(ids)
@@ -193,11 +194,14 @@ class Session(SessionDialogue):
         if count > 1 and count * copied > self.shared.most_copied:
             raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
 
-    async def _small(self, transaction: IncomingTransaction, raw: bytes, _: Spill) -> tuple[list[str], list[Body]]:
+    async def _small(
+        self, transaction: IncomingTransaction, raw: bytes, _: Spill, dots: bool
+    ) -> tuple[list[str], list[Body]]:
         """(ids, bodies) of a message that came whole."""
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, raw)
-        data = content.clean(raw)
+        data = content.clean(raw, dots)
+        dots = dots or data is not raw  # another line end may have got a dot behind it
         if len(data) > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
         data = ended(data)
@@ -209,16 +213,18 @@ class Session(SessionDialogue):
             self._bounded(len(ids), len(data))
             return ids, [*bodies(begins, head + data[end:])]
         rest = data[end + 2 :]
-        return ids, self._parted(begins, head, NewContent(rest, len(rest), rest.isascii()))
+        return ids, self._parted(begins, head, NewContent(rest, len(rest), rest.isascii(), dots))
 
     def _parted(self, begins: list[bytes], head: bytes, rest: NewContent) -> list[Body]:
         """One for each recipient; all share the content, which is there once."""
         self._bounded(len(begins), len(head))
         return [LargeBody(json, rest) for json in bodies(begins, head + b"\r\n")]
 
-    async def _large(self, transaction: IncomingTransaction, last: bytes, spill: Spill) -> tuple[list[str], list[Body]]:
+    async def _large(
+        self, transaction: IncomingTransaction, last: bytes, spill: Spill, dots: bool
+    ) -> tuple[list[str], list[Body]]:
         """The same of one that lies on the disk."""
-        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize)
+        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize, dots)
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, await spill.whole())
         head, properties, id_ = self._headed(transaction, await asyncio.to_thread(large.read_head))

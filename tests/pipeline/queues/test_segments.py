@@ -25,7 +25,7 @@ from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
 HEAD = b'{"recipient":"b@example.net","mime":"Subject: x\\r\\n\\r\\n"}'
 BEFORE = """
 DROP INDEX contents; ALTER TABLE messages DROP COLUMN segment; ALTER TABLE messages DROP COLUMN start;
-ALTER TABLE messages DROP COLUMN octets; ALTER TABLE messages DROP COLUMN eightbit; PRAGMA user_version = 1;
+ALTER TABLE messages DROP COLUMN octets; ALTER TABLE messages DROP COLUMN flags; PRAGMA user_version = 1;
 """
 
 
@@ -74,7 +74,7 @@ async def test_contents_are_lent_as_they_came_from_memory_and_from_the_file(tmp_
 async def test_a_content_is_stored_once_for_all_who_share_it(tmp_path: Path, clock: Clock) -> None:
     """However many recipients a mail has."""
     async with opened(tmp_path / "q", clock) as desk:
-        shared = NewContent(b"x" * 100_000, 100_000, ascii=True)
+        shared = NewContent(b"x" * 100_000, 100_000, ascii=True, dots=True)
         await publish(desk, *(LargeBody(HEAD, shared) for _ in range(50)))
         assert sum(segments.ends(tmp_path / "q").values()) == 100_000
 
@@ -208,6 +208,6 @@ def test_dots_are_doubled_wherever_a_content_is_cut(tmp_path: Path, size: int) -
     """RFC 5321 4.5.2; the end of the header is the beginning of a line, too."""
     content = b".\r\n..x\r\n.\r\nab.\r\n\r\n.\r\n"
     (tmp_path / "s").write_bytes(content)
-    stored = StoredContent(str(tmp_path / "s"), 1, 0, len(content), ascii=True)
+    stored = StoredContent(str(tmp_path / "s"), 1, 0, len(content), ascii=True, dots=True)
     head = b"A: b\r\n\r\n"
     assert b"".join(stuffed(head, stored.pieces(size))) == dot_stuff(head + content)

@@ -19,7 +19,7 @@ import msgspec
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.salvage import Salvaged, Wreck
-from pipeline.queues.embedded.file import LATEST, Row, Store
+from pipeline.queues.embedded.file import DOTS, EIGHTBIT, LATEST, Row, Store
 from pipeline.queues.embedded.segments import ends, link
 
 GROUP, GROUP_BYTES = 500, 8 * 2**20  # messages, and bytes of bodies, in a transaction
@@ -139,7 +139,9 @@ def _usable(row: Salvaged) -> Row:
     queued = _time(row.queued, time.time())
     place = (row.segment, row.start, row.octets)
     known = all(isinstance(one, int) for one in place)
-    content = (*place, int(bool(row.eightbit))) if known else (None, None, None, None)
+    content = (
+        (*place, row.flags if isinstance(row.flags, int) else EIGHTBIT | DOTS) if known else (None, None, None, None)
+    )
     return row.id, _text(row.queue), _text(row.lane), _time(row.due, 0.0), expires, queued, body or b"", *content
 
 

@@ -39,7 +39,7 @@ class Salvaged(NamedTuple):
     segment: Any = None
     start: Any = None
     octets: Any = None
-    eightbit: Any = None
+    flags: Any = None
 
 
 class Wreck:
