@@ -14,12 +14,15 @@ from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import name_of, settled
 from operators.mail.headers import change, pairs
+from operators.mail.inline_css import inlined, inlined_mail
 from operators.mail.message import InvalidMessage, Message
-from operators.mail.unmade import Unmade, refuse
+from operators.mail.personalize import personal
+from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
 )  # fmt: skip
+_OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
 _OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
 _ONCE = frozenset((
@@ -36,8 +39,10 @@ def source_of(message: Message) -> bytes:
     """
     if not message.mime:
         raise InvalidMessage("mime: is missing or empty, and an empty mail is not sent")
+    values, inline = personal(message), message.properties.get("inlinecss") not in _OFF
     if isinstance(message.mime, dict):
-        source = build(message.mime, message.message_id, message.envelope or "")
+        parts = values.object(message.mime) if values else message.mime
+        source = build(_inlined(parts) if inline else parts, message.message_id, message.envelope or "")
     else:
         given = _given(message)
         if given.isspace() or not given:
@@ -45,10 +50,16 @@ def source_of(message: Message) -> bytes:
         source = settled(given)
         if b"\0" in source:
             raise InvalidMessage("mime: holds a NUL octet, which mail may not (RFC 5322 4)")
-    source = change(source, message.headers) if message.headers else source
-    if "data" in message.properties or "inlinecss" in message.properties:
-        refuse(message.properties, source)
+        source = values.mail(source) if values else source
+        source = inlined_mail(source) if inline else source
+    if message.headers:
+        source = change(source, values.headers(message.headers) if values else message.headers)
     return source
+
+
+def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:
+    html = _html(parts)
+    return {**parts, "html": inlined(html)} if isinstance(html, str) else dict(parts)
 
 
 def _given(message: Message) -> bytes:
