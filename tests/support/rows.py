@@ -168,13 +168,15 @@ RESULTS = [
     Row("dsn: offered", entry={"dsn": True}),
     Row("dsn: not offered", smarthost(SECURE_PORT), entry={"dsn": False}),
     Row("dsn: accepted ones only", {}, GIVEN_UP, "refuse", lacks=["dsn"]),
-    Row("cipher", smarthost(SECURE_PORT), entry={"cipher": {"name": str, "bits": int, "version": re.compile("TLS.*")}}),
+    Row("cipher", smarthost(SECURE_PORT), entry={"cipher": {
+        "name": str, "bits": int, "algbits": int, "version": re.compile("TLS.*"), "id": int}}),
     Row(
         "certificate",
         smarthost(SECURE_PORT),
         entry={"certificate": {
-            "subject": str, "issuer": SOME, "valid-from": TIME, "valid-until": TIME, "altnames": ["localhost"],
-            "verified": False,
+            "subject": dict, "issuer": {"organization": SOME, "unit": SOME}, "notbefore": TIME, "notafter": TIME,
+            "altnames": ["localhost"], "verified": False, "version": 3, "result": "not checked", "keyusage": int,
+            "self-signed": False,
         }},
     ),
     Row("cipher, certificate: only where TLS was used", lacks=("cipher", "certificate")),
@@ -196,8 +198,8 @@ RESULTS = [
         "extracted",
         {"envelope": "me@sender.example"},
         copy={"extracted": {
-            "from": "me@sender.example", "to": "you@there.example", "subject": "Row",
-            "headers": {"from": ["me@sender.example"], "to": ["you@there.example"], "subject": ["Row"], "x-old": ["1"]},
+            "from": "me@sender.example", "to": ["you@there.example"], "subject": "Row",
+            "headers": {"from": "me@sender.example", "to": "you@there.example", "subject": "Row", "x-old": "1"},
             "envelope": {"local": "me", "domain": "sender.example"},
             "recipient": {"local": str, "domain": "[127.0.0.1]"},
         }},
