@@ -93,7 +93,7 @@ OUTGOING = [
     Row("keepmime: default", copy={"mime": Absent}),
     Row("data", {"data": {"name": "x"}, "mime": "Subject: {$name}\r\n\r\ny\r\n"}, copy={"data": {"name": "x"}},
         data=r"(?=.*^Subject: x\r$)"),
-    Row("data: no template", {"data": {"name": "x"}, "mime": "Subject: x\r\n\r\n{if}\r\n"}, GIVEN_UP,
+    Row("data: no template", {"data": {"name": "x"}, "mime": "Subject: x\r\n\r\n{if $x}\r\n"}, GIVEN_UP,
         entry={"state": "personalize", "result": "error"}, lacks=NO_CONNECTION),
     Row("key", {"key": "k", "mime": None}, GIVEN_UP, entry={"state": "storage", "result": "error"},
         lacks=NO_CONNECTION),
