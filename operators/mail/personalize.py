@@ -111,13 +111,15 @@ class Personal:
             return [self.headers(one, where) for one in value]
         return {name: self.headers(one, where) for name, one in value.items()} if isinstance(value, Mapping) else value
 
-    def _blocks(self, value: Any) -> Any:
-        """The texts of blocks: they are HTML."""
+    def _blocks(self, value: Any, *, html: bool = False) -> Any:
+        """The texts of blocks; those of html blocks are HTML, others are escaped when the blocks are drawn."""
         if isinstance(value, str):
-            return self.text(value, "mime.content", html=True)
+            return self.text(value, "mime.content", html=html)
         if isinstance(value, list):
-            return [self._blocks(one) for one in value]
-        return {name: self._blocks(one) for name, one in value.items()} if isinstance(value, Mapping) else value
+            return [self._blocks(one, html=html) for one in value]
+        if not isinstance(value, Mapping):
+            return value
+        return {name: self._blocks(one, html=value.get("type") == "html") for name, one in value.items()}
 
 
 def personal(message: Message) -> Personal | None:

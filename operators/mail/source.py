@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from typing import Any
 
+from operators.mail.blocks import document
 from operators.mail.dkim import from_domain
 from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
@@ -21,6 +22,7 @@ from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
+    "background", "font",
 )  # fmt: skip
 _OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
@@ -58,8 +60,8 @@ def source_of(message: Message) -> bytes:
 
 
 def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:
-    html = _html(parts)
-    return {**parts, "html": inlined(html)} if isinstance(html, str) else dict(parts)
+    plain, html = _versions(parts)
+    return {**parts, "text": plain, "html": inlined(html)} if isinstance(html, str) else dict(parts)
 
 
 def _given(message: Message) -> bytes:
@@ -123,7 +125,7 @@ def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
 
 
 def _body(parts: Mapping[str, Any]) -> Entity:
-    plain, html = parts.get("text"), _html(parts)
+    plain, html = _versions(parts)
     bodies = []
     if plain is not None or html is None:
         bodies.append(text(_text("mime.text", plain or ""), "plain", "mime.text"))
@@ -136,12 +138,15 @@ def _body(parts: Mapping[str, Any]) -> Entity:
     return several("mixed", [several("alternative", bodies), *files])
 
 
-def _html(parts: Mapping[str, Any]) -> Any:
-    """The HTML version: `html`, or `content` where that is a text and not blocks to make HTML of."""
-    content = parts.get("content")
-    if content is None or isinstance(content, str):
-        return content if parts.get("html") is None else parts["html"]
-    raise Unmade("responsive", "mime.content: HTML is not made of blocks here; publish it as html")
+def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The text and the HTML version, each None where there is none; `content` is HTML, or blocks to make both of."""
+    plain, html, content = parts.get("text"), parts.get("html"), parts.get("content")
+    if html is not None or content is None or isinstance(content, str):
+        return plain, content if html is None else html
+    if not isinstance(content, Mapping):
+        raise Unmade("responsive", "mime.content: must be HTML, or an object with blocks")
+    made, text_of_it = document(content, parts)
+    return text_of_it if plain is None else plain, made
 
 
 def _attachment(given: Any, where: str) -> Entity:

@@ -31,7 +31,6 @@ pytestmark = [
 FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq"
 QUEUES = ("results", "success", "failure", "retry", "refused", "name-of-results-queue", "name-of-success-queue")
 GIVEN_UP = {  # what cannot be done is given up, with the state of the step that it needed
-    "m04-mime-content-blocks": ("responsive", "error"),
     "m05-mime-attachment-url": ("responsive", "error"),
     "m06-key-without-mime": ("storage", "error"),
     "m07-no-mime": ("process", "invalid"),
@@ -183,4 +182,7 @@ def test_mail_is_made_personal(seen: Seen) -> None:
     letter = mail(world, "m53-personalization")[0]
     assert b"From: The team <info@example.org>\r\n" in letter and b"To: John Doe <m53-" in letter
     assert b"Subject: Hello John Doe!\r\n" in letter and b"Hi John Doe, your age is 33." in letter
+    assert b"; r=y" in mail(world, "m25-dkim-report")[0]
+    blocks = mail(world, "m04-mime-content-blocks")[0]
+    assert (b"<p>x</p>" in blocks and b'href=3D"http://127.0.0.1/"' in blocks) or b'href="http://127.0.0.1/"' in blocks
     assert b"style=" in mail(world, "m20-inlinecss")[0] and b"<style" not in mail(world, "m20-inlinecss")[0]
