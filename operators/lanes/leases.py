@@ -1,4 +1,4 @@
-"""Leases: what a worker has got of the instance's limits, and asks for; the other end is the `Ledger`. Pure.
+"""Leases: what a worker has got of the instance's limits, and asks for; the other end is the `LimitLedger`. Pure.
 
 A rate's places come ahead of their time, a quarter of a second's worth. Each is used at its time, or up to GRACE
 later; what is older lapses, and counts as used. A connection is asked for before it is opened; the answer wakes its
@@ -101,7 +101,7 @@ class LeasedPacer(Pacer):
 _Key = tuple[str, str, str]  # lane, MTA IP, remote address
 
 
-class Refused(msgspec.Struct, frozen=True):
+class LeaseRefused(msgspec.Struct, frozen=True):
     """Why a connection may not be opened, until when (None: until one is free), and since when."""
 
     why: str
@@ -138,7 +138,7 @@ class Leases:
         self._pacers: dict[str, LeasedPacer] = {}
         self._asked: dict[_Key, tuple[float, ConnectionAsk]] = {}  # connections that were asked for, and when
         self._granted: dict[_Key, tuple[float, ConnectionAsk]] = {}  # that may be opened, as of when
-        self._refused: dict[_Key, Refused] = {}
+        self._refused: dict[_Key, LeaseRefused] = {}
 
     def pacer(self, name: str) -> Pacer:
         """The pacer of a rate."""
@@ -192,7 +192,7 @@ class Leases:
         which = (lane, ip, address)
         asked = self._asked.pop(which, None)
         if refused is not None:
-            self._refused[which] = Refused(refused, until, self._clock())
+            self._refused[which] = LeaseRefused(refused, until, self._clock())
         elif asked is None or which in self._granted:  # it was asked for again meanwhile
             self._closed(names(*which))
         else:

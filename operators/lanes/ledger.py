@@ -1,4 +1,4 @@
-"""Ledger: the limits of an instance with several workers, kept in one place; what each worker may do of them. Pure.
+"""LimitLedger: the limits of an instance with several workers, kept in one place; what each worker may do of them. Pure.
 
 Rates are leased as places: a worker asks for the next few on the grid of a rate, and uses each at its time or not at
 all. Connections are asked for one by one, and given back as they close. So what a receiver sees never exceeds a limit,
@@ -35,7 +35,7 @@ class ConnectionAsk(msgspec.Struct, frozen=True):
     made: bool = False
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class LeaseRefusal(msgspec.Struct, frozen=True):
     """Why not, and until when, monotonic seconds; None: until one is closed, of what `full` names."""
 
     why: str
@@ -51,7 +51,7 @@ class _Rate:
         self.asked_at = 0.0
 
 
-class Ledger:
+class LimitLedger:
     """What is given to whom. Workers are numbers."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Ledger:
 
     # -- connections
 
-    def open(self, worker: int, ask: ConnectionAsk, now: float) -> Refusal | None:
+    def open(self, worker: int, ask: ConnectionAsk, now: float) -> LeaseRefusal | None:
         """Count a connection of a worker, and a place of each of its rates; or, with nothing counted, why not."""
         if ask.made:
             for name, limit in ask.rates.items():
@@ -96,11 +96,11 @@ class Ledger:
         for name, limit in ask.counted.items():
             if limit and self.total(name) >= limit:
                 self._waiting.setdefault(name, collections.OrderedDict())[worker] = None
-                return Refusal(f"all {max(limit, 0)} connections of {name} are in use", full=name)
+                return LeaseRefusal(f"all {max(limit, 0)} connections of {name} are in use", full=name)
         ready = {name: self._pacer(name, now).ready(limit) for name, limit in ask.rates.items()}
         if ready and max(ready.values()) > now:
             name = max(ready, key=ready.__getitem__)
-            return Refusal(f"{ask.rates[name]:g} {name} a minute", ready[name])
+            return LeaseRefusal(f"{ask.rates[name]:g} {name} a minute", ready[name])
         for name in ask.rates:
             self._rates[name].pacer.take(now)
         for name in ask.counted:

@@ -8,7 +8,7 @@ from functools import partial
 from reactivex.scheduler import VirtualTimeScheduler
 
 from operators.lanes.leases import Leases
-from operators.lanes.ledger import ConnectionAsk, Ledger
+from operators.lanes.ledger import ConnectionAsk, LimitLedger
 from tests.support.virtual import World
 
 DELAY = 0.001  # seconds that a word between head and worker takes
@@ -19,7 +19,7 @@ class Workers:
 
     def __init__(self, count: int, maximum: int = 1000, **limits: object) -> None:
         self.scheduler = VirtualTimeScheduler()
-        self.ledger = Ledger()
+        self.ledger = LimitLedger()
         self.maximum, self.limits = maximum, limits
         self.head_lives = True
         self.demand = 60  # messages that wait in each
