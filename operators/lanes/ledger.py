@@ -1,4 +1,4 @@
-"""LimitLedger: the limits of an instance with several workers, kept in one place; what each worker may do of them. Pure.
+"""The ledger: the limits of an instance with several workers, in one place; what each worker may do of them. Pure.
 
 Rates are leased as places: a worker asks for the next few on the grid of a rate, and uses each at its time or not at
 all. Connections are asked for one by one, and given back as they close. So what a receiver sees never exceeds a limit,

@@ -133,6 +133,7 @@ class Slots:
         self.maximum = maximum
         self._leases = leases  # the count is kept for several workers, elsewhere
         self._given_up: set[str] = set()  # what another worker waits for, of which nothing idles here
+        self.noted: Callable[[str, Target, str, float], None] = lambda ip, target, why, until: None  # of `skip`
         self.released: Callable[[Slot], None] = lambda slot: None  # called after a connection came free
         self.freed: Callable[[Slot], None] = lambda slot: None  # called after it was closed, and another may be opened
         self.open = 0
@@ -403,6 +404,11 @@ class Slots:
         From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
         message that brings an IP of its own, or a smarthost's port, is in nobody's way.
         """
+        self.noted(ip, target, why, until)
+        self.pass_over(ip, target, why, until)
+
+    def pass_over(self, ip: str, target: Target, why: str, until: float) -> None:
+        """As `skip`, by another worker's word."""
         key = (ip, target.address, target.port)
         self._skipped[key] = (until, why)
         self._skipped.move_to_end(key)
