@@ -87,7 +87,7 @@ def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float |
         message.envelope or "",
         message.recipient,
         delivery.domain or message.domain,
-        len(delivery.source) or None,
+        delivery.size or None,
         outcome.remote_ip,
         delivery.lane or None,
         delivery.ip or outcome.local_ip,
