@@ -24,6 +24,7 @@ from operators.deliveries.outcome import Outcome
 from operators.stages.hold import parked_queue
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
+from pipeline.machine.machine import WorkerRow as WorkerRow
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueFigures
 from pipeline.queues.listing import Action
@@ -199,6 +200,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return self._machine.workers()
 
     def states(self) -> list[HealthState]:
         """What is wrong now, the worst first."""
