@@ -97,7 +97,7 @@ class SessionDialogue(SMTP, abc.ABC):
         self._let_go()
 
     def _let_go(self) -> None:
-        """Break the circle of session, reader, writer and transport: a TLS one has 256 KB until garbage is collected."""
+        """Break the circle of session, writer and transport: a TLS one has 256 KB until garbage is collected."""
         self._reader._transport = self._writer = self.transport = None  # type: ignore
 
     def eof_received(self) -> bool:
