@@ -45,7 +45,7 @@ class Office:
 
     def ask(self, source: bytes, *keys: Key) -> asyncio.Future[bytes | Exception]:
         answer: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
-        self.signers.sign(source, keys, NOW, answer.set_result)
+        self.signers.sign(source, None, keys, NOW, answer.set_result)
         return answer
 
     @staticmethod

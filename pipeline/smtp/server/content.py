@@ -18,7 +18,7 @@ from pipeline.smtp.server.refusal import Refusal
 CHUNK = 65536  # octets taken from the wire at once
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
-_END = b"\r\n.\r\n"
+_DOT, _END = b"\r\n.", b"\r\n.\r\n"
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
 
@@ -84,6 +84,7 @@ class Account:
         self._most = most
         self._taken = 0
         self.received = 0
+        self.dots = True  # a line of it may begin with a dot
         self.refusal: Refusal | None = None
 
     async def need(self, octets: int) -> None:
@@ -118,11 +119,16 @@ def too_large(most: int) -> Refusal:
 
 
 class ContentReader:
-    """What a client sends after 354, up to CRLF.CRLF."""
+    """What a client sends after 354, up to CRLF.CRLF.
+
+    Attributes:
+        dots: a line of it may begin with a dot. Real mail has few: then it is looked through once, here.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
         self._begin, self._end = 2, 0
+        self.dots = False
 
     def __len__(self) -> int:
         return len(self._data) - self._begin
@@ -131,7 +137,9 @@ class ContentReader:
         """Take what came; how many octets of it stand behind the end, None where the end has not come."""
         seen = max(len(self._data) - 4, 0)
         self._data += chunk
-        end = self._data.find(_END, seen)
+        dot = self._data.find(_DOT, seen)
+        end = self._data.find(_END, dot) if dot >= 0 else -1
+        self.dots = self.dots or dot != end
         if end < 0:
             return None
         self._end = end + 2
@@ -154,20 +162,20 @@ class ContentReader:
         self._begin = 0
 
 
-def clean(raw: bytes) -> bytes:
+def clean(raw: bytes, dots: bool = True) -> bytes:
     """The message as its author meant it: dots unstuffed, every line end CRLF. Raises `Refusal`: it holds NUL."""
-    return line_ends(plain(raw))
+    return line_ends(plain(raw, dots=dots))
 
 
-def plain(raw: bytes, begins: bool = True) -> bytes:
-    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line.
+def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
+    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line; `dots`: some line may.
 
     Raises:
         Refusal: they hold NUL.
     """
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
-    return dot_unstuff(raw, begins)
+    return dot_unstuff(raw, begins) if dots else raw
 
 
 def refuse_loop(head: bytes) -> None:

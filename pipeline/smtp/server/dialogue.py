@@ -18,7 +18,7 @@ from operators.deliveries.events import Rejected
 from pipeline.process.supervisor import supervisor
 from pipeline.smtp.server.access import crowd, login
 from pipeline.smtp.server.client import SmtpPeer, address, clean_name
-from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, Content, ServerProtocol
+from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.shared import Shared
 from pipeline.smtp.server.states import GROUPED, VERBS
@@ -84,6 +84,11 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         self.shared.leave(self)
         if self._task is not None:
             self._task.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circle of session and transport: a TLS one has 256 KB until garbage is collected."""
+        self.transport = None
 
     def pause_writing(self) -> None:
         """The client does not read what it is told."""
@@ -144,6 +149,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             if self._timer is not None:
                 self._timer.cancel()
             self._close()
+            self._let_go()
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -175,7 +181,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             if command.verb not in GROUPED:
                 self.flush()
 
-    async def event(self) -> CommandLine | ChallengeAnswer | Content:
+    async def event(self) -> CommandLine | ChallengeAnswer | MailData:
         """What the client says next. Raises `Refusal`, and ConnectionError once it says no more."""
         while (event := self._read()) is None:
             await self._octets()
@@ -194,10 +200,10 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             self.transport.resume_reading()
         await self._more
 
-    def _read(self) -> CommandLine | ChallengeAnswer | Content | None:
+    def _read(self) -> CommandLine | ChallengeAnswer | MailData | None:
         try:
             event = self.protocol.next_event()
-            if event is not None and not isinstance(event, Content):
+            if event is not None and not isinstance(event, MailData):
                 self.heard()
             return event
         finally:

@@ -46,16 +46,18 @@ class ChallengeAnswer(msgspec.Struct, frozen=True):
     line: bytes
 
 
-class Content(msgspec.Struct, frozen=True):
+class MailData(msgspec.Struct, frozen=True):
     """So many octets of the message have come. `accept` or `refuse` it once it is whole.
 
     Attributes:
         octets: how many.
         whole: what is left of it in memory, dots still stuffed, its last CRLF included; None before its end.
+        dots: a line of it may begin with a dot.
     """
 
     octets: int
     whole: bytes | None
+    dots: bool
 
 
 class ServerProtocol:
@@ -89,7 +91,7 @@ class ServerProtocol:
         """Octets that were received and not read yet."""
         return len(self._in) - self._at
 
-    def next_event(self) -> CommandLine | ChallengeAnswer | Content | None:
+    def next_event(self) -> CommandLine | ChallengeAnswer | MailData | None:
         """What has come next; None: it has not come whole. Raises `Refusal`."""
         self.line, self.verb = b"", ""
         if self.state is State.CONTENT:
@@ -150,17 +152,17 @@ class ServerProtocol:
             raise Refusal(_NO_SMTP, close=True)
         return verb, argument
 
-    def _message(self) -> Content | None:
+    def _message(self) -> MailData | None:
         chunk = self._in[self._at : self._at + CHUNK]
         if not chunk:
             return None
         left = self.content.feed(chunk)
         if left is None:
             self._at += len(chunk)
-            return Content(len(chunk), None)
+            return MailData(len(chunk), None, self.content.dots)
         self._at += len(chunk) - left
         self.state = self._next = State.RECEIVED
-        return Content(len(chunk), self.content.take())
+        return MailData(len(chunk), self.content.take(), self.content.dots)
 
     # -- replies
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.smtp.server.content import clean
-from pipeline.smtp.server.protocol import Content, ServerProtocol
+from pipeline.smtp.server.protocol import MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
@@ -88,7 +88,7 @@ def test_a_message_arrives_octet_for_octet_however_it_is_cut(lines: list[bytes],
         size = cuts[turn % len(cuts)]
         session.receive(wire[:size])
         wire, turn = wire[size:], turn + 1
-        while whole is None and isinstance(event := session.next_event(), Content):
+        while whole is None and isinstance(event := session.next_event(), MailData):
             whole = event.whole
     assert clean(whole) == content
     assert session.forget() + wire == after

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, Content, ServerProtocol
+from pipeline.smtp.server.protocol import ChallengeAnswer, CommandLine, MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.states import TABLE, VERBS, State
 
@@ -49,7 +49,7 @@ def session_in(state: State) -> ServerProtocol:
     session = ServerProtocol()
     session.receive(WAYS[state])
     while (event := session.next_event()) is not None:
-        if isinstance(event, Content):
+        if isinstance(event, MailData):
             break
         assert isinstance(event, CommandLine)
         if event.verb == "AUTH":
@@ -116,7 +116,7 @@ def test_the_message_is_answered_before_the_next_command_is_read(accepted: bool)
     session = session_in(State.CONTENT)
     session.receive(b"..x\r\n.\r\nNOOP\r\n")
     event = session.next_event()
-    assert isinstance(event, Content)
+    assert isinstance(event, MailData)
     assert event.whole == b"..x\r\n"
     assert not session.idle
     if accepted:
@@ -173,7 +173,7 @@ def told(octets: bytes, cuts: list[int]) -> list[object]:
                 continue
             if event is None:
                 break
-            if isinstance(event, Content):
+            if isinstance(event, MailData):
                 if event.whole is None:
                     continue
                 event, received = event.whole, received + 1
