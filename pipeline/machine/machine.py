@@ -151,7 +151,7 @@ class Machine:
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
-        self.intake.shared = seat is not None
+        self.intake.reuse_port = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
