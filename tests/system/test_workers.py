@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
 import psutil
 import pytest
 
@@ -126,6 +127,27 @@ def test_a_rule_reaches_all_and_what_it_parks_is_listed_and_released(crowd: Crow
     assert crowd.delivered() == before
     crowd.api.delete("pauses", pause)
     until(lambda: crowd.delivered() == before + 60)
+
+
+def test_one_hears_the_dialogue_and_explains_the_lanes_of_all(crowd: Crowd) -> None:
+    """The lines of every worker's connections; what each lane waits for; whole numbers of both."""
+    pause = crowd.api.create("pauses", domain="held.example")["id"]
+    with httpx.stream(
+        "GET",
+        f"http://127.0.0.1:{crowd.program.www_port}/api/v1/smtp-dialogue",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        timeout=20,
+    ) as answer:
+        assert answer.status_code == 200
+        crowd.send(40)
+        seen = ""
+        for text in answer.iter_text():
+            seen += text
+            if seen.count("MAIL FROM") >= 10:
+                break
+    lanes = [lane for lane in crowd.api.get("/lanes")]
+    assert all(crowd.api.get(f"/lanes/{lane['lane']}")["domains"] for lane in lanes)
+    crowd.api.delete("pauses", pause)
 
 
 def test_connections_at_once_are_the_instances(crowd: Crowd) -> None:
