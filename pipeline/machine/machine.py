@@ -107,12 +107,14 @@ class Seat(msgspec.Struct, frozen=True):
         leases: its part of the limits.
         file: its queue.
         home: `data-dir` of the instance.
+        token: of the instance in its cluster.
         flooded: told of each flood that begins here.
     """
 
     leases: Leases
     file: Path
     home: Path
+    token: str
     flooded: Callable[[Active], None]
 
 
@@ -151,7 +153,7 @@ class Machine:
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
-        self.intake.shared = seat is not None
+        self.intake.reuse_port = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
@@ -266,7 +268,8 @@ class Machine:
         """None where there is no broker that instances could meet on."""
         if self.settings.cluster_broker is None:
             return None
-        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+        token = self.seat.token if self.seat is not None else ""
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned, token=token)
 
     def _handing_over(self) -> dict[str, Any]:
         cluster = self.cluster

@@ -29,6 +29,7 @@ from operators.deliveries.events import (
     Unparked,
 )
 from operators.deliveries.outcome import Next, Outcome
+from operators.lanes.ledger import ConnectionAsk
 from operators.mail.message import Message
 
 WHOLE: tuple[type[Event], ...] = (
@@ -110,3 +111,8 @@ class Unpacking:
         outcome = Outcome(state="process", result="error", next=Next.RETURN, description="the worker has ended")
         held, self._held = self._held, {}
         return [Settled(time=now, delivery=delivery, outcome=outcome) for delivery in held.values()]
+
+
+def asked(values: dict[str, Any]) -> ConnectionAsk:
+    """A wish for a connection, as it came over the link."""
+    return msgspec.convert(values, ConnectionAsk)

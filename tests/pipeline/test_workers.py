@@ -162,6 +162,7 @@ async def test_mail_of_a_worker_that_is_no_more_is_taken_up_once(tmp_path: Path)
         rows = old.execute(f"SELECT id, {COLUMNS} FROM messages ORDER BY id LIMIT 300").fetchall()
         places = "?, ?, ?, ?, ?, ?"
         new.executemany(f"INSERT INTO messages({COLUMNS}) VALUES({places})", [row[1:] for row in rows])
+        new.execute("CREATE TABLE adopted_segments(source TEXT, old INTEGER, new INTEGER, PRIMARY KEY(source, old))")
         new.execute("CREATE TABLE adopted(source TEXT PRIMARY KEY, upto INTEGER)")
         new.execute("INSERT INTO adopted VALUES('worker-2', ?)", (rows[-1][0],))
     assert adopt_orphans(tmp_path, 2) == 700
