@@ -16,6 +16,7 @@ from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
 from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.live import LiveUpdates
+from gui.components.pausing.pause_bar import PauseBar
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import Facade
 
@@ -82,6 +83,7 @@ class Frame:
             self._menu(page, under)
             with tag("div", "stage"):
                 tools = self._header(page, under)
+                PauseBar(self._facade, live)
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools))
         self._keys()

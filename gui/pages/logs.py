@@ -17,7 +17,7 @@ from nicegui import background_tasks, ui
 
 from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, steps
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.mail.log_records import MEANING, all_of, aware, duration, now, points, row, step
@@ -97,6 +97,7 @@ class Logs:
         self._client = ui.context.client
         self._facade, self._view = view.facade, view
         self._values = kept(FIELDS, view.query)
+        say_mistakes(mistakes(FIELDS, view.query))
         self._ids = itertools.count()
         self._rows: collections.deque[dict[str, Any]] = collections.deque(maxlen=SIZE)
         self._records: dict[str, LogRecord] = {}

@@ -12,7 +12,7 @@ from reactivex.disposable import SerialDisposable
 
 from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, html, text
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.live_table import shown
 from gui.components.mail.message_drawer import FRAMED
 from gui.components.mail.preview import framed, preview
@@ -43,6 +43,7 @@ class SmtpMonitor:
         self._client = ui.context.client
         self._dialogue = view.facade.dialogue
         self._values = kept(FIELDS, view.query)
+        say_mistakes(mistakes(FIELDS, view.query))
         self._watching = SerialDisposable()
         view.live.keep(self._watching)
         self._lines: collections.deque[Line] = collections.deque(maxlen=HELD)

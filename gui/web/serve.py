@@ -51,6 +51,7 @@ class Web:
         """Serve the console; lines for the person at the terminal, none where it is turned off."""
         if not self._plain and not self._secure:
             return []
+        facade.start()
         opened = open_access(self._settings)
         app = Proxies(console(facade, opened.access, self.connections), self._settings.www_trusted_proxies)
         self.connections.start()

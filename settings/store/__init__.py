@@ -3,5 +3,6 @@
 from settings.store.audit import AuditRecord, Who
 from settings.store.engine import RulesUnavailable
 from settings.store.store import RuleStore
+from settings.store.undo import undo, undoable
 
-__all__ = ["AuditRecord", "RuleStore", "RulesUnavailable", "Who"]
+__all__ = ["AuditRecord", "RuleStore", "RulesUnavailable", "Who", "undo", "undoable"]

@@ -412,7 +412,7 @@ async def test_the_audit_says_who_changed_what(live: Any, visitor: Visitor) -> N
     await expect(page.locator(".note")).to_be_visible()
     await page.goto(live.url + "/audit?search=Receipts")
     row = page.locator("[data-row]").first
-    for text in ("console", "127.0.0.1", "create", "mta-names", "Receipts"):
+    for text in ("console", "127.0.0.1", "create", "names of 127.0.0.3", "Receipts"):
         await expect(row).to_contain_text(text)
     await row.click()
     await expect(page.locator(".drawer [data-section=After]")).to_contain_text("name: Receipts")
@@ -428,7 +428,7 @@ async def test_the_audit_has_what_was_done_to_messages(live: Any, visitor: Visit
     await expect(page.locator(".notes")).to_contain_text("1 message is deleted.")
     await page.goto(live.url + "/audit?kind=messages&search=audited.example")
     row = page.locator("[data-row]").first
-    for text in ("console", "127.0.0.1", "delete", "messages", "audited.example", "messages 1"):
+    for text in ("console", "127.0.0.1", "delete", "audited.example", "messages 1"):
         await expect(row).to_contain_text(text)
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
+from gui.components.pausing.running import describes
 from gui.components.record import zone_line
 from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
 from gui.components.rules.rule_page import whole
 from gui.components.rules.rule_table import columns_of
-from gui.components.running import describes
 from gui.pages.dkim import DkimKeys
 from gui.pages.floods import FloodsPage
 from gui.pages.local import LocalAddresses
