@@ -14,14 +14,20 @@ from gui.access.access import Access
 from gui.access.gate import session
 from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
-from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
+from gui.components.drawing import LEAVE, LENS, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.live import LiveUpdates
 from gui.components.pausing.pause_bar import PauseBar
+from gui.components.search.palette import Palette
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import Facade
 
 LOGO = Path(__file__).parents[1] / "static" / "logo.svg"
-KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"), ("n", "Add a rule, where there are rules"))
+KEYS = (
+    ("?", "Show or hide these keys"),
+    ("/", "Search everything: addresses, domains, MTA IPs, tags, rules, views"),
+    ("f", "Filter what this view shows"),
+    ("n", "Add a rule, where there are rules"),
+)
 
 
 class Frame:
@@ -87,6 +93,7 @@ class Frame:
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools))
         self._keys()
+        Palette(self._facade, self._pages)
 
     def _view(self, request: Request, live: LiveUpdates, tools: Element) -> View:
         return View(
@@ -131,6 +138,7 @@ class Frame:
                 tag("i")
                 ui.label("Live").classes("when-live")
                 ui.label("Reconnecting").classes("when-lost")
+            icon_button("search", "Search everything (/)", LENS)
             icon_button("help", "Keys", QUESTION).classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
             with tag("form", "logout").props(f'method=post action="{under}/logout"'):

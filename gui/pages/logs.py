@@ -37,7 +37,7 @@ RANGES = {"15m": 900, "1h": 3600, "24h": 86_400, "7d": 604_800}
 KINDS = ("csv", "json", "parquet")
 FAILURES = (LogQueryFailed, UnknownFilter, msgspec.ValidationError, OSError)
 FIELDS = (
-    Field("recipient", "Recipient", "search", "Whole address"),
+    Field("containing", "Recipient or sender", "search", "Part of an address, or message-id"),
     Field("log", "Log", "choice", options=(("", "Attempts"), ("received", "Received mail"))),
     Field(
         "range",
@@ -57,7 +57,8 @@ FIELDS = (
     Field("code", "Code", placeholder="550"),
     Field("text", "Answer has"),
     Field("state", "State", "choice", options=(("", "Any"), *((name, name) for name in STATES)), rare=True),
-    Field("envelope", "Sender", rare=True),
+    Field("recipient", "Recipient", placeholder="Whole address", rare=True),
+    Field("envelope", "Sender", placeholder="Whole address", rare=True),
     Field("tag", "Tag", rare=True),
     Field("message_id", "Message-id", rare=True),
     Field("since", "From", "time", rare=True),

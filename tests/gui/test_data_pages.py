@@ -71,7 +71,7 @@ async def test_the_mta_ips_are_sorted_and_filtered_and_the_address_says_so(live:
     await page.click("th[data-column=attempts] button")
     await expect(page).to_have_url(f"{live.url}/ips?sort=-attempts")
     await expect(page.locator("th[data-column=attempts]")).to_have_attribute("aria-sort", "descending")
-    await page.keyboard.press("/")
+    await page.keyboard.press("f")
     await page.keyboard.type("0.0.3")
     await expect(page.locator("[data-row]")).to_have_count(1)
     await page.reload()

@@ -174,7 +174,7 @@ async def test_search_and_order_are_in_the_address(live: Any, visitor: Visitor) 
     page = await visitor(live, "/local")
     for name in ("b@one.example", "a@one.example", "c@two.example"):
         await add(page, pattern=name)
-    await page.keyboard.press("/")
+    await page.keyboard.press("f")
     await page.keyboard.type("one.ex")
     await expect(page.locator(".rule-grid tbody tr")).to_have_count(2)
     await page.get_by_role("button", name="Pattern", exact=True).click()

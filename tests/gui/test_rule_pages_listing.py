@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from gui.components.pausing.running import describes
 from gui.components.record import zone_line
 from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
 from gui.components.rules.rule_page import whole
@@ -21,6 +20,7 @@ from gui.pages.local import LocalAddresses
 from gui.pages.paused import Paused
 from gui.pages.redirects import RedirectsPage
 from gui.pages.throttling import Throttling
+from pipeline.views.state.pauses import describes
 from settings.rules import KINDS, DkimKey, Flood, Pause
 from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot
