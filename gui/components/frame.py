@@ -84,18 +84,20 @@ class Frame:
             f'<link rel="stylesheet" href="{under}/static/rules.css?{self._version}">'
             f'<script defer src="{under}/static/console.js?{self._version}"></script>'
         )
-        with tag("div", "frame"):
+        user = self._access.name(cookie)
+        role = self._access.users.role(user)
+        with tag("div", "frame").props(f"data-may={role}"):
             live = LiveUpdates(lambda: self._access.valid(cookie))
             self._menu(page, under)
             with tag("div", "stage"):
-                tools = self._header(page, under)
+                tools = self._header(page, under, f"{user}, may {role}")
                 PauseBar(self._facade, live)
                 with tag("div", "view"):
-                    page.build(self._view(request, live, tools))
+                    page.build(self._view(request, live, tools, user))
         self._keys()
         Palette(self._facade, self._pages)
 
-    def _view(self, request: Request, live: LiveUpdates, tools: Element) -> View:
+    def _view(self, request: Request, live: LiveUpdates, tools: Element, user: str) -> View:
         return View(
             facade=self._facade,
             access=self._access,
@@ -103,6 +105,7 @@ class Frame:
             request=request,
             live=live,
             tools=tools,
+            user=user,
         )
 
     def _menu(self, current: ConsolePage, under: str) -> None:
@@ -129,7 +132,7 @@ class Frame:
         if current:
             link.props('aria-current="page"')
 
-    def _header(self, page: ConsolePage, under: str) -> Element:
+    def _header(self, page: ConsolePage, under: str, user: str) -> Element:
         with tag("header", "top"):
             icon_button("menu", "Menu", MENU).classes("only-narrow")
             text("h1", page.title)
@@ -141,8 +144,9 @@ class Frame:
             icon_button("search", "Search everything (/)", LENS)
             icon_button("help", "Keys", QUESTION).classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
+            text("span", "may only look", "of only-look")
             with tag("form", "logout").props(f'method=post action="{under}/logout"'):
-                icon_button("logout", "Log out", LEAVE)
+                icon_button("logout", f"Log out ({user})", LEAVE)
         return tools
 
     def _keys(self) -> None:

@@ -52,7 +52,12 @@ FIELDS = (
             ("30d", "Last 30 days"),
         ),
     ),
-    Field("kind", "To", "choice", options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages")))),
+    Field(
+        "kind",
+        "To",
+        "choice",
+        options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages", "users", "tokens", "password"))),
+    ),
     Field("action", "Action", "choice", options=(("", "Any"), *((action, action) for action in ACTIONS))),
     Field("who", "Who", placeholder="Whole name", rare=True),
 )

@@ -16,6 +16,7 @@ from pipeline.views.bulk import Busy
 from pipeline.views.state.pauses import named
 from pipeline.views.state.standing import many
 from settings.rules import Pause, Rule
+from settings.store import NotAllowed
 
 EMPTIES = {"ip": "all MTA IPs", "until": "somebody resumes it", "cluster": "this one", "tag": "any"}
 
@@ -83,7 +84,7 @@ class Paused(RulePage):
             return
         try:
             job = self.facade.begin("delete", self.facade.held_by(pause), self.view.who)
-        except Busy as error:
+        except (Busy, NotAllowed) as error:
             self.notes.say(str(error), level="bad")
             return
         await self.facade.bulk.finished(job)

@@ -25,6 +25,7 @@ from pipeline.views.explain import Brief
 from pipeline.views.facade import WORST
 from pipeline.views.queues import Action, QueueFigures, QueueUnavailable, Unbrowsable
 from pipeline.views.state.standing import many
+from settings.store import NotAllowed
 
 LANES = 5  # rows of the table above
 STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Waiting for a retry"), ("parked", "Parked"))
@@ -177,7 +178,7 @@ class QueuePage:
     async def _bulk(self, action: Action) -> None:
         try:
             await (self._change_ticked(action) if self._messages.ticked else self._change_all(action))
-        except (QueueUnavailable, Unbrowsable, Busy) as error:
+        except (QueueUnavailable, Unbrowsable, Busy, NotAllowed) as error:
             self._notes.say(str(error), level="bad")
 
     async def _change_ticked(self, action: Action) -> None:

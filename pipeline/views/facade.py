@@ -534,7 +534,8 @@ class Facade:
         return await self._machine.rules.delete("pauses", id, who)
 
     def end_flood(self, lane: str, who: Who) -> bool:
-        """End the flood in force on a lane early; False where there is none."""
+        """End the flood in force on a lane early; False where there is none. Raises `NotAllowed`."""
+        who.must("operate")
         flood = self.explainer.flood(lane)
         if flood is None or not self._machine.floods.end(lane):
             return False
@@ -576,6 +577,7 @@ class Facade:
 
     async def change(self, action: Action, id: int, who: Who) -> bool:
         """Retry, release or delete one message; False where it is gone, or in no such state. Raises as `message`."""
+        who.must("operate")
         done = bool(await self.bulk.queue.change(action, [id]))
         if done:
             self.recorder.soon(who, action, "messages", 0, {"message": id})
@@ -584,6 +586,7 @@ class Facade:
 
     def begin(self, action: Action, selection: Selection, who: Who) -> BulkJob:
         """Retry, release or delete all messages of a selection; the job tells how far it is. Raises `Busy`."""
+        who.must("operate")
         job = self.bulk.begin(action, selection)
         self.recorder.at_end(who, "messages", job, msgspec.to_builtins(selection), self.bulk.finished)
         self._tell(f"bulk-{action}", f"{who.name}: {action} messages, job {job.id}", selection.lane, who)
@@ -591,6 +594,7 @@ class Facade:
 
     def retry_lane(self, lane: str, who: Who) -> BulkJob:
         """Retry this provider now: its hosts are tried again, and what waits for a time goes now."""
+        who.must("operate")
         explained = self.explain(lane)
         for host in explained.hosts if explained else ():
             self._machine.slots.healthy(lane_ip(lane), Target(host.host, host.address, host.port))
