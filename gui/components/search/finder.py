@@ -33,7 +33,7 @@ RULES = {
 }  # fmt: skip
 
 
-class Found(msgspec.Struct, frozen=True):
+class SearchHit(msgspec.Struct, frozen=True):
     """Something that was meant, maybe: of which kind, what, more of it, and its address."""
 
     kind: str
@@ -48,14 +48,14 @@ class Finder:
     def __init__(self, facade: Facade, pages: Sequence[ConsolePage]) -> None:
         self._facade, self._pages = facade, pages
 
-    def quickly(self, text: str) -> list[Found]:
+    def quickly(self, text: str) -> list[SearchHit]:
         """What is known without asking anybody."""
         wanted = text.strip().lower()[:LONGEST]
         if not wanted:
             return []
         return [*self._places(wanted), *self._rules(wanted), *self._views(wanted)]
 
-    async def thoroughly(self, text: str) -> list[Found]:
+    async def thoroughly(self, text: str) -> list[SearchHit]:
         """What the queue and the log have of an address, a part of one, or a message id."""
         wanted = text.strip()[:LONGEST]
         if len(wanted) < 3:
@@ -63,29 +63,29 @@ class Finder:
         found = await asyncio.gather(self._queued(wanted), self._logged(wanted))
         return [one for one in found if one is not None]
 
-    def _places(self, wanted: str) -> Iterator[Found]:
+    def _places(self, wanted: str) -> Iterator[SearchHit]:
         telemetry = self._facade.telemetry
         for domain in _matching(telemetry.keys("domain"), wanted):
-            yield Found("Domain", domain, address("/", {"domain": domain}))
+            yield SearchHit("Domain", domain, address("/", {"domain": domain}))
         for ip in self._facade.ips():
             if wanted in f"{ip.ip} {ip.name or ''} {ip.ehlo}".lower():
-                yield Found("MTA IP", ip.ip, address("/", {"ip": ip.ip}), ip.name or "")
+                yield SearchHit("MTA IP", ip.ip, address("/", {"ip": ip.ip}), ip.name or "")
         for tag in _matching(telemetry.keys("tag"), wanted):
-            yield Found("Tag", tag, address("/", {"tag": tag}))
+            yield SearchHit("Tag", tag, address("/", {"tag": tag}))
 
-    def _rules(self, wanted: str) -> Iterator[Found]:
+    def _rules(self, wanted: str) -> Iterator[SearchHit]:
         for kind in KINDS:
             rules = ((rule, rule_words(kind, rule.shown())) for rule in self._facade.store.list(kind))
             for rule, words in [pair for pair in rules if wanted in pair[1].lower()][:EACH]:
                 href = address(RULES[kind], {"rule": str(rule.id)}) if kind in RULES else "/ips"
-                yield Found("Rule", words, href)
+                yield SearchHit("Rule", words, href)
 
-    def _views(self, wanted: str) -> Iterator[Found]:
+    def _views(self, wanted: str) -> Iterator[SearchHit]:
         for page in self._pages:
             if wanted in page.title.lower():
-                yield Found("View", page.title, page.path)
+                yield SearchHit("View", page.title, page.path)
 
-    async def _queued(self, wanted: str) -> Found | None:
+    async def _queued(self, wanted: str) -> SearchHit | None:
         bulk, after, count = self._facade.bulk, (0.0, 0), 0
         try:
             async with asyncio.timeout(PATIENCE):
@@ -96,9 +96,11 @@ class Finder:
         if not count:
             return None
         more = "and maybe more " if then is not None else ""
-        return Found("Queue", wanted, address("/queue", {"containing": wanted}), f"{many(count)} {more}in the queue")
+        return SearchHit(
+            "Queue", wanted, address("/queue", {"containing": wanted}), f"{many(count)} {more}in the queue"
+        )
 
-    async def _logged(self, wanted: str) -> Found | None:
+    async def _logged(self, wanted: str) -> SearchHit | None:
         filters = Filters(containing=wanted)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -110,10 +112,10 @@ class Finder:
         last: Any = page.records[0]
         said = " ".join(str(part) for part in (last.result, last.code, last.description) if part)
         href = address("/logs", {"containing": wanted, "range": "all"})
-        return Found("Log", wanted, href, f"the last attempt: {said}")
+        return SearchHit("Log", wanted, href, f"the last attempt: {said}")
 
 
-def found_row(found: Found) -> dict[str, str]:
+def found_row(found: SearchHit) -> dict[str, str]:
     """As the browser shows it."""
     return {"kind": found.kind, "text": shown(found.text, 200), "more": shown(found.more, 160), "href": found.href}
 
