@@ -58,6 +58,7 @@ class ConsolePage(msgspec.Struct, frozen=True):
         section: under which heading of the menu.
         icon: the drawing in the menu: an SVG path on a 20 by 20 grid, drawn as lines.
         key: the letter that goes there, after `g`.
+        purpose: what it is for, in a sentence.
         build: draws it; a function, or a class whose instance keeps what its updates need.
     """
 
@@ -67,3 +68,4 @@ class ConsolePage(msgspec.Struct, frozen=True):
     icon: str
     key: str
     build: Callable[[View], object]
+    purpose: str = ""

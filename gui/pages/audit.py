@@ -181,4 +181,12 @@ def _how(record: AuditRecord) -> str:
     return ", ".join(told[:5])
 
 
-PAGE = ConsolePage(path="/audit", title="Audit", section="System", icon=drawing.CLOCK, key="u", build=Audit)
+PAGE = ConsolePage(
+    path="/audit",
+    title="Audit",
+    section="System",
+    icon=drawing.CLOCK,
+    key="u",
+    build=Audit,
+    purpose="Who changed what, when and from where; each change can be taken back.",
+)

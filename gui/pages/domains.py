@@ -158,4 +158,12 @@ def _answer(last: LastError) -> dict[str, Any]:
     return {"code": str(last.code or last.result), "text": shown(text), "time": round(last.time)}
 
 
-PAGE = ConsolePage(path="/domains", title="Domains", section="Monitor", icon=drawing.GLOBE, key="d", build=Domains)
+PAGE = ConsolePage(
+    path="/domains",
+    title="Domains",
+    section="Monitor",
+    icon=drawing.GLOBE,
+    key="d",
+    build=Domains,
+    purpose="Where mail goes: how each destination answers, what waits for it, why, and what can be done.",
+)

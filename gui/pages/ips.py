@@ -12,6 +12,7 @@ from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
 from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.mail.mta_names import MtaNames
+from gui.components.mail.provider_matrix import ProviderMatrix
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import WORST, MtaIp
@@ -55,6 +56,7 @@ class MtaIpsPage:
         self._listing.table.on_act(lambda ip, _: self._names.edit(ip))
         self._drawer = LaneDrawer(view, self._box, self._notes, lambda lane: None)
         view.live.each(self._drawer.refresh)
+        ProviderMatrix(view)
 
     async def _fetch(self, wanted: Wanted) -> Rows:
         found = self._facade.ips()
@@ -105,4 +107,12 @@ def _order(sort: str, rank: dict[str, int], ip: MtaIp) -> Any:
     return (ip.ehlo, rank[ip.ip]) if sort == "ehlo" else (ip.figures[sort], -rank[ip.ip])
 
 
-PAGE = ConsolePage(path="/ips", title="MTA IPs", section="Monitor", icon=drawing.SERVER, key="i", build=MtaIpsPage)
+PAGE = ConsolePage(
+    path="/ips",
+    title="MTA IPs",
+    section="Monitor",
+    icon=drawing.SERVER,
+    key="i",
+    build=MtaIpsPage,
+    purpose="The addresses that mail leaves from: their traffic, their names, and how providers answer them.",
+)

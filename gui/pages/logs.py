@@ -343,4 +343,12 @@ def _new(count: int) -> str:
     return f"{MOST_HELD:,} and more new" if count >= MOST_HELD else f"{count:,} new"
 
 
-PAGE = ConsolePage(path="/logs", title="Log files", section="Monitor", icon=drawing.LINES, key="l", build=Logs)
+PAGE = ConsolePage(
+    path="/logs",
+    title="Log files",
+    section="Monitor",
+    icon=drawing.LINES,
+    key="l",
+    build=Logs,
+    purpose="Every delivery attempt and every message that came in, newest first; the whole story of each message.",
+)

@@ -320,4 +320,5 @@ PAGE = ConsolePage(
     icon=drawing.BARS,
     key="o",
     build=Overview,
+    purpose="What goes through this machine now, and what is wrong: of all mail, an MTA IP, a domain, a tag.",
 )

@@ -98,4 +98,5 @@ PAGE = ConsolePage(
     icon="M10 2.500a7.500 7.500 0 1 1 0 15 7.500 7.500 0 0 1 0-15zM8 7v6M12 7v6",
     key="p",
     build=Paused,
+    purpose="What is held, from which MTA IP to which target, until when and why; it fills the queue.",
 )

@@ -308,4 +308,12 @@ def _done(action: Action, count: int) -> str:
     return words.replace("are ", "is ").replace("go ", "goes ") if count == 1 else words
 
 
-PAGE = ConsolePage(path="/queue", title="Queue", section="Monitor", icon=drawing.STACK, key="q", build=QueuePage)
+PAGE = ConsolePage(
+    path="/queue",
+    title="Queue",
+    section="Monitor",
+    icon=drawing.STACK,
+    key="q",
+    build=QueuePage,
+    purpose="What waits, why, and how long it will; each message, and what can be done with many at once.",
+)

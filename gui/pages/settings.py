@@ -294,5 +294,11 @@ def _span(seconds: float) -> str:
 
 
 PAGE = ConsolePage(
-    path="/settings", title="Settings", section="System", icon=drawing.SLIDERS, key="e", build=SettingsView
+    path="/settings",
+    title="Settings",
+    section="System",
+    icon=drawing.SLIDERS,
+    key="e",
+    build=SettingsView,
+    purpose="The configuration in force, users, tokens of the API, the password, a test mail.",
 )

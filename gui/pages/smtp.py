@@ -149,5 +149,11 @@ def _told(line: Line) -> dict[str, Any]:
 
 
 PAGE = ConsolePage(
-    path="/smtp", title="SMTP monitor", section="Monitor", icon=drawing.DIALOG, key="s", build=SmtpMonitor
+    path="/smtp",
+    title="SMTP monitor",
+    section="Monitor",
+    icon=drawing.DIALOG,
+    key="s",
+    build=SmtpMonitor,
+    purpose="What servers and clients say to each other, live.",
 )

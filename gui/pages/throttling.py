@@ -223,4 +223,5 @@ PAGE = ConsolePage(
     icon="M3 14a7 7 0 0 1 14 0M10 14l3.500-4.500M10 14h.01",
     key="t",
     build=Throttling,
+    purpose="Limits: how fast mail goes, for a domain, an MTA IP, both, or all; each MTA IP has its limits for itself.",
 )

@@ -139,6 +139,7 @@ class Facade:
         self.history, self.backlog, self.lenses = History(), Backlog(), Lenses(machine.events)
         self.redirected: collections.Counter[int] = collections.Counter()
         self._domains: tuple[float, list[DomainRow]] = (0.0, [])
+        self.fictional = False  # the demo's mail is
         self.sizes = QueueSizes()
         self._sampling: asyncio.Task[None] | None = None
         self._census: tuple[float, Census | None] = (0.0, None)

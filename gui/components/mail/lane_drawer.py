@@ -26,7 +26,7 @@ from pipeline.views.explain import AppliedLimit, Brief, Explained
 from pipeline.views.facade import WORST
 from pipeline.views.queues import Unbrowsable
 from pipeline.views.state.standing import EqualAnswers
-from settings.rules import InvalidRule, NoSuchRule, Throttle
+from settings.rules import InvalidRule, NoSuchRule, Rule, Throttle
 from settings.store import RulesUnavailable
 
 MOST = 200  # lanes in the list
@@ -167,7 +167,9 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         await self._box.fill(f"Pause {domain}?", entries, start, "Pause", save, lines=lines)
 
     async def _redirect(self, explained: Explained) -> None:
-        domain = self._target(explained)
+        """Of one domain, or of all whose mail is in the lane: those of one provider have the same servers."""
+        domains = [self._domain] if self._domain else explained.domains or [explained.group]
+        what = domains[0] if len(domains) == 1 else f"{len(domains)} domains of {explained.group}"
         same = [ip.ip for ip in self._facade.ips() if (":" in ip.ip) == (":" in explained.ip) and ip.ip != explained.ip]
         entries = (
             Entry("to_ip", "To MTA IP", options=tuple((ip, ip) for ip in same)),
@@ -175,24 +177,33 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         )
 
         async def save(values: Values) -> Errors:
-            rule = {
-                "from_ip": explained.ip, "domain": domain, "to_ip": values["to_ip"], "until": until(values["minutes"]),
-            }  # fmt: skip
-            return await self._create("redirects", rule, f"Mail to {domain} leaves from {values['to_ip']} now.")
+            common = {"from_ip": explained.ip, "to_ip": values["to_ip"], "until": until(values["minutes"])}
+            rules = [{**common, "domain": domain} for domain in domains]
+            return await self._create_all("redirects", rules, f"Mail to {what} leaves from {values['to_ip']} now.")
 
         start = {"to_ip": same[0] if same else "", "minutes": "60"}
-        lines = [f"Mail to {domain} that would leave from {explained.ip} leaves from another MTA IP."]
-        await self._box.fill(f"Redirect {domain}?", entries, start, "Redirect", save, lines=lines)
+        lines = [f"Mail to {what} that would leave from {explained.ip} leaves from another MTA IP."]
+        if len(domains) > 1:
+            lines.append(shown(", ".join(domains[:20]), 300))
+        await self._box.fill(f"Redirect {what}?", entries, start, "Redirect", save, lines=lines)
 
     async def _create(self, kind: str, values: Mapping[str, Any], text: str) -> Errors:
-        rules = self._facade.store
+        return await self._create_all(kind, [values], text)
+
+    async def _create_all(self, kind: str, values: Sequence[Mapping[str, Any]], text: str) -> Errors:
+        """All of these rules, with one way back."""
+        store, made = self._facade.store, list[Rule]()
         try:
-            rule = await rules.create(kind, values, self._who)
+            for one in values:
+                made.append(await store.create(kind, one, self._who))
         except InvalidRule as error:
+            for rule in made:
+                await store.delete(kind, rule.id, self._who)
             return {"": str(error)}
 
         async def undo() -> None:
-            await rules.delete(kind, rule.id, self._who)
+            for rule in made:
+                await store.delete(kind, rule.id, self._who)
             self._notes.say("Undone.")
 
         self._notes.say(text, undo)
