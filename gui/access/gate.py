@@ -19,7 +19,8 @@ from gui.access.proxies import prefix
 from gui.access.tries import TooManyTries
 from gui.access.users import CONSOLE, NAME
 
-OPEN = ("/login", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
+OPEN = ("/login", "/enter", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
+NOWHERE = ("//", "/\\", "/login", "/enter", "/instances/", "/_nicegui")  # where no login leads
 UNNAMED = ("/static/", "/healthz", "/readyz", "/metrics", "/api/", "/favicon.ico", "/_nicegui")  # are no pages
 TOKEN = ("/metrics", "/api/")  # for programs: a bearer token will do
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -161,7 +162,7 @@ def local(path: str | None) -> str:
         parts = urlsplit(path or "/")
     except ValueError:
         return "/"
-    ours = path and path.startswith("/") and not path.startswith(("//", "/\\", "/login", "/_nicegui"))
+    ours = path and path.startswith("/") and not path.startswith(NOWHERE)
     if not ours or parts.netloc or parts.scheme or any(ord(letter) < 32 or letter == "\\" for letter in path or ""):
         return "/"
     return path or "/"

@@ -14,6 +14,7 @@ from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from gui.api.schema import answer
 from pipeline.views.bulk import BulkJob
+from pipeline.views.cluster import WholeCluster
 from pipeline.views.explain import Brief, Explained
 from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp
 from pipeline.views.figures import DomainErrors
@@ -77,6 +78,12 @@ def _machine(router: APIRouter, context: Context) -> None:
     @router.get("/ips", tags=["views"], summary="MTA IPs", responses=answer(of(list[MtaIp]), "Every address"))
     async def ips() -> Response:
         return Json(facade.ips())
+
+    @router.get(
+        "/cluster", tags=["views"], summary="The instances, and all together", responses=answer(of(WholeCluster), "All")
+    )
+    async def cluster() -> Response:
+        return Json(facade.cluster.whole())
 
     @router.get("/domains", tags=["views"], summary="Destinations", responses=answer(of(DomainPage), "A page of them"))
     async def domains(

@@ -14,7 +14,7 @@ from gui.components.drawing import tag, text
 from gui.components.parts import SCRIPTS
 
 LONGEST = 300  # characters of a value
-OWN = ("sort", "page")  # of an address, that are no filters
+OWN = ("sort", "page", "of")  # of an address, that are no filters
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from gui.components.filter_bar import Field, address
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, shown
 from gui.components.notes import Notes
+from gui.components.rules.rule_listing import WHERE
 from gui.components.view import ConsolePage, View
 from settings.rules import KINDS, InvalidRule, NoSuchRule
 from settings.rules.words import changed_words, rule_words
@@ -26,10 +27,6 @@ MOST = 5000  # records that are looked at
 LOOK = 5.0  # seconds between looks into the database, while nothing is asked for
 ACTIONS = ("create", "update", "delete", "end", "retry", "release")
 SPANS = {"1h": 3600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
-PAGES = {
-    "throttles": "/throttling", "floods": "/floods", "pauses": "/paused", "redirects": "/redirects",
-    "dkim-keys": "/dkim", "locals": "/local",
-}  # fmt: skip
 COLUMNS = (
     Column("time", "When", "clock", sortable=True, width="118px"),
     Column("who", "Who", "text", "The user, a token of the API by its name, or a part of the machine.", True, "11%"),
@@ -118,8 +115,8 @@ class Audit:
     def _links(self, record: AuditRecord) -> Sequence[tuple[str, str]]:
         """To the rule, where it still is; and to all that was ever done to rules of its kind."""
         links = []
-        if record.kind in PAGES and self._rules.snapshot.rule(record.kind, record.rule) is not None:
-            links.append((address(PAGES[record.kind], {"rule": str(record.rule)}), "Show the rule"))
+        if record.kind in WHERE and self._rules.snapshot.rule(record.kind, record.rule) is not None:
+            links.append((address(WHERE[record.kind], {"rule": str(record.rule)}), "Show the rule"))
         lane = (record.after or {}).get("lane")
         if record.kind in ("lanes", "floods") and isinstance(lane, str):
             links.append((address("/domains", {"lane": lane}), "Show the lane"))

@@ -61,6 +61,7 @@ FIELDS = (
     Field("search", "Search", "search", "Domain"),
     Field("state", "State", "choice", options=(("", "All states"), *((state, STATES[state]) for state in WORST))),
 )
+OF = Field("of", "Of", "choice", options=(("", "This instance"), ("cluster", "Whole cluster")))
 EMPTY = Empty(
     "No destination yet", "A domain appears here as soon as mail for it comes into memory. Try:", "mailrace demo"
 )
@@ -76,7 +77,7 @@ class Domains:
         self._listing = Listing(
             view,
             "/domains",
-            FIELDS,
+            (*FIELDS, OF) if view.facade.cluster.there else FIELDS,
             COLUMNS,
             "-errors",
             EMPTY,
@@ -108,7 +109,8 @@ class Domains:
     async def _page(self, wanted: Wanted) -> DomainPage:
         state, searched = wanted.filters.get("state"), wanted.filters.get("search", "")
         offset, limit = (0, ALL) if state else (wanted.offset, wanted.limit)
-        found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit)
+        whole = bool(wanted.filters.get("of"))
+        found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit, whole)
         if not state:
             return found
         rows = [row for row in found.domains if row.state == state]

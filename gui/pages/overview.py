@@ -16,6 +16,7 @@ from nicegui.element import Element
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox
 from gui.components.filter_bar import address
+from gui.components.instances import WholeNote
 from gui.components.live_table import shown
 from gui.components.mail.answer_table import AnswerTable, answer_rows
 from gui.components.mail.mta_names import MtaNames
@@ -25,14 +26,13 @@ from gui.components.pausing.running import Running
 from gui.components.view import ConsolePage, View
 from pipeline.views.figures import (
     COUNTERS,
-    DIMENSIONS,
     FIGURES,
     RANGES,
     STEPS,
-    Dimension,
     DomainErrors,
     Range,
 )
+from pipeline.views.scoped import SCOPES, Scope
 from pipeline.views.state.lens import Lens
 from pipeline.views.state.pauses import held_mail
 from pipeline.views.state.standing import Standing, sentence
@@ -41,7 +41,7 @@ from pipeline.views.verdict import answer, code, judge, share
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
 LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
-NAMES: dict[Dimension, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags"}
+NAMES: dict[Scope, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags", "pool": "pools"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
 MOST = 8  # destinations with errors
 
@@ -52,6 +52,7 @@ class Choice(msgspec.Struct):
     span: Range = "1m"
     lines: tuple[str, ...] = LINES
     selected: dict[str, str] = {}
+    whole: bool = False  # of all instances of the cluster
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Choice:
@@ -62,14 +63,19 @@ class Choice(msgspec.Struct):
                 choice.span = span
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
-        given = {dimension: query.get(dimension, "").strip()[:255] for dimension in DIMENSIONS}
-        choice.selected = {dimension: key for dimension, key in given.items() if key}
+        choice.whole = query.get("of") == "cluster"
+        given = {scope: query.get(scope, "").strip()[:255] for scope in SCOPES}
+        choice.selected = {scope: key for scope, key in given.items() if key}
+        if len(choice.selected) > 1:
+            choice.selected.pop("pool", None)  # its figures are sums, of which nothing is known in common with others
         return choice
 
     def address(self, **changes: Any) -> str:
         """The address that says this, with these changes."""
         chosen = msgspec.structs.replace(self, **changes)
         query = dict(chosen.selected)
+        if chosen.whole:
+            query["of"] = "cluster"
         if chosen.span != "1m":
             query["range"] = chosen.span
         if chosen.lines != LINES:
@@ -77,12 +83,12 @@ class Choice(msgspec.Struct):
         return "/" + ("?" + urlencode(query, safe=",") if query else "")
 
     @property
-    def dimension(self) -> tuple[Dimension, str] | tuple[None, None]:
+    def scope(self) -> tuple[Scope, str] | tuple[None, None]:
         """The one that is selected, where it is one."""
         if len(self.selected) != 1:
             return None, None
-        ((dimension, key),) = self.selected.items()
-        return cast(Dimension, dimension), key
+        ((scope, key),) = self.selected.items()
+        return cast(Scope, scope), key
 
 
 class Overview:
@@ -92,7 +98,7 @@ class Overview:
         self._view, self._facade, self._choice = view, view.facade, Choice.of(view.query)
         self._selected = self._choice.selected
         lens = self._facade.lenses.of(self._selected) if len(self._selected) > 1 else None
-        self._telemetry = lens.telemetry if lens else self._facade.telemetry
+        self._figures = lens.telemetry if lens else self._facade.scoped
         with view.tools:
             self._selectors()
         self._verdict = Verdict()
@@ -133,9 +139,13 @@ class Overview:
 
     def _selectors(self) -> None:
         with ui.element("div").classes("selectors"):
-            for dimension in DIMENSIONS:
-                self._selector(dimension)
-            Running(self._view, dict(self._selected))
+            if self._facade.cluster.there:
+                self._whole_or_not()
+            for scope in SCOPES:
+                if scope != "pool" or "pool" in self._selected or self._facade.scoped.keys("pool"):
+                    self._selector(scope)
+            if "pool" not in self._selected:  # a pause is for one MTA IP, or all
+                Running(self._view, dict(self._selected))
             if (ip := self._selected.get("ip")) is not None:
                 self._renaming(ip)
 
@@ -154,7 +164,9 @@ class Overview:
         ip, domain, tag = (self._selected.get(name, "") for name in ("ip", "domain", "tag"))
         smtp = {"mta_ip": ip, "domain": domain}
         pages = [("Queue", address("/queue", self._selected)), ("Log", address("/logs", self._selected))]
-        if not tag:
+        if "pool" in self._selected:
+            pages = [("Members of the pool", address("/pools", {"q": self._selected["pool"]}))]
+        elif not tag:
             pages.append(("SMTP monitor", address("/smtp", smtp)))
         if domain:
             lanes = address("/domains", {"domain": domain})
@@ -171,9 +183,20 @@ class Overview:
                 since = time.strftime("%H:%M:%S", time.gmtime(lens.since))
                 ui.label(f"The counters of a combination begin when it is looked at: {since} UTC").classes("of")
 
-    def _selector(self, dimension: Dimension) -> None:
+    def _whole_or_not(self) -> None:
+        if self._choice.whole:
+            WholeNote(self._facade, self._view.live)
+        select = ui.select(
+            {"": "This instance", "cluster": "Whole cluster"},
+            value="cluster" if self._choice.whole else "",
+            on_change=lambda event: ui.navigate.to(self._choice.address(whole=bool(event.value))),
+        )
+        select.props('aria-label="Of this instance or the whole cluster" dense outlined options-dense')
+        select.props('popup-content-class="options"').classes("selector" + (" chosen" if self._choice.whole else ""))
+
+    def _selector(self, dimension: Scope) -> None:
         chosen = self._selected.get(dimension)
-        keys = self._facade.telemetry.keys(dimension)[:SHOWN]
+        keys = self._facade.scoped.keys(dimension)[:SHOWN]
         if chosen and chosen not in keys:
             keys.append(chosen)
         select = ui.select(
@@ -190,14 +213,15 @@ class Overview:
             select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))
 
-    def _select(self, dimension: Dimension, key: Any) -> None:
+    def _select(self, dimension: Scope, key: Any) -> None:
         key = self._meant(dimension, str(key).strip()[:255]) if key else ""
-        given = {**self._selected, dimension: key}
-        ui.navigate.to(self._choice.address(selected={name: given[name] for name in DIMENSIONS if given.get(name)}))
+        given: dict[str, str] = {} if dimension == "pool" else {**self._selected, "pool": ""}
+        given[dimension] = key
+        ui.navigate.to(self._choice.address(selected={name: given[name] for name in SCOPES if given.get(name)}))
 
-    def _meant(self, dimension: Dimension, typed: str) -> str:
+    def _meant(self, dimension: Scope, typed: str) -> str:
         """The key that was typed; where it is none, the most recently active one that has it in its name."""
-        keys = self._facade.telemetry.keys(dimension)
+        keys = self._facade.scoped.keys(dimension)
         return typed if typed in keys else next((key for key in keys if typed.lower() in key.lower()), typed)
 
     # -- the chart --------------------------------------------------------------------------------------------------
@@ -233,7 +257,7 @@ class Overview:
     def _points(self) -> dict[str, Any]:
         """All points of the chosen lines."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, *choice.dimension)
+        times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
         return {"first": times[0], "step": step, "values": values}
@@ -241,7 +265,7 @@ class Overview:
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, *choice.dimension)
+        times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         new = (times[-1] - self._drawn) // STEPS[RANGES[choice.span]]
         if 0 < new <= len(times):
             self._chart.run_method("push", {"values": {name: counts[-new:] for name, counts in values.items()}})
@@ -253,7 +277,7 @@ class Overview:
 
     def _refresh(self) -> None:
         selected = self._selected
-        figures = self._telemetry.snapshot(*self._choice.dimension)
+        figures = self._snapshot()
         troubles, standing = self._facade.troubles(selected, MOST), self._facade.standing(selected)
         self._judge(figures, troubles, standing)
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
@@ -265,6 +289,16 @@ class Overview:
             self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
         if self._answers is not None:
             self._answers.show("rows", answer_rows(standing))
+
+    def _snapshot(self) -> Mapping[str, int]:
+        scope, key = self._choice.scope
+        figures = self._figures.snapshot(scope, key)  # type: ignore[arg-type]
+        if not self._choice.whole or len(self._selected) > 1 or scope == "tag" or scope == "pool":
+            return figures
+        if scope is None:
+            return figures | self._facade.cluster.whole().figures
+        others = self._facade.cluster.by(scope)[key or ""]
+        return {name: count + others[name] for name, count in figures.items()}
 
     def _judge(self, figures: Mapping[str, int], troubles: Sequence[DomainErrors], standing: Standing) -> None:
         selected, facade = self._selected, self._facade
@@ -285,7 +319,7 @@ class Overview:
         if "tag" in self._selected:
             return dict.fromkeys(names)
         by_ip = self._facade.connections(self._selected.get("domain"))
-        ips = [self._selected["ip"]] if "ip" in self._selected else list(by_ip)
+        ips = self._facade.ips_of(self._selected) or list(by_ip)
         counts = [by_ip.get(ip, (0, 0, 0)) for ip in ips]
         return {name: sum(count[at] for count in counts) for at, name in enumerate(names)}
 

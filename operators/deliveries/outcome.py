@@ -30,6 +30,7 @@ class Next(enum.StrEnum):
     FAIL = "fail"  # permanent: given up
     REFUSE = "refuse"  # the body is no message
     PARK = "park"  # its lane has no room: to the lane's parked queue
+    HANDOVER = "handover"  # another instance's queue has it: done here
     RETURN = "return"  # given back to the queue unsettled, as if never taken
 
 

@@ -13,7 +13,7 @@ from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.result_queues import came_back
 from operators.mail.head import length, settled
-from operators.mail.message import InvalidMessage, Message, timestamp
+from operators.mail.message import Content, InvalidMessage, Message, joined, timestamp
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
@@ -73,7 +73,7 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
         return []
-    body = _encode(report(delivery.message, outcome, when))
+    body = _encode(report(delivery.message, outcome, when, delivery.content))
     return [(name, body) for name in names]
 
 
@@ -105,12 +105,14 @@ def _quotable(body: bytes) -> bytes:
         return body
 
 
-def report(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
+def report(message: Message, outcome: Outcome, when: float, content: Content | None = None) -> dict[str, Any]:
     """What a result queue gets: the message as it came, its attempts, and what was extracted from it."""
     properties = tried(message, outcome, when)
     if not message.keepmime or outcome.next is Next.RETRY:
         properties.pop("mime", None)
         properties.pop("mime-encoding", None)
+    elif content is not None:
+        properties = joined(properties, content.read())
     properties["extracted"] = extracted(message)
     return without_secrets(properties)
 

@@ -14,7 +14,7 @@ from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import name_of, settled
 from operators.mail.headers import change, pairs
-from operators.mail.message import InvalidMessage, Message
+from operators.mail.message import Content, InvalidMessage, Message
 from operators.mail.unmade import Unmade, refuse
 
 PARTS = (
@@ -28,8 +28,10 @@ _ONCE = frozenset((
 ))  # fmt: skip  # RFC 5322 3.6
 
 
-def source_of(message: Message) -> bytes:
+def source_of(message: Message, content: Content | None = None) -> bytes:
     """The message's bytes, lines ending in CRLF, its header ending where every reader finds it.
+
+    With a `content`, which is apart, those of the header.
 
     Raises:
         Invalid: `mime` or `headers` cannot be used; says what, and what is allowed.
@@ -47,7 +49,7 @@ def source_of(message: Message) -> bytes:
             raise InvalidMessage("mime: holds a NUL octet, which mail may not (RFC 5322 4)")
     source = change(source, message.headers) if message.headers else source
     if "data" in message.properties or "inlinecss" in message.properties:
-        refuse(message.properties, source)
+        refuse(message.properties, source + content.read() if content is not None else source)
     return source
 
 

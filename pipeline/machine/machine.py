@@ -42,6 +42,7 @@ from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.limits import Limits
+from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
 from operators.stages.assign import assign
 from operators.stages.compose import compose
@@ -49,6 +50,7 @@ from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
+from operators.stages.handover import hand_over
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -56,7 +58,9 @@ from operators.stages.resolve import Resolving, resolve
 from operators.stages.settle import settle
 from operators.stages.sign import sign
 from operators.stages.tap import tap
+from pipeline.cluster.cluster import Cluster
 from pipeline.log.writing.delivery_log import LogUnavailable
+from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.health import Health
@@ -88,7 +92,8 @@ class Machine:
     Attributes:
         settings: the configuration in force.
         events: the one event stream; subscribe, never push.
-        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake: its parts.
+        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake,
+            pools: its parts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,8 +132,12 @@ class Machine:
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
+        self.pools = Pools(
+            self._rules, time.time, self.ips.is_ours, self.floods.paused, self.lanes.outlook, CHANCE.random
+        )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
         self.health = Health(self)
 
@@ -163,14 +172,16 @@ class Machine:
             self._live,
             partial(self.warned, "operator"),
             decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
+                tap("taken", self._taken, failed),
             ),
             expire=expire(s.max_delivertime, time.time, failed),
+            **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
-            assign=assign(self.ips.allowed, self.lanes.outlook, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
-            hold=hold(self._rules, time.time, failed),
+            hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
@@ -211,6 +222,19 @@ class Machine:
             credit=self.settings.rabbitmq_qos,
         )
 
+    def _cluster(self) -> Cluster | None:
+        """None where there is no broker that instances could meet on."""
+        if self.settings.cluster_broker is None:
+            return None
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+
+    def _handing_over(self) -> dict[str, Any]:
+        cluster = self.cluster
+        if cluster is None:
+            return {}
+        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
+
     def _rules(self) -> Snapshot:
         return self.rules.snapshot
 
@@ -225,11 +249,13 @@ class Machine:
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
-        return self.floods.over(lane.name, limits)
+        limits = self.floods.over(lane.name, limits)
+        return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
-        return in_force(queue, self.rules.snapshot, time.time()) or self.resolving.waits(queue)
+        held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
+        return held or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -344,6 +370,10 @@ class Machine:
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
+        if self.cluster is not None:
+            self.rules.told = self.cluster.rules_changed
+            self.cluster.start(self.scheduler)
+            life.push_async_callback(self.cluster.close)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""
@@ -416,4 +446,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects
+    return snapshot.pauses, snapshot.redirects, snapshot.pools

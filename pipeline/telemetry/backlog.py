@@ -35,6 +35,7 @@ BUCKET = 15.0  # seconds of retry times that are one
 TEXT = 300
 TAGS = 10  # of a message
 ELSE = "other answers"
+MtaIps = str | frozenset[str] | None  # one, some, or all
 Kind = Literal["deferred", "bounced"]
 
 
@@ -190,13 +191,13 @@ class Backlog:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def standing(
-        self, ip: str | None = None, domain: str | None = None, tag: str | None = None, lane: str | None = None
+        self, ip: MtaIps = None, domain: str | None = None, tag: str | None = None, lane: str | None = None
     ) -> Standing:
         """How all that passes answers; None: any."""
         return _sum(cell for _, _, cell in self._select(ip, domain, tag, lane))
 
     def by(
-        self, which: Literal["ip", "domain", "lane"], ip: str | None = None, domain: str | None = None,
+        self, which: Literal["ip", "domain", "lane"], ip: MtaIps = None, domain: str | None = None,
         tag: str | None = None,
     ) -> dict[str, Standing]:  # fmt: skip
         """How each of them answers, of all that passes; worked out once a second, whoever asks."""
@@ -210,7 +211,7 @@ class Backlog:
             self._known[1][key] = work()
         return self._known[1][key]
 
-    def _grouped(self, which: str, ip: str | None, domain: str | None, tag: str | None) -> dict[str, Standing]:
+    def _grouped(self, which: str, ip: MtaIps, domain: str | None, tag: str | None) -> dict[str, Standing]:
         groups: dict[str, list[_Cell]] = collections.defaultdict(list)
         for one, name, cell in self._select(ip, domain, tag, None):
             groups[{"ip": one, "domain": name, "lane": cell.lane or f"{one}/{name}"}[which]].append(cell)
@@ -227,14 +228,16 @@ class Backlog:
         return {tag: _sum(cells) for tag, cells in groups.items()}
 
     def _select(
-        self, ip: str | None, domain: str | None, tag: str | None, lane: str | None
+        self, ip: MtaIps, domain: str | None, tag: str | None, lane: str | None
     ) -> Iterator[tuple[str, str, _Cell]]:
         now = int(self._clock()) // 60
         for (one, name), cell in (self._by_ip if tag is None else self._by_tag).items():
             if (domain, lane) != (None, None) and (domain not in (None, name) or lane not in (None, cell.lane)):
                 continue
             its = one if tag is None else cell.lane.partition("/")[0]
-            if (tag is not None and one != tag) or ip not in (None, its):
+            if (tag is not None and one != tag) or (
+                its not in ip if isinstance(ip, frozenset) else ip not in (None, its)
+            ):
                 continue
             for old in [old for old in cell.minutes if not now - SPAN < old <= now]:
                 del cell.minutes[old]

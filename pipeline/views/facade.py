@@ -36,16 +36,18 @@ from pipeline.telemetry.backlog import SPAN, Backlog, Standing
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import Dimension, DomainErrors, LastAnswer, Telemetry
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
+from pipeline.views.scoped import ScopedFigures, waits_for
 from pipeline.views.state.growth import STEP, QueueSizes
 from pipeline.views.state.lens import Lenses
 from pipeline.views.state.standing import condition, sentence
 from pipeline.views.submit import Submission
 from settings import Settings
-from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
+from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
 from settings.rules.fields import lookup_name
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
@@ -71,7 +73,8 @@ class LaneLoad(msgspec.Struct, frozen=True):
 
 
 class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
-    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only a rule."""
+    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only
+    a rule. `pool`: the one that it is in."""
 
     ip: str
     name: str | None
@@ -79,6 +82,7 @@ class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
     host_name: str
     mine: bool
     default: bool
+    pool: str | None
     figures: dict[str, int]
     lanes: list[str]
     state: str = "running"
@@ -189,6 +193,11 @@ class Facade:
         return QueueMonitor(self._machine)
 
     @cached_property
+    def cluster(self) -> ClusterView:
+        """The other instances, and all together."""
+        return ClusterView(self._machine)
+
+    @cached_property
     def submission(self) -> Submission:
         """Takes messages from applications."""
         machine, s = self._machine, self._machine.settings
@@ -217,6 +226,11 @@ class Facade:
     def telemetry(self) -> Telemetry:
         """The counters: read them."""
         return self._machine.telemetry
+
+    @cached_property
+    def scoped(self) -> ScopedFigures:
+        """The figures of an MTA IP, domain, tag or pool."""
+        return ScopedFigures(self._machine.telemetry, lambda: self._machine.rules.snapshot, self.is_ours)
 
     @property
     def store(self) -> RuleStore:
@@ -260,10 +274,31 @@ class Facade:
         """Everything of one lane; None where there is no such lane."""
         return self.explainer.explain(lane)
 
+    def all_ips(self) -> list[MtaIp]:
+        """As `ips`, with what the other instances say of theirs."""
+        others, own = self.cluster.by("ip"), self.ips()
+        known = [_with_others(ip, others[ip.ip]) if ip.ip in others else ip for ip in own]
+        foreign = [ip for ip in others if all(ip != one.ip for one in own)]
+        none = dict.fromkeys(own[0].figures, 0) if own else {}
+        return known + [
+            MtaIp(
+                ip=ip,
+                name=self._machine.rules.snapshot.mta_name(ip),
+                ehlo="",
+                host_name="",
+                mine=False,
+                default=False,
+                pool=self._machine.rules.snapshot.pool_of(ip),
+                figures={name: others[ip][name] for name in none},
+                lanes=[],
+            )
+            for ip in foreign
+        ]
+
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
         machine, snapshot = self._machine, self._machine.rules.snapshot
-        named = [rule.ip for rule in snapshot.mta_names]
+        named = [rule.ip for rule in snapshot.mta_names] + [m.ip for pool in snapshot.pools for m in pool.members]
         all_ips = list(dict.fromkeys((*machine.ips.all, *named, *machine.telemetry.keys("ip"))))
         figures = machine.telemetry.snapshots("ip", all_ips)
         lanes: dict[str, list[str]] = collections.defaultdict(list)
@@ -278,6 +313,7 @@ class Facade:
                 host_name=machine.names.ehlo(ip),
                 mine=machine.ips.is_ours(ip),
                 default=ip in machine.ips.default,
+                pool=snapshot.pool_of(ip),
                 figures=_without(figures[ip], ("attempting", "active", "idle", "waiting")),
                 lanes=lanes[ip],
                 **self._stands(ip, standings.get(ip) or Standing()),
@@ -308,14 +344,23 @@ class Facade:
 
     def standing(self, selected: Mapping[str, str]) -> Standing:
         """How what is selected (ip, domain, tag) is answered, and what of it waits for a retry."""
-        return self.backlog.standing(selected.get("ip"), selected.get("domain"), selected.get("tag"))
+        return self.backlog.standing(self._ips_wanted(selected), selected.get("domain"), selected.get("tag"))
+
+    def ips_of(self, selected: Mapping[str, str]) -> list[str]:
+        """The MTA IPs that are selected, by themselves or as members of a pool; none: all."""
+        if "pool" in selected:
+            return list(self._machine.rules.snapshot.pool(selected["pool"]))
+        return [selected["ip"]] if "ip" in selected else []
+
+    def _ips_wanted(self, selected: Mapping[str, str]) -> frozenset[str] | None:
+        return frozenset(self.ips_of(selected)) if selected.keys() & {"ip", "pool"} else None
 
     def troubles(self, selected: Mapping[str, str], most: int) -> list[DomainErrors]:
         """The destinations with the most errors in the last 5 minutes, of what is selected."""
         if not selected:
             return self._machine.telemetry.top_errors(most)
         last = self._last_errors()
-        standings = self.backlog.by("domain", selected.get("ip"), selected.get("domain"), selected.get("tag"))
+        standings = self.backlog.by("domain", self._ips_wanted(selected), selected.get("domain"), selected.get("tag"))
         found = [
             DomainErrors(
                 domain=domain,
@@ -345,6 +390,8 @@ class Facade:
         """Whether anything of each that is selected has been seen, or stands in a rule."""
         telemetry, snapshot = self._machine.telemetry, self._machine.rules.snapshot
         for name, value in selected.items():
+            if name == "pool":
+                return any(pool.name == value for pool in snapshot.pools)
             kind = cast(Dimension, name)
             if value in telemetry.keys(kind) or (name == "ip" and value in {ip.ip for ip in self.ips()}):
                 continue
@@ -354,10 +401,18 @@ class Facade:
         return True
 
     async def domains(
-        self, sort: str = "errors", descending: bool = True, containing: str = "", offset: int = 0, limit: int = 100
+        self,
+        sort: str = "errors",
+        descending: bool = True,
+        containing: str = "",
+        offset: int = 0,
+        limit: int = 100,
+        whole: bool = False,
     ) -> DomainPage:
-        """Destinations, sorted by one of SORTS."""
+        """Destinations, sorted by one of SORTS; `whole`: with what the other instances say of their busiest."""
         rows = await self._domain_rows()
+        if whole:
+            rows = all_domains(rows, self.cluster.by("domain"))
         if containing:
             rows = [row for row in rows if containing.lower() in row.domain]
         ordered = sorted(rows, key=lambda row: _order(sort, row), reverse=descending)
@@ -445,7 +500,11 @@ class Facade:
 
     def held(self, pause: Pause) -> int:
         """How many messages a pause holds."""
-        return self._machine.queue.parked().get(parked_queue(pause), 0)
+        parked = self._machine.queue.parked()
+        found = parked.get(parked_queue(pause), 0)
+        if not self._machine.rules.snapshot.pools:
+            return found
+        return found + sum(count for queue, count in parked.items() if waits_for(queue, pause.id))
 
     @staticmethod
     def held_by(pause: Pause) -> Selection:
@@ -494,21 +553,18 @@ class Facade:
                 return {"hits": self._machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
                 return {"dns": self.dns_state(rule.id)}
+            case Pool():
+                return {"figures": self.scoped.members(rule), "moved": []}
         return {}
 
     def _count_redirect(self, event: Event) -> None:
         """Each rule of the chain that moved a message counts it."""
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
-        delivery, snapshot, ip = event.delivery, self._machine.rules.snapshot, event.from_ip
+        delivery, snapshot = event.delivery, self._machine.rules.snapshot
         remotes = [target.address for target in event.delivery.route.targets]
-        seen = {ip}
-        while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
-            self.redirected[rule.id] += 1
-            ip = rule.to_ip
-            if ip in seen:
-                return
-            seen.add(ip)
+        chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
+        self.redirected.update(rule.id for rule in chain)
 
     def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
         """Whether a flood pattern matches a text, and which of the last real answers, newest first.
@@ -613,9 +669,42 @@ class Facade:
 
     # -- as a whole -------------------------------------------------------------------------------------------------
 
-    def figures(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
+    def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
-        return self._machine.telemetry.snapshot(dimension, key)
+        return self._machine.telemetry.snapshot()
+
+
+def _with_others(ip: MtaIp, more: Mapping[str, int]) -> MtaIp:
+    return msgspec.structs.replace(ip, figures={name: count + more.get(name, 0) for name, count in ip.figures.items()})
+
+
+def all_domains(rows: list[DomainRow], others: Mapping[str, Mapping[str, int]]) -> list[DomainRow]:
+    """The rows with the figures of other instances added."""
+    own = {row.domain: row for row in rows}
+    return [
+        *(row for row in rows if row.domain not in others),
+        *(_with(own.get(domain), domain, figures) for domain, figures in others.items()),
+    ]
+
+
+def _with(row: DomainRow | None, domain: str, more: Mapping[str, int]) -> DomainRow:
+    errors = more.get("errors", 0) + more.get("strange", 0)
+    figures = {name: more.get(name, 0) for name in ("in_memory", "parked", "attempts", "delivered")} | {
+        "errors": errors
+    }
+    if row is not None:
+        figures = {name: count + getattr(row, name) for name, count in figures.items()}
+    ended = figures["delivered"] + figures["errors"]
+    ratio = figures["delivered"] / ended if ended else None
+    return msgspec.structs.replace(row or _nothing(domain), ratio=ratio, **figures)
+
+
+def _nothing(domain: str) -> DomainRow:
+    """A destination of which this instance knows nothing."""
+    return DomainRow(
+        domain=domain, state="running", in_memory=0, parked=0, attempts=0, delivered=0, errors=0, ratio=None,
+        connections=0, lanes=[], last_error=None,
+    )  # fmt: skip
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

@@ -54,7 +54,6 @@ from settings.config.values import (
 )
 
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
-CLUSTER = "clusters come later"
 SPOOL = "the spool directory comes later"
 
 
@@ -298,10 +297,11 @@ class Settings(BaseSettings):
     # -- cluster ---------------------------------------------------------------------------------------------------
 
     cluster_address: Broker | None = key(
-        None, "the broker that the instances talk over", shown="the broker's", later=CLUSTER
+        None, "the broker that the instances talk over", shown="that of `rabbitmq-address`"
     )
-    cluster_exchange: QueueName = key("cluster", "the exchange that they talk over", later=CLUSTER)
-    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers", later=CLUSTER)
+    cluster_exchange: QueueName | None = key("cluster", "the exchange that they talk over; empty: no cluster")
+    cluster_verify: Flag | None = key(None, "check that broker's certificate", shown="as `rabbitmq-verify`")
+    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: list[str] = PrivateAttr(default_factory=list)
@@ -325,6 +325,16 @@ class Settings(BaseSettings):
         if self.smtp_sink_address is not None:
             return HostPort(self.smtp_sink_address, self.smtp_sink_port or 25)
         return self.delivery_sink
+
+    @property
+    def cluster_broker(self) -> SecretAddress | None:
+        """Where the instances meet; None where this one is alone."""
+        return (self.cluster_address or self.rabbitmq_address) if self.cluster_exchange else None
+
+    @property
+    def cluster_checks(self) -> bool:
+        """Whether that broker's certificate is checked."""
+        return self.rabbitmq_verify if self.cluster_verify is None else self.cluster_verify
 
     def under(self, folder: Path) -> Settings:
         """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""

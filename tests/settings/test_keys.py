@@ -119,6 +119,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("application-log-format", "json", "json"),
     ("cluster-address", "amqp://u:p@h", "amqp://u:p@h"),
     ("cluster-exchange", "fleet", "fleet"),
+    ("cluster-verify", "no", False),
     ("cluster-timeout", "3", 3.0),
 ]
 WITH = {  # keys that cannot stand alone

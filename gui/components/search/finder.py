@@ -14,6 +14,7 @@ import msgspec
 
 from gui.components.filter_bar import address
 from gui.components.live_table import shown
+from gui.components.rules.rule_listing import WHERE
 from gui.components.view import ConsolePage
 from pipeline.views.bulk import Selection
 from pipeline.views.facade import Facade
@@ -27,10 +28,6 @@ EACH = 6
 LOOKED = 5000  # queued messages that are looked at
 PATIENCE = 4.0  # seconds
 LONGEST = 300  # characters of what is looked for
-RULES = {
-    "throttles": "/throttling", "floods": "/floods", "pauses": "/paused", "redirects": "/redirects",
-    "dkim-keys": "/dkim", "locals": "/local",
-}  # fmt: skip
 
 
 class SearchHit(msgspec.Struct, frozen=True):
@@ -77,7 +74,7 @@ class Finder:
         for kind in KINDS:
             rules = ((rule, rule_words(kind, rule.shown())) for rule in self._facade.store.list(kind))
             for rule, words in [pair for pair in rules if wanted in pair[1].lower()][:EACH]:
-                href = address(RULES[kind], {"rule": str(rule.id)}) if kind in RULES else "/ips"
+                href = address(WHERE[kind], {"rule": str(rule.id)}) if kind in WHERE else "/ips"
                 yield SearchHit("Rule", words, href)
 
     def _views(self, wanted: str) -> Iterator[SearchHit]:
