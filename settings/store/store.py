@@ -178,6 +178,7 @@ class RuleStore:
             NoSuchRule: no such kind.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.create(kind, values, who, now, reason))
 
@@ -189,16 +190,19 @@ class RuleStore:
         Args:
             before: called when no other change can come between; what it raises is raised, and nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.update(kind, id_, values, who, now), before)
 
     async def delete(self, kind: str, id_: int, who: Who, before: Callable[[], None] | None = None) -> Rule:
         """Remove a rule, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`, and what `before` raises."""
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.delete(kind, id_, who, now), before)
 
     async def reorder(self, ids: Sequence[int], who: Who) -> None:
         """Put the flood patterns in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+        who.must("operate")
         now = self._clock()
         await self._work(lambda: self._database.reorder(ids, who, now), lambda snapshot: snapshot)
 
@@ -209,6 +213,7 @@ class RuleStore:
             Invalid: it is no such document.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         entries, errors = entries_of(document)
         more = len(entries) * EACH

@@ -14,13 +14,13 @@ from gui.components.record import zone_line
 from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
 from gui.components.rules.rule_page import whole
 from gui.components.rules.rule_table import columns_of
-from gui.components.running import describes
 from gui.pages.dkim import DkimKeys
 from gui.pages.floods import FloodsPage
 from gui.pages.local import LocalAddresses
 from gui.pages.paused import Paused
 from gui.pages.redirects import RedirectsPage
 from gui.pages.throttling import Throttling
+from pipeline.views.state.pauses import describes
 from settings.rules import KINDS, DkimKey, Flood, Pause
 from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot

@@ -145,7 +145,7 @@ def test_one_hears_the_dialogue_and_explains_the_lanes_of_all(crowd: Crowd) -> N
             seen += text
             if seen.count("MAIL FROM") >= 10:
                 break
-    lanes = [lane for lane in crowd.api.get("/lanes")]
+    lanes = list(crowd.api.get("/lanes"))
     assert all(crowd.api.get(f"/lanes/{lane['lane']}")["domains"] for lane in lanes)
     crowd.api.delete("pauses", pause)
 
