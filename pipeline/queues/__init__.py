@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from operators.deliveries.result_queues import ResultRule
+from operators.deliveries.result_queues import ResultQueues, ResultRule
 from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.adopt import adopt, remove
 from pipeline.queues.embedded.embedded import EmbeddedQueue
@@ -92,7 +92,7 @@ def result_rule(settings: Settings) -> ResultRule:
     return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox or "")
 
 
-def result_queues(settings: Settings) -> dict[str, str]:
+def result_queues(settings: Settings) -> ResultQueues:
     """The names of the result queues that are on.
 
     Nobody reads the embedded queue from outside, so there a result queue is on only where it is named in the
@@ -102,4 +102,6 @@ def result_queues(settings: Settings) -> dict[str, str]:
     on = {kind: name for kind, name in named.items() if name}
     if settings.rabbitmq_address is None:
         on = {kind: name for kind, name in on.items() if settings.origin(f"rabbitmq-{kind}") != "default"}
-    return on
+    found = ResultQueues(on)
+    found.previous = settings.results_format == "previous"
+    return found

@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     rabbitmq_retry: QueueName | None = key(
         "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
     )
+    results_format: Annotated[str, choice("documented", "previous")] = key(
+        "documented", "`previous`: results in the shapes of Mailrace 0.1, for readers that rely on them; for a while"
+    )
     rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to")
     rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker")
     rabbitmq_persistent: Flag = key(True, "messages survive a restart of the broker")
