@@ -4,6 +4,7 @@ from gui.components.view import ConsolePage
 from gui.pages import (
     amqp,
     audit,
+    cluster,
     dkim,
     domains,
     floods,
@@ -12,6 +13,7 @@ from gui.pages import (
     logs,
     overview,
     paused,
+    pools,
     queue,
     redirects,
     settings,
@@ -20,8 +22,8 @@ from gui.pages import (
 )
 
 PAGES: tuple[ConsolePage, ...] = (
-    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, dkim.PAGE,
+    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

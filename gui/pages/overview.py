@@ -12,25 +12,25 @@ from nicegui import ui
 from nicegui.element import Element
 
 from gui.components import drawing
+from gui.components.instances import WholeNote
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
 from gui.components.running import Running
 from gui.components.view import ConsolePage, View
 from pipeline.views.figures import (
     COUNTERS,
-    DIMENSIONS,
     FIGURES,
     RANGES,
     STEPS,
-    Dimension,
     DomainErrors,
     Range,
 )
+from pipeline.views.scoped import SCOPES, Scope
 from pipeline.views.verdict import answer, code, judge, share
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
 LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
-NAMES: dict[Dimension, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags"}
+NAMES: dict[Scope, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags", "pool": "pools"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
 MOST = 8  # destinations with errors
 
@@ -40,8 +40,9 @@ class Choice(msgspec.Struct):
 
     span: Range = "1m"
     lines: tuple[str, ...] = LINES
-    dimension: Dimension | None = None
+    dimension: Scope | None = None
     key: str | None = None
+    whole: bool = False  # of all instances of the cluster
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Choice:
@@ -52,7 +53,8 @@ class Choice(msgspec.Struct):
                 choice.span = span
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
-        for dimension in DIMENSIONS:
+        choice.whole = query.get("of") == "cluster"
+        for dimension in SCOPES:
             if key := query.get(dimension, "").strip()[:255]:
                 choice.dimension, choice.key = dimension, key
                 break
@@ -62,6 +64,8 @@ class Choice(msgspec.Struct):
         """The address that says this, with these changes."""
         chosen = msgspec.structs.replace(self, **changes)
         query: dict[str, str] = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
+        if chosen.whole:
+            query["of"] = "cluster"
         if chosen.span != "1m":
             query["range"] = chosen.span
         if chosen.lines != LINES:
@@ -74,7 +78,7 @@ class Overview:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._facade, self._telemetry = view.facade, view.facade.telemetry
+        self._facade, self._telemetry, self._figures = view.facade, view.facade.telemetry, view.facade.scoped
         self._choice = Choice.of(view.query)
         with view.tools:
             self._selectors()
@@ -104,13 +108,17 @@ class Overview:
 
     def _selectors(self) -> None:
         with ui.element("div").classes("selectors"):
-            for dimension in DIMENSIONS:
-                self._selector(dimension)
-            Running(self._view, self._choice.dimension, self._choice.key)
+            if self._facade.cluster.there:
+                self._whole_or_not()
+            for dimension in SCOPES:
+                if dimension != "pool" or self._choice.dimension == "pool" or self._figures.keys("pool"):
+                    self._selector(dimension)
+            if self._choice.dimension != "pool":  # a pause is for one MTA IP, or all
+                Running(self._view, self._choice.dimension, self._choice.key)
 
-    def _selector(self, dimension: Dimension) -> None:
+    def _selector(self, dimension: Scope) -> None:
         chosen = self._choice.key if self._choice.dimension == dimension else None
-        keys = self._telemetry.keys(dimension)[:SHOWN]
+        keys = self._figures.keys(dimension)[:SHOWN]
         if chosen and chosen not in keys:
             keys.append(chosen)
         select = ui.select(
@@ -127,13 +135,24 @@ class Overview:
             select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))
 
-    def _selected(self, dimension: Dimension, key: Any) -> None:
+    def _whole_or_not(self) -> None:
+        if self._choice.whole:
+            WholeNote(self._facade, self._view.live)
+        select = ui.select(
+            {"": "This instance", "cluster": "Whole cluster"},
+            value="cluster" if self._choice.whole else "",
+            on_change=lambda event: ui.navigate.to(self._choice.address(whole=bool(event.value))),
+        )
+        select.props('aria-label="Of this instance or the whole cluster" dense outlined options-dense')
+        select.props('popup-content-class="options"').classes("selector" + (" chosen" if self._choice.whole else ""))
+
+    def _selected(self, dimension: Scope, key: Any) -> None:
         key = self._meant(dimension, str(key).strip()[:255]) if key else None
         ui.navigate.to(self._choice.address(dimension=dimension if key else None, key=key))
 
-    def _meant(self, dimension: Dimension, typed: str) -> str:
+    def _meant(self, dimension: Scope, typed: str) -> str:
         """The key that was typed; where it is none, the most recently active one that has it in its name."""
-        keys = self._telemetry.keys(dimension)
+        keys = self._figures.keys(dimension)
         return typed if typed in keys else next((key for key in keys if typed.lower() in key.lower()), typed)
 
     # -- the chart --------------------------------------------------------------------------------------------------
@@ -169,7 +188,7 @@ class Overview:
     def _points(self) -> dict[str, Any]:
         """All points of the chosen lines."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
         return {"first": times[0], "step": step, "values": values}
@@ -177,7 +196,7 @@ class Overview:
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
         new = (times[-1] - self._drawn) // STEPS[RANGES[choice.span]]
         if 0 < new <= len(times):
             self._chart.run_method("push", {"values": {name: counts[-new:] for name, counts in values.items()}})
@@ -188,7 +207,7 @@ class Overview:
     # -- the figures --------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        figures = self._telemetry.snapshot(self._choice.dimension, self._choice.key)
+        figures = self._snapshot()
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
@@ -201,6 +220,16 @@ class Overview:
         self._messages.show("values", messages)
         self._connections.show("values", {name: figures[name] for name in ("attempting", "active", "idle")})
         self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
+
+    def _snapshot(self) -> Mapping[str, int]:
+        dimension, key = self._choice.dimension, self._choice.key
+        figures = self._figures.snapshot(dimension, key)
+        if not self._choice.whole or dimension == "tag" or dimension == "pool":
+            return figures
+        if dimension is None:
+            return figures | self._facade.cluster.whole().figures
+        others = self._facade.cluster.by(dimension)[key or ""]
+        return {name: count + others[name] for name, count in figures.items()}
 
     def _row(self, trouble: DomainErrors) -> dict[str, Any]:
         outcome = trouble.last.outcome

@@ -17,7 +17,8 @@ import msgspec
 
 from operators.mail.lenient import loosened
 
-SECURITIES = ("off", "optional", "opportunistic", "required", "verified")  # of a connection to a receiver
+OPTIONAL = "optional"  # an older word for `opportunistic`, which messages on queues may use
+SECURITIES = ("off", OPTIONAL, "opportunistic", "required", "verified")  # of a connection to a receiver
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC, everywhere on the queues
 
 

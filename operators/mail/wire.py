@@ -47,6 +47,15 @@ def dot_stuff(source: bytes) -> bytes:
     return source
 
 
+def dot_unstuff(source: bytes, begins: bool = True) -> bytes:
+    """What came after DATA without its stuffed dots (RFC 5321 4.5.2); `begins`: it begins a line."""
+    if begins and source.startswith(b"."):
+        source = source[1:]
+    if b"\r\n." in source:
+        source = source.replace(b"\r\n.", b"\r\n")
+    return source
+
+
 def chunks(source: bytes, size: int) -> Iterator[bytes]:
     """The message as it is sent after DATA, without the final dot, in pieces of about `size` bytes (at least 2).
 

@@ -188,6 +188,8 @@ def plan(
     assert outcome is not None
     if outcome.next is Next.RETURN:
         return Settlement(give_back=True)
+    if outcome.next is Next.HANDOVER:
+        return Settlement()
     if outcome.next is Next.PARK:
         return Settlement(then=Park(outcome.lane or "", deadline(message, delivery.lease, lifetime, now)))
     if outcome.next is Next.POSTPONE:

@@ -25,7 +25,7 @@ VERSION = 1
 LONGEST = 64 * 1024  # bytes in a line; in a longer one the texts are cut
 CUT = 1000  # characters that are left of a text then
 
-NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE})  # neither an attempt nor an end
+NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE, Next.HANDOVER})  # neither an attempt nor an end
 
 
 class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -24,21 +24,24 @@ from operators.deliveries.outcome import Outcome
 from operators.stages.hold import parked_queue
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
+from pipeline.machine.machine import WorkerRow as WorkerRow
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueFigures
 from pipeline.queues.listing import Action
 from pipeline.signing.keys import KeyState
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
-from pipeline.telemetry.telemetry import Dimension, LastAnswer, Telemetry
+from pipeline.telemetry.telemetry import LastAnswer, Telemetry
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
+from pipeline.views.scoped import ScopedFigures, waits_for
 from pipeline.views.submit import Submission
 from settings import Settings
-from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
+from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
 from settings.rules.fields import lookup_name
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
@@ -61,7 +64,8 @@ class LaneLoad(msgspec.Struct, frozen=True):
 
 
 class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
-    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only a rule."""
+    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only
+    a rule. `pool`: the one that it is in."""
 
     ip: str
     name: str | None
@@ -69,6 +73,7 @@ class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
     host_name: str
     mine: bool
     default: bool
+    pool: str | None
     figures: dict[str, int]
     lanes: list[str]
 
@@ -147,6 +152,11 @@ class Facade:
         return QueueMonitor(self._machine)
 
     @cached_property
+    def cluster(self) -> ClusterView:
+        """The other instances, and all together."""
+        return ClusterView(self._machine)
+
+    @cached_property
     def submission(self) -> Submission:
         """Takes messages from applications."""
         machine, s = self._machine, self._machine.settings
@@ -176,6 +186,11 @@ class Facade:
         """The counters: read them."""
         return self._machine.telemetry
 
+    @cached_property
+    def scoped(self) -> ScopedFigures:
+        """The figures of an MTA IP, domain, tag or pool."""
+        return ScopedFigures(self._machine.telemetry, lambda: self._machine.rules.snapshot, self.is_ours)
+
     @property
     def store(self) -> RuleStore:
         """The rules, and who changed them."""
@@ -185,6 +200,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return self._machine.workers()
 
     def states(self) -> list[HealthState]:
         """What is wrong now, the worst first."""
@@ -218,10 +237,31 @@ class Facade:
         """Everything of one lane; None where there is no such lane."""
         return self.explainer.explain(lane)
 
+    def all_ips(self) -> list[MtaIp]:
+        """As `ips`, with what the other instances say of theirs."""
+        others, own = self.cluster.by("ip"), self.ips()
+        known = [_with_others(ip, others[ip.ip]) if ip.ip in others else ip for ip in own]
+        foreign = [ip for ip in others if all(ip != one.ip for one in own)]
+        none = dict.fromkeys(own[0].figures, 0) if own else {}
+        return known + [
+            MtaIp(
+                ip=ip,
+                name=self._machine.rules.snapshot.mta_name(ip),
+                ehlo="",
+                host_name="",
+                mine=False,
+                default=False,
+                pool=self._machine.rules.snapshot.pool_of(ip),
+                figures={name: others[ip][name] for name in none},
+                lanes=[],
+            )
+            for ip in foreign
+        ]
+
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
         machine, snapshot = self._machine, self._machine.rules.snapshot
-        named = [rule.ip for rule in snapshot.mta_names]
+        named = [rule.ip for rule in snapshot.mta_names] + [m.ip for pool in snapshot.pools for m in pool.members]
         all_ips = list(dict.fromkeys((*machine.ips.all, *named, *machine.telemetry.keys("ip"))))
         figures = machine.telemetry.snapshots("ip", all_ips)
         lanes: dict[str, list[str]] = collections.defaultdict(list)
@@ -235,6 +275,7 @@ class Facade:
                 host_name=machine.names.ehlo(ip),
                 mine=machine.ips.is_ours(ip),
                 default=ip in machine.ips.default,
+                pool=snapshot.pool_of(ip),
                 figures=_without(figures[ip], ("attempting", "active", "idle", "waiting")),
                 lanes=lanes[ip],
             )
@@ -242,10 +283,18 @@ class Facade:
         ]
 
     async def domains(
-        self, sort: str = "errors", descending: bool = True, containing: str = "", offset: int = 0, limit: int = 100
+        self,
+        sort: str = "errors",
+        descending: bool = True,
+        containing: str = "",
+        offset: int = 0,
+        limit: int = 100,
+        whole: bool = False,
     ) -> DomainPage:
-        """Destinations, sorted by one of SORTS."""
+        """Destinations, sorted by one of SORTS; `whole`: with what the other instances say of their busiest."""
         rows = await self._domain_rows()
+        if whole:
+            rows = all_domains(rows, self.cluster.by("domain"))
         if containing:
             rows = [row for row in rows if containing.lower() in row.domain]
         ordered = sorted(rows, key=lambda row: _order(sort, row), reverse=descending)
@@ -323,7 +372,11 @@ class Facade:
 
     def held(self, pause: Pause) -> int:
         """How many messages a pause holds."""
-        return self._machine.queue.parked().get(parked_queue(pause), 0)
+        parked = self._machine.queue.parked()
+        found = parked.get(parked_queue(pause), 0)
+        if not self._machine.rules.snapshot.pools:
+            return found
+        return found + sum(count for queue, count in parked.items() if waits_for(queue, pause.id))
 
     def dns_state(self, key: int) -> KeyState | None:
         """What DNS says of a DKIM key, as it was asked last; None where it was not."""
@@ -367,21 +420,18 @@ class Facade:
                 return {"hits": self._machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
                 return {"dns": self.dns_state(rule.id)}
+            case Pool():
+                return {"figures": self.scoped.members(rule), "moved": []}
         return {}
 
     def _count_redirect(self, event: Event) -> None:
         """Each rule of the chain that moved a message counts it."""
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
-        delivery, snapshot, ip = event.delivery, self._machine.rules.snapshot, event.from_ip
+        delivery, snapshot = event.delivery, self._machine.rules.snapshot
         remotes = [target.address for target in event.delivery.route.targets]
-        seen = {ip}
-        while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
-            self.redirected[rule.id] += 1
-            ip = rule.to_ip
-            if ip in seen:
-                return
-            seen.add(ip)
+        chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
+        self.redirected.update(rule.id for rule in chain)
 
     def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
         """Whether a flood pattern matches a text, and which of the last real answers, newest first.
@@ -463,9 +513,41 @@ class Facade:
 
     # -- as a whole -------------------------------------------------------------------------------------------------
 
-    def figures(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
+    def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
-        return self._machine.telemetry.snapshot(dimension, key)
+        return self._machine.telemetry.snapshot()
+
+
+def _with_others(ip: MtaIp, more: Mapping[str, int]) -> MtaIp:
+    return msgspec.structs.replace(ip, figures={name: count + more.get(name, 0) for name, count in ip.figures.items()})
+
+
+def all_domains(rows: list[DomainRow], others: Mapping[str, Mapping[str, int]]) -> list[DomainRow]:
+    """The rows with the figures of other instances added."""
+    own = {row.domain: row for row in rows}
+    return [
+        *(row for row in rows if row.domain not in others),
+        *(_with(own.get(domain), domain, figures) for domain, figures in others.items()),
+    ]
+
+
+def _with(row: DomainRow | None, domain: str, more: Mapping[str, int]) -> DomainRow:
+    errors = more.get("errors", 0) + more.get("strange", 0)
+    figures = {name: more.get(name, 0) for name in ("in_memory", "parked", "attempts", "delivered")} | {
+        "errors": errors
+    }
+    if row is not None:
+        figures = {name: count + getattr(row, name) for name, count in figures.items()}
+    ended = figures["delivered"] + figures["errors"]
+    return DomainRow(
+        domain=domain,
+        state=row.state if row else "running",
+        ratio=figures["delivered"] / ended if ended else None,
+        connections=row.connections if row else 0,
+        lanes=row.lanes if row else [],
+        last_error=row.last_error if row else None,
+        **figures,
+    )
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

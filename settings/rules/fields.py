@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1035 2.3.1, RFC 1123 2.1
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 HEADER = re.compile(r"[!-9;-~]{1,200}")  # RFC 5322 2.2: printable ASCII without the colon
+POOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST = 1_000_000_000  # of anything that is counted: it fits the integers of every database
 
 T = TypeVar("T")
@@ -121,6 +122,14 @@ def header_name(value: str) -> str:
     return text
 
 
+def pool_name(value: str) -> str:
+    """A pool's name, as messages give it."""
+    text = one_line(value)
+    if not POOL.fullmatch(text):
+        raise ValueError(f"{quoted(value)} is no name of a pool; allowed are 1 to 64 letters, digits, - and _")
+    return text
+
+
 def ehlo_name(value: str) -> str:
     """What may stand after EHLO: a domain, or an address literal (RFC 5321 4.1.1.1)."""
     return domain_name(value)
@@ -178,6 +187,7 @@ Ip = Annotated[str, AfterValidator(ip_address)]
 Domain = Annotated[str, AfterValidator(domain_name)]
 Selector = Annotated[str, AfterValidator(selector)]
 HeaderName = Annotated[str, AfterValidator(header_name)]
+PoolName = Annotated[str, AfterValidator(pool_name)]
 EhloName = Annotated[str, AfterValidator(ehlo_name)]
 Time = Annotated[
     datetime.datetime, BeforeValidator(_a_time), AfterValidator(utc), PlainSerializer(iso, when_used="json")

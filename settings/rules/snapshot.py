@@ -25,6 +25,7 @@ from settings.rules.models import (
     Local,
     MtaName,
     Pause,
+    Pool,
     Redirect,
     Rule,
     Throttle,
@@ -39,7 +40,7 @@ class Snapshot:
     """All rules at one moment.
 
     Attributes:
-        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns: the rules.
+        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns, pools: the rules.
         faults: a line for each stored rule that cannot be used, and is left out.
     """
 
@@ -55,6 +56,7 @@ class Snapshot:
         self.locals = cast(tuple[Local, ...], self._rules["locals"])
         self.mta_names = cast(tuple[MtaName, ...], self._rules["mta-names"])
         self.dns = cast(tuple[Dns, ...], self._rules["dns"])
+        self.pools = cast(tuple[Pool, ...], self._rules["pools"])
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
@@ -93,6 +95,14 @@ class Snapshot:
         return {rule.name: rule.addresses for rule in self.dns}
 
     @functools.cached_property
+    def _pools(self) -> dict[str, dict[str, int]]:
+        return {rule.name: {member.ip: member.weight for member in rule.members} for rule in self.pools}
+
+    @functools.cached_property
+    def _pool_of(self) -> dict[str, str]:
+        return {member.ip: rule.name for rule in self.pools for member in rule.members}
+
+    @functools.cached_property
     def _exact_locals(self) -> set[str]:
         return {rule.pattern.casefold() for rule in self.locals if rule.type == "exact"}
 
@@ -122,6 +132,9 @@ class Snapshot:
         """This snapshot with one rule added, or in place of the one with its id."""
         kind = NAMES[type(rule)]
         others = tuple(other for other in self._rules[kind] if other.id != rule.id or not rule.id)
+        if isinstance(rule, Pool):  # a MTA IP is in one pool
+            lost = {other.id: left for other, left in rule.taking(self.pools)}
+            others = tuple(cast(Rule, lost.get(other.id, other)) for other in others)
         return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
 
     def next_end(self) -> float | None:
@@ -190,6 +203,18 @@ class Snapshot:
                     return cast(Redirect, rule)
         return None
 
+    def redirects_of(self, ip: str, domain: str, remote_ips: Sequence[str], now: float) -> list[Redirect]:
+        """The chain of rules that replace this MTA IP. Where the last one leads back into the chain, it is a loop."""
+        chain: list[Redirect] = []
+        seen = {ip}
+        while (rule := self.redirect(ip, domain, remote_ips, now)) is not None:
+            chain.append(rule)
+            ip = rule.to_ip
+            if ip in seen:
+                break
+            seen.add(ip)
+        return chain
+
     def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
         """The first flood pattern, in the operator's order, that a negative answer matches."""
         if not self._floods:
@@ -212,6 +237,14 @@ class Snapshot:
         """The name that a MTA IP gives itself after EHLO."""
         rule = self._names.get(ip)
         return rule.ehlo if rule else None
+
+    def pool(self, name: str) -> Mapping[str, int]:
+        """The MTA IPs of a pool with their weights; empty where there is none."""
+        return self._pools.get(name, {})
+
+    def pool_of(self, ip: str) -> str | None:
+        """The pool that a MTA IP is in."""
+        return self._pool_of.get(ip)
 
     def is_local(self, address: str) -> bool:
         """Whether a recipient is one of the local addresses."""

@@ -17,6 +17,7 @@ from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
 from pipeline.smtp.server.large import LargeMessage, copies
+from pipeline.smtp.server.protocol import MailData
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.spill import Spill
 from pipeline.smtp.server.transaction import (
@@ -38,42 +39,33 @@ class Session(SessionDialogue):
 
     transaction = IncomingTransaction()
 
-    @property
-    def idle(self) -> bool:
-        """Between two transactions."""
-        return self.transaction.mail is None
-
     def reset(self) -> None:
         """Forget the transaction."""
         self.transaction = IncomingTransaction()
 
-    async def smtp_MAIL(self, arg: str) -> None:
+    def smtp_MAIL(self, arg: str) -> None:
         """RFC 5321 4.1.1.2, RFC 1870 6.1."""
-        self.need_greeting()
-        if not self.idle:
-            raise Refusal("503 5.5.1 There is a sender already")
         command = mail(arg)
         if command.size > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
         if self.shared.queue.full is not None:  # said here already, so that nobody sends DATA for nothing
             raise Refusal(NO_ROOM)
         self.transaction = IncomingTransaction(command)
-        await self.push_soon("250 2.1.0 Sender ok")
+        self.accept("250 2.1.0 Sender ok")
 
-    async def smtp_RCPT(self, arg: str) -> None:
+    def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 4.1.1.3."""
         transaction = self.transaction
-        if transaction.mail is None:
-            raise Refusal("503 5.5.1 MAIL comes first")
+        assert transaction.mail is not None
         command = rcpt(self._postmaster(arg), transaction.mail.smtputf8)
         try:
             queue = self._queue_for(command.recipient)
         except Refusal as refusal:
             self._record(refusal, [command.recipient])
-            await self.refuse(refusal, transaction.sender, command.recipient)
+            self.refuse(refusal, transaction.sender, command.recipient)
             return
         transaction.recipients.append((command, queue))
-        await self.push_soon("250 2.1.5 Recipient ok")
+        self.accept("250 2.1.5 Recipient ok")
 
     def _postmaster(self, arg: str) -> str:
         """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
@@ -106,23 +98,21 @@ class Session(SessionDialogue):
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 4.1.1.4."""
         transaction, shared = self.transaction, self.shared
-        if arg:
-            raise Refusal("501 5.5.4 DATA takes no parameter")
-        if transaction.mail is None or not transaction.recipients:
-            raise Refusal("503 5.5.1 MAIL and RCPT come first")
+        assert transaction.mail is not None
         account = content.Account(shared.room, shared.settings.smtp_maxsize)
         spill = Spill(shared.settings.data_dir, shared.spilled)
         try:
             await account.need(min(max(transaction.mail.size, content.CHUNK), content.MEMORY))
-            await self.push("354 End with CRLF.CRLF")
-            raw, account.dots = await self._read(account, spill)
+            self.accept("354 End with CRLF.CRLF")
+            self.flush()
+            raw = await self._content(account, spill)
             await self._take(transaction, raw, account, spill)
         finally:
             spill.close()
             account.close()
 
-    async def _read(self, account: content.Account, spill: Spill) -> tuple[bytes | None, bool]:
-        """What is not spilled of the content, None for a message that is dropped; whether it may have stuffed dots."""
+    async def _content(self, account: content.Account, spill: Spill) -> bytes | None:
+        """What is not spilled of the content; None for a message that is dropped."""
 
         async def write(part: bytes) -> bool:
             try:
@@ -133,7 +123,19 @@ class Session(SessionDialogue):
             account.refusal = account.refusal or Refusal(NO_ROOM)
             return False
 
-        return await content.read(self._reader, lambda octets: self._keep(account, octets), write)
+        kept = True
+        while True:
+            event = await self.event()
+            assert isinstance(event, MailData)
+            kept = kept and self._keep(account, event.octets)
+            if event.whole is not None:
+                account.dots = event.dots
+                return event.whole if kept else None
+            came = self.protocol.content
+            if not kept:
+                came.drop()
+            elif len(came) > content.MEMORY:
+                kept = await write(came.take())
 
     def _keep(self, account: content.Account, octets: int) -> bool:
         before = account.received
@@ -154,10 +156,9 @@ class Session(SessionDialogue):
         except Refusal as refusal:
             recipients = [command.recipient for command, _ in transaction.recipients]
             self._record(refusal, recipients, await self._refused(refusal, raw, spill, len(recipients)))
-            await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
+            self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
         else:
-            self.progressed()
-            await self.push(answer)
+            self.accept(answer)
         finally:
             self.heard()
             self.reset()

@@ -91,6 +91,12 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("pauses", {"cluster": 0}, "cluster", "true or false"),  # K15: JSON has booleans of its own
     ("pauses", {"cluster": "no"}, "cluster", "true or false"),
     ("redirects", {"from_ip": "192.0.2.1"}, "to_ip", "needed"),
+    ("pools", {"name": "no space"}, "name", "allowed are 1 to 64 letters, digits, - and _"),
+    ("pools", {"name": "x", "members": ["192.0.2.1=101"]}, "members[0].weight", "allowed is 100 or less"),
+    ("pools", {"name": "x", "members": ["192.0.2.1=0"]}, "members[0].weight", "allowed is 1 or more"),
+    ("pools", {"name": "x", "members": ["192.0.2.1=many"]}, "members[0].weight", "is no number"),
+    ("pools", {"name": "x", "members": ["a.example"]}, "members[0].ip", "is no IP address"),
+    ("pools", {"name": "x", "members": ["192.0.2.1", "::ffff:192.0.2.1=2"]}, "members", "192.0.2.1 is there twice"),
     ("redirects", {"from_ip": "192.0.2.1", "to_ip": "192.0.2.1"}, "to_ip", "loop for all mail: 192.0.2.1 > 192.0.2.1"),
     ("dkim-keys", DKIM, "key", "is missing; allowed is"),
     ("dkim-keys", {**DKIM, "key": "secret nonsense"}, "key", "allowed is an unencrypted PEM private key"),
