@@ -207,6 +207,13 @@ class Facade:
         )
 
     @cached_property
+    def injection(self) -> Submission:
+        """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
+        machine, s = self._machine, self._machine.settings
+        inbox = s.rabbitmq_inbox or s.rabbitmq_outbox
+        return Submission(machine.queue, inbox, s.server_id, largest_body(s), machine.report, result_rule(s))
+
+    @cached_property
     def logs(self) -> LogQuery:
         """The log queries; they block, so call them in a thread."""
         return LogQuery(self._machine.settings.send_log, self._machine.settings.received_log)
