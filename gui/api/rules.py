@@ -32,6 +32,7 @@ def routes(context: Context) -> APIRouter:
     """The routes of all kinds."""
     router = APIRouter()
     _try(router, context)
+    _stop(router, context)
     for kind in KINDS:
         _kind(router, context, kind)
     _audit(router, context)
@@ -120,6 +121,22 @@ def _try(router: APIRouter, context: Context) -> None:
         except ValueError as error:
             raise Problem(422, "The pattern cannot be tried.", [_mistake(error)]) from None
         return Json({"matches": matches, "recent": recent})
+
+
+def _stop(router: APIRouter, context: Context) -> None:
+    facade = context.facade
+
+    @router.post(
+        "/errors/stop",
+        tags=["errors"],
+        status_code=201,
+        summary="Stop mail of a tag, a lane, a domain or an MTA IP, also what waits already",
+        openapi_extra=body({"type": "object"}),
+        responses=answer(context.schemas.rule("errors", "serialization"), "The forced error", 201),
+    )
+    async def stop(request: Request) -> Response:
+        rule = await facade.stop(await context.bodies.small(request), who(request))
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
 
 
 def _mistake(error: ValueError) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from gui.pages import (
     audit,
     dkim,
     domains,
+    errors,
     floods,
     ips,
     local,
@@ -21,7 +22,7 @@ from gui.pages import (
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, dkim.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, errors.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

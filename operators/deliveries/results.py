@@ -41,6 +41,10 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
+    if outcome.ours and outcome.state == "process":
+        result["forced"] = True
+    if outcome.bounce_class is not None:
+        result["class"] = outcome.bounce_class
     return result | (outcome.tls or {})
 
 

@@ -49,6 +49,7 @@ from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
+from operators.stages.force import force
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -165,11 +166,14 @@ class Machine:
             decode=rx.compose(
                 decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
             ),
-            expire=expire(s.max_delivertime, time.time, failed),
+            expire=rx.compose(
+                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
+            ),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
+            force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
@@ -416,4 +420,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects
+    return snapshot.pauses, snapshot.redirects, snapshot.rules("errors")

@@ -41,6 +41,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         lane: parked there.
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
+        tag: one of the message's tags.
         containing: text that the recipient or the envelope contains, in any case.
     """
 
@@ -49,6 +50,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lane: str = ""
     domain: tuple[str, ...] = ()
     ip: str = ""
+    tag: str = ""
     containing: str = ""
 
     def plain(self) -> Selection:
@@ -171,6 +173,8 @@ class Bulk:
         if selection.state and selection.state != state_of(message):
             return False
         if selection.domain and lookup_name(message.recipient.rpartition("@")[2]) not in selection.domain:
+            return False
+        if selection.tag and selection.tag not in message.tags:
             return False
         return not selection.ip or (message.last or {}).get("from") in (None, selection.ip)
 

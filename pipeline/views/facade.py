@@ -36,10 +36,13 @@ from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
+from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
+from pipeline.views.tally import Tally
 from settings import Settings
 from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
 from settings.rules.fields import lookup_name
+from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
 from settings.store import RuleStore, Who
@@ -116,12 +119,18 @@ class Facade:
         self._machine = machine
         self.history = History()
         self.redirected: collections.Counter[int] = collections.Counter()
+        self.tally = Tally()
         self._domains: tuple[float, list[DomainRow]] = (0.0, [])
         self._working = asyncio.Lock()
         self.recorder = Recorder(machine.rules)
+        self.stopping = Stopping(
+            lambda: self.bulk, self._anything_waits, self._domains_of, lambda text: machine.warned("errors", text)
+        )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
             machine.events.subscribe(self._count_redirect),
+            machine.events.subscribe(self.tally.count),
+            machine.rules.snapshots.subscribe(self.stopping.changed),
         ]
 
     def close(self) -> None:
@@ -367,7 +376,7 @@ class Facade:
                 return {"hits": self._machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
                 return {"dns": self.dns_state(rule.id)}
-        return {}
+        return self.tally.live(NAMES[type(rule)], rule)
 
     def _count_redirect(self, event: Event) -> None:
         """Each rule of the chain that moved a message counts it."""
@@ -406,6 +415,25 @@ class Facade:
     async def resume(self, id: int, who: Who) -> Rule:
         """End a pause; what it held is called back in. Raises as `RuleStore.delete`."""
         return await self._machine.rules.delete("pauses", id, who)
+
+    async def stop(self, values: Mapping[str, Any], who: Who) -> Rule:
+        """End mail with an answer of ours, also what waits: what is selected may name tag, ip, domain or a lane.
+
+        Raises as `RuleStore.create`; a lane is its MTA IP and destination group.
+        """
+        given = dict(values)
+        if lane := given.pop("lane", None):
+            ip, _, group = str(lane).partition("/")
+            given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
+        return await self._machine.rules.create("errors", given, who)
+
+    def _anything_waits(self) -> bool:
+        return bool(self._machine.depth.waiting or self._machine.queue.parked())
+
+    def _domains_of(self, name: str) -> list[str]:
+        """The domains that a domain, a destination group or a provider stands for, as far as mail has shown."""
+        lanes = [lane for lane in self.explainer.names() if lane.partition("/")[2] == name]
+        return list(dict.fromkeys((name, *(domain for lane in lanes for domain in self.explainer.domains(lane)))))
 
     def end_flood(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none."""

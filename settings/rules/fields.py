@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1035 2.3.1, RFC 1123 2.1
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 HEADER = re.compile(r"[!-9;-~]{1,200}")  # RFC 5322 2.2: printable ASCII without the colon
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 MOST = 1_000_000_000  # of anything that is counted: it fits the integers of every database
 
 T = TypeVar("T")
@@ -111,6 +113,22 @@ def selector(value: str) -> str:
     return text
 
 
+def short_name(value: str) -> str:
+    """The name of a pool or a schedule: letters, digits, hyphens and underscores."""
+    text = one_line(value)
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{quoted(value)} is no name; allowed are 1 to 100 letters, digits, hyphens and underscores")
+    return text
+
+
+def enhanced_status(value: str) -> str:
+    """An enhanced status code (RFC 3463 2)."""
+    text = one_line(value)
+    if not STATUS.fullmatch(text):
+        raise ValueError(f"{quoted(value)} is no enhanced status; allowed are such as 5.7.1 or 4.2.2")
+    return text
+
+
 def header_name(value: str) -> str:
     """A header's name (RFC 5322 2.2)."""
     text = one_line(value)
@@ -178,6 +196,8 @@ Ip = Annotated[str, AfterValidator(ip_address)]
 Domain = Annotated[str, AfterValidator(domain_name)]
 Selector = Annotated[str, AfterValidator(selector)]
 HeaderName = Annotated[str, AfterValidator(header_name)]
+Name = Annotated[str, AfterValidator(short_name)]
+Status = Annotated[str, AfterValidator(enhanced_status)]
 EhloName = Annotated[str, AfterValidator(ehlo_name)]
 Time = Annotated[
     datetime.datetime, BeforeValidator(_a_time), AfterValidator(utc), PlainSerializer(iso, when_used="json")

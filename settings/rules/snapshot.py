@@ -30,8 +30,11 @@ from settings.rules.models import (
     Throttle,
 )
 from settings.rules.patterns import Matcher, compile_pattern
+from settings.rules.selection import Chosen, Selecting
 
 CACHED = 10_000
+ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
+ENDING = [kind for kind, model in KINDS.items() if "until" in model.model_fields]
 ALL = ""  # in an index: any MTA IP, any target
 
 
@@ -45,7 +48,8 @@ class Snapshot:
 
     def __init__(self, rules: Mapping[str, Iterable[Rule]] | None = None, faults: Sequence[str] = ()) -> None:
         self._rules = {kind: tuple((rules or {}).get(kind, ())) for kind in KINDS}
-        self._rules["floods"] = tuple(sorted(self._rules["floods"], key=_in_order))
+        for kind in ORDERED:
+            self._rules[kind] = tuple(sorted(self._rules[kind], key=_in_order))
         self.faults = tuple(faults)
         self.throttles = cast(tuple[Throttle, ...], self._rules["throttles"])
         self.floods = cast(tuple[Flood, ...], self._rules["floods"])
@@ -83,6 +87,10 @@ class Snapshot:
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
         return _by_target((rule.from_ip, rule) for rule in self.redirects)
+
+    @functools.cached_property
+    def _chosen(self) -> dict[str, Chosen]:
+        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -125,10 +133,20 @@ class Snapshot:
         return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
 
     def next_end(self) -> float | None:
-        """When the first pause or redirect ends, epoch seconds."""
-        untils = [*(rule.until for rule in self.pauses), *(rule.until for rule in self.redirects)]
-        ends = [until.timestamp() for until in untils if until is not None]
-        return min(ends, default=None)
+        """When the first rule ends, epoch seconds."""
+        return min((rule.until.timestamp() for rule in self.ending()), default=None)
+
+    def ending(self) -> list[Any]:
+        """The rules that have an end."""
+        return [rule for kind in ENDING for rule in self._rules[kind] if getattr(rule, "until", None) is not None]
+
+    def chosen(self, kind: str) -> Chosen:
+        """The rules of a kind that chooses deliveries, by what they are for."""
+        return self._chosen[kind]
+
+    def pool_of(self, ip: str) -> str:
+        """The pool that an MTA IP is in; empty where it is in none."""
+        return ""
 
     # -- limits -----------------------------------------------------------------------------------------------
 

@@ -195,10 +195,10 @@ class RuleStore:
         now = self._clock()
         return await self._change(lambda: self._database.delete(kind, id_, who, now), before)
 
-    async def reorder(self, ids: Sequence[int], who: Who) -> None:
-        """Put the flood patterns in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+    async def reorder(self, ids: Sequence[int], who: Who, kind: str = "floods") -> None:
+        """Put a kind's rules in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
         now = self._clock()
-        await self._work(lambda: self._database.reorder(ids, who, now), lambda snapshot: snapshot)
+        await self._work(lambda: self._database.reorder(ids, who, now, kind), lambda snapshot: snapshot)
 
     async def import_rules(self, document: Mapping[str, Any], who: Who) -> Imported:
         """Create or change the rules of an exported document; what cannot be used is left out, with a line each.

@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-VIEWS = ("throttling", "floods", "paused", "redirects", "dkim", "local")
+VIEWS = ("throttling", "floods", "paused", "redirects", "dkim", "local", "errors")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = [pytest.mark.browser, pytest.mark.system]

@@ -16,6 +16,7 @@ from gui.components.rules.rule_page import whole
 from gui.components.rules.rule_table import columns_of
 from gui.components.running import describes
 from gui.pages.dkim import DkimKeys
+from gui.pages.errors import ForcedErrors
 from gui.pages.floods import FloodsPage
 from gui.pages.local import LocalAddresses
 from gui.pages.paused import Paused
@@ -26,7 +27,7 @@ from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot
 from settings.rules.validate import complete, parse
 
-VIEWS = (Throttling, FloodsPage, DkimKeys, Paused, RedirectsPage, LocalAddresses)
+VIEWS = (Throttling, FloodsPage, DkimKeys, Paused, RedirectsPage, LocalAddresses, ForcedErrors)
 
 
 @given(
@@ -63,7 +64,9 @@ def test_every_field_that_can_be_shown_is_in_its_view(view: type) -> None:
     page = object.__new__(view)
     names = {column.name for column in page.shown_columns()}
     stands_for = {
-        "target": {"domain", "remote_ip"}, "limits": {f.name for f in fields(view.kind) if f.group},
+        "target": {"domain", "remote_ip"},
+        "ip": {"ip", "pool"},
+        "limits": {f.name for f in fields(view.kind) if f.group},
     }  # fmt: skip
     covered = names.union(*(stands_for.get(name, set()) for name in names))
     elsewhere = {"order", "record", "instance"}  # the rows' own order; a dialog; where we are

@@ -22,6 +22,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         ip: MTA IP. remote_ip: of the other side.
         domain, recipient, envelope: whole, whatever their case.
         tag: one of the message's tags.
+        rule: one of those that decided on it, as `errors/3`.
         text: part of the answer, whatever its case.
         message_id, lane, host, state, result, next, code, user: whole.
     """
@@ -43,6 +44,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     text: str | None = None
     user: str | None = None
+    rule: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The filters that are not empty, by name."""
@@ -59,6 +61,7 @@ _CLAUSES = {  # filter: (column, condition)
     "recipient": ("recipient", "lower(recipient) = lower($recipient)"),
     "envelope": ("envelope", "lower(envelope) = lower($envelope)"),
     "tag": ("tags", "list_contains(tags, $tag)"),
+    "rule": ("rule", "list_contains(string_split(rule, ' '), $rule)"),
     "text": ("description", "contains(lower(description), lower($text))"),
 }
 

@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "to_ip",
         "192.0.2.3",
     ),
+    "errors": ({"tag": "news"}, {"tag": "news", "code": 421}, "code", 421),
     "dkim-keys": (
         {"domain": "example.com", "selector": "s1", "generate": True, "algorithm": "ed25519"},
         {"domain": "example.com", "selector": "s1", "headers": ["X-Mine"]},

@@ -24,6 +24,7 @@ RULES: dict[str, dict[str, Any]] = {
     "floods": {"name": "Grüße", "type": "regex", "pattern": "too many", "pause": 60, "ip_connections": 0},
     "pauses": {"domain": "example.org", "tag": "news", "until": "2999-12-31T23:59:59Z"},
     "redirects": {"from_ip": "192.0.2.1", "remote_ip": "198.51.100.1", "to_ip": "192.0.2.2"},
+    "errors": {"ip": "192.0.2.1", "tag": "näws", "code": 450, "until": "2999-12-31T23:59:59Z"},
     "dkim-keys": {
         "domain": "example.com",
         "selector": "s1",
