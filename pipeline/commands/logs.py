@@ -190,6 +190,7 @@ _FILTERS = {
     "result": "what came of it there",
     "next": "what becomes of it",
     "code": "SMTP code",
+    "rule": "one of the rules that decided on it, as errors/3",
     "text": "part of the answer",
     "user": "who was logged in (--received)",
 }

@@ -49,7 +49,7 @@ from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
-from operators.stages.force import force
+from operators.deciding.force import force
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect

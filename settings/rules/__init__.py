@@ -4,7 +4,7 @@
 what forms show of them, and `validate` is the one place that says whether a rule can be used.
 """
 
-from settings.rules.forced import ForcedError
+from settings.rules.decisions import ForcedError
 from settings.rules.models import KINDS, DkimKey, Dns, Flood, Local, MtaName, Pause, Redirect, Rule, Throttle
 from settings.rules.snapshot import Snapshot
 from settings.rules.transfer import Imported

@@ -29,7 +29,7 @@ from settings.rules.fields import (
     Several,
     Time,
 )
-from settings.rules.forced import ForcedError
+from settings.rules.decisions import ForcedError
 from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit

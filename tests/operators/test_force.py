@@ -14,7 +14,7 @@ from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.results import entry
 from operators.lanes.floods import Floods
 from operators.mail.message import from_properties
-from operators.stages.force import force
+from operators.deciding.force import force
 from operators.stages.stage import Stage
 from settings.rules import Flood, ForcedError, Snapshot
 from settings.rules.selection import Chosen, Traits

@@ -1,4 +1,4 @@
-"""Forced errors: mail that ends with an answer of the operator's, without a connection."""
+"""The rules that decide on a message, each a model: forced errors."""
 
 from __future__ import annotations
 
