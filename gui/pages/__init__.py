@@ -17,12 +17,13 @@ from gui.pages import (
     redirects,
     settings,
     smtp,
+    suppressions,
     throttling,
 )
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, errors.PAGE, dkim.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, errors.PAGE, suppressions.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

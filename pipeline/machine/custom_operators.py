@@ -20,7 +20,19 @@ from operators.custom.live import Function, Live
 from settings import StartError
 
 GROUP = "mailrace.operators"  # entry points, named `stage.anything`
-EARLY = ("decode", "expire", "resolve", "assign", "redirect", "force", "hold", "throttle", "compose", "sign")
+EARLY = (
+    "decode",
+    "expire",
+    "suppress",
+    "resolve",
+    "assign",
+    "redirect",
+    "force",
+    "hold",
+    "throttle",
+    "compose",
+    "sign",
+)
 LATE = ("deliver", "conclude", "record")  # behind the attempt: deliveries have their outcome
 STAGES = EARLY + LATE
 

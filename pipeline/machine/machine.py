@@ -24,6 +24,8 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.force import force
+from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
@@ -49,7 +51,6 @@ from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
-from operators.deciding.force import force
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -169,6 +170,7 @@ class Machine:
             expire=rx.compose(
                 expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
             ),
+            suppress=suppress(self.rules.suppressions, time.time, failed),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),

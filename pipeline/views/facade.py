@@ -38,6 +38,7 @@ from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
 from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
+from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
 from settings import Settings
 from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
@@ -45,7 +46,7 @@ from settings.rules.fields import lookup_name
 from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
-from settings.store import RuleStore, Who
+from settings.store import RuleStore, Who, audit
 
 if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
@@ -149,6 +150,17 @@ class Facade:
     def bulk(self) -> Bulk:
         """Selects and changes queued messages."""
         return Bulk(self._machine.queue, self._machine.settings.rabbitmq_outbox)
+
+    @cached_property
+    def suppressions(self) -> SuppressionJobs:
+        """Imports and removes suppressions."""
+
+        def record(who: Who, job: SuppressionJob) -> None:
+            facts = {"action": job.action, "created": job.created, "replaced": job.replaced, "removed": job.removed}
+            action: audit.Action = "create" if job.action == "import" else "delete"
+            self.recorder.soon(who, action, "suppressions", job.id, facts)
+
+        return SuppressionJobs(self._machine.rules.suppressions, self.settings.data_dir, record)
 
     @cached_property
     def monitor(self) -> QueueMonitor:

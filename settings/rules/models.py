@@ -15,6 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 
 from settings.rules import key_pairs as keys
+from settings.rules.decisions import ForcedError
 from settings.rules.fields import (
     Count,
     Domain,
@@ -29,10 +30,10 @@ from settings.rules.fields import (
     Several,
     Time,
 )
-from settings.rules.decisions import ForcedError
 from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
+from settings.rules.suppression import Suppression
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
 
@@ -347,7 +348,23 @@ KINDS: Mapping[str, type[Rule]] = {
 }
 """The model of each kind, under the name that the API has for it."""
 
-__all__ = ["KINDS", "NAMES", "DkimKey", "Dns", "Flood", "Limiting", "Local", "MtaName", "Pause", "Redirect", "Rule"]
+MODELS: Mapping[str, type[Rule]] = {**KINDS, "suppressions": Suppression}
+"""With those that may be too many for a snapshot: they have a table of their own."""
+
+__all__ = [
+    "KINDS",
+    "MODELS",
+    "NAMES",
+    "DkimKey",
+    "Dns",
+    "Flood",
+    "Limiting",
+    "Local",
+    "MtaName",
+    "Pause",
+    "Redirect",
+    "Rule",
+]
 __all__ += ["Throttle"]
 
-NAMES: Mapping[type[Rule], str] = {model: kind for kind, model in KINDS.items()}
+NAMES: Mapping[type[Rule], str] = {model: kind for kind, model in MODELS.items()}

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
-from settings.rules.models import KINDS, NAMES, DkimKey, Redirect, Rule
+from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
 
 
@@ -43,7 +43,7 @@ class NoSuchRule(LookupError):
 def model_of(kind: str) -> type[Rule]:
     """The model of a kind. Raises `NoSuchRule`, naming the kinds there are."""
     try:
-        return KINDS[kind]
+        return MODELS[kind]
     except KeyError:
         raise NoSuchRule(f"{kind!r} is no kind of rule; there are {', '.join(KINDS)}") from None
 

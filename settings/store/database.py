@@ -178,6 +178,12 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of another part of the store, in its thread. Raises `RulesUnavailable`."""
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield

@@ -105,6 +105,12 @@ documents = sa.Table(
     "documents", metadata, _id(), _text("kind", 32, index=True), sa.Column("document", sa.Text, nullable=False),
     **OPTIONS,
 )  # fmt: skip
+suppressions = sa.Table(
+    "suppressions", metadata, _id(), sa.Column("hash", sa.BigInteger, nullable=False), _text("type", 8),
+    _text("value", 320), _text("tag", 200), sa.Column("code", sa.Integer, nullable=False), _text("extended", 16),
+    _text("description", 500), sa.Column("until", Utc), _text("source", 16), sa.Column("created", Utc),
+    sa.Index("suppressions_by_hash", "hash", "type"), sa.Index("suppressions_ending", "until"), **OPTIONS,
+)  # fmt: skip
 audit = sa.Table(
     "audit", metadata, _id(), sa.Column("time", Utc, nullable=False), _text("who", 200), _text("origin", 200),
     _text("action", 16), _text("kind", 16), sa.Column("rule", sa.Integer, nullable=False),

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import reactivex as rx
 
+from operators.deciding.force import force
 from operators.deliveries.delivery import Delivery, Lease, Route, Target
 from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.results import entry
 from operators.lanes.floods import Floods
 from operators.mail.message import from_properties
-from operators.deciding.force import force
 from operators.stages.stage import Stage
 from settings.rules import Flood, ForcedError, Snapshot
 from settings.rules.selection import Chosen, Traits
