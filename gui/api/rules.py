@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
@@ -14,7 +14,8 @@ from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
 from pipeline.views.facade import Facade
-from settings.rules import KINDS, Rule
+from pipeline.views.scoped import moved
+from settings.rules import KINDS, Pool, Rule
 from settings.store import AuditRecord
 
 Wanted = Annotated[str | None, Header(max_length=1000, description="The ETag that the rule must have, else 412.")]
@@ -58,8 +59,9 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
         responses=answer(shown, "The rule, whole", 201),
     )
     async def create(request: Request) -> Response:
-        rule = await facade.store.create(kind, await context.bodies.small(request), who(request))
-        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/{kind}/{rule.id}", "ETag": etag(rule)})
+        values, pools = await context.bodies.small(request), facade.store.snapshot.pools
+        rule = await facade.store.create(kind, values, who(request))
+        return Json(_stored(facade, rule, pools), 201, {"Location": f"/api/v1/{kind}/{rule.id}", "ETag": etag(rule)})
 
     @router.get(f"/{kind}/{{id}}", tags=tag, summary="One rule", responses=answer(shown, "The rule, whole"))
     async def one(id: int) -> Response:
@@ -74,7 +76,9 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
     )
     async def replace(id: int, request: Request, if_match: Wanted = None) -> Response:
         values, before = await context.bodies.small(request), _unchanged(facade, kind, id, if_match)
-        return _whole(facade, await facade.store.update(kind, id, values, who(request), before))
+        pools = facade.store.snapshot.pools
+        rule = await facade.store.update(kind, id, values, who(request), before)
+        return Json(_stored(facade, rule, pools), headers={"ETag": etag(rule)})
 
     @router.delete(f"/{kind}/{{id}}", tags=tag, summary="Delete one", status_code=204, response_class=Response)
     async def delete(id: int, request: Request, if_match: Wanted = None) -> Response:
@@ -89,6 +93,11 @@ def etag(rule: Rule) -> str:
 
 def _whole(facade: Facade, rule: Rule) -> Response:
     return Json(facade.shown(rule), headers={"ETag": etag(rule)})
+
+
+def _stored(facade: Facade, rule: Rule, pools: Sequence[Pool]) -> dict[str, Any]:
+    """A rule that has been stored; of a pool also what left others for it, as they were before."""
+    return {**facade.shown(rule), **({"moved": moved(rule, pools)} if isinstance(rule, Pool) else {})}
 
 
 def _unchanged(facade: Facade, kind: str, id: int, wanted: str | None) -> Callable[[], None]:

@@ -13,6 +13,7 @@ from gui.pages import (
     logs,
     overview,
     paused,
+    pools,
     queue,
     redirects,
     settings,
@@ -23,7 +24,7 @@ from gui.pages import (
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, errors.PAGE, suppressions.PAGE, dkim.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, errors.PAGE, suppressions.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

@@ -33,9 +33,15 @@ COLUMNS = (
     Column("kind", "To", "text", "The rules; lanes and messages, where no rule was changed.", True, "11%"),
     Column("what", "What", "text", "What it is for, or what changed in it."),
 )
+CHANGED = (*KINDS, "suppressions", "lanes", "messages")
 FIELDS = (
     Field("search", "Search", "search", "Who, from where, or what"),
-    Field("kind", "To", "choice", options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages")))),
+    Field(
+        "kind",
+        "To",
+        "choice",
+        options=(("", "All"), *((kind, kind) for kind in CHANGED)),
+    ),
     Field("action", "Action", "choice", options=(("", "Any"), *((action, action) for action in ACTIONS))),
 )
 EMPTY = Empty(

@@ -68,7 +68,8 @@ class MtaIpsPage:
 
     def _row(self, ip: MtaIp) -> dict[str, Any]:
         _, series = self._telemetry.series(("attempts",), "1m", "ip", ip.ip)
-        where = [] if ip.default else ["not a default one" if ip.mine else "not on this machine"]
+        where = [f"pool {ip.pool}"] if ip.pool else []
+        where += [] if ip.default else ["not a default one" if ip.mine else "not on this machine"]
         return {
             "key": ip.ip,
             "ip": {

@@ -17,20 +17,19 @@ from gui.components.running import Running
 from gui.components.view import ConsolePage, View
 from pipeline.views.figures import (
     COUNTERS,
-    DIMENSIONS,
     FIGURES,
     RANGES,
     STEPS,
-    Dimension,
     DomainErrors,
     Range,
 )
+from pipeline.views.scoped import SCOPES, Scope
 from pipeline.views.verdict import answer, code, judge, share
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
 LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
-NAMES: dict[Dimension, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags"}
+NAMES: dict[Scope, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags", "pool": "pools"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
 MOST = 8  # destinations with errors
 
@@ -40,7 +39,7 @@ class Choice(msgspec.Struct):
 
     span: Range = "1m"
     lines: tuple[str, ...] = LINES
-    dimension: Dimension | None = None
+    dimension: Scope | None = None
     key: str | None = None
 
     @classmethod
@@ -52,7 +51,7 @@ class Choice(msgspec.Struct):
                 choice.span = span
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
-        for dimension in DIMENSIONS:
+        for dimension in SCOPES:
             if key := query.get(dimension, "").strip()[:255]:
                 choice.dimension, choice.key = dimension, key
                 break
@@ -74,7 +73,7 @@ class Overview:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._facade, self._telemetry = view.facade, view.facade.telemetry
+        self._facade, self._telemetry, self._figures = view.facade, view.facade.telemetry, view.facade.scoped
         self._choice = Choice.of(view.query)
         with view.tools:
             self._selectors()
@@ -104,13 +103,15 @@ class Overview:
 
     def _selectors(self) -> None:
         with ui.element("div").classes("selectors"):
-            for dimension in DIMENSIONS:
-                self._selector(dimension)
-            Running(self._view, self._choice.dimension, self._choice.key)
+            for dimension in SCOPES:
+                if dimension != "pool" or self._choice.dimension == "pool" or self._figures.keys("pool"):
+                    self._selector(dimension)
+            if self._choice.dimension != "pool":  # a pause is for one MTA IP, or all
+                Running(self._view, self._choice.dimension, self._choice.key)
 
-    def _selector(self, dimension: Dimension) -> None:
+    def _selector(self, dimension: Scope) -> None:
         chosen = self._choice.key if self._choice.dimension == dimension else None
-        keys = self._telemetry.keys(dimension)[:SHOWN]
+        keys = self._figures.keys(dimension)[:SHOWN]
         if chosen and chosen not in keys:
             keys.append(chosen)
         select = ui.select(
@@ -127,13 +128,13 @@ class Overview:
             select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))
 
-    def _selected(self, dimension: Dimension, key: Any) -> None:
+    def _selected(self, dimension: Scope, key: Any) -> None:
         key = self._meant(dimension, str(key).strip()[:255]) if key else None
         ui.navigate.to(self._choice.address(dimension=dimension if key else None, key=key))
 
-    def _meant(self, dimension: Dimension, typed: str) -> str:
+    def _meant(self, dimension: Scope, typed: str) -> str:
         """The key that was typed; where it is none, the most recently active one that has it in its name."""
-        keys = self._telemetry.keys(dimension)
+        keys = self._figures.keys(dimension)
         return typed if typed in keys else next((key for key in keys if typed.lower() in key.lower()), typed)
 
     # -- the chart --------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ class Overview:
     def _points(self) -> dict[str, Any]:
         """All points of the chosen lines."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
         return {"first": times[0], "step": step, "values": values}
@@ -177,7 +178,7 @@ class Overview:
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
         choice = self._choice
-        times, values = self._telemetry.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
         new = (times[-1] - self._drawn) // STEPS[RANGES[choice.span]]
         if 0 < new <= len(times):
             self._chart.run_method("push", {"values": {name: counts[-new:] for name, counts in values.items()}})
@@ -188,7 +189,7 @@ class Overview:
     # -- the figures --------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        figures = self._telemetry.snapshot(self._choice.dimension, self._choice.key)
+        figures = self._figures.snapshot(self._choice.dimension, self._choice.key)
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]

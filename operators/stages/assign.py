@@ -11,22 +11,29 @@ from operators.mail.message import Message
 from operators.stages.stage import Report, Stage, stage, unreported
 
 Outlook = Callable[[str], tuple[float, int]]
+OfPool = Callable[[Delivery, Route], str | None]
 
 
-def assign(allowed: Callable[[Message], Sequence[str]], outlook: Outlook, report: Report = unreported) -> Stage:
+def assign(
+    allowed: Callable[[Message], Sequence[str]], outlook: Outlook, pool: OfPool, report: Report = unreported
+) -> Stage:
     """Sets `ip` and `lane`; without a usable MTA IP the delivery ends in `bind/error`.
 
     A retry leaves from the address it left from before where it may: greylisting knows senders by their address.
-    Else, among several, the one whose lane can send soonest; ties by least in memory, then in turn.
+    Else, among several, the one whose lane can send soonest; ties by least in memory, then in turn, or, among those
+    of a pool, by weight. A message's `ips` outrank its pool.
 
     Args:
         allowed: the MTA IPs that the message may leave from.
         outlook: for a lane, (seconds until it can send, deliveries in memory).
+        pool: the MTA IP of a message that names a pool, or None.
         report: told of exceptions.
     """
     turn = itertools.count()
 
     def choose(delivery: Delivery, route: Route) -> str | None:
+        if delivery.message.ips is None and delivery.message.pool is not None:
+            return pool(delivery, route)
         mine = allowed(delivery.message)
         if len(mine) > 1:
             mine = reachable(mine, route)
@@ -49,7 +56,7 @@ def assign(allowed: Callable[[Message], Sequence[str]], outlook: Outlook, report
 
 def _nowhere(message: Message) -> str:
     if message.ips is None and message.pool is not None:
-        return f"pool: there is no pool {message.pool[:100]!r} with an MTA IP of this instance"
+        return f"pool: no pool {message.pool[:100]!r} has an MTA IP of this instance that can reach the receiver"
     return f"no MTA IP of this instance is usable: asked for {message.ips}"
 
 

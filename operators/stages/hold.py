@@ -1,7 +1,8 @@
 """hold: parks what the operator has paused. Runs after redirect, so a pause means what would leave from an IP.
 
-A paused message gives its credit back and waits in the parked queue of its pause, `pause/<id>`; when the pause ends
-it is called in again. A pause of a remote IP holds a message only where no other address of its route is left.
+A paused message gives its credit back and waits in the parked queue of its pause, `pause/<id>`, or, where all members
+of its pool are paused, in one of the pool (`operators.lanes.pools`); when the pause ends it is called in again. A pause
+of a remote IP holds a message only where no other address of its route is left.
 """
 
 from __future__ import annotations
@@ -31,13 +32,19 @@ def in_force(queue: str, snapshot: Snapshot, now: float) -> bool:
     return pause is not None and not pause.ended(now)
 
 
-def hold(rules: Callable[[], Snapshot], clock: Callable[[], float], report: Report = unreported) -> Stage:
+def hold(
+    rules: Callable[[], Snapshot],
+    clock: Callable[[], float],
+    report: Report = unreported,
+    queue: Callable[[Delivery, Pause], str] = lambda delivery, pause: parked_queue(pause),
+) -> Stage:
     """Parks deliveries that a pause holds; takes paused addresses out of the route of others.
 
     Args:
         rules: the rules in force.
         clock: epoch seconds.
         report: told of exceptions.
+        queue: the parked queue of a delivery that this pause holds.
     """
 
     def step(delivery: Delivery) -> Delivery:
@@ -51,7 +58,7 @@ def hold(rules: Callable[[], Snapshot], clock: Callable[[], float], report: Repo
         ]
         if pauses and all(pauses):
             pause = pauses[0][0]
-            return delivery.ended(parked(parked_queue(pause), f"paused: {pause.reason or 'by hand'}"))
+            return delivery.ended(parked(queue(delivery, pause), f"paused: {pause.reason or 'by hand'}"))
         return _without(delivery, delivery.route, [not held for held in pauses]) if any(pauses) else delivery
 
     return stage("hold", step, report)

@@ -97,12 +97,9 @@ class MtaIps:
         return ip in self.all or ip.startswith("127.")
 
     def allowed(self, message: Message) -> Sequence[str]:
-        """The MTA IPs a message may leave from: its `ips` that are ours, or the default ones.
-
-        A pool is a promise of certain addresses. There are no pools yet, so it has none: from no other may it leave.
-        """
+        """The MTA IPs a message may leave from that names no pool: its `ips` that are ours, or the default ones."""
         if message.ips is None:
-            return self.default if message.pool is None else ()
+            return self.default
         return [ip for ip in message.ips if self.is_ours(ip)]
 
 

@@ -44,6 +44,7 @@ from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.limits import Limits
+from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
 from operators.stages.assign import assign
 from operators.stages.compose import compose
@@ -90,7 +91,8 @@ class Machine:
     Attributes:
         settings: the configuration in force.
         events: the one event stream; subscribe, never push.
-        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake: its parts.
+        queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake,
+            pools: its parts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -129,6 +131,9 @@ class Machine:
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
+        self.pools = Pools(
+            self._rules, time.time, self.ips.is_ours, self.floods.paused, self.lanes.outlook, CHANCE.random
+        )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.ended: str | None = None  # why no message is worked on any more
@@ -172,11 +177,11 @@ class Machine:
             ),
             suppress=suppress(self.rules.suppressions, time.time, failed),
             resolve=resolve(self.resolving, failed, self.relay),
-            assign=assign(self.ips.allowed, self.lanes.outlook, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
             force=force(self._rules, time.time, failed),
-            hold=hold(self._rules, time.time, failed),
+            hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
@@ -235,7 +240,8 @@ class Machine:
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
-        return in_force(queue, self.rules.snapshot, time.time()) or self.resolving.waits(queue)
+        held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
+        return held or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -422,4 +428,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.rules("errors")
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")

@@ -14,6 +14,7 @@ import msgspec
 from operators.deliveries.delivery import Target
 from operators.lanes.lanes import Lane
 from operators.lanes.limits import Limits
+from operators.lanes.pools import PREFIX as POOL
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
 from pipeline.telemetry.history import History, LaneAnswer, LaneEvent, Past
@@ -137,7 +138,7 @@ class Explainer:
     def names(self) -> list[str]:
         """The lanes that hold mail, in memory or parked, or that a flood is in force on."""
         machine = self._machine
-        parked = (queue for queue in machine.queue.parked() if not queue.startswith("pause/"))
+        parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
         floods = (active.lane for active in machine.floods.all())
         return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods)))
 

@@ -30,18 +30,19 @@ from pipeline.queues.listing import Action
 from pipeline.signing.keys import KeyState
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
-from pipeline.telemetry.telemetry import Dimension, LastAnswer, Telemetry
+from pipeline.telemetry.telemetry import LastAnswer, Telemetry
 from pipeline.views.bulk import Bulk, BulkJob, Selection
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
 from pipeline.views.recorder import Recorder
+from pipeline.views.scoped import ScopedFigures, waits_for
 from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
 from settings import Settings
-from settings.rules import DkimKey, Flood, Pause, Redirect, Rule
+from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
 from settings.rules.fields import lookup_name
 from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
@@ -65,7 +66,8 @@ class LaneLoad(msgspec.Struct, frozen=True):
 
 
 class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
-    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only a rule."""
+    """An MTA IP: its names, its figures of the last 60 s, its lanes. `mine`: this machine has it, not only
+    a rule. `pool`: the one that it is in."""
 
     ip: str
     name: str | None
@@ -73,6 +75,7 @@ class MtaIp(msgspec.Struct, frozen=True, kw_only=True):
     host_name: str
     mine: bool
     default: bool
+    pool: str | None
     figures: dict[str, int]
     lanes: list[str]
 
@@ -197,6 +200,11 @@ class Facade:
         """The counters: read them."""
         return self._machine.telemetry
 
+    @cached_property
+    def scoped(self) -> ScopedFigures:
+        """The figures of an MTA IP, domain, tag or pool."""
+        return ScopedFigures(self._machine.telemetry, lambda: self._machine.rules.snapshot, self.is_ours)
+
     @property
     def store(self) -> RuleStore:
         """The rules, and who changed them."""
@@ -242,7 +250,7 @@ class Facade:
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
         machine, snapshot = self._machine, self._machine.rules.snapshot
-        named = [rule.ip for rule in snapshot.mta_names]
+        named = [rule.ip for rule in snapshot.mta_names] + [m.ip for pool in snapshot.pools for m in pool.members]
         all_ips = list(dict.fromkeys((*machine.ips.all, *named, *machine.telemetry.keys("ip"))))
         figures = machine.telemetry.snapshots("ip", all_ips)
         lanes: dict[str, list[str]] = collections.defaultdict(list)
@@ -256,6 +264,7 @@ class Facade:
                 host_name=machine.names.ehlo(ip),
                 mine=machine.ips.is_ours(ip),
                 default=ip in machine.ips.default,
+                pool=snapshot.pool_of(ip) or None,
                 figures=_without(figures[ip], ("attempting", "active", "idle", "waiting")),
                 lanes=lanes[ip],
             )
@@ -344,7 +353,11 @@ class Facade:
 
     def held(self, pause: Pause) -> int:
         """How many messages a pause holds."""
-        return self._machine.queue.parked().get(parked_queue(pause), 0)
+        parked = self._machine.queue.parked()
+        found = parked.get(parked_queue(pause), 0)
+        if not self._machine.rules.snapshot.pools:
+            return found
+        return found + sum(count for queue, count in parked.items() if waits_for(queue, pause.id))
 
     def dns_state(self, key: int) -> KeyState | None:
         """What DNS says of a DKIM key, as it was asked last; None where it was not."""
@@ -388,6 +401,8 @@ class Facade:
                 return {"hits": self._machine.floods.hits(rule.id), "reduced_lanes": reduced}
             case DkimKey():
                 return {"dns": self.dns_state(rule.id)}
+            case Pool():
+                return {"figures": self.scoped.members(rule), "moved": []}
         return self.tally.live(NAMES[type(rule)], rule)
 
     def _count_redirect(self, event: Event) -> None:
@@ -503,9 +518,9 @@ class Facade:
 
     # -- as a whole -------------------------------------------------------------------------------------------------
 
-    def figures(self, dimension: Dimension | None = None, key: str | None = None) -> dict[str, int]:
+    def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
-        return self._machine.telemetry.snapshot(dimension, key)
+        return self._machine.telemetry.snapshot()
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

@@ -5,7 +5,7 @@ what forms show of them, and `validate` is the one place that says whether a rul
 """
 
 from settings.rules.decisions import ForcedError
-from settings.rules.models import KINDS, DkimKey, Dns, Flood, Local, MtaName, Pause, Redirect, Rule, Throttle
+from settings.rules.models import KINDS, DkimKey, Dns, Flood, Local, MtaName, Pause, Pool, Redirect, Rule, Throttle
 from settings.rules.snapshot import Snapshot
 from settings.rules.transfer import Imported
 from settings.rules.validate import FieldError, InvalidRule, NoSuchRule
@@ -23,6 +23,7 @@ __all__ = [
     "MtaName",
     "NoSuchRule",
     "Pause",
+    "Pool",
     "Redirect",
     "Rule",
     "Snapshot",

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from settings.rules.fields import Count, Line, Maybe, Status, Time
+from settings.rules.fields import Code, Line, Maybe, Status, Time
 from settings.rules.rule import READ_ONLY, check
 from settings.rules.selection import Selecting
 
@@ -18,7 +18,7 @@ class ForcedError(Selecting):
     identity: ClassVar[tuple[str, ...]] = ("ip", "pool", "domain", "remote_ip", "tag")
     live: ClassVar[Mapping[str, str]] = {"used": "Messages that it has ended since the start"}
 
-    code: Count = Field(550, title="Code", ge=200, le=599, description="5xx: given up. 4xx: tried again. 2xx: done.")
+    code: Code = Field(550, title="Code", description="5xx: given up. 4xx: tried again. 2xx: done.")
     extended: Maybe[Status] = Field(None, title="Status", description="Enhanced status (RFC 3463), such as 5.7.1.")
     description: Line = Field("Stopped by the operator", title="Text", max_length=500, description="The answer's text.")
     until: Maybe[Time] = Field(None, title="Until", description="When it ends, UTC. Empty: when somebody ends it.")

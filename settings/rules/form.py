@@ -86,6 +86,8 @@ def _field(name: str, schema: dict[str, Any], required: bool, ours: bool) -> For
 def _input(schema: dict[str, Any]) -> Input:
     if "enum" in schema:
         return "choice"
+    if schema.get("input") == "texts":
+        return "texts"
     if schema.get("type") == "array":
         return "patterns" if "$ref" in schema.get("items", {}) else "texts"
     formats: dict[str, Input] = {"date-time": "time", "password": "secret"}

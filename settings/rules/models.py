@@ -8,8 +8,8 @@ console and the API add from the running machine. Rules are immutable.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
@@ -24,11 +24,13 @@ from settings.rules.fields import (
     Ip,
     Line,
     Maybe,
+    PoolName,
     Seconds,
     Security,
     Selector,
     Several,
     Time,
+    quoted,
 )
 from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
@@ -335,6 +337,66 @@ class Dns(Rule):
     )
 
 
+class PoolMember(BaseModel):
+    """One MTA IP of a pool; as a text `192.0.2.1`, or `192.0.2.1=3` with its weight."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    ip: Ip = Field(title="MTA IP", description="Mail of the pool leaves from it.")
+    weight: Annotated[Count, Field(ge=1, le=100)] = Field(1, title="Weight", description="Its share, 1 to 100.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        ip, equals, weight = value.partition("=")
+        if not equals:
+            return {"ip": ip}
+        if not (weight.isascii() and weight.isdigit()):
+            raise ValueError(f"weight: {quoted(weight)} is no number; allowed is 1 to 100, such as 192.0.2.1=3")
+        return {"ip": ip, "weight": int(weight[:9])}
+
+    def __str__(self) -> str:
+        return self.ip if self.weight == 1 else f"{self.ip}={self.weight}"
+
+
+class Pool(Rule):
+    """MTA IPs under one name; a message that names it leaves from one of them, by weight."""
+
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+    live: ClassVar[Mapping[str, str]] = {
+        "figures": "Of each member: what went through it in the last minute, and what it holds now",
+        "moved": "In the answer to a change: MTA IPs that left another pool for this one, and which",
+    }
+
+    name: PoolName = Field(title="Name", description="What messages give as pool. Letters, digits, - and _.")
+    description: Maybe[Line] = Field(None, title="Description", max_length=500, description="For people.")
+    members: Several[PoolMember] = Field(
+        (),
+        title="Members",
+        max_length=200,
+        description="MTA IPs; =weight after one (1 to 100) gives it more mail: 192.0.2.1, 192.0.2.2=3. An IP is in "
+        "one pool: put here, it leaves another.",
+        json_schema_extra={"input": "texts"},
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        ips = [member.ip for member in self.members]
+        if twice := next((ip for ip in ips if ips.count(ip) > 1), None):
+            raise ValueError(f"members: {twice} is there twice; allowed is once")
+        return self
+
+    def taking(self, pools: Iterable[Pool]) -> Iterator[tuple[Pool, Pool]]:
+        """The other pools that lose members to this one, each as it is and as it will be."""
+        mine = {member.ip for member in self.members}
+        for other in pools:
+            left = tuple(member for member in other.members if member.ip not in mine)
+            if other.id != self.id and len(left) < len(other.members):
+                yield other, other.model_copy(update={"members": left})
+
+
 KINDS: Mapping[str, type[Rule]] = {
     "throttles": Throttle,
     "floods": Flood,
@@ -345,6 +407,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "locals": Local,
     "mta-names": MtaName,
     "dns": Dns,
+    "pools": Pool,
 }
 """The model of each kind, under the name that the API has for it."""
 

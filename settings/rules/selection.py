@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from settings.rules.fields import Domain, Ip, Line, Maybe, Name, lookup_name
+from settings.rules.fields import Domain, Ip, Line, Maybe, PoolName, lookup_name
 from settings.rules.rule import Rule, check, one_target
 
 ALL = ""
@@ -24,7 +24,9 @@ class Selecting(Rule):
     """A rule that chooses deliveries."""
 
     ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all, or the pool.")
-    pool: Maybe[Name] = Field(None, title="Pool", description="The pool mail leaves from. Empty: all, or the MTA IP.")
+    pool: Maybe[PoolName] = Field(
+        None, title="Pool", description="The pool mail leaves from. Empty: all, or the MTA IP."
+    )
     domain: Maybe[Domain] = Field(
         None, title="Domain", description="The destination: a domain, or a provider's name. Empty: all."
     )

@@ -25,6 +25,7 @@ from settings.rules.models import (
     Local,
     MtaName,
     Pause,
+    Pool,
     Redirect,
     Rule,
     Throttle,
@@ -42,7 +43,7 @@ class Snapshot:
     """All rules at one moment.
 
     Attributes:
-        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns: the rules.
+        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns, pools: the rules.
         faults: a line for each stored rule that cannot be used, and is left out.
     """
 
@@ -59,6 +60,7 @@ class Snapshot:
         self.locals = cast(tuple[Local, ...], self._rules["locals"])
         self.mta_names = cast(tuple[MtaName, ...], self._rules["mta-names"])
         self.dns = cast(tuple[Dns, ...], self._rules["dns"])
+        self.pools = cast(tuple[Pool, ...], self._rules["pools"])
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
@@ -101,6 +103,14 @@ class Snapshot:
         return {rule.name: rule.addresses for rule in self.dns}
 
     @functools.cached_property
+    def _pools(self) -> dict[str, dict[str, int]]:
+        return {rule.name: {member.ip: member.weight for member in rule.members} for rule in self.pools}
+
+    @functools.cached_property
+    def _pool_of(self) -> dict[str, str]:
+        return {member.ip: rule.name for rule in self.pools for member in rule.members}
+
+    @functools.cached_property
     def _exact_locals(self) -> set[str]:
         return {rule.pattern.casefold() for rule in self.locals if rule.type == "exact"}
 
@@ -130,6 +140,9 @@ class Snapshot:
         """This snapshot with one rule added, or in place of the one with its id."""
         kind = NAMES[type(rule)]
         others = tuple(other for other in self._rules[kind] if other.id != rule.id or not rule.id)
+        if isinstance(rule, Pool):  # a MTA IP is in one pool
+            lost = {other.id: left for other, left in rule.taking(self.pools)}
+            others = tuple(cast(Rule, lost.get(other.id, other)) for other in others)
         return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
 
     def next_end(self) -> float | None:
@@ -143,10 +156,6 @@ class Snapshot:
     def chosen(self, kind: str) -> Chosen:
         """The rules of a kind that chooses deliveries, by what they are for."""
         return self._chosen[kind]
-
-    def pool_of(self, ip: str) -> str:
-        """The pool that an MTA IP is in; empty where it is in none."""
-        return ""
 
     # -- limits -----------------------------------------------------------------------------------------------
 
@@ -230,6 +239,14 @@ class Snapshot:
         """The name that a MTA IP gives itself after EHLO."""
         rule = self._names.get(ip)
         return rule.ehlo if rule else None
+
+    def pool(self, name: str) -> Mapping[str, int]:
+        """The MTA IPs of a pool with their weights; empty where there is none."""
+        return self._pools.get(name, {})
+
+    def pool_of(self, ip: str) -> str:
+        """The pool that an MTA IP is in; empty where it is in none."""
+        return self._pool_of.get(ip, "") if self.pools else ""
 
     def is_local(self, address: str) -> bool:
         """Whether a recipient is one of the local addresses."""

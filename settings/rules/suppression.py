@@ -17,7 +17,7 @@ import msgspec
 from pydantic import Field, model_validator
 
 from settings.rules.decisions import same_class
-from settings.rules.fields import Count, Line, Maybe, Status, Time, domain_name, lookup_name, one_line
+from settings.rules.fields import Line, Maybe, Permanent, Status, Time, domain_name, lookup_name, one_line
 from settings.rules.rule import READ_ONLY, Rule, check
 
 SOURCES = ("console", "api", "import", "response", "complaint", "bounce")
@@ -33,7 +33,7 @@ class Suppression(Rule):
         title="Address", min_length=1, max_length=LONGEST, description="An address, or the domain of all its addresses."
     )
     tag: Maybe[Line] = Field(None, title="Tag", max_length=200, description="Only mail with this tag. Empty: all.")
-    code: Count = Field(550, title="Code", ge=500, le=599, description="Of the answer in the result.")
+    code: Permanent = Field(550, title="Code", description="Of the answer in the result.")
     extended: Maybe[Status] = Field(None, title="Status", description="Enhanced status (RFC 3463), such as 5.1.1.")
     description: Line = Field(DEFAULT, title="Text", max_length=500, description="The answer's text.")
     until: Maybe[Time] = Field(None, title="Until", description="When it ends, UTC. Empty: when somebody ends it.")

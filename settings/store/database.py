@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from settings.rules import validate
-from settings.rules.models import KINDS, NAMES, DkimKey, Rule
+from settings.rules.models import KINDS, NAMES, DkimKey, Pool, Rule
 from settings.rules.snapshot import Snapshot
 from settings.rules.validate import FieldError, InvalidRule, NoSuchRule
 from settings.store import audit, engine, tables
@@ -227,14 +227,22 @@ class Database:
         given = {"reason": reason, "instance": self._instance}
         ours = {name: given[name] for name in validate.read_only(validate.model_of(kind)) & set(given)}
         rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot)
-        return self._store(connection, None, rule, who, now)
+        rule = self._store(connection, None, rule, who, now)
+        if isinstance(rule, Pool):
+            self._leave_others(connection, snapshot, rule, who, now)
+        return rule
 
     def _update(
         self, connection: sa.Connection, snapshot: Snapshot, old: Rule, values: Mapping[str, Any], who: Who, now: float
     ) -> Rule:
         checked = validate.validate(NAMES[type(old)], values, snapshot, now, old)
         rule = validate.complete(checked, snapshot)
-        return rule if rule == old else self._store(connection, old, rule, who, now)
+        if rule == old:
+            return rule
+        rule = self._store(connection, old, rule, who, now)
+        if isinstance(rule, Pool):
+            self._leave_others(connection, snapshot, rule, who, now)
+        return rule
 
     def _merge_one(
         self, connection: sa.Connection, snapshot: Snapshot, kind: str, values: Mapping[str, Any], who: Who, now: float
@@ -261,6 +269,11 @@ class Database:
             self._store_patterns(connection, rule)
         audit.write(connection, who, now, "create" if old is None else "update", old, rule)
         return rule
+
+    def _leave_others(self, connection: sa.Connection, snapshot: Snapshot, pool: Pool, who: Who, now: float) -> None:
+        """A MTA IP is in one pool: those of this one leave the others."""
+        for other, left in pool.taking(snapshot.pools):
+            self._store(connection, other, left, who, now)
 
     def _store_patterns(self, connection: sa.Connection, rule: DkimKey) -> None:
         table = tables.dkim_patterns

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from settings.rules.models import NAMES, DkimKey, Dns, Flood, Local, MtaName, Pause, Redirect, Rule, Throttle
+from settings.rules.models import NAMES, DkimKey, Dns, Flood, Local, MtaName, Pause, Pool, Redirect, Rule, Throttle
 
 OPTIONS: dict[str, Any] = {
     "sqlite_autoincrement": True,  # the id of a rule that is gone is never another's: the audit names rules by it
@@ -111,6 +111,11 @@ suppressions = sa.Table(
     _text("description", 500), sa.Column("until", Utc), _text("source", 16), sa.Column("created", Utc),
     sa.Index("suppressions_by_hash", "hash", "type"), sa.Index("suppressions_ending", "until"), **OPTIONS,
 )  # fmt: skip
+pools = sa.Table(
+    "pools", metadata, _id(), _text("name", 64), _text("description", 500),
+    sa.Column("members", sa.Text, nullable=False),
+    sa.UniqueConstraint("name", name="pools_once"), **OPTIONS,
+)  # fmt: skip
 audit = sa.Table(
     "audit", metadata, _id(), sa.Column("time", Utc, nullable=False), _text("who", 200), _text("origin", 200),
     _text("action", 16), _text("kind", 16), sa.Column("rule", sa.Integer, nullable=False),
@@ -126,6 +131,7 @@ TABLES: Mapping[type[Rule], sa.Table] = {
     Local: locals_,
     MtaName: mta_names,
     Dns: dns,
+    Pool: pools,
 }
 
 
@@ -154,5 +160,5 @@ def row_of(rule: Rule) -> dict[str, Any]:
 
 def _stored(column: sa.Column[Any], value: Any) -> Any:
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(map(str, value))
     return "" if value is None and isinstance(column.type, sa.String) else value

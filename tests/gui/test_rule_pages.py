@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-VIEWS = ("throttling", "floods", "paused", "redirects", "dkim", "local", "errors")
+VIEWS = ("throttling", "floods", "paused", "redirects", "pools", "dkim", "local", "errors")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = [pytest.mark.browser, pytest.mark.system]
@@ -409,3 +409,25 @@ async def test_a_phone_shows_every_view_and_every_control_has_a_name(live: Any, 
     await expect(page.locator(".rule-sheet")).to_be_visible()
     assert await page.evaluate(NAMELESS) == []
     assert await page.locator(".rule-sheet").evaluate("sheet => sheet.scrollWidth") <= 390
+
+
+async def test_a_pool_opens_and_undo_gives_its_members_back(live: Any, visitor: Visitor) -> None:
+    """Its row opens its members' figures; a MTA IP that leaves another pool is named, and goes back with Undo."""
+    page = await visitor(live, "/pools")
+    await add(page, name="gold", members="127.0.0.1, 127.0.0.2=3, 192.0.2.9")
+    await expect(row(page, "gold")).to_contain_text("not of this machine, passed over: 192.0.2.9")
+    await row(page, "gold").get_by_role("button", name="Members gold").click()
+    await expect(page.get_by_role("heading", name="Members of gold")).to_be_visible()
+    await expect(page.locator(".floods-card tbody tr")).to_have_count(3)
+    await page.keyboard.press("n")
+    await fill(page, name="silver", members="127.0.0.2")
+    await expect(page.locator(".rule-sheet .aside")).to_contain_text("127.0.0.2 leaves the pool gold")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(page.locator(".note", has_text="127.0.0.2 left gold")).to_be_visible()
+    await expect(page.locator(".floods-card tbody tr")).to_have_count(2)
+    await undo(page, "127.0.0.2 left gold")
+    await expect(page.locator(".floods-card tbody tr")).to_have_count(3)
+    await row(page, "gold").get_by_role("button", name="Edit gold").click()
+    await expect(page.locator("#form-members")).to_have_value("127.0.0.1, 127.0.0.2=3, 192.0.2.9")
+    page = await visitor(live, "/?pool=gold")
+    await expect(page.get_by_label("Show one of the pools")).to_have_value("gold")

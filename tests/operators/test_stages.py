@@ -20,6 +20,7 @@ from operators.stages.decode import decode
 from operators.stages.expire import expire
 from operators.stages.stage import Stage, handover, stage
 from operators.stages.tap import tap
+from tests.operators.pooling import pools_of
 
 NOW = 1_800_000_000.0
 
@@ -92,7 +93,7 @@ def test_a_time_that_is_none_ends_as_process_invalid() -> None:
 
 def assigned(item: Delivery, allowed: list[str], outlook: Callable[[str], tuple[float, int]]) -> Delivery:
     route = Route("mx.a.example", (Target("mx.a.example", "192.0.2.1"),))
-    return through(assign(lambda message: allowed, outlook), item.but(route=route))[0]
+    return through(assign(lambda message: allowed, outlook, pools_of(outlook=outlook).choose), item.but(route=route))[0]
 
 
 def test_the_lane_that_can_send_soonest_decides_the_mta_ip() -> None:

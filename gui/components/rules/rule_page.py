@@ -97,6 +97,10 @@ class RulePage:
         """Sorts the rules where the operator has chosen no order."""
         return rule.id
 
+    def entered(self, rule: Rule) -> dict[str, Any]:
+        """The values that its form begins with."""
+        return rule.shown()
+
     def cells(self, rule: Rule) -> Cells:
         """The values of a row, as JSON; a column of the same name shows each."""
         return rule.shown()
@@ -170,7 +174,7 @@ class RulePage:
 
     def _suggestions(self) -> dict[str, list[str]]:
         telemetry, ips = self.facade.telemetry, self.facade.own_ips
-        offered = {"ip": ips, "from_ip": ips, "to_ip": ips}
+        offered = {"ip": ips, "from_ip": ips, "to_ip": ips, "members": ips}
         if self.kind != "dkim-keys":
             offered["domain"] = sorted(telemetry.keys("domain")[:OFFERED])
         return {**offered, "tag": sorted(telemetry.keys("tag")[:OFFERED])}
@@ -210,7 +214,7 @@ class RulePage:
             names = {field.name for field in fields(self.kind) if not (field.read_only or field.write_only)}
             self.form.begin({**self.initial, **{name: query[name][:300] for name in names if name in query}})
         elif (number := query.get("edit", "")).isdigit() and (rule := self.store.snapshot.rule(self.kind, int(number))):
-            self.form.begin(rule.shown(), rule.id)
+            self.form.begin(self.entered(rule), rule.id)
 
     def _point_at(self, id_: int) -> None:
         """Show the page that has this rule, and mark it there."""
@@ -281,7 +285,7 @@ class RulePage:
         elif not self.allowed():
             return
         elif action == "edit":
-            self.form.begin(rule.shown(), rule.id)
+            self.form.begin(self.entered(rule), rule.id)
         elif action == "remove":
             if await self.box.confirm(f"Delete {self.title(rule)}?", [self.consequence(rule)], "Delete", danger=True):
                 await self.take_away(rule)

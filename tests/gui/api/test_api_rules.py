@@ -49,6 +49,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "addresses",
         ["192.0.2.8"],
     ),
+    "pools": (
+        {"name": "gold", "members": ["192.0.2.1=3"]},
+        {"name": "gold", "members": [{"ip": "192.0.2.2"}]},
+        "members",
+        [{"ip": "192.0.2.2", "weight": 1}],
+    ),
 }
 
 

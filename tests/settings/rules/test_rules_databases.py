@@ -36,6 +36,7 @@ RULES: dict[str, dict[str, Any]] = {
     "locals": {"type": "wildcard", "pattern": "*@example.net"},
     "mta-names": {"ip": "192.0.2.1", "name": "first", "ehlo": "mx.example.com"},
     "dns": {"name": "example.com", "addresses": ["198.51.100.1", "2001:db8::1"]},
+    "pools": {"name": "gold", "description": "Grüße", "members": ["192.0.2.1=3", {"ip": "2001:db8::1"}]},
 }
 
 

@@ -360,3 +360,32 @@ async def test_a_closed_store_ends_its_stream(tmp_path: Path, clock: Clock) -> N
     await store.close()
     clock.advance(10_000)
     assert ended == [True]
+
+
+# -- pools ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_mta_ip_is_in_one_pool(tmp_path: Path, clock: Clock) -> None:
+    """Put into another pool it leaves the first; the audit has both changes."""
+    store = await opened(tmp_path, clock)
+    first = await store.create("pools", {"name": "one", "members": ["192.0.2.1=5", "192.0.2.2"]}, WHO)
+    second = await store.create("pools", {"name": "two", "members": ["192.0.2.3"]}, WHO)
+    await store.update("pools", second.id, {"name": "two", "members": ["192.0.2.3", "192.0.2.1"]}, WHO)
+    assert store.snapshot.pool("one") == {"192.0.2.2": 1}
+    assert store.snapshot.pool("two") == {"192.0.2.3": 1, "192.0.2.1": 1}
+    records = await store.audit()
+    assert [(record.action, record.rule) for record in records[:2]] == [("update", first.id), ("update", second.id)]
+    assert records[0].before is not None and records[0].before["members"][0] == {"ip": "192.0.2.1", "weight": 5}
+    await store.close()
+
+
+async def test_an_import_keeps_each_mta_ip_in_one_pool(tmp_path: Path, clock: Clock) -> None:
+    """The pool that comes later in the document has it, as if each had been stored after the other."""
+    store = await opened(tmp_path, clock)
+    await store.create("pools", {"name": "here", "members": ["192.0.2.1", "192.0.2.9"]}, WHO)
+    pools = [{"name": "one", "members": ["192.0.2.1", "192.0.2.2"]}, {"name": "two", "members": ["192.0.2.2"]}]
+    result = await store.import_rules({"mailrace-rules": 1, "pools": pools}, WHO)
+    assert (result.created, result.errors) == (2, ())
+    found = {pool.name: [member.ip for member in pool.members] for pool in store.snapshot.pools}
+    assert found == {"here": ["192.0.2.9"], "one": ["192.0.2.1"], "two": ["192.0.2.2"]}
+    await store.close()

@@ -24,6 +24,7 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("locals", {"pattern": "x@a.example"}),
     ("mta-names", {"ip": "192.0.2.1", "name": "x"}),
     ("dns", {"name": "a.example", "addresses": ["192.0.2.1"]}),
+    ("pools", {"name": "gold", "members": ["192.0.2.1", "192.0.2.2=3"]}),
 ]
 
 

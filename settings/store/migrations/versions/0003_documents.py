@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 OPTIONS: dict[str, Any] = {
     "sqlite_autoincrement": True,
