@@ -4,6 +4,7 @@ from gui.components.view import ConsolePage
 from gui.pages import (
     amqp,
     audit,
+    classes,
     dkim,
     domains,
     errors,
@@ -16,6 +17,8 @@ from gui.pages import (
     pools,
     queue,
     redirects,
+    responses,
+    rewrites,
     settings,
     smtp,
     suppressions,
@@ -24,7 +27,8 @@ from gui.pages import (
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, errors.PAGE, suppressions.PAGE, dkim.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
+    errors.PAGE, suppressions.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

@@ -45,7 +45,7 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["forced"] = True
     if outcome.bounce_class is not None:
         result["class"] = outcome.bounce_class
-    return result | (outcome.tls or {})
+    return result | (outcome.tls or {}) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

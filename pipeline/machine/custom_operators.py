@@ -24,6 +24,7 @@ EARLY = (
     "decode",
     "expire",
     "suppress",
+    "rewrite",
     "resolve",
     "assign",
     "redirect",
@@ -33,7 +34,7 @@ EARLY = (
     "compose",
     "sign",
 )
-LATE = ("deliver", "conclude", "record")  # behind the attempt: deliveries have their outcome
+LATE = ("deliver", "classify", "conclude", "record")  # behind the attempt: deliveries have their outcome
 STAGES = EARLY + LATE
 
 

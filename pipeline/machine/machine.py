@@ -24,7 +24,10 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.classes import classify_answers
 from operators.deciding.force import force
+from operators.deciding.respond import respond
+from operators.deciding.rewrite import rewrite
 from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
@@ -62,6 +65,7 @@ from operators.stages.tap import tap
 from pipeline.log.writing.delivery_log import LogUnavailable
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
@@ -116,6 +120,7 @@ class Machine:
         self.names = HostNames(_host_name(settings))
         self.rules = open_rules(settings, self.warned)
         self.log = open_log(settings, self._logged)
+        self.effects = RuleEffects(self.rules, self.warned)
         self.queue = open_queue(settings, self.warned, self._moved, alone=True)
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
@@ -176,6 +181,7 @@ class Machine:
                 expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
             ),
             suppress=suppress(self.rules.suppressions, time.time, failed),
+            rewrite=rewrite(self._rules, time.time, failed),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
@@ -186,6 +192,9 @@ class Machine:
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
+            classify=rx.compose(
+                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
+            ),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
@@ -378,6 +387,7 @@ class Machine:
 
         life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
+        listen(self.events, self.effects.count, "classes")
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
         listen(rx.interval(1.0), self._each_second, "clock")

@@ -31,6 +31,7 @@ from pipeline.signing.keys import KeyState
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import LastAnswer, Telemetry
+from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk, BulkJob, Selection
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
@@ -43,6 +44,7 @@ from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
 from settings import Settings
 from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
+from settings.rules.acting import Response
 from settings.rules.fields import lookup_name
 from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
@@ -403,6 +405,9 @@ class Facade:
                 return {"dns": self.dns_state(rule.id)}
             case Pool():
                 return {"figures": self.scoped.members(rule), "moved": []}
+            case Response():
+                dry = self._machine.effects.dry[rule.id]
+                return {"used": self.tally.of("responses", rule.id), "would": dry}
         return self.tally.live(NAMES[type(rule)], rule)
 
     def _count_redirect(self, event: Event) -> None:
@@ -461,6 +466,14 @@ class Facade:
         """The domains that a domain, a destination group or a provider stands for, as far as mail has shown."""
         lanes = [lane for lane in self.explainer.names() if lane.partition("/")[2] == name]
         return list(dict.fromkeys((name, *(domain for lane in lanes for domain in self.explainer.domains(lane)))))
+
+    def classes(self) -> dict[str, int]:
+        """Negative ends of attempts since the start, by class."""
+        return dict(self._machine.effects.classes)
+
+    def unknown_answers(self) -> list[UnknownAnswer]:
+        """The negative answers without a class, the most frequent first."""
+        return self._machine.effects.unknown()
 
     def end_flood(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none."""

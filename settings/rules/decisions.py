@@ -11,6 +11,13 @@ from settings.rules.fields import Code, Line, Maybe, Status, Time
 from settings.rules.rule import READ_ONLY, check
 from settings.rules.selection import Selecting
 
+CLASSES = (
+    "invalid-recipient", "inactive-mailbox", "mailbox-full", "invalid-domain", "no-relay", "policy", "spam-content",
+    "spam-block", "reputation-domain", "authentication", "rate-limit", "greylisted", "too-large", "routing", "tls",
+    "protocol", "connection", "auto-reply", "other",
+)  # fmt: skip
+"""What a negative answer may mean. `docs/rules.md` says what each is."""
+
 
 class ForcedError(Selecting):
     """Ends mail with this answer without a connection, also what waits already. 2xx counts as delivered."""

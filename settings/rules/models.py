@@ -15,6 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 
 from settings.rules import key_pairs as keys
+from settings.rules.acting import BounceClass, Response, Rewrite
 from settings.rules.decisions import ForcedError
 from settings.rules.fields import (
     Count,
@@ -403,6 +404,9 @@ KINDS: Mapping[str, type[Rule]] = {
     "pauses": Pause,
     "redirects": Redirect,
     "errors": ForcedError,
+    "classes": BounceClass,
+    "responses": Response,
+    "rewrites": Rewrite,
     "dkim-keys": DkimKey,
     "locals": Local,
     "mta-names": MtaName,

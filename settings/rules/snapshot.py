@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from settings.rules.acting import BounceClass
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -93,6 +94,11 @@ class Snapshot:
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
         return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+
+    @functools.cached_property
+    def _own_classes(self) -> list[tuple[Matcher, str]]:
+        rules = cast(tuple[BounceClass, ...], self._rules["classes"])
+        return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -223,6 +229,12 @@ class Snapshot:
             return None
         text = answer_text(code, status, description)
         return next((rule for matches, rule in self._floods if matches(text)), None)
+
+    def own_class(self, text: str) -> str | None:
+        """The class that the operator's own patterns give an answer; None where none matches."""
+        if not self._own_classes:
+            return None
+        return next((meaning for matches, meaning in self._own_classes if matches(text)), None)
 
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         tag: one of the message's tags.
         rule: one of those that decided on it, as `errors/3`.
         text: part of the answer, whatever its case.
-        message_id, lane, host, state, result, next, code, user: whole.
+        message_id, lane, host, state, result, next, code, user, bounce_class: whole.
     """
 
     since: datetime.datetime | None = None
@@ -44,6 +44,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     text: str | None = None
     user: str | None = None
+    bounce_class: str | None = None
     rule: str | None = None
 
     def given(self) -> dict[str, Any]:

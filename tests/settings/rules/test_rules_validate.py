@@ -91,6 +91,17 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("pauses", {"cluster": 0}, "cluster", "true or false"),  # K15: JSON has booleans of its own
     ("pauses", {"cluster": "no"}, "cluster", "true or false"),
     ("redirects", {"from_ip": "192.0.2.1"}, "to_ip", "needed"),
+    ("classes", {"name": "x", "pattern": "(", "type": "regex", "meaning": "policy"}, "pattern", "does not compile"),
+    ("classes", {"name": "x", "pattern": "x", "meaning": "bad"}, "meaning", "is none of these"),
+    ("responses", {"name": "x", "fail": True, "retry": 5}, "retry", "allowed is one of both"),
+    ("responses", {"name": "x", "set_message": ["/recipient=a@b.example"]}, "set_message[0]", "cannot be set"),
+    ("responses", {"name": "x", "set_message": ["x=1"]}, "set_message[0]", "allowed is a JSON Pointer"),
+    ("rewrites", {"name": "x", "when": "subject has x"}, "when", "allowed is envelope"),
+    ("rewrites", {"name": "x", "when": "subject matches \"(\""}, "when", "does not compile"),
+    ("rewrites", {"name": "x", "hours": "25:00-01:00"}, "hours", "no time of day"),
+    ("rewrites", {"name": "x", "header": "no field"}, "header", "a name, a colon"),
+    ("rewrites", {"name": "x", "smarthost": "a b"}, "smarthost", "host:port"),
+    ("rewrites", {"name": "x", "fail": 450}, "fail", "allowed is 500"),
     ("errors", {"code": 354}, "code", "allowed are 200 to 299"),
     ("errors", {"code": 199}, "code", "allowed is 200"),
     ("errors", {"code": 600}, "code", "allowed is 599"),
@@ -165,6 +176,8 @@ def test_control_characters_are_refused_everywhere(kind: str, name: str, control
         "addresses": ["192.0.2.1"],
         "type": "substring",
     }
+    values = {n: v for n, v in needed.items() if n in KINDS[kind].model_fields and n != name}
+    needed["meaning"] = "policy"
     values = {n: v for n, v in needed.items() if n in KINDS[kind].model_fields and n != name}
     if kind == "dns":
         values["name"] = "a.example"
