@@ -22,11 +22,12 @@ from gui.pages import (
     settings,
     smtp,
     suppressions,
+    tags,
     throttling,
 )
 
 PAGES: tuple[ConsolePage, ...] = (
-    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
+    overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
     errors.PAGE, suppressions.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,

@@ -49,6 +49,7 @@ from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
+from operators.lanes.turns import PLAIN, Share
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -229,6 +230,7 @@ class Machine:
             blocked=self._blocked,
             paused=self.floods.paused,
             credit=self.settings.rabbitmq_qos,
+            share=self._share,
         )
 
     def _rules(self) -> Snapshot:
@@ -246,6 +248,10 @@ class Machine:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
         return self.floods.over(lane.name, limits)
+
+    def _share(self, tag: str) -> Share:
+        rule = self.rules.snapshot.share(tag)
+        return PLAIN if rule is None else Share(rule.weight, rule.messages, rule.scope == "all")
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""

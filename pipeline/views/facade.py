@@ -49,6 +49,7 @@ from settings.rules.fields import lookup_name
 from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
+from settings.rules.tenants import TagRule
 from settings.store import RuleStore, Who, audit
 
 if TYPE_CHECKING:
@@ -405,6 +406,10 @@ class Facade:
                 return {"dns": self.dns_state(rule.id)}
             case Pool():
                 return {"figures": self.scoped.members(rule), "moved": []}
+            case TagRule():
+                figures = self._machine.telemetry.snapshot("tag", rule.name)
+                names = ("processed", "delivered", "errors", "in_memory", "parked")
+                return {"figures": {name: figures[name] for name in names}}
             case Response():
                 dry = self._machine.effects.dry[rule.id]
                 return {"used": self.tally.of("responses", rule.id), "would": dry}
@@ -458,6 +463,15 @@ class Facade:
             ip, _, group = str(lane).partition("/")
             given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
         return await self._machine.rules.create("errors", given, who)
+
+    def tag_state(self, tag: str) -> str:
+        """Whether a tag's mail runs, is paused as a whole, or is stopped."""
+        now, snapshot = time.time(), self._machine.rules.snapshot
+        stopped: Iterable[Any] = snapshot.rules("errors")
+        if any(rule.tag == tag and not rule.ended(now) for rule in stopped if whole_tag(rule)):
+            return "stopped"
+        paused = any(rule.tag == tag and not rule.ended(now) for rule in snapshot.pauses if whole_tag(rule))
+        return "paused" if paused else "running"
 
     def _anything_waits(self) -> bool:
         return bool(self._machine.depth.waiting or self._machine.queue.parked())
@@ -534,6 +548,11 @@ class Facade:
     def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
         return self._machine.telemetry.snapshot()
+
+
+def whole_tag(rule: Any) -> bool:
+    """Whether a rule is for all of its tag's mail."""
+    return rule.tag is not None and not any(getattr(rule, name, None) for name in ("ip", "pool", "domain", "remote_ip"))
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

@@ -37,6 +37,7 @@ from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
 from settings.rules.suppression import Suppression
+from settings.rules.tenants import TagRule
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
 
@@ -407,6 +408,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "classes": BounceClass,
     "responses": Response,
     "rewrites": Rewrite,
+    "tags": TagRule,
     "dkim-keys": DkimKey,
     "locals": Local,
     "mta-names": MtaName,

@@ -33,6 +33,7 @@ from settings.rules.models import (
 )
 from settings.rules.patterns import Matcher, compile_pattern
 from settings.rules.selection import Chosen, Selecting
+from settings.rules.tenants import TagRule
 
 CACHED = 10_000
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
@@ -94,6 +95,10 @@ class Snapshot:
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
         return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+
+    @functools.cached_property
+    def _tags(self) -> dict[str, TagRule]:
+        return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
 
     @functools.cached_property
     def _own_classes(self) -> list[tuple[Matcher, str]]:
@@ -229,6 +234,10 @@ class Snapshot:
             return None
         text = answer_text(code, status, description)
         return next((rule for matches, rule in self._floods if matches(text)), None)
+
+    def share(self, tag: str) -> TagRule | None:
+        """What a tag may have of a lane; None where no rule says."""
+        return self._tags.get(tag) if self._tags else None
 
     def own_class(self, text: str) -> str | None:
         """The class that the operator's own patterns give an answer; None where none matches."""

@@ -16,6 +16,7 @@ from playwright.async_api import Locator, Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
 VIEWS = (
+    "tags",
     "throttling",
     "floods",
     "paused",

@@ -20,6 +20,7 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("pauses", {"tag": "news"}),
     ("redirects", {"from_ip": "192.0.2.1", "to_ip": "192.0.2.2"}),
     ("errors", {"tag": "news", "code": 554, "extended": "5.7.1"}),
+    ("tags", {"name": "news", "weight": 5}),
     ("classes", {"name": "c", "pattern": "x", "meaning": "policy"}),
     ("responses", {"name": "r", "meaning": "spam-block", "another_ip": True, "add_tags": ["hot"]}),
     ("rewrites", {"name": "w", "when": "subject contains sale", "set_pool": "warm"}),
