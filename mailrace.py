@@ -25,7 +25,8 @@ Mailrace, an outbound mail transfer agent with a live web console.
                                   what waits; retry it now; throw it away; save what a damaged file holds
   mailrace logs [filters] [--follow] [--format table|json|csv|parquet]
                                   ask the delivery log; `mailrace logs --help` has the filters
-  mailrace cluster                the other instances
+  mailrace cluster [--format table|json]
+                                  the instances that answer
   mailrace config                 the configuration in force, and where each value came from
   mailrace --version | --help
 
@@ -159,10 +160,10 @@ def _logs(settings: Settings, arguments: list[str]) -> int:
     return logs(at(settings, "logs") or settings, arguments)
 
 
-def _cluster(settings: Settings, _: list[str]) -> int:
-    from settings import StartError
+def _cluster(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.commands.cluster import cluster
 
-    raise StartError("cluster: this instance is alone: clusters come with a later version")
+    return cluster(settings, arguments)
 
 
 def _config(settings: Settings, _: list[str]) -> int:
@@ -208,7 +209,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], tuple[str, ...] 
     "send": (_send, ()),
     "queue": (_queue, ()),
     "logs": (_logs, ("user",)),
-    "cluster": (_cluster, None),
+    "cluster": (_cluster, ()),
     "config": (_config, None),
 }
 

@@ -140,6 +140,11 @@ class Access:
         """Whether the password can be changed here: not where it stands in the configuration."""
         return self._file is not None
 
+    @property
+    def password(self) -> str:
+        """What is kept of it: plain as the configuration has it, or a hash. For `Passes` alone."""
+        return self._password
+
     async def change(self, password: str) -> None:
         """From now on this is the password; all sessions end.
 

@@ -18,7 +18,8 @@ from gui.access.connections import Visit
 from gui.access.proxies import prefix
 from gui.access.tries import TooManyTries
 
-OPEN = ("/login", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
+OPEN = ("/login", "/enter", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
+NOWHERE = ("//", "/\\", "/login", "/enter", "/instances/", "/_nicegui")  # where no login leads
 TOKEN = ("/metrics", "/api/")  # for programs: a bearer token will do
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -143,7 +144,7 @@ def local(path: str | None) -> str:
         parts = urlsplit(path or "/")
     except ValueError:
         return "/"
-    ours = path and path.startswith("/") and not path.startswith(("//", "/\\", "/login", "/_nicegui"))
+    ours = path and path.startswith("/") and not path.startswith(NOWHERE)
     if not ours or parts.netloc or parts.scheme or any(ord(letter) < 32 or letter == "\\" for letter in path or ""):
         return "/"
     return path or "/"

@@ -15,6 +15,7 @@ from gui.access.gate import session
 from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
 from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
+from gui.components.instances import InstanceSwitch
 from gui.components.live import LiveUpdates
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import Facade
@@ -79,7 +80,7 @@ class Frame:
         )
         with tag("div", "frame"):
             live = LiveUpdates(lambda: self._access.valid(cookie))
-            self._menu(page, under)
+            self._menu(page, under, live)
             with tag("div", "stage"):
                 tools = self._header(page, under)
                 with tag("div", "view"):
@@ -96,14 +97,14 @@ class Frame:
             tools=tools,
         )
 
-    def _menu(self, current: ConsolePage, under: str) -> None:
+    def _menu(self, current: ConsolePage, under: str, live: LiveUpdates) -> None:
         tag("div", "shade").props("data-do=menu")
         with tag("nav", "menu-bar").props('aria-label="Views"'):
             with tag("div", "brand"):
                 tag("img").props(f'src="{under}/static/logo.svg" alt="" width=26 height=26')
                 with tag("div"):
                     ui.label("Mailrace").classes("brand-name")
-                    ui.label(self._instance).classes("brand-instance")
+                    InstanceSwitch(self._facade, self._instance, under, live)
             for section in self._sections:
                 pages = [page for page in self._pages if page.section == section]
                 if pages:

@@ -5,6 +5,7 @@ from gui.pages import (
     amqp,
     audit,
     classes,
+    cluster,
     dkim,
     domains,
     errors,
@@ -27,7 +28,7 @@ from gui.pages import (
 )
 
 PAGES: tuple[ConsolePage, ...] = (
-    overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE,
+    overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
     errors.PAGE, suppressions.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,

@@ -58,6 +58,7 @@ FIELDS = (
     Field("search", "Search", "search", "Domain"),
     Field("state", "State", "choice", options=(("", "All states"), *((state, STATES[state]) for state in WORST))),
 )
+OF = Field("of", "Of", "choice", options=(("", "This instance"), ("cluster", "Whole cluster")))
 EMPTY = Empty(
     "No destination yet", "A domain appears here as soon as mail for it comes into memory. Try:", "mailrace demo"
 )
@@ -71,7 +72,15 @@ class Domains:
         self._lanes_of: dict[str, list[str]] = {}
         self._domain = ""
         self._listing = Listing(
-            view, "/domains", FIELDS, COLUMNS, "-errors", EMPTY, "destinations", self._fetch, opens=True
+            view,
+            "/domains",
+            (*FIELDS, OF) if view.facade.cluster.there else FIELDS,
+            COLUMNS,
+            "-errors",
+            EMPTY,
+            "destinations",
+            self._fetch,
+            opens=True,
         )
         self._listing.table.on_open(self._open)
         self._drawer = LaneDrawer(view, DialogBox(), Notes(), self._picked)
@@ -96,7 +105,8 @@ class Domains:
     async def _page(self, wanted: Wanted) -> DomainPage:
         state, searched = wanted.filters.get("state"), wanted.filters.get("search", "")
         offset, limit = (0, ALL) if state else (wanted.offset, wanted.limit)
-        found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit)
+        whole = bool(wanted.filters.get("of"))
+        found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit, whole)
         if not state:
             return found
         rows = [row for row in found.domains if row.state == state]

@@ -34,6 +34,7 @@ COLUMNS = (
     Column("edit", "", "actions", width="100px"),
 )
 FIELDS = (Field("search", "Search", "search", "Address or name"),)
+OF = Field("of", "Of", "choice", options=(("", "This instance"), ("cluster", "Whole cluster")))
 EMPTY = Empty(
     "No MTA IP", "The addresses of this machine appear here; smtp-default-ips says which ones mail leaves from."
 )
@@ -50,7 +51,8 @@ class MtaIpsPage:
         self._facade, self._who = view.facade, view.who
         self._rules, self._telemetry = view.facade.store, view.facade.telemetry
         self._lanes_of: dict[str, list[str]] = {}
-        self._listing = Listing(view, "/ips", FIELDS, COLUMNS, "ip", EMPTY, "MTA IPs", self._fetch)
+        fields = (*FIELDS, OF) if view.facade.cluster.there else FIELDS
+        self._listing = Listing(view, "/ips", fields, COLUMNS, "ip", EMPTY, "MTA IPs", self._fetch)
         self._listing.table.on_open(self._open)
         self._listing.table.on_act(lambda ip, _: self._edit(ip))
         self._box, self._notes = DialogBox(), Notes()
@@ -58,7 +60,7 @@ class MtaIpsPage:
         view.live.each(self._drawer.refresh)
 
     async def _fetch(self, wanted: Wanted) -> Rows:
-        found = self._facade.ips()
+        found = self._facade.all_ips() if wanted.filters.get("of") else self._facade.ips()
         self._lanes_of = {ip.ip: ip.lanes for ip in found}
         if searched := wanted.filters.get("search", "").lower():
             found = [ip for ip in found if searched in f"{ip.ip} {ip.name or ''} {ip.ehlo} {ip.host_name}".lower()]

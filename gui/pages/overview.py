@@ -12,6 +12,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from gui.components import drawing
+from gui.components.instances import WholeNote
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
 from gui.components.running import Running
 from gui.components.view import ConsolePage, View
@@ -41,6 +42,7 @@ class Choice(msgspec.Struct):
     lines: tuple[str, ...] = LINES
     dimension: Scope | None = None
     key: str | None = None
+    whole: bool = False  # of all instances of the cluster
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Choice:
@@ -51,6 +53,7 @@ class Choice(msgspec.Struct):
                 choice.span = span
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
+        choice.whole = query.get("of") == "cluster"
         for dimension in SCOPES:
             if key := query.get(dimension, "").strip()[:255]:
                 choice.dimension, choice.key = dimension, key
@@ -61,6 +64,8 @@ class Choice(msgspec.Struct):
         """The address that says this, with these changes."""
         chosen = msgspec.structs.replace(self, **changes)
         query: dict[str, str] = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
+        if chosen.whole:
+            query["of"] = "cluster"
         if chosen.span != "1m":
             query["range"] = chosen.span
         if chosen.lines != LINES:
@@ -103,6 +108,8 @@ class Overview:
 
     def _selectors(self) -> None:
         with ui.element("div").classes("selectors"):
+            if self._facade.cluster.there:
+                self._whole_or_not()
             for dimension in SCOPES:
                 if dimension != "pool" or self._choice.dimension == "pool" or self._figures.keys("pool"):
                     self._selector(dimension)
@@ -127,6 +134,17 @@ class Overview:
         if dimension == "domain":
             select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))
+
+    def _whole_or_not(self) -> None:
+        if self._choice.whole:
+            WholeNote(self._facade, self._view.live)
+        select = ui.select(
+            {"": "This instance", "cluster": "Whole cluster"},
+            value="cluster" if self._choice.whole else "",
+            on_change=lambda event: ui.navigate.to(self._choice.address(whole=bool(event.value))),
+        )
+        select.props('aria-label="Of this instance or the whole cluster" dense outlined options-dense')
+        select.props('popup-content-class="options"').classes("selector" + (" chosen" if self._choice.whole else ""))
 
     def _selected(self, dimension: Scope, key: Any) -> None:
         key = self._meant(dimension, str(key).strip()[:255]) if key else None
@@ -189,7 +207,7 @@ class Overview:
     # -- the figures --------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        figures = self._figures.snapshot(self._choice.dimension, self._choice.key)
+        figures = self._snapshot()
         troubles = self._telemetry.top_errors(MOST)
         if self._choice.dimension:
             troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
@@ -202,6 +220,16 @@ class Overview:
         self._messages.show("values", messages)
         self._connections.show("values", {name: figures[name] for name in ("attempting", "active", "idle")})
         self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
+
+    def _snapshot(self) -> Mapping[str, int]:
+        dimension, key = self._choice.dimension, self._choice.key
+        figures = self._figures.snapshot(dimension, key)
+        if not self._choice.whole or dimension == "tag" or dimension == "pool":
+            return figures
+        if dimension is None:
+            return figures | self._facade.cluster.whole().figures
+        others = self._facade.cluster.by(dimension)[key or ""]
+        return {name: count + others[name] for name, count in figures.items()}
 
     def _row(self, trouble: DomainErrors) -> dict[str, Any]:
         outcome = trouble.last.outcome

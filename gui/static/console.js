@@ -31,6 +31,15 @@ function prefixed(event) {
   if (link && ours(link.getAttribute("href"))) link.setAttribute("href", under() + link.getAttribute("href"));
 }
 for (const kind of ["pointerdown", "focusin", "click"]) document.addEventListener(kind, prefixed, true);
+
+// To another instance: the same view, with the filters that the address has at this moment.
+function carried(event) {
+  const link = event.target.closest?.("a[data-instance]");
+  if (!link) return;
+  const here = location.pathname.slice(under().length) + location.search;
+  link.href = `${link.getAttribute("href").split("?")[0]}?to=${encodeURIComponent(here)}`;
+}
+for (const kind of ["pointerdown", "focusin", "click"]) document.addEventListener(kind, carried, true);
 for (const name of ["pushState", "replaceState"]) {
   const real = history[name];
   history[name] = (state, title, path) => real.call(history, state, title, ours(path) ? under() + path : path);

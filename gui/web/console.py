@@ -14,7 +14,7 @@ from nicegui import app as pages
 from nicegui import ui
 from starlette.types import ASGIApp
 
-from gui.access import login
+from gui.access import login, switch
 from gui.access.access import Access
 from gui.access.connections import Connections
 from gui.access.gate import RequestGate
@@ -37,6 +37,7 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _static(settings.www_dir))
     app.include_router(login.routes(access, instance, version))
+    app.include_router(switch.routes(facade, access))
     app.include_router(health.routes(facade, connections))
     tokens = open_tokens(settings)
     Frame(facade, access, tokens, PAGES, SECTIONS, instance, version).register()

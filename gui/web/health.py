@@ -20,7 +20,18 @@ from prometheus_client.registry import Collector
 from gui.access.connections import Connections
 from pipeline.views.background import awaited, supervisor
 from pipeline.views.facade import Facade
-from pipeline.views.figures import BACKGROUND, CLASSED, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED, Dimension
+from pipeline.views.figures import (
+    BACKGROUND,
+    CLASSED,
+    COUNTERS,
+    GAUGES,
+    INSTANCES,
+    LOST_LINES,
+    REMOVED,
+    STRAY,
+    UNREACHED,
+    Dimension,
+)
 
 TOP = 50  # keys of a dimension with a label of their own
 OTHER = "other"
@@ -94,6 +105,7 @@ class Metrics(Collector):
 
     def __init__(self, facade: Facade) -> None:
         self._facade, self._telemetry = facade, facade.telemetry
+        self._cluster = facade.cluster
 
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
@@ -111,6 +123,8 @@ class Metrics(Collector):
         for class_, count in self._facade.classes().items():
             classes.add_metric([class_], count)
         yield classes
+        yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
+        yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
         yield from self._by("ip", now)
         yield from self._by("domain", now)
 

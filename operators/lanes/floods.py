@@ -66,6 +66,11 @@ class Floods:
         self._hits.setdefault(rule.id, collections.deque(maxlen=10_000)).append(now)
         self._begun(active)
 
+    def adopt(self, active: Active) -> None:
+        """A flood that began in another worker."""
+        self._active[active.lane] = active
+        self._hits.setdefault(active.rule.id, collections.deque(maxlen=10_000)).append(active.since)
+
     def get(self, lane: str) -> Active | None:
         """The flood in force on a lane, or None."""
         active = self._active.get(lane)

@@ -35,8 +35,8 @@ from operators.deliveries.delivery import Delivery, lane_ip
 from operators.deliveries.outcome import Next, Outcome, deferred, parked
 from operators.lanes.gate import FRESH, Gate, Hold
 from operators.lanes.lane import QUICK, Called, Lane, Pace
-from operators.lanes.limits import Limits
-from operators.lanes.slots import SkippedHost, Slot, Slots, Wait
+from operators.lanes.limits import Limits, Pacer
+from operators.lanes.slots import TURN, SkippedHost, Slot, Slots, Wait
 from operators.lanes.turns import ShareOf, Tenants, plain
 from operators.stages.stage import Report, Stage, unreported
 
@@ -49,7 +49,6 @@ BRIEF = 5.0  # the same for one that has learned nothing; and a second for each 
 NAMES = 100  # domains of a group that a lane remembers, for the console and the rules
 TICK = 0.001  # seconds: the finest wake-up; clocks round, and a wake-up before its time would spin
 STARVED = 8  # lanes tried when a connection comes free
-TURN = 20  # messages over a connection after which it goes to a lane that has none
 SLACK = 1.5  # times its room, which changes with the other lanes, that a lane may hold before it parks what waits
 SWEPT = 1000  # parked queues, and lanes without a connection, looked at in one sweep
 
@@ -69,6 +68,7 @@ class Lanes:
         paused: until when a lane is paused as a whole, or None.
         credit: all of the queue's credit.
         share: what a tag may have of a lane.
+        pacer: makes the pacer of a lane, by name, where several workers share its rate.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class Lanes:
         paused: Callable[[str], Wait | None] = lambda lane: None,
         credit: int = 1000,
         share: ShareOf = plain,
+        pacer: Callable[[str], Pacer] | None = None,
     ) -> None:
         self._slots, self._limits, self._free = slots, limits, free
+        self._pacer = pacer
         self._recall, self._parked, self._blocked, self._paused = recall, parked, blocked, paused
         self._called: collections.defaultdict[str, Called] = collections.defaultdict(Called)
         self._scheduler, self._clock = scheduler, clock
@@ -156,6 +158,8 @@ class Lanes:
         if lane is None:
             group = delivery.lane.partition("/")[2]
             lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now, self._tenants)
+            if self._pacer is not None:
+                lane.pacer = self._pacer(f"messages {lane.name}")
         lane.active_at = now
         if delivery.domain not in lane.domains and len(lane.domains) < NAMES:
             lane.domains[delivery.domain] = None
@@ -202,7 +206,7 @@ class Lanes:
                 self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers", own=True))
                 return
             limits, now = self._limits(lane), self._clock()
-            if (ready := lane.pacer.ready(limits.domain_messages)) > now:
+            if (ready := lane.pacer.want(limits.domain_messages)) > now:
                 self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
                 return
             if (ready := lane.waiting.ready(now)) > now:

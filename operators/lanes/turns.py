@@ -21,7 +21,7 @@ OTHERS = "\0"
 Key = tuple[int, str]  # (priority, tag)
 
 
-class Share(NamedTuple):
+class TagShare(NamedTuple):
     """What a tag may have: its weight, and messages a minute (0: unlimited) in each lane, or over all of them."""
 
     weight: int = 1
@@ -29,11 +29,11 @@ class Share(NamedTuple):
     everywhere: bool = False
 
 
-PLAIN = Share()
-ShareOf = Callable[[str], Share]
+PLAIN = TagShare()
+ShareOf = Callable[[str], TagShare]
 
 
-def plain(tag: str) -> Share:
+def plain(tag: str) -> TagShare:
     """All tags alike."""
     return PLAIN
 
@@ -48,7 +48,7 @@ class Tenants:
         self.share = share
         self._everywhere: dict[str, Pacer] = {}
 
-    def pacer(self, tag: str, share: Share, lane: dict[str, Pacer]) -> Pacer:
+    def pacer(self, tag: str, share: TagShare, lane: dict[str, Pacer]) -> Pacer:
         """The pacer that a tag's messages in a lane take permits of."""
         pacers = self._everywhere if share.everywhere else lane
         found = pacers.get(tag)
@@ -70,6 +70,10 @@ class Turns:
         self._arrived = self._count = self._turn = 0
         self._next: Key | None = None
 
+    def count_others(self, count: int) -> None:
+        """So many wait elsewhere: they are counted, and not looked at."""
+        self._count += count
+
     def __len__(self) -> int:
         return self._count
 
@@ -84,7 +88,7 @@ class Turns:
 
     def __getitem__(self, index: int) -> Delivery:
         """The next one, at 0."""
-        if index or not self._count:
+        if index or not self._lines:
             raise IndexError(index)
         return self._lines[self._chosen()][0][1]
 

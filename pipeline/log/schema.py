@@ -25,7 +25,7 @@ VERSION = 1
 LONGEST = 64 * 1024  # bytes in a line; in a longer one the texts are cut
 CUT = 1000  # characters that are left of a text then
 
-NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE})  # neither an attempt nor an end
+NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE, Next.HANDOVER})  # neither an attempt nor an end
 
 
 class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -89,7 +89,7 @@ def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float |
         message.envelope or "",
         message.recipient,
         delivery.domain or message.domain,
-        len(delivery.source) or None,
+        delivery.size or None,
         outcome.remote_ip,
         delivery.lane or None,
         delivery.ip or outcome.local_ip,

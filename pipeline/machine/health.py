@@ -208,6 +208,10 @@ class Health:
             return None
         return "the rules database does not answer: the last rules stay in force, and none can be changed"
 
+    def cluster(self) -> str | None:
+        """The other instances are not heard; or one of them has our name."""
+        return self.machine.cluster.trouble if self.machine.cluster is not None else None
+
     def left_out(self) -> str | None:
         """Stored rules that cannot be used."""
         return "; ".join(self.machine.rules.snapshot.faults) or None
@@ -239,6 +243,15 @@ TABLE: tuple[HealthRow, ...] = (
     ),
     HealthRow(name="clock", find=Health.clock, public="the clock is wrong", stops=False, level="watch"),
     HealthRow(name="rules", find=Health.rules, public="the rules database does not answer", stops=False, ours=True),
+    HealthRow(
+        name="cluster",
+        find=Health.cluster,
+        public="the other instances are not heard",
+        stops=False,
+        ours=True,
+        word="Alone",
+        level="watch",
+    ),
     HealthRow(name="rule", find=Health.left_out, public="a stored rule cannot be used", stops=False, ours=True),
 )
 

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,16 +47,18 @@ from operators.deliveries.events import (
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
-from operators.lanes.turns import PLAIN, Share
+from operators.lanes.turns import PLAIN, TagShare
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
+from operators.stages.handover import hand_over
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -63,7 +66,9 @@ from operators.stages.resolve import Resolving, resolve
 from operators.stages.settle import settle
 from operators.stages.sign import sign
 from operators.stages.tap import tap
+from pipeline.cluster.cluster import Cluster
 from pipeline.log.writing.delivery_log import LogUnavailable
+from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.effects import RuleEffects
@@ -73,7 +78,7 @@ from pipeline.machine.parts import default_limits, open_log, open_resolver, open
 from pipeline.machine.unsettled import Unsettled
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
@@ -90,6 +95,34 @@ CHANCE = random.SystemRandom()
 log = structlog.get_logger("mailrace")
 
 
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, as it is shown. `since`: epoch seconds; `load`: of one core, in a hundred; `memory`: bytes."""
+
+    number: int
+    pid: int
+    since: float
+    load: float
+    memory: int
+    in_memory: int
+    sessions: int
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """Where a machine is one of several workers.
+
+    Attributes:
+        leases: its part of the limits.
+        file: its queue.
+        home: `data-dir` of the instance.
+        flooded: told of each flood that begins here.
+    """
+
+    leases: Leases
+    file: Path
+    home: Path
+    flooded: Callable[[Active], None]
+
+
 class Machine:
     """The running mail transfer agent.
 
@@ -100,8 +133,8 @@ class Machine:
             pools: its parts.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
+        self.settings, self.seat = settings, seat
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
         self.supervisor = supervisor(self.loop)
@@ -119,20 +152,21 @@ class Machine:
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = HostNames(_host_name(settings))
-        self.rules = open_rules(settings, self.warned)
+        self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
         self.effects = RuleEffects(self.rules, self.warned)
-        self.queue = open_queue(settings, self.warned, self._moved, alone=True)
+        self.queue = self._open_queue()
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
+        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
-        self.slots = Slots(settings.max_connections)
+        self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
         self.floods = Floods(time.monotonic, self._flooded)
@@ -142,8 +176,13 @@ class Machine:
         )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
         self.health = Health(self)
+
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return []
 
     @property
     def events(self) -> Observable[Event]:
@@ -176,13 +215,15 @@ class Machine:
             self._live,
             partial(self.warned, "operator"),
             decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
+                tap("taken", self._taken, failed),
             ),
             expire=rx.compose(
                 expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
             ),
             suppress=suppress(self.rules.suppressions, time.time, failed),
             rewrite=rewrite(self._rules, time.time, failed),
+            **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
@@ -213,6 +254,10 @@ class Machine:
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
 
+    def _open_queue(self) -> Queue:
+        file = self.seat.file if self.seat is not None else None
+        return open_queue(self.settings, self.warned, self._moved, alone=self.seat is None, file=file)
+
     def _live(self, custom: Custom) -> Live:
         """What a custom operator is given."""
         late = custom.stage in LATE
@@ -231,7 +276,21 @@ class Machine:
             paused=self.floods.paused,
             credit=self.settings.rabbitmq_qos,
             share=self._share,
+            pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
+
+    def _cluster(self) -> Cluster | None:
+        """None where there is no broker that instances could meet on."""
+        if self.settings.cluster_broker is None:
+            return None
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+
+    def _handing_over(self) -> dict[str, Any]:
+        cluster = self.cluster
+        if cluster is None:
+            return {}
+        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
 
     def _rules(self) -> Snapshot:
         return self.rules.snapshot
@@ -247,11 +306,12 @@ class Machine:
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
-        return self.floods.over(lane.name, limits)
+        limits = self.floods.over(lane.name, limits)
+        return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
-    def _share(self, tag: str) -> Share:
+    def _share(self, tag: str) -> TagShare:
         rule = self.rules.snapshot.share(tag)
-        return PLAIN if rule is None else Share(rule.weight, rule.messages, rule.scope == "all")
+        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -293,6 +353,8 @@ class Machine:
         pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
         until = {"paused_until": time.time() + pause, "reduced_until": time.time() + reduced}
         fields = {"lane": flood.lane, "pattern": flood.rule.name, "answer": flood.answer, **until}
+        if self.seat is not None:
+            self.seat.flooded(flood)
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
@@ -363,6 +425,14 @@ class Machine:
         life.push_async_callback(self.signing.close)
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
+        await self._carry(life)
+        if self.cluster is not None:
+            self.rules.told = self.cluster.rules_changed
+            self.cluster.start(self.scheduler)
+            life.push_async_callback(self.cluster.close)
+
+    async def _carry(self, life: contextlib.AsyncExitStack) -> None:
+        """What carries mail: out, in, and the chain between them."""
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -391,16 +461,20 @@ class Machine:
         def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
             life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
-        life.callback(self.telemetry.watch(self.events).dispose)
+        if self.seat is None:  # else the head counts
+            life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
         listen(self.events, self.effects.count, "classes")
-        for lane, count in self.queue.parked().items():
-            self.report(Parked(time=time.time(), lane=lane, count=count))
+        self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _count_parked(self) -> None:
+        for lane, count in self.queue.parked().items():
+            self.report(Parked(time=time.time(), lane=lane, count=count))
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()

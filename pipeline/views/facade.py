@@ -24,6 +24,7 @@ from operators.deliveries.outcome import Outcome
 from operators.stages.hold import parked_queue
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
+from pipeline.machine.machine import WorkerRow as WorkerRow
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueFigures
 from pipeline.queues.listing import Action
@@ -33,6 +34,7 @@ from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import LastAnswer, Telemetry
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
 from pipeline.views.queued_message import ShownMessage, show
@@ -174,6 +176,11 @@ class Facade:
         return QueueMonitor(self._machine)
 
     @cached_property
+    def cluster(self) -> ClusterView:
+        """The other instances, and all together."""
+        return ClusterView(self._machine)
+
+    @cached_property
     def submission(self) -> Submission:
         """Takes messages from applications."""
         machine, s = self._machine, self._machine.settings
@@ -218,6 +225,10 @@ class Facade:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
 
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return self._machine.workers()
+
     def states(self) -> list[HealthState]:
         """What is wrong now, the worst first."""
         return self._machine.health.states()
@@ -250,6 +261,27 @@ class Facade:
         """Everything of one lane; None where there is no such lane."""
         return self.explainer.explain(lane)
 
+    def all_ips(self) -> list[MtaIp]:
+        """As `ips`, with what the other instances say of theirs."""
+        others, own = self.cluster.by("ip"), self.ips()
+        known = [_with_others(ip, others[ip.ip]) if ip.ip in others else ip for ip in own]
+        foreign = [ip for ip in others if all(ip != one.ip for one in own)]
+        none = dict.fromkeys(own[0].figures, 0) if own else {}
+        return known + [
+            MtaIp(
+                ip=ip,
+                name=self._machine.rules.snapshot.mta_name(ip),
+                ehlo="",
+                host_name="",
+                mine=False,
+                default=False,
+                pool=self._machine.rules.snapshot.pool_of(ip),
+                figures={name: others[ip][name] for name in none},
+                lanes=[],
+            )
+            for ip in foreign
+        ]
+
     def ips(self) -> list[MtaIp]:
         """Every address of this machine, and those that rules name."""
         machine, snapshot = self._machine, self._machine.rules.snapshot
@@ -275,10 +307,18 @@ class Facade:
         ]
 
     async def domains(
-        self, sort: str = "errors", descending: bool = True, containing: str = "", offset: int = 0, limit: int = 100
+        self,
+        sort: str = "errors",
+        descending: bool = True,
+        containing: str = "",
+        offset: int = 0,
+        limit: int = 100,
+        whole: bool = False,
     ) -> DomainPage:
-        """Destinations, sorted by one of SORTS."""
+        """Destinations, sorted by one of SORTS; `whole`: with what the other instances say of their busiest."""
         rows = await self._domain_rows()
+        if whole:
+            rows = all_domains(rows, self.cluster.by("domain"))
         if containing:
             rows = [row for row in rows if containing.lower() in row.domain]
         ordered = sorted(rows, key=lambda row: _order(sort, row), reverse=descending)
@@ -419,15 +459,10 @@ class Facade:
         """Each rule of the chain that moved a message counts it."""
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
-        delivery, snapshot, ip = event.delivery, self._machine.rules.snapshot, event.from_ip
+        delivery, snapshot = event.delivery, self._machine.rules.snapshot
         remotes = [target.address for target in event.delivery.route.targets]
-        seen = {ip}
-        while (rule := snapshot.redirect(ip, delivery.domain, remotes, event.time)) is not None:
-            self.redirected[rule.id] += 1
-            ip = rule.to_ip
-            if ip in seen:
-                return
-            seen.add(ip)
+        chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
+        self.redirected.update(rule.id for rule in chain)
 
     def try_flood(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
         """Whether a flood pattern matches a text, and which of the last real answers, newest first.
@@ -548,6 +583,38 @@ class Facade:
     def figures(self) -> dict[str, int]:
         """Counters of the last 60 s, and gauges."""
         return self._machine.telemetry.snapshot()
+
+
+def _with_others(ip: MtaIp, more: Mapping[str, int]) -> MtaIp:
+    return msgspec.structs.replace(ip, figures={name: count + more.get(name, 0) for name, count in ip.figures.items()})
+
+
+def all_domains(rows: list[DomainRow], others: Mapping[str, Mapping[str, int]]) -> list[DomainRow]:
+    """The rows with the figures of other instances added."""
+    own = {row.domain: row for row in rows}
+    return [
+        *(row for row in rows if row.domain not in others),
+        *(_with(own.get(domain), domain, figures) for domain, figures in others.items()),
+    ]
+
+
+def _with(row: DomainRow | None, domain: str, more: Mapping[str, int]) -> DomainRow:
+    errors = more.get("errors", 0) + more.get("strange", 0)
+    figures = {name: more.get(name, 0) for name in ("in_memory", "parked", "attempts", "delivered")} | {
+        "errors": errors
+    }
+    if row is not None:
+        figures = {name: count + getattr(row, name) for name, count in figures.items()}
+    ended = figures["delivered"] + figures["errors"]
+    return DomainRow(
+        domain=domain,
+        state=row.state if row else "running",
+        ratio=figures["delivered"] / ended if ended else None,
+        connections=row.connections if row else 0,
+        lanes=row.lanes if row else [],
+        last_error=row.last_error if row else None,
+        **figures,
+    )
 
 
 def whole_tag(rule: Any) -> bool:

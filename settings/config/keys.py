@@ -48,13 +48,13 @@ from settings.config.values import (
     Text,
     Timeout,
     Token,
+    Workers,
     choice,
     pattern,
     whole,
 )
 
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
-CLUSTER = "clusters come later"
 SPOOL = "the spool directory comes later"
 
 
@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     user: Text | None = key(None, "the process changes to this user after its ports are open")
     lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
     shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")
+    workers: Workers = key(1, "processes that carry mail; `auto`: one a core")
     operators: OperatorNames = key([], "custom operators to load: `module:function@stage`, several with commas")
 
     # -- the console -----------------------------------------------------------------------------------------------
@@ -154,6 +155,9 @@ class Settings(BaseSettings):
     )
     rabbitmq_retry: QueueName | None = key(
         "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
+    )
+    results_format: Annotated[str, choice("documented", "previous")] = key(
+        "documented", "`previous`: results in the shapes of Mailrace 0.1, for readers that rely on them; for a while"
     )
     rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to")
     rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker")
@@ -289,10 +293,11 @@ class Settings(BaseSettings):
     # -- cluster ---------------------------------------------------------------------------------------------------
 
     cluster_address: Broker | None = key(
-        None, "the broker that the instances talk over", shown="the broker's", later=CLUSTER
+        None, "the broker that the instances talk over", shown="that of `rabbitmq-address`"
     )
-    cluster_exchange: QueueName = key("cluster", "the exchange that they talk over", later=CLUSTER)
-    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers", later=CLUSTER)
+    cluster_exchange: QueueName | None = key("cluster", "the exchange that they talk over; empty: no cluster")
+    cluster_verify: Flag | None = key(None, "check that broker's certificate", shown="as `rabbitmq-verify`")
+    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: list[str] = PrivateAttr(default_factory=list)
@@ -316,6 +321,16 @@ class Settings(BaseSettings):
         if self.smtp_sink_address is not None:
             return HostPort(self.smtp_sink_address, self.smtp_sink_port or 25)
         return self.delivery_sink
+
+    @property
+    def cluster_broker(self) -> SecretAddress | None:
+        """Where the instances meet; None where this one is alone."""
+        return (self.cluster_address or self.rabbitmq_address) if self.cluster_exchange else None
+
+    @property
+    def cluster_checks(self) -> bool:
+        """Whether that broker's certificate is checked."""
+        return self.rabbitmq_verify if self.cluster_verify is None else self.cluster_verify
 
     def under(self, folder: Path) -> Settings:
         """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""

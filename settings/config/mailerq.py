@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from settings.config.sources import Given, SourceNotes
 
 _NAMES = """
-cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-verify cluster-vhost daemon
+cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-vhost daemon
 database-threads database-validate disable-crash-post disable-crash-report dns-buffersize dns-capacity dns-expire
 dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads
 download-bin-log-file download-blacklist download-cache download-log-compression download-log-directory

@@ -228,6 +228,18 @@ class Snapshot:
                     return cast(Redirect, rule)
         return None
 
+    def redirects_of(self, ip: str, domain: str, remote_ips: Sequence[str], now: float) -> list[Redirect]:
+        """The chain of rules that replace this MTA IP. Where the last one leads back into the chain, it is a loop."""
+        chain: list[Redirect] = []
+        seen = {ip}
+        while (rule := self.redirect(ip, domain, remote_ips, now)) is not None:
+            chain.append(rule)
+            ip = rule.to_ip
+            if ip in seen:
+                break
+            seen.add(ip)
+        return chain
+
     def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
         """The first flood pattern, in the operator's order, that a negative answer matches."""
         if not self._floods:

@@ -174,13 +174,10 @@ def _loop(rule: Rule, snapshot: Snapshot, now: float) -> Iterable[FieldError]:
 
 
 def _circle(trial: Snapshot, rule: Redirect, domain: str | None, remote_ip: str | None, now: float) -> list[str]:
-    path = [rule.from_ip]
     remote_ips = (remote_ip,) if remote_ip else ()
-    while step := trial.redirect(path[-1], domain or "", remote_ips, now):
-        path.append(step.to_ip)
-        if step.to_ip in path[:-1]:
-            return path
-    return []
+    chain = trial.redirects_of(rule.from_ip, domain or "", remote_ips, now)
+    path = [rule.from_ip, *(step.to_ip for step in chain)]
+    return path if path[-1] in path[:-1] else []
 
 
 def _explain(detail: ErrorDetails, model: type[Rule]) -> FieldError:

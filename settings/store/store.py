@@ -56,6 +56,7 @@ class RuleStore:
 
     Attributes:
         available: the database answered the last time it was asked.
+        told: called when rules were changed here.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RuleStore:
         scheduler: abc.SchedulerBase | None = None,
     ) -> None:
         self.available = False
+        self.told: Callable[[], None] = lambda: None
         self._database = Database(address, data_dir, instance)
         self._ttl = ttl
         self._clock = clock
@@ -257,6 +259,8 @@ class RuleStore:
                 before()
             result = await self._threaded(work, more)
             self._publish(after(result))
+            if work != self._database.read:
+                self.told()
             return result
 
     async def _threaded(self, work: Callable[[], T], more: float = 0.0) -> T:

@@ -58,6 +58,7 @@ class Suppressions:
         self.index = SuppressionIndex()
         self._mark: tuple[int, int] = (0, 0)  # of the table, as the index was read: count and highest id
         self._cache: collections.OrderedDict[int, Suppression] = collections.OrderedDict()
+        self.told: Callable[[], None] = lambda: None  # that there was a change, for workers
         self._second = (0, datetime.datetime.fromtimestamp(0, datetime.UTC))
         self._asked: list[tuple[Sequence[int], Callable[[Sequence[Suppression] | None], None]]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -115,6 +116,7 @@ class Suppressions:
         if index is not None:
             self.index = index
             self._cache.clear()
+            self.told()
 
     async def reload(self) -> None:
         """Read the index anew, where the table has changed. Raises `RulesUnavailable`."""
@@ -284,6 +286,7 @@ class Suppressions:
             self.index.changed(old, gone=True)
         if new is not None and not same:
             self.index.changed(new)
+        self.told()
         count, highest = self._mark
         self._mark = (count + (new is not None) - (old is not None), max(highest, new.id if new else 0))
 

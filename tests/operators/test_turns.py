@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from operators.deliveries.delivery import Delivery, Lease, Route, Target
-from operators.lanes.turns import MOST, Share, Tenants, Turns
+from operators.lanes.turns import MOST, TagShare, Tenants, Turns
 from operators.mail.message import from_properties
 from tests.support.virtual import World
 
 ROUTE = Route("a.example", (Target("mx", "127.1.0.1"),))
-KNOWN = {"b": Share(weight=3), "slow": Share(messages=60), "shared": Share(messages=60, everywhere=True)}
+KNOWN = {"b": TagShare(weight=3), "slow": TagShare(messages=60), "shared": TagShare(messages=60, everywhere=True)}
 
 
 def delivery(tag: str = "", priority: int = 0, number: int = 0) -> Delivery:
@@ -30,7 +30,7 @@ def tag_of(item: Delivery) -> str:
 
 
 def turns(*waiting: Delivery) -> Turns:
-    made = Turns(Tenants(lambda tag: KNOWN.get(tag, Share())))
+    made = Turns(Tenants(lambda tag: KNOWN.get(tag, TagShare())))
     for item in waiting:
         made.append(item)
     return made
@@ -87,7 +87,7 @@ def test_a_tags_rate_holds_it_back_and_no_other() -> None:
 
 def test_a_rate_over_all_lanes_is_one() -> None:
     """Two lanes of a shared tag have one rate between them."""
-    tenants = Tenants(lambda tag: KNOWN.get(tag, Share()))
+    tenants = Tenants(lambda tag: KNOWN.get(tag, TagShare()))
     one, two = Turns(tenants), Turns(tenants)
     one.append(delivery("shared"))
     two.append(delivery("shared"))

@@ -24,6 +24,7 @@ from pipeline.signing.pool import Signers, Unsigned
 from pipeline.signing.worker import LENGTH, Signed, SigningJob, serve
 from settings.rules import key_pairs as keys
 from tests.support.halted import halt
+from tests.support.waiting import comes
 
 NOW = 1_700_000_000.0
 RSA = [load(keys.generate("rsa")) for _ in range(3)]
@@ -44,7 +45,7 @@ class Office:
 
     def ask(self, source: bytes, *keys: Key) -> asyncio.Future[bytes | Exception]:
         answer: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
-        self.signers.sign(source, keys, NOW, answer.set_result)
+        self.signers.sign(source, None, keys, NOW, answer.set_result)
         return answer
 
     @staticmethod
@@ -142,10 +143,7 @@ async def test_it_does_not_start_again_at_once(office: Office) -> None:
     for process in office.processes():
         process.kill()
         process.wait(10)
-    for _ in range(1000):
-        if not office.signers.processes:
-            break
-        await asyncio.sleep(0.01)
+    await comes(lambda: not office.signers.processes)
     assert isinstance(await office.ask(SOURCE, key()), Unsigned)
 
 

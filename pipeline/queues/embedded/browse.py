@@ -24,7 +24,7 @@ _PAGE = """SELECT json_group_array(json_array(id, CAST(queue AS TEXT), CAST(lane
     min(max(CAST(queued AS REAL), 0.0), 253402300799.0), size,
     json_extract(text, '$.recipient'), json_extract(text, '$.envelope'), json_array_length(text, '$.results'),
     json(text -> '$.results[#-1]'), json(text -> '$.tags')))
-FROM (SELECT m.*, length(CAST(body AS BLOB)) AS size,
+FROM (SELECT m.*, length(CAST(body AS BLOB)) + coalesce(octets, 0) AS size,
     iif(json_valid(CAST(body AS TEXT)), CAST(body AS TEXT), '{}') AS text
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""
 

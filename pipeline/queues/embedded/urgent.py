@@ -6,9 +6,16 @@ from __future__ import annotations
 
 import msgspec
 
+from pipeline.queues.contract import Body
+
 
 class _Urgency(msgspec.Struct):
     priority: int = 0
+
+
+def head_of(body: Body) -> bytes:
+    """The part of a body that has its properties."""
+    return body if isinstance(body, bytes) else body.head
 
 
 _decode = msgspec.json.Decoder(_Urgency).decode

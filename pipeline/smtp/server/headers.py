@@ -15,7 +15,7 @@ from operators.deliveries.result_queues import ResultRule
 from operators.deliveries.routes import is_host
 from operators.mail import dsn_parameters
 from operators.mail.addresses import valid_path
-from operators.mail.message import TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
+from operators.mail.message import OPTIONAL, SECURITIES, TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
 from pipeline.smtp.server.refusal import Refusal
 
 Properties = dict[str, Any]
@@ -25,6 +25,7 @@ Reader = Callable[[str, float], Any]  # (value, now in epoch seconds); raises Va
 _FIELD = re.compile(rb"^(x-mq-[!-9;-~]*)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n", re.IGNORECASE | re.MULTILINE)
 LARGEST_HEAD = 262_144  # octets of a header that has such fields: looking for them takes 0.1 s then
 MOST_FIELDS = 1000
+_RESULTS = frozenset(("results", "success", "failure", "retry"))
 _LONGEST_DELAY = 366 * 86400
 
 
@@ -49,6 +50,8 @@ def extract(head: bytes, now: float) -> tuple[bytes, Properties]:
     properties: Properties = {}
     for name, value in _fields(head):
         _read(name.decode("ascii").lower(), value, properties, now)
+    if not _RESULTS.isdisjoint(properties.get("queues", ())):  # one turns all the configured ones off, so documented
+        properties["queues"] = dict.fromkeys(_RESULTS) | properties["queues"]
     if "hostname" not in properties.get("smarthost", {"hostname": ""}):
         raise Refusal("554 5.6.0 x-mq-smarthost-hostname: needed beside other x-mq-smarthost fields")
     return _FIELD.sub(b"", head), properties
@@ -213,7 +216,7 @@ FIELDS: dict[str, tuple[str, Reader]] = {
     "keepmime": ("keepmime", _flag),
     "inlinecss": ("inlinecss", _flag),
     "priority": ("priority", _priority),
-    "security": ("security", _one_of("off", "opportunistic", "required", "verified")),
+    "security": ("security", _one_of(*(name for name in SECURITIES if name != OPTIONAL))),
     "results-queue": ("queues.results", _name_or_off),
     "failure-queue": ("queues.failure", _name_or_off),
     "success-queue": ("queues.success", _name_or_off),

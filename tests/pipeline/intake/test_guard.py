@@ -13,6 +13,7 @@ from operators.deliveries.events import Fault, Rejected
 from pipeline.smtp.server.access.guard import Guard, TooManyLogins
 from tests.pipeline.intake.harness import House
 from tests.pipeline.intake.test_smtp_auth import plain, secured
+from tests.support.waiting import comes
 
 
 class Clock:
@@ -69,7 +70,7 @@ async def test_many_guesses_at_once_gain_nothing() -> None:
             attempt.right = False
 
     tasks = [asyncio.create_task(one(number)) for number in range(50)]
-    await asyncio.sleep(0.1)
+    await comes(lambda: sum(task.done() for task in tasks) == 40)  # they waited in vain
     open_.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert checked == 10

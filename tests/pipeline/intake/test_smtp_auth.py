@@ -223,7 +223,7 @@ async def test_the_same_fault_is_told_once_a_minute(house: House, certificate: P
     caller = await house.call(port=1, tls=trusted)
     await caller.says(*[plain("joe", "secret")] * 12)
     assert len(house.told(Fault)) == 1
-    intake._shared.clock = lambda: 1_700_000_060.0
+    intake.shared.clock = lambda: 1_700_000_060.0
     await caller.say(plain("joe", "secret"))
     assert house.told(Fault)[1].detail.endswith(", 11 times more in the last while")
 

@@ -104,6 +104,7 @@ class Guard:
                 self._right.pop(login, None)
                 self._count(place)
                 self._count(self._place(self._users, user))
+            self._forget(client_of(ip), place)
 
     async def slow(self, ip: str, user: str) -> None:
         """Wait as long as a wrong answer is held back."""
@@ -133,6 +134,11 @@ class Guard:
                         await asyncio.wait_for(place.returned.wait(), short * self._refill)
         except TimeoutError:
             raise TooManyLogins from None
+
+    def _forget(self, client: str, place: _Place) -> None:
+        """Nothing is kept of an address that has nothing to its account."""
+        if not place.busy and not place.now(self._clock(), self._refill) and self._addresses.get(client) is place:
+            del self._addresses[client]
 
     def _count(self, place: _Place) -> None:
         place.now(self._clock(), self._refill)
