@@ -48,10 +48,11 @@ from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
-from pipeline.queues.embedded.file import Store
+from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
 from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
 from pipeline.queues.survey import AskSurvey, Survey
@@ -264,7 +265,14 @@ class EmbeddedQueue:
     def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
         now = self._clock()
-        self._submit(Operation(messages, due_time(now + delay) if delay > 0 else 0.0, now, confirmed))
+        due = (
+            due_time(now + delay)
+            if delay > 0
+            else RELEASED
+            if any(urgent(head_of(body)) for _, body in messages)
+            else 0.0
+        )
+        self._submit(Operation(messages, due, now, confirmed))
 
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once.
