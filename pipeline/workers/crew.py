@@ -1,8 +1,8 @@
 """The crew: the workers' processes and the ledger of their limits, in the head.
 
 Owner of: each worker's process and link, what was leased to it, and its part of the event stream. A worker that ends
-is started again after RESTART seconds; MOST ends of one within WITHIN seconds end the instance with a line. A link's end
-stops a worker in order, so none outlives the head.
+is started again after RESTART seconds; MOST ends of one within WITHIN seconds end the instance with a line. A link's
+end stops a worker in order, so none outlives the head.
 """
 
 from __future__ import annotations

@@ -220,6 +220,14 @@ def test_five_deaths_in_a_minute_end_the_instance(crowd: Crowd) -> None:
     assert "worker 2 has ended 5 times within a minute" in crowd.program.output
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether this child of the head carries mail."""
+    try:
+        return "pipeline.workers.worker" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
 def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> str:
     """kill -9 of a process now and then, the head among them, while mail flows; what came of it."""
     chance, pauses = random.Random(seed), list[float]()
@@ -234,7 +242,7 @@ def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> str:
             time.sleep(chance.random() * 0.2)
             assert program.process is not None
             children = psutil.Process(program.process.pid).children()
-            victims = [child for child in children if "pipeline.workers.worker" in child.cmdline()]
+            victims = [child for child in children if is_worker(child)]
             open_then += mailbox.open
             if number % 4 == 3 or not victims:
                 program.kill()
@@ -251,7 +259,7 @@ def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> str:
             time.sleep(0.1)
         lost, doubles = wanted - mailbox.accepted.keys(), mailbox.total - len(mailbox.accepted)
         assert program.stop() == 0
-    left = [one.pid for one in psutil.process_iter() if str(folder) in " ".join(one.cmdline())]
+    left = [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())]
     return (
         f"{len(source.confirmed)} of {source.offered} answered 250, {len(lost)} lost, {doubles} doubles with "
         f"{open_then} open, longest pause {max(pauses, default=0):.2f} s, {len(left)} processes left"
