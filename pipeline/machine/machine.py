@@ -52,6 +52,7 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
 from operators.lanes.turns import PLAIN, TagShare
+from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -292,7 +293,11 @@ class Machine:
         cluster = self.cluster
         if cluster is None:
             return {}
-        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        ours = self.ips.default
+
+        def wanted(message: Message) -> list[str]:
+            return elsewhere_ips(message, ours, self.rules.snapshot)
+
         return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
 
     def _rules(self) -> Snapshot:

@@ -67,13 +67,17 @@ def worker_files(folder: Path) -> list[Path]:
 
 def adopt_orphans(folder: Path, workers: int) -> int:
     """Move what is in queues of workers that are no more into the first one's; how many messages. Blocks."""
-    kept = {queue_file(folder, number) for number in range(1, workers + 1)}
     moved = 0
-    for orphan in worker_files(folder):
-        if orphan not in kept:
-            moved += adopt(orphan, folder / FILE)
-            remove(orphan)
+    for orphan in orphans(folder, workers):
+        moved += adopt(orphan, folder / FILE)
+        remove(orphan)
     return moved
+
+
+def orphans(folder: Path, workers: int) -> list[Path]:
+    """Queues of workers that are no more."""
+    kept = {queue_file(folder, number) for number in range(1, workers + 1)}
+    return [path for path in worker_files(folder) if path not in kept]
 
 
 def largest_body(settings: Settings) -> int:
