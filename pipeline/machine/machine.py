@@ -43,7 +43,7 @@ from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
-from operators.lanes.slots import Slots
+from operators.lanes.slots import Slots, Wait
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -70,6 +70,7 @@ from pipeline.queues.contract import QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
+from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.telemetry import Telemetry
@@ -126,12 +127,13 @@ class Machine:
         self.signers = Signers(self.report)
         self.slots = Slots(settings.max_connections)
         self.relay = relay_of(settings)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
+        self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
+        self.transport = Transport(
+            self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
+        )
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
-        self.pools = Pools(
-            self._rules, time.time, self.ips.is_ours, self.floods.paused, self.lanes.outlook, CHANCE.random
-        )
+        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.ended: str | None = None  # why no message is worked on any more
@@ -155,7 +157,13 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
         log = f"the delivery log is not written: {self.log.trouble}" if self.log.trouble else None
-        troubles = (*self.queue.troubles, *self.supervisor.faults, log, *self.transport.troubles.lines)
+        troubles = (
+            *self.queue.troubles,
+            *self.supervisor.faults,
+            log,
+            *self.transport.troubles.lines,
+            *self.egress.troubles,
+        )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
@@ -212,7 +220,7 @@ class Machine:
             scheduler=self.scheduler,
             clock=time.monotonic,
             blocked=self._blocked,
-            paused=self.floods.paused,
+            paused=self._held_up,
             credit=self.settings.rabbitmq_qos,
         )
 
@@ -231,6 +239,10 @@ class Machine:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
         return self.floods.over(lane.name, limits)
+
+    def _held_up(self, lane: str) -> Wait | None:
+        """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""
+        return self.floods.paused(lane) or self.egress.paused(lane)
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""

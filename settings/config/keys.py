@@ -25,6 +25,7 @@ from settings.config.values import (
     Count,
     Credentials,
     Database,
+    ExternalMtas,
     Factor,
     File,
     Flag,
@@ -230,6 +231,9 @@ class Settings(BaseSettings):
     smtp_unmappable_ips: Networks = key([], "exceptions to `smtp-mappable-ips`")
     delivery_port: HostPortNumber = key(25, "port of the receiving servers")
     paused: Flag = key(False, "mail is taken and kept, and none leaves until a start without it")
+    external_mtas: ExternalMtas = key(
+        [], "MTA IPs that are not of this machine, and how their mail leaves: `203.0.113.7=socks://192.0.2.1:1080`"
+    )
     delivery_sink: Sink | None = key(None, "`host:port`: every message goes there instead, for trials")
     smtp_sink_address: Host | None = key(
         None, "the same as two keys: the host, with `smtp-sink-port`", also=("smtp-sink-ip",)
