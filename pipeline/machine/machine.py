@@ -73,6 +73,7 @@ from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
 from settings.rules import Snapshot
@@ -125,6 +126,7 @@ class Machine:
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
+        self.spool = Spool(settings, self.queue, self.report, self.warned)
         self.slots = Slots(settings.max_connections)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
@@ -163,6 +165,7 @@ class Machine:
             log,
             *self.transport.troubles.lines,
             *self.egress.troubles,
+            self.spool.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
@@ -337,6 +340,7 @@ class Machine:
     async def _start(self, life: contextlib.AsyncExitStack) -> None:
         """Each part says how it ends as soon as it has begun; they end in the opposite order."""
         self._find_here()
+        self.spool.check()
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
@@ -359,6 +363,9 @@ class Machine:
         await self.intake.start()
         life.push_async_callback(self.intake.close)
         self.here.listen(self.intake.addresses)
+        if self.settings.spool_directory is not None:
+            life.callback(self.spool.close)
+            life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)

@@ -56,7 +56,6 @@ from settings.config.values import (
 
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
 CLUSTER = "clusters come later"
-SPOOL = "the spool directory comes later"
 
 
 def key(default: Any, help: str, *, shown: str = "", later: str = "", also: tuple[str, ...] = ()) -> Any:
@@ -215,10 +214,10 @@ class Settings(BaseSettings):
     )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
-    spool_directory: File | None = key(None, "messages dropped into this folder are queued", later=SPOOL)
-    spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first", later=SPOOL)
-    spool_remove: Flag = key(True, "remove files once they are queued", later=SPOOL)
-    spool_fail_directory: File | None = key(None, "where files go that cannot be read", later=SPOOL)
+    spool_directory: File | None = key(None, "messages dropped into this folder are queued")
+    spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first")
+    spool_remove: Flag = key(True, "remove files once they are queued")
+    spool_fail_directory: File | None = key(None, "where files go that cannot be read")
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
