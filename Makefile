@@ -7,6 +7,9 @@ READY  := $(VENV)/.installed
 TESTED := $(VENV)/.installed-test
 LOCK   := --quiet --upgrade --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Without compiled files every process that a test starts, and each of its workers, would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run demo check test bench notebooks screenshots lock clean
 
 run: $(READY)            ## start Mailrace: console on 8485, SMTP on 2525
@@ -20,7 +23,7 @@ check: $(TESTED)         ## lint, types, unit tests: about a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.support.javascript
-	$(BIN)/pytest -q -m "not system and not browser" -n 3 --dist worksteal
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -q -m "not system and not browser" -n 3 --dist worksteal
 
 test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff check .

@@ -27,7 +27,8 @@ Mailrace, an outbound mail transfer agent with a live web console.
                                   ask the delivery log; `mailrace logs --help` has the filters
   mailrace import mailerq --database URL [--dry-run]
                                   carry the rules of MailerQ's database over
-  mailrace cluster                the other instances
+  mailrace cluster [--format table|json]
+                                  the instances that answer
   mailrace config                 the configuration in force, and where each value came from
   mailrace --version | --help
 
@@ -167,10 +168,10 @@ def _import(settings: Settings, arguments: list[str]) -> int:
     return import_rules(settings, arguments)
 
 
-def _cluster(settings: Settings, _: list[str]) -> int:
-    from settings import StartError
+def _cluster(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.commands.cluster import cluster
 
-    raise StartError("cluster: this instance is alone: clusters come with a later version")
+    return cluster(settings, arguments)
 
 
 def _config(settings: Settings, _: list[str]) -> int:
@@ -217,7 +218,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], tuple[str, ...] 
     "queue": (_queue, ()),
     "logs": (_logs, ("user",)),
     "import": (_import, ("database",)),
-    "cluster": (_cluster, None),
+    "cluster": (_cluster, ()),
     "config": (_config, None),
 }
 

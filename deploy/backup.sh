@@ -23,8 +23,37 @@ PYTHON
     mv "$target/$1.part" "$target/$1"
 }
 
+bodies() { # what lies beside a queue's file: it is only appended to, and goes as a whole
+    [ -d "$data/$1.bodies" ] || return 0
+    mkdir -p "$target/$1.bodies"
+    for file in "$data/$1.bodies"/*; do
+        [ ! -f "$file" ] || cp -p "$file" "$target/$1.bodies/" 2>/dev/null || [ ! -f "$file" ]
+    done
+}
+
+match() { # mail that left between the copies has no content there, and what has no mail any more is not kept
+    "$python" - "$target/$1" <<'PYTHON'
+import contextlib, pathlib, sqlite3, sys
+folder = pathlib.Path(f"{sys.argv[1]}.bodies")
+with contextlib.closing(sqlite3.connect(sys.argv[1], isolation_level=None)) as db:
+    if "segment" in [column[1] for column in db.execute("PRAGMA table_info(messages)")]:
+        wanted = "SELECT segment, max(start + octets) FROM messages WHERE segment IS NOT NULL GROUP BY segment"
+        kept = dict(db.execute(wanted).fetchall())
+        for file in folder.glob("[0-9]*"):
+            if int(file.name) not in kept:
+                file.unlink()
+        for segment, end in kept.items():
+            file = folder / f"{segment:08}"
+            if not file.exists() or file.stat().st_size < end:
+                db.execute("DELETE FROM messages WHERE segment = ?", (segment,))
+PYTHON
+}
+
 copy rules.db
+bodies queue.db
 copy queue.db
+bodies queue.db
+[ ! -f "$target/queue.db" ] || match queue.db
 copy api-idempotency.db
 for held in "$data"/held/*/; do # results that the broker did not take
     [ -d "$held" ] || continue

@@ -1,7 +1,7 @@
 """What holds for all tests: Hypothesis draws the same examples each run, and its clock fails none of them; a test
-that needs a broker or a database server is one of the system.
+that needs a broker, a database server or a whole machine is one of the system.
 
-`HYPOTHESIS_PROFILE=search pytest ...` draws others, many more.
+`HYPOTHESIS_PROFILE=search pytest ...` draws others, many more; `quick` draws the first of the same, for `make check`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-SERVERS = {"node", "rabbitmq", "postgres", "mariadb"}  # fixtures, and parameters of fixtures, that start one
+# Fixtures, and parameters of fixtures, that start one.
+SERVERS = {"node", "limited", "rabbitmq", "postgres", "mariadb", "world"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -213,7 +213,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
         1,
         "DIR/queue.db: there is no queue; start `mailrace serve`, or name its folder with --data-dir",
     ),
-    (["cluster"], 1, "cluster: this instance is alone: clusters come with a later version"),
+    (["cluster"], 1, "cluster: this instance is alone: cluster-address and rabbitmq-address are empty"),
 ]
 
 

@@ -14,10 +14,12 @@ from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from gui.api.schema import answer
 from pipeline.views.bulk import BulkJob
+from pipeline.views.cluster import WholeCluster
 from pipeline.views.explain import Brief, Explained
-from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp
+from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp, WorkerRow
 from pipeline.views.figures import DomainErrors
 from pipeline.views.queues import QueueFigures
+from pipeline.views.state.pauses import held_mail
 from pipeline.views.verdict import Judged, judge
 
 
@@ -56,7 +58,7 @@ def status(facade: Facade) -> MachineStatus:
     return MachineStatus(
         instance=facade.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles, states),
+        verdict=judge(figures, troubles, states, held_mail(facade.store.snapshot.pauses, {}, facade.held)),
         figures=figures,
         totals=facade.telemetry.totals(),
         troubles=troubles,
@@ -76,6 +78,21 @@ def _machine(router: APIRouter, context: Context) -> None:
     @router.get("/ips", tags=["views"], summary="MTA IPs", responses=answer(of(list[MtaIp]), "Every address"))
     async def ips() -> Response:
         return Json(facade.ips())
+
+    @router.get(
+        "/workers",
+        tags=["views"],
+        summary="Its processes, where there are several",
+        responses=answer(of(list[WorkerRow]), "Each"),
+    )
+    async def workers() -> Response:
+        return Json(facade.workers())
+
+    @router.get(
+        "/cluster", tags=["views"], summary="The instances, and all together", responses=answer(of(WholeCluster), "All")
+    )
+    async def cluster() -> Response:
+        return Json(facade.cluster.whole())
 
     @router.get("/domains", tags=["views"], summary="Destinations", responses=answer(of(DomainPage), "A page of them"))
     async def domains(

@@ -31,6 +31,15 @@ function prefixed(event) {
   if (link && ours(link.getAttribute("href"))) link.setAttribute("href", under() + link.getAttribute("href"));
 }
 for (const kind of ["pointerdown", "focusin", "click"]) document.addEventListener(kind, prefixed, true);
+
+// To another instance: the same view, with the filters that the address has at this moment.
+function carried(event) {
+  const link = event.target.closest?.("a[data-instance]");
+  if (!link) return;
+  const here = location.pathname.slice(under().length) + location.search;
+  link.href = `${link.getAttribute("href").split("?")[0]}?to=${encodeURIComponent(here)}`;
+}
+for (const kind of ["pointerdown", "focusin", "click"]) document.addEventListener(kind, carried, true);
 for (const name of ["pushState", "replaceState"]) {
   const real = history[name];
   history[name] = (state, title, path) => real.call(history, state, title, ours(path) ? under() + path : path);
@@ -41,6 +50,7 @@ let going = 0; // when `g` was pressed
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (document.querySelector("dialog[open]") && event.key !== "Escape" && event.key !== "?") return;
   if (event.key === "Escape") leave();
   if (Date.now() - going < 1500) {
     going = 0;
@@ -54,6 +64,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") help();
   else if (event.key === "g") going = Date.now();
   else if (event.key === "/") {
+    event.preventDefault();
+    document.dispatchEvent(new CustomEvent("mailrace-search"));
+  } else if (event.key === "f") {
     const field =
       document.querySelector(".stage input[data-search]") ?? document.querySelector(".stage input[type=search]");
     if (field) {
@@ -68,6 +81,7 @@ document.addEventListener("click", (event) => {
   const does = event.target.closest?.("[data-do]")?.dataset.do;
   if (does === "theme") toggleTheme();
   else if (does === "help") help();
+  else if (does === "search") document.dispatchEvent(new CustomEvent("mailrace-search"));
   else if (does === "menu") document.body.classList.toggle("menu");
   else if (does === "logout") document.querySelector("form.logout").submit();
   else if (event.target.matches?.("dialog.keys")) event.target.close();

@@ -20,7 +20,18 @@ from prometheus_client.registry import Collector
 from gui.access.connections import Connections
 from pipeline.views.background import awaited, supervisor
 from pipeline.views.facade import Facade
-from pipeline.views.figures import BACKGROUND, COUNTERS, GAUGES, LOST_LINES, REMOVED, UNREACHED, Dimension
+from pipeline.views.figures import (
+    BACKGROUND,
+    CLASSED,
+    COUNTERS,
+    GAUGES,
+    INSTANCES,
+    LOST_LINES,
+    REMOVED,
+    STRAY,
+    UNREACHED,
+    Dimension,
+)
 
 TOP = 50  # keys of a dimension with a label of their own
 OTHER = "other"
@@ -93,7 +104,8 @@ class Metrics(Collector):
     """The telemetry, as Prometheus reads it."""
 
     def __init__(self, facade: Facade) -> None:
-        self._telemetry = facade.telemetry
+        self._facade, self._telemetry = facade, facade.telemetry
+        self._cluster = facade.cluster
 
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
@@ -107,6 +119,12 @@ class Metrics(Collector):
             background.add_metric([part], count)
         yield background
         yield CounterMetricFamily(f"mailrace_{LOST_LINES.name}", LOST_LINES.definition, value=supervisor().lost_lines())
+        classes = CounterMetricFamily(f"mailrace_{CLASSED.name}", CLASSED.definition, labels=["class"])
+        for class_, count in self._facade.classes().items():
+            classes.add_metric([class_], count)
+        yield classes
+        yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
+        yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
         yield from self._by("ip", now)
         yield from self._by("domain", now)
 

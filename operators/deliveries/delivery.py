@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from operators.deliveries.outcome import Outcome
-from operators.mail.message import Message
+from operators.mail.message import Content, Message
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -26,6 +26,7 @@ class Lease(msgspec.Struct, frozen=True):
         redelivered: it was lent before, and not settled.
         size: bytes, at least, of a body that is too long; of that `body` is only the beginning. 0: `body` is whole.
         timely: the queue itself has kept its time, which has come: what the message says of it holds no more.
+        content: what follows the header, where that is apart; the `mime` in `body` is the header then.
     """
 
     id: Any
@@ -35,6 +36,7 @@ class Lease(msgspec.Struct, frozen=True):
     redelivered: bool = False
     size: int = 0
     timely: bool = False
+    content: Content | None = None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -68,11 +70,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         taken: monotonic seconds at which it came into memory.
         domain: the destination domain.
         source: the MIME bytes to send, with headers changed and signatures added.
+        content: what follows `source`, where that is the header only.
         route: where it goes, from `resolve`.
         ip: MTA IP, from `assign`.
         lane: `ip/group`: where it waits and whose limits hold.
         slot: the connection it may use, from `throttle`.
         outcome: set once it has come to its end.
+        rules: those that have decided on it, as `kind/id`.
     """
 
     lease: Lease
@@ -80,11 +84,18 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     taken: float = 0.0
     domain: str = ""
     source: bytes = b""
+    content: Content | None = None
     route: Route | None = None
     ip: str = ""
     lane: str = ""
     slot: Any = None
     outcome: Outcome | None = None
+    rules: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes to send."""
+        return len(self.source) + (self.content.size if self.content is not None else 0)
 
     def but(self, **changes: Any) -> Delivery:
         """A copy with these attributes changed."""

@@ -173,6 +173,8 @@ def _original(delivery: Delivery) -> Entity:
         source = b""
     if message.dsn is None or (message.dsn.ret or "").upper() != "FULL":
         return _header(source[: length(source)])
+    if delivery.content is not None:
+        source += delivery.content.read()
     kind = "message/global" if needs_smtputf8(message, source) else "message/rfc822"  # RFC 6533 3
     return entity(kind, source, eight=not source.isascii())
 

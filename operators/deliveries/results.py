@@ -11,7 +11,7 @@ from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.extracted import extracted, previous
 from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.result_queues import ResultQueues, came_back
-from operators.mail.message import Message, timestamp
+from operators.mail.message import Content, Message, joined, timestamp
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
@@ -39,7 +39,11 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
-    return result | (outcome.tls or {})
+    if outcome.ours and outcome.state == "process":
+        result["forced"] = True
+    if outcome.bounce_class is not None:
+        result["class"] = outcome.bounce_class
+    return result | (outcome.tls or {}) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
@@ -71,7 +75,7 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
         return []
-    properties = report(delivery.message, outcome, when, delivery.source)
+    properties = report(delivery.message, outcome, when, delivery.source, delivery.content)
     if isinstance(queues, ResultQueues) and queues.previous:
         properties = previous(properties)
     body = _encode(properties)
@@ -106,12 +110,16 @@ def _quotable(body: bytes) -> bytes:
         return body
 
 
-def report(message: Message, outcome: Outcome, when: float, source: bytes = b"") -> dict[str, Any]:
+def report(
+    message: Message, outcome: Outcome, when: float, source: bytes = b"", content: Content | None = None
+) -> dict[str, Any]:
     """What a result queue gets: the message as it came, its attempts, and what was extracted from it."""
     properties = tried(message, outcome, when)
     if not message.keepmime or outcome.next is Next.RETRY:
         properties.pop("mime", None)
         properties.pop("mime-encoding", None)
+    elif content is not None:
+        properties = joined(properties, content.read())
     properties["extracted"] = extracted(message, source)
     return without_secrets(properties)
 

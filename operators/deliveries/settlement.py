@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from operators.mail.message import Content
+
 
 class Unstorable(Exception):
     """The queue can never take this message: it is larger than the `most` bytes that it takes."""
@@ -14,10 +16,14 @@ class Unstorable(Exception):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """The message comes back with this body, not before `at` (epoch seconds)."""
+    """The message comes back with this body, not before `at` (epoch seconds).
+
+    `content` is that of the lease where it stays with the message; None: the body has all of it.
+    """
 
     body: bytes
     at: float
+    content: Content | None = None
 
 
 class Park(msgspec.Struct, frozen=True):

@@ -30,6 +30,13 @@ def ret(value: str) -> str:
     return value.upper()
 
 
+def envid(value: str) -> str:
+    """ENVID as a user writes it, before it is xtext (RFC 3461 4.4). Raises `ValueError`, which says what is allowed."""
+    if not re.fullmatch(f"[!-~]{{1,{ENVID}}}", value):
+        raise ValueError(f"1 to {ENVID} printable ASCII characters")
+    return value
+
+
 def to_xtext(text: str) -> str:
     """Any text as xtext (RFC 3461 4)."""
     octets = text.encode("utf-8", "replace")

@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import codecs
 import datetime
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
 from operators.mail.lenient import loosened
 
-SECURITIES = ("off", "optional", "opportunistic", "required", "verified")  # of a connection to a receiver
+OPTIONAL = "optional"  # an older word for `opportunistic`, which messages on queues may use
+SECURITIES = ("off", OPTIONAL, "opportunistic", "required", "verified")  # of a connection to a receiver
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC, everywhere on the queues
 
 
@@ -28,6 +30,37 @@ class InvalidMessage(ValueError):
     """The body is a JSON object, but a property of it cannot be used; says which, and what is allowed."""
 
     state, result = "process", "invalid"  # of the outcome
+
+
+class Content(Protocol):
+    """What follows a large mail's header and its empty line, where the queue keeps it apart, on disk.
+
+    Its octets are as they are signed: lines end in CRLF, no NUL, no dot doubled. So whoever sends it looks at it once.
+
+    Attributes:
+        size: octets.
+        ascii: none of them is 8-bit (RFC 6152).
+        dots: a line may begin with a dot, which is doubled when it is sent (RFC 5321 4.5.2).
+        place: (file, where it begins, octets), for another process of ours.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def ascii(self) -> bool: ...
+
+    @property
+    def dots(self) -> bool: ...
+
+    @property
+    def place(self) -> tuple[str, int, int]: ...
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """All of it, in pieces of at most `size` octets. Raises OSError."""
+
+    def read(self) -> bytes:
+        """All of it at once. Raises OSError."""
 
 
 class Smarthost(msgspec.Struct, frozen=True):
@@ -198,6 +231,13 @@ def mime_properties(source: bytes) -> dict[str, str]:
         except UnicodeDecodeError:
             pass
     return {"mime": base64.b64encode(source).decode(), "mime-encoding": "base64"}
+
+
+def joined(properties: dict[str, Any], content: bytes) -> dict[str, Any]:
+    """The properties of a message whose `mime` is the header only, with what follows it."""
+    head = from_properties({name: properties[name] for name in ("mime", "mime-encoding") if name in properties})
+    kept = {name: value for name, value in properties.items() if name != "mime-encoding"}
+    return kept | mime_properties(head.source() + content)
 
 
 def _escapes(source: bytes) -> int:

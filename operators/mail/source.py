@@ -33,8 +33,15 @@ _ONCE = frozenset((
 ))  # fmt: skip  # RFC 5322 3.6
 
 
+def needs_all(properties: Mapping[str, Any]) -> bool:
+    """Whether the mail is made of all of its text, so that no part of it can lie apart."""
+    return "data" in properties or properties.get("inlinecss") not in _OFF
+
+
 def source_of(message: Message) -> bytes:
     """The message's bytes, lines ending in CRLF, its header ending where every reader finds it.
+
+    Where the content is apart, those of the header.
 
     Raises:
         Invalid: `mime` or `headers` cannot be used; says what, and what is allowed.

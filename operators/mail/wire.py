@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from operators.mail.message import Message
 
-PASS = 262_144  # bytes looked through at once
+PASS = 32_768  # bytes looked through at once: they stay in the processor's cache
 
 
 def needs_smtputf8(message: Message, source: bytes) -> bool:
@@ -47,6 +47,15 @@ def dot_stuff(source: bytes) -> bytes:
     return source
 
 
+def dot_unstuff(source: bytes, begins: bool = True) -> bytes:
+    """What came after DATA without its stuffed dots (RFC 5321 4.5.2); `begins`: it begins a line."""
+    if begins and source.startswith(b"."):
+        source = source[1:]
+    if b"\r\n." in source:
+        source = source.replace(b"\r\n.", b"\r\n")
+    return source
+
+
 def chunks(source: bytes, size: int) -> Iterator[bytes]:
     """The message as it is sent after DATA, without the final dot, in pieces of about `size` bytes (at least 2).
 
@@ -61,6 +70,29 @@ def chunks(source: bytes, size: int) -> Iterator[bytes]:
             piece += b"\r\n"
         yield dot_stuff(piece) if line_start else dot_stuff(b" " + piece)[1:]
         start, line_start = end, piece.endswith(b"\n")
+
+
+def stuffed(head: bytes, content: Iterator[bytes], dots: bool = True) -> Iterator[bytes]:
+    """A header and its content, whose lines end in CRLF, as they are sent after DATA, without the final dot.
+
+    `dots`: a line of the content may begin with one.
+    """
+    yield dot_stuff(head)
+    last = head[-2:]
+    for piece in content:
+        end = (last + piece[-2:])[-2:]
+        if not dots:
+            yield piece
+            last = end
+            continue
+        if piece.startswith(b".") and last == b"\r\n":
+            yield b"."
+        elif piece.startswith(b"\n.") and last.endswith(b"\r"):
+            piece = b"\n." + piece[1:]
+        yield piece.replace(b"\r\n.", b"\r\n..") if b"\r\n." in piece else piece
+        last = end
+    if last != b"\r\n":
+        yield b"\r\n"
 
 
 def crlf(source: bytes) -> bytes:

@@ -12,7 +12,7 @@ import reactivex as rx
 from reactivex import Observable, abc
 
 from operators.deliveries.delivery import Delivery, Lease
-from operators.deliveries.outcome import Next, Outcome, failed
+from operators.deliveries.outcome import Next, Outcome, deferred, failed
 from operators.deliveries.result_queues import ResultRule, came_back
 from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
@@ -23,14 +23,16 @@ from operators.mail.message import (
     Unreadable,
     decode_object,
     from_properties,
+    joined,
     readable,
 )
+from operators.mail.source import needs_all
 
 DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its result not be written any more
 
 
 def decode(
-    maxsize: int, clock: Callable[[], float], rule: ResultRule | None = None
+    maxsize: int, clock: Callable[[], float], rule: ResultRule | None = None, whole: bool = False
 ) -> Callable[[Observable[Lease]], Observable[Delivery]]:
     """From leases to deliveries.
 
@@ -42,24 +44,29 @@ def decode(
         maxsize: largest body, in bytes.
         clock: monotonic seconds.
         rule: which queues results may not go to.
+        whole: contents that are apart are read and joined here, for custom operators, who know a message whole.
     """
 
     def read(lease: Lease) -> Delivery:
         now = clock()
         if (size := lease.size or len(lease.body)) > maxsize:
             return _refused(lease, now, f"body of {size} bytes: at most {maxsize} are taken")
-        properties = None
+        properties, content = None, lease.content
         try:
             properties = decode_object(lease.body)
             if _deeper(properties, DEEPEST):
                 return _refused(lease, now, f"body: nested more than {DEEPEST} levels deep")
             if what := came_back(properties):
                 return _refused(lease, now, f"body: this is {what}, which is no message", properties)
+            if content is not None and (whole or needs_all(properties)):
+                properties, content = joined(properties, content.read()), None
             message = from_properties(properties)
         except Unreadable as error:
             return _refused(lease, now, f"body: {error}")
         except InvalidMessage as error:
             return _invalid(lease, readable(properties or {}), now, str(error))
+        except OSError as error:
+            return _unread(lease, readable(properties or {}), now, error)
         if wrong := rule.wrong(message.queues) if rule is not None and message.queues else None:
             kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
             kind, why = next(iter(wrong.items()))
@@ -70,7 +77,7 @@ def decode(
             return _invalid(lease, message, now, f"envelope: {message.envelope[:200]!r} is no address")
         if (unusable := unusable_way(message)) is not None:
             return _invalid(lease, message, now, unusable)
-        return Delivery(lease=lease, message=message, taken=now, domain=message.domain)
+        return Delivery(lease=lease, message=message, content=content, taken=now, domain=message.domain)
 
     def operator(source: Observable[Lease]) -> Observable[Delivery]:
         def subscribe(
@@ -120,6 +127,14 @@ def _refused(lease: Lease, now: float, why: str, properties: dict[str, Any] | No
     return Delivery(lease=lease, message=Message(properties=properties or {}), taken=now, outcome=outcome)
 
 
+def _unread(lease: Lease, message: Message, now: float, error: OSError) -> Delivery:
+    """What lies on our disk cannot be read just now."""
+    outcome = deferred("storage", "error", f"the content cannot be read: {error.strerror}")
+    return Delivery(lease=lease, message=message, content=lease.content, taken=now, outcome=outcome)
+
+
 def _invalid(lease: Lease, message: Message, now: float, why: str) -> Delivery:
     outcome = failed("process", "invalid", why)
-    return Delivery(lease=lease, message=message, taken=now, domain=message.domain, outcome=outcome)
+    return Delivery(
+        lease=lease, message=message, content=lease.content, taken=now, domain=message.domain, outcome=outcome
+    )

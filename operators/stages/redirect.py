@@ -37,15 +37,14 @@ def redirect(
         if not snapshot.redirects or delivery.route is None:
             return delivery
         remotes, now = [target.address for target in delivery.route.targets], clock()
-        chain = [delivery.ip]
-        while (rule := snapshot.redirect(chain[-1], delivery.domain, remotes, now)) is not None:
-            if rule.to_ip in chain:
-                looped(delivery, [*chain, rule.to_ip])
-                return delivery
-            chain.append(rule.to_ip)
-        if len(chain) == 1:
+        chain = [rule.to_ip for rule in snapshot.redirects_of(delivery.ip, delivery.domain, remotes, now)]
+        if not chain:
             return delivery
-        moved = delivery.but(ip=chain[-1], lane=lane_name(chain[-1], delivery.route.group))
+        ip = chain[-1]
+        if ip in (delivery.ip, *chain[:-1]):
+            looped(delivery, [delivery.ip, *chain])
+            return delivery
+        moved = delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group))
         redirected(moved, delivery.ip)
         return moved
 

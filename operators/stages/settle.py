@@ -81,7 +81,7 @@ def settle(
     def instead(delivery: Delivery, settlement: Settlement, error: Unstorable) -> tuple[Delivery, Settlement]:
         """What the queue can store: the message with what is shorter of its attempts, or else it is given up."""
         if isinstance(settlement.then, Retry) and (body := shorter(settlement.then.body, error.most)) is not None:
-            return delivery, Settlement((), Retry(body, settlement.then.at))
+            return delivery, Settlement((), Retry(body, settlement.then.at, settlement.then.content))
         delivery = given_up(delivery, str(error), clock())
         return delivery, work_out(delivery, queues, lifetime, clock(), notify, report)
 
@@ -157,7 +157,7 @@ def plainly(delivery: Delivery) -> Delivery:
 
 def as_it_came(delivery: Delivery) -> Delivery:
     """And with the message as the queue lent it, whatever operators have made of it."""
-    return plainly(delivery).but(message=decode(delivery.lease.body))
+    return plainly(delivery).but(message=decode(delivery.lease.body), content=delivery.lease.content)
 
 
 def unplanned(delivery: Delivery, queues: dict[str, str], lifetime: float, now: float, error: Exception) -> Settlement:
@@ -173,7 +173,7 @@ def unplanned(delivery: Delivery, queues: dict[str, str], lifetime: float, now: 
         what = "given up" if next is Next.RETRY else next.value
         what = f"{what}, but its result cannot be written: {type(error).__name__}"
         return Settlement(refusal(delivery.lease, queues, what))
-    return Settlement(then=Retry(delivery.lease.body, now + PUT_OFF))
+    return Settlement(then=Retry(delivery.lease.body, now + PUT_OFF, delivery.lease.content))
 
 
 def plan(
@@ -188,10 +188,12 @@ def plan(
     assert outcome is not None
     if outcome.next is Next.RETURN:
         return Settlement(give_back=True)
+    if outcome.next is Next.HANDOVER:
+        return Settlement()
     if outcome.next is Next.PARK:
         return Settlement(then=Park(outcome.lane or "", deadline(message, delivery.lease, lifetime, now)))
     if outcome.next is Next.POSTPONE:
-        return Settlement(then=Retry(delivery.lease.body, outcome.until or now))
+        return Settlement(then=Retry(delivery.lease.body, outcome.until or now, delivery.lease.content))
     publish = copies(delivery, queues, now)
     if outcome.next is not Next.RETRY:
         notice = notify(delivery, now)
@@ -199,4 +201,4 @@ def plan(
     at = outcome.until or now + PUT_OFF
     until = timestamp(deadline(message, delivery.lease, lifetime, now))
     body = tried(message, outcome, now) | {"nextattempt": {"time": timestamp(at)}, "maxdelivertime": until}
-    return Settlement(publish, Retry(_encode(body), at))
+    return Settlement(publish, Retry(_encode(body), at, delivery.content))

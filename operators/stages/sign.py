@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import deferred, failed
 from operators.mail.dkim import Key, signatures
-from operators.mail.message import InvalidMessage, seconds
+from operators.mail.message import Content, InvalidMessage, seconds
 from operators.mail.signing_keys import CANONICALIZATIONS, load
 from operators.stages.stage import Done, Report, Stage, handover, unreported
 from settings.rules.fields import domain_name, header_name, selector
 
 QUICK = 65_536  # bytes up to which Ed25519 signs on the spot: 0.1 ms, about what a hand-over costs
-Signer = Callable[[bytes, Sequence[Key], float, Callable[[bytes | Exception], None]], None]
+Signer = Callable[[bytes, Content | None, Sequence[Key], float, Callable[[bytes | Exception], None]], None]
 KeysOf = Callable[[Delivery], Sequence[Key]]
 PROTOCOLS = ("dkim", "arc")
 PRIVATE = "an unencrypted PEM private key, RSA of 1024 to 4096 bits or Ed25519"
@@ -31,7 +31,7 @@ def sign(keys_of: KeysOf, signer: Signer, clock: Callable[[], float], report: Re
 
     Args:
         keys_of: the keys that sign this delivery; raises `InvalidMessage`.
-        signer: as `dkim.signatures`, elsewhere; calls back with what came of it.
+        signer: as `dkim.signatures`, elsewhere, also of a content that is apart; calls back with what came of it.
         clock: epoch seconds.
         report: told of exceptions.
     """
@@ -45,10 +45,10 @@ def sign(keys_of: KeysOf, signer: Signer, clock: Callable[[], float], report: Re
         source = delivery.source
         if not keys:
             done(delivery)
-        elif len(source) <= QUICK and all(key.quick for key in keys):
+        elif delivery.size <= QUICK and delivery.content is None and all(key.quick for key in keys):
             done(delivery.but(source=signatures(source, keys, clock()) + source))
         else:
-            signer(source, keys, clock(), lambda result: signed(delivery, done, result))
+            signer(source, delivery.content, keys, clock(), lambda result: signed(delivery, done, result))
 
     def signed(delivery: Delivery, done: Done, result: bytes | Exception) -> None:
         if isinstance(result, Exception):

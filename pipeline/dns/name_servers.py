@@ -12,29 +12,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import dns.asyncquery
 import dns.exception
-import dns.flags
 import dns.inet
 import dns.message
-import dns.name
 import dns.rcode
-import dns.rdatatype
 import structlog
+
+from pipeline.dns.packet import (
+    AUTHORITATIVE,
+    BADVERS,
+    FORMERR,
+    NOERROR,
+    NOTIMP,
+    NXDOMAIN,
+    OFFERED,
+    SERVFAIL,
+    TRUNCATED,
+    DnsReply,
+    query,
+    question,
+    read,
+)
 
 QUESTIONS, LATE = 200, 1000  # at once: those asked within the last YOUNG seconds, and older ones
 YOUNG = 0.3
 PAYLOAD = 1232  # bytes of UDP answer (DNS flag day 2020); longer ones come over TCP
 REST, LONGEST_REST = 30.0, 600.0  # seconds for which a silent server is asked last; doubled each time
 PLAIN_AGAIN = 3600.0  # seconds after which EDNS is tried again
+AGAIN = 0.5  # seconds until the only server is asked again that nobody listens at
 LOOK = 2.0  # seconds between two looks at resolv.conf
 RESOLV_CONF = Path("/etc/resolv.conf")
-NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS)
-ANSWERS = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+NO_EDNS = (FORMERR, NOTIMP, BADVERS)
+ANSWERS = (NOERROR, NXDOMAIN)
 
 log = structlog.get_logger(__name__)
 
@@ -127,11 +143,12 @@ class NameServers:
 
     # -- one question -----------------------------------------------------------------------------------------------
 
-    async def ask(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
+    async def ask(self, name: str, kind: int) -> DnsReply:
         """The answer of the first server that has one: NOERROR or NXDOMAIN.
 
         Raises:
             Unanswered: no server has.
+            ValueError: the name is none.
         """
         self._look()
         async with self._place():
@@ -166,22 +183,22 @@ class _Question:
     def __init__(
         self,
         servers: Sequence[_Server],
-        name: dns.name.Name,
-        kind: dns.rdatatype.RdataType,
+        name: str,
+        kind: int,
         timeout: float,
         attempts: int,
         clock: Callable[[], float],
     ) -> None:
-        self._name, self._kind = name, kind
+        self._question = question(name, kind)
         self._timeout, self._clock, self._tries = timeout, clock, max(attempts, len(servers))
         now = clock()
         self._servers = sorted(servers, key=lambda server: server.rests_until > now)
         self._plain: set[_Server] = set()  # asked without EDNS from now on
-        self._cut: dns.message.Message | None = None  # a truncated answer
+        self._cut: DnsReply | None = None  # a truncated answer
         self._silent = True
         self._why = "no answer in time"
 
-    async def ask(self) -> dns.message.Message:
+    async def ask(self) -> DnsReply:
         """See `NameServers.ask`. Each server in turn, until the attempts are used up or none is left."""
         left = list(self._servers)
         while left and self._tries > 0:
@@ -194,84 +211,124 @@ class _Question:
                     return answer
                 if not again:
                     left.remove(server)
-        if self._cut is not None and self._cut.answer:
+        if self._cut is not None and self._cut.records:
             return self._cut
         raise Unanswered(self._why, self._silent)
 
-    async def _try(self, server: _Server) -> tuple[dns.message.Message | None, bool]:
+    async def _try(self, server: _Server) -> tuple[DnsReply | None, bool]:
         """(a usable answer, whether this server may be asked again)."""
         sent = self._clock()
         plain = server in self._plain or server.plain_until > sent
         try:
             reply = await self._exchange(server, plain)
-        except (dns.exception.Timeout, TimeoutError):
+        except TimeoutError:
             server.was_silent(sent, self._clock())
             if not plain and not server.edns:
                 self._plain.add(server)  # it may be EDNS that it does not hear
             return None, True
-        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
-            self._say(f"{server.address}: {getattr(error, 'strerror', None) or type(error).__name__}")
-            return None, isinstance(error, dns.exception.DNSException)
+        except ConnectionRefusedError:  # it may be starting anew
+            self._say(f"{server.address}: nothing answers on port {server.port}")
+            server.was_silent(sent, self._clock())
+            if len(self._servers) == 1:
+                await asyncio.sleep(min(AGAIN, self._timeout))
+            return None, True
+        except OSError as error:
+            self._say(f"{server.address}: {error.strerror or type(error).__name__}")
+            return None, False
         server.heard(self._clock())
         return await self._judge(server, reply, plain)
 
-    async def _judge(
-        self, server: _Server, reply: dns.message.Message, plain: bool
-    ) -> tuple[dns.message.Message | None, bool]:
-        rcode = reply.rcode()
-        if not plain and (rcode in NO_EDNS or (rcode == dns.rcode.SERVFAIL and not server.edns)):
+    async def _judge(self, server: _Server, reply: DnsReply, plain: bool) -> tuple[DnsReply | None, bool]:
+        rcode = reply.rcode
+        if not plain and (rcode in NO_EDNS or (rcode == SERVFAIL and not server.edns)):
             self._plain.add(server)
-            self._say(f"{server.address}: {dns.rcode.to_text(rcode)}")
+            self._say(f"{server.address}: {_rcode(rcode)}")
             return await self._try(server)
         if rcode not in ANSWERS:
-            self._say(f"{server.address}: {dns.rcode.to_text(rcode)}")
+            self._say(f"{server.address}: {_rcode(rcode)}")
             return None, False
         if plain and server in self._plain and not server.edns:
             server.plain_until = self._clock() + PLAIN_AGAIN  # learnt: with EDNS it would not have answered
-        server.edns = server.edns or (not plain and reply.edns >= 0)
-        if reply.flags & dns.flags.TC:
+        server.edns = server.edns or (not plain and reply.edns)
+        if reply.flags & TRUNCATED:
             return await self._over_tcp(server, reply, plain)
         if _lame(reply):
             self._say(f"{server.address}: knows nothing of it, and asks nobody else")
             return None, False
         return reply, False
 
-    async def _over_tcp(
-        self, server: _Server, cut: dns.message.Message, plain: bool
-    ) -> tuple[dns.message.Message | None, bool]:
+    async def _over_tcp(self, server: _Server, cut: DnsReply, plain: bool) -> tuple[DnsReply | None, bool]:
         try:
-            reply = await dns.asyncquery.tcp(self._query(plain), server.address, self._timeout, server.port)
+            reply = await self._tcp(server, plain)
         except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
             self._cut = cut
             self._say(f"{server.address} over TCP: {getattr(error, 'strerror', None) or type(error).__name__}")
             return None, False
-        if reply.rcode() in ANSWERS:
+        if reply.rcode in ANSWERS:
             return reply, False
         self._cut = cut
-        self._say(f"{server.address} over TCP: {dns.rcode.to_text(reply.rcode())}")
+        self._say(f"{server.address} over TCP: {_rcode(reply.rcode)}")
         return None, False
 
-    async def _exchange(self, server: _Server, plain: bool) -> dns.message.Message:
-        """Over UDP. What is no answer to this question, or nonsense, is waited out: anybody can send it."""
-        return await dns.asyncquery.udp(
-            self._query(plain), server.address, self._timeout, server.port, ignore_unexpected=True, ignore_errors=True
-        )
+    async def _tcp(self, server: _Server, plain: bool) -> DnsReply:
+        id = secrets.randbelow(65536)
+        asked = dns.message.from_wire(query(id, self._question, 0 if plain else PAYLOAD))
+        said = await dns.asyncquery.tcp(asked, server.address, self._timeout, server.port)
+        reply = read(said.to_wire(max_size=65535), id, self._question)
+        if reply is None:
+            raise ValueError("no answer to the question")
+        return reply
 
-    def _query(self, plain: bool) -> dns.message.Message:
-        query = dns.message.make_query(self._name, self._kind)
-        query.use_edns(-1 if plain else 0, 0, PAYLOAD)
-        return query
+    async def _exchange(self, server: _Server, plain: bool) -> DnsReply:
+        """Over UDP, each question from a port of its own (RFC 5452 9.2)."""
+        family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            sock.connect((server.address, server.port))
+            return await self._datagram(sock, 0 if plain else PAYLOAD)
+
+    async def _datagram(self, sock: socket.socket, payload: int) -> DnsReply:
+        """What is no answer to this question, or nonsense, is waited out: anybody can send it."""
+        loop, id = asyncio.get_running_loop(), secrets.randbelow(65536)
+        answer: asyncio.Future[DnsReply] = loop.create_future()
+
+        def ready() -> None:
+            try:
+                reply = read(sock.recv(65535), id, self._question)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if not answer.done():
+                    answer.set_exception(error)
+                return
+            if reply is not None and not answer.done():
+                answer.set_result(reply)
+
+        sock.send(query(id, self._question, payload))
+        loop.add_reader(sock.fileno(), ready)
+        timer = loop.call_later(self._timeout, _time_is_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+            loop.remove_reader(sock.fileno())
 
     def _say(self, why: str) -> None:
         self._why, self._silent = why, False
 
 
-def _lame(reply: dns.message.Message) -> bool:
+def _lame(reply: DnsReply) -> bool:
     """It refers to other servers instead of answering: no recursion, and not its zone (RFC 1034 4.3.1)."""
-    served = reply.flags & (dns.flags.AA | dns.flags.RA)
-    empty = reply.rcode() == dns.rcode.NOERROR and not reply.answer
-    soa = any(rrset.rdtype == dns.rdatatype.SOA for rrset in reply.authority)
-    return empty and not served and not soa
+    served = reply.flags & (AUTHORITATIVE | OFFERED)
+    return reply.rcode == NOERROR and not reply.records and not served and reply.soa is None
+
+
+def _time_is_up(answer: asyncio.Future[DnsReply]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+def _rcode(number: int) -> str:
+    return dns.rcode.to_text(dns.rcode.Rcode.make(number))
 
 
 def _state(file: Path) -> object:

@@ -17,12 +17,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import dns.exception
-import dns.message
-import dns.name
-import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
 import msgspec
 import structlog
 
@@ -45,6 +39,7 @@ from operators.deliveries.routes import (
     route,
 )
 from pipeline.dns.name_servers import RESOLV_CONF, NameServers, Unanswered
+from pipeline.dns.packet import CNAME, KINDS, NXDOMAIN, DnsReply
 from pipeline.process.supervisor import awaited, spawn
 
 NAMES = 50_000  # domains, and as many hosts, that are remembered
@@ -318,40 +313,40 @@ class Resolver:
         if not ascii_name(name):  # an MX record may hold any bytes
             return DnsAnswer(DnsStatus.MISSING, (), self._clock() + NEGATIVE_TTL)
         try:
-            return await self._follow(dns.name.from_text(f"{name}."), dns.rdatatype.from_text(kind))
+            return await self._follow(name.lower().rstrip("."), KINDS[kind])
         except Unanswered as error:
             status = DnsStatus.TIMEOUT if error.silent else DnsStatus.FAILED
             return DnsAnswer(status, (), self._clock() + FAILURE_TTL, str(error))
         except (dns.exception.DNSException, OSError, ValueError) as error:
             return DnsAnswer(DnsStatus.FAILED, (), self._clock() + FAILURE_TTL, type(error).__name__)
 
-    async def _follow(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> DnsAnswer:
+    async def _follow(self, name: str, kind: int) -> DnsAnswer:
         """Ask, and follow aliases, also where a server leaves that to us. Aliases in a circle never end."""
         passed, ttl = {name}, LONGEST_TTL
         while len(passed) <= ALIASES:
             reply = await self._servers.ask(name, kind)
             before = name
-            while (rrset := reply.get_rrset(reply.answer, name, dns.rdataclass.IN, kind)) is None:
-                alias = reply.get_rrset(reply.answer, name, dns.rdataclass.IN, dns.rdatatype.CNAME)
+            while not (records := reply.of(name, kind)):
+                alias = reply.of(name, CNAME)
                 if not alias:
                     break
-                name, ttl = alias[0].target, min(ttl, alias.ttl)
+                name, ttl = alias[0].value, min(ttl, alias[0].ttl)
                 if name in passed:
                     return self._answer(DnsStatus.BROKEN, (), FAILURE_TTL)
                 passed.add(name)
-            if rrset:
-                return self._answer(DnsStatus.FOUND, tuple(map(_READ[kind.name], rrset)), min(ttl, rrset.ttl))
-            if reply.rcode() == dns.rcode.NXDOMAIN or name == before or _soa(reply) is not None:
+            if records:
+                values = tuple(dict.fromkeys(record.value for record in records))
+                return self._answer(DnsStatus.FOUND, values, min(ttl, *(record.ttl for record in records)))
+            if reply.rcode == NXDOMAIN or name == before or reply.soa is not None:
                 return self._nothing(reply, ttl, name == before)
         return DnsAnswer(DnsStatus.FAILED, (), self._clock() + FAILURE_TTL, f"more than {ALIASES} aliases")
 
-    def _nothing(self, reply: dns.message.Message, ttl: float, direct: bool) -> DnsAnswer:
+    def _nothing(self, reply: DnsReply, ttl: float, direct: bool) -> DnsAnswer:
         """No such record, or no such name (RFC 2308 2); an answer about other names is none."""
-        if direct and reply.answer and reply.rcode() != dns.rcode.NXDOMAIN:
+        if direct and reply.records and reply.rcode != NXDOMAIN:
             return DnsAnswer(DnsStatus.FAILED, (), self._clock() + FAILURE_TTL, "the answer is about other names")
-        soa = _soa(reply)
-        ttl = min(ttl, FAILURE_TTL if soa is None else min(soa.ttl, soa[0].minimum), NEGATIVE_TTL)
-        return self._answer(DnsStatus.MISSING if reply.rcode() == dns.rcode.NXDOMAIN else DnsStatus.EMPTY, (), ttl)
+        ttl = min(ttl, FAILURE_TTL if reply.soa is None else min(reply.soa), NEGATIVE_TTL)
+        return self._answer(DnsStatus.MISSING if reply.rcode == NXDOMAIN else DnsStatus.EMPTY, (), ttl)
 
     def _answer(self, status: DnsStatus, records: tuple[Any, ...], ttl: float) -> DnsAnswer:
         return DnsAnswer(status, records, self._clock() + min(max(ttl, self._min_ttl, LEAST_TTL), LONGEST_TTL))
@@ -380,21 +375,3 @@ def _sunk(found: Found, group: str) -> Found:
     if found.next is Next.FAIL:
         return deferred("dns", "error", f"delivery-sink: {found.description}")
     return found
-
-
-def _soa(reply: dns.message.Message) -> dns.rrset.RRset | None:
-    """The SOA record that comes with a negative answer, and says how long it holds (RFC 2308 5)."""
-    return next((rrset for rrset in reply.authority if rrset.rdtype == dns.rdatatype.SOA and len(rrset)), None)
-
-
-def _text(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""
-
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "A": lambda record: record.address,
-    "AAAA": lambda record: record.address,
-    "MX": lambda record: (record.preference, _text(record.exchange)),
-    "PTR": lambda record: _text(record.target),
-    "TXT": lambda record: b"".join(record.strings),
-}

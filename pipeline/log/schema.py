@@ -25,7 +25,7 @@ VERSION = 1
 LONGEST = 64 * 1024  # bytes in a line; in a longer one the texts are cut
 CUT = 1000  # characters that are left of a text then
 
-NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE})  # neither an attempt nor an end
+NOT_LOGGED = frozenset({Next.PARK, Next.RETURN, Next.POSTPONE, Next.HANDOVER})  # neither an attempt nor an end
 
 
 class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -60,6 +60,8 @@ class Attempt(LogRecord, frozen=True, omit_defaults=True, gc=False):
     queued: Annotated[float | None, Meta(description="seconds in the queue and in memory before the attempt")] = None
     wire: Annotated[float | None, Meta(description="seconds on the wire; null where no connection was used")] = None
     tls: Annotated[str | None, Meta(description="TLS version, null without TLS")] = None
+    bounce_class: Annotated[str | None, Meta(description="what a negative answer means, see docs/rules.md")] = None
+    rule: Annotated[str | None, Meta(description="rules that decided on it, as `errors/3`, with spaces between")] = None
 
 
 class Reception(LogRecord, frozen=True, omit_defaults=True, gc=False):
@@ -87,7 +89,7 @@ def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float |
         message.envelope or "",
         message.recipient,
         delivery.domain or message.domain,
-        len(delivery.source) or None,
+        delivery.size or None,
         outcome.remote_ip,
         delivery.lane or None,
         delivery.ip or outcome.local_ip,
@@ -104,6 +106,8 @@ def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float |
         round(max(0.0, when - queued - outcome.wire), 4) if queued else None,
         round(outcome.wire, 4) or None,
         _tls_version(outcome.tls) if outcome.tls else None,
+        outcome.bounce_class,
+        " ".join(delivery.rules) or None,
     )
 
 

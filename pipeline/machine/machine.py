@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,11 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.classes import classify_answers
+from operators.deciding.force import force
+from operators.deciding.respond import respond
+from operators.deciding.rewrite import rewrite
+from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
@@ -41,15 +47,18 @@ from operators.deliveries.events import (
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots, Wait
+from operators.lanes.turns import PLAIN, TagShare
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
 from operators.stages.decode import decode
 from operators.stages.deliver import deliver
 from operators.stages.expire import expire
+from operators.stages.handover import hand_over
 from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
@@ -57,16 +66,19 @@ from operators.stages.resolve import Resolving, resolve
 from operators.stages.settle import settle
 from operators.stages.sign import sign
 from operators.stages.tap import tap
+from pipeline.cluster.cluster import Cluster
 from pipeline.log.writing.delivery_log import LogUnavailable
+from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
 from pipeline.machine.unsettled import Unsettled
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
@@ -85,6 +97,36 @@ CHANCE = random.SystemRandom()
 log = structlog.get_logger("mailrace")
 
 
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, as it is shown. `since`: epoch seconds; `load`: of one core, in a hundred; `memory`: bytes."""
+
+    number: int
+    pid: int
+    since: float
+    load: float
+    memory: int
+    in_memory: int
+    sessions: int
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """Where a machine is one of several workers.
+
+    Attributes:
+        leases: its part of the limits.
+        file: its queue.
+        home: `data-dir` of the instance.
+        token: of the instance in its cluster.
+        flooded: told of each flood that begins here.
+    """
+
+    leases: Leases
+    file: Path
+    home: Path
+    token: str
+    flooded: Callable[[Active], None]
+
+
 class Machine:
     """The running mail transfer agent.
 
@@ -95,8 +137,8 @@ class Machine:
             pools: its parts.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
+        self.settings, self.seat = settings, seat
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
         self.supervisor = supervisor(self.loop)
@@ -114,12 +156,14 @@ class Machine:
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = HostNames(_host_name(settings))
-        self.rules = open_rules(settings, self.warned)
+        self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self.warned, self._moved, alone=True)
+        self.effects = RuleEffects(self.rules, self.warned)
+        self.queue = self._open_queue()
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
+        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
@@ -127,7 +171,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
-        self.slots = Slots(settings.max_connections)
+        self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
         self.transport = Transport(
@@ -138,8 +182,13 @@ class Machine:
         self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
+        self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
         self.health = Health(self)
+
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return []
 
     @property
     def events(self) -> Observable[Event]:
@@ -179,18 +228,28 @@ class Machine:
             self._live,
             partial(self.warned, "operator"),
             decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s)), tap("taken", self._taken, failed)
+                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
+                tap("taken", self._taken, failed),
             ),
-            expire=expire(s.max_delivertime, time.time, failed),
+            expire=rx.compose(
+                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
+            ),
+            suppress=suppress(self.rules.suppressions, time.time, failed),
+            rewrite=rewrite(self._rules, time.time, failed),
+            **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
+            force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
+            classify=rx.compose(
+                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
+            ),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
@@ -207,6 +266,10 @@ class Machine:
             freed=tap("freed", self.lanes.settled, failed),
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _open_queue(self) -> Queue:
+        file = self.seat.file if self.seat is not None else None
+        return open_queue(self.settings, self.warned, self._moved, alone=self.seat is None, file=file)
 
     def _live(self, custom: Custom) -> Live:
         """What a custom operator is given."""
@@ -225,7 +288,23 @@ class Machine:
             blocked=self._blocked,
             paused=self._held_up,
             credit=self.settings.rabbitmq_qos,
+            share=self._share,
+            pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
+
+    def _cluster(self) -> Cluster | None:
+        """None where there is no broker that instances could meet on."""
+        if self.settings.cluster_broker is None:
+            return None
+        token = self.seat.token if self.seat is not None else ""
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned, token=token)
+
+    def _handing_over(self) -> dict[str, Any]:
+        cluster = self.cluster
+        if cluster is None:
+            return {}
+        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
 
     def _rules(self) -> Snapshot:
         return self.rules.snapshot
@@ -241,7 +320,12 @@ class Machine:
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
-        return self.floods.over(lane.name, limits)
+        limits = self.floods.over(lane.name, limits)
+        return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
+
+    def _share(self, tag: str) -> TagShare:
+        rule = self.rules.snapshot.share(tag)
+        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
 
     def _held_up(self, lane: str) -> Wait | None:
         """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""
@@ -287,6 +371,8 @@ class Machine:
         pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
         until = {"paused_until": time.time() + pause, "reduced_until": time.time() + reduced}
         fields = {"lane": flood.lane, "pattern": flood.rule.name, "answer": flood.answer, **until}
+        if self.seat is not None:
+            self.seat.flooded(flood)
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
@@ -358,6 +444,14 @@ class Machine:
         life.push_async_callback(self.signing.close)
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
+        await self._carry(life)
+        if self.cluster is not None:
+            self.rules.told = self.cluster.rules_changed
+            self.cluster.start(self.scheduler)
+            life.push_async_callback(self.cluster.close)
+
+    async def _carry(self, life: contextlib.AsyncExitStack) -> None:
+        """What carries mail: out, in, and the chain between them."""
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -389,15 +483,20 @@ class Machine:
         def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
             life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
-        life.callback(self.telemetry.watch(self.events).dispose)
+        if self.seat is None:  # else the head counts
+            life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
-        for lane, count in self.queue.parked().items():
-            self.report(Parked(time=time.time(), lane=lane, count=count))
+        listen(self.events, self.effects.count, "classes")
+        self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _count_parked(self) -> None:
+        for lane, count in self.queue.parked().items():
+            self.report(Parked(time=time.time(), lane=lane, count=count))
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()
@@ -441,4 +540,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")

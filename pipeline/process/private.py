@@ -15,7 +15,7 @@ from pathlib import Path
 UMASK = 0o027  # of what names no mode itself: nothing for others
 OTHERS = 0o077
 # What this program makes in `data-dir`. A folder that holds something else may be meant for others, too.
-FOLDERS = ("logs", "held")
+FOLDERS = ("logs", "held", "*.bodies")
 OURS = (
     *("queue.db*", "rules.db*", "rules.key*", "settled*", *FOLDERS, "mailrace.lock", "health.json*"),
     *("console-*", ".console-*", "api-tokens*", ".api-tokens*", "api-idempotency.db*", "saved"),
@@ -60,10 +60,14 @@ def misplaced(path: Path) -> str | None:
     for file in sorted(path.iterdir()):
         if not is_ours(file) or not file.exists():
             continue
-        kind, wanted = stat.S_IFMT(file.stat().st_mode), stat.S_IFDIR if file.name in FOLDERS else stat.S_IFREG
+        kind, wanted = stat.S_IFMT(file.stat().st_mode), stat.S_IFDIR if _is_folder(file) else stat.S_IFREG
         if kind != wanted:
             return f"{file} is {KINDS.get(kind, 'a device')}, and has to be {KINDS[wanted]}: remove it"
     return None
+
+
+def _is_folder(path: Path) -> bool:
+    return any(fnmatch.fnmatchcase(path.name, pattern) for pattern in FOLDERS)
 
 
 def files(path: Path) -> None:

@@ -9,20 +9,25 @@ do, memory is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 from reactivex import Observable
 
 from operators.deliveries.delivery import Lease
 from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
+from operators.mail.message import Content
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
 from pipeline.queues.survey import AskSurvey
 
 __all__ = [
+    "Apart",
+    "Body",
     "Confirmed",
+    "LargeBody",
+    "NewContent",
     "Park",
     "Queue",
     "QueueFigures",
@@ -33,9 +38,71 @@ __all__ = [
     "TooLarge",
     "Unbrowsable",
     "Unstorable",
+    "Writes",
 ]
 
 Confirmed = Callable[[Exception | None], None]
+
+
+class NewContent(msgspec.Struct, eq=False):
+    """What follows a large mail's header, on its way into the queue; see `Content`. Several messages may share it.
+
+    Attributes:
+        data: the octets, or a file of them.
+        size: how many.
+        ascii: none of them is 8-bit.
+        dots: a line of it may begin with a dot.
+        stored: where the queue keeps it, once it does.
+    """
+
+    data: bytes | IO[bytes]
+    size: int
+    ascii: bool
+    dots: bool = True
+    stored: Content | None = None
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """All of it; of a file at most `size` octets at once."""
+        if isinstance(self.data, bytes):
+            yield self.data
+            return
+        self.data.seek(0)
+        while piece := self.data.read(size):
+            yield piece
+
+    def close(self) -> None:
+        """The queue has answered, or will never be asked."""
+        if not isinstance(self.data, bytes):
+            self.data.close()
+
+
+class LargeBody(msgspec.Struct, frozen=True, eq=False):
+    """A message whose content is apart from its JSON, whose `mime` is the header then. Its length is that of both."""
+
+    head: bytes
+    content: NewContent
+
+    def __len__(self) -> int:
+        return len(self.head) + self.content.size
+
+
+Body = bytes | LargeBody
+Writes = Callable[[IO[bytes]], tuple[bool, bool]]  # writes a content into a file; says `ascii` and `dots` of it
+
+
+class Apart(Protocol):
+    """How contents are kept apart from their JSON."""
+
+    @property
+    def least(self) -> int:
+        """Octets of a content from which on it is handed in as a `LargeBody`."""
+
+    def keep(self, size: int, write: Writes) -> NewContent:
+        """A content that is not in memory, of about this size: `write` gets the file that it goes to.
+
+        Runs in the caller's thread. `close` the content when the queue has answered.
+        Raises OSError, and whatever `write` does.
+        """
 
 
 class QueueUnavailable(Exception):
@@ -73,7 +140,11 @@ class Queue(Protocol):
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once."""
 
-    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+    @property
+    def apart(self) -> Apart | None:
+        """How large contents are handed in; None: each message is whole."""
+
+    def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
 
     def recall(self, lane: str, most: int) -> None:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from operators.deliveries.events import Event, Fault
 from operators.mail.dkim import Key
+from operators.mail.message import Content
 from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.ring import Inlet
 from pipeline.process.supervisor import supervisor
@@ -71,7 +72,7 @@ class Signers:
         """How many there are."""
         return len(self._running)
 
-    def sign(self, source: bytes, keys: Sequence[Key], now: float, done: Done) -> None:
+    def sign(self, source: bytes, content: Content | None, keys: Sequence[Key], now: float, done: Done) -> None:
         """Calls `done` with the DKIM-Signature fields, or with why there are none."""
         signer = min(self._running, key=lambda signer: signer.waiting, default=None)
         if (signer is None or signer.waiting >= BUSY) and self._may_start():
@@ -79,7 +80,7 @@ class Signers:
         if signer is None:
             done(Unsigned("the signer has ended, and starts again soon"))
         else:
-            signer.sign(source, keys, now, done)
+            signer.sign(source, content, keys, now, done)
 
     async def close(self) -> None:
         """Let them end what they have, and end."""
@@ -135,12 +136,12 @@ class _Signer:
         """Messages that it has not signed yet."""
         return len(self._asked)
 
-    def sign(self, source: bytes, keys: Sequence[Key], now: float, done: Done) -> None:
+    def sign(self, source: bytes, content: Content | None, keys: Sequence[Key], now: float, done: Done) -> None:
         """As `Signers.sign`."""
         numbers = [self._number(key) for key in keys]
         self._last += 1
         self._asked[self._last] = done
-        self._send(SigningJob(self._last, numbers, now, source))
+        self._send(SigningJob(self._last, numbers, now, source, content.place if content is not None else None))
 
     async def close(self) -> None:
         """Wait until it has done what it was asked, and ended; one that does not within LINGER is killed."""

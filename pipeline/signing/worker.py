@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import load_der_private_key
@@ -46,12 +47,13 @@ class Forget(msgspec.Struct, frozen=True, tag="forget", array_like=True):
 
 
 class SigningJob(msgspec.Struct, frozen=True, tag="job", array_like=True):
-    """Sign this message with these keys; `now` is epoch seconds."""
+    """Sign this message with these keys; `now` is epoch seconds. `rest`: (file, begin, size) of what follows it."""
 
     id: int
     keys: list[int]
     now: float
     source: bytes
+    rest: tuple[str, int, int] | None = None
 
 
 class Signed(msgspec.Struct, frozen=True, array_like=True):
@@ -129,9 +131,19 @@ def _key(new: Keep) -> Key:
 
 def _signed(job: SigningJob, keys: dict[int, Key]) -> Signed:
     try:
-        return Signed(job.id, signatures(job.source, [keys[number] for number in job.keys], job.now))
+        source = job.source + _read(*job.rest) if job.rest is not None else job.source
+        return Signed(job.id, signatures(source, [keys[number] for number in job.keys], job.now))
     except Exception as error:
         return Signed(job.id, b"", type(error).__name__)
+
+
+def _read(path: str, start: int, size: int) -> bytes:
+    """What lies apart; see `operators.mail.message.Content`. Raises OSError, and `EOFError` where it is shorter."""
+    with Path(path).open("rb", buffering=0) as file:
+        found = os.pread(file.fileno(), size, start)
+    if len(found) != size:
+        raise EOFError(path)
+    return found
 
 
 def main(memory: str, listens: str) -> None:

@@ -23,6 +23,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.deliveries.replies import clean
+from operators.mail.wire import dot_unstuff
 
 IN, OUT = "in", "out"  # mail comes in: intake; mail goes out: delivery
 CLIENT, SERVER = "client", "server"
@@ -219,7 +220,7 @@ class DialogueWatch:
         if self._tell(conversation, CLIENT, lambda: f"... {size:,} bytes ...", size, number):
             kept = source[:BODY]  # no copy, where it is all of it
             if conversation.direction == IN:  # as on the wire
-                kept = kept.removeprefix(b".").replace(b"\r\n.", b"\r\n")
+                kept = dot_unstuff(kept)
             self._bodies[number] = Caught(kept, size)
             if len(self._bodies) > BODIES:
                 self._bodies.popitem(last=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import getopt
 import itertools
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -18,6 +17,7 @@ import msgspec
 
 from operators.deliveries.result_queues import ResultRule
 from operators.mail.addresses import valid_path
+from operators.mail.dsn_parameters import ENVID, envid, notify, ret
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import length, line_ends, name_of, settled, split, value_of
 from operators.mail.mailboxes import mailboxes
@@ -40,7 +40,6 @@ _REFUSED = {
     "-bt": "addresses are not tested",
     "-q": "the queue is run by `mailrace serve`; `mailrace queue flush` retries now",
 }
-_NOTIFY = re.compile(r"(?i)never|(?:success|failure|delay)(?:,(?:success|failure|delay)){0,2}")
 _CHUNK = 65536
 ARGUMENTS = 10_000  # characters of the command line that a message tells
 
@@ -120,14 +119,15 @@ def _read(option: str, value: str, values: dict[str, Any]) -> None:
 
 
 def _dsn(option: str, value: str) -> dict[str, str]:
-    key, allowed, form = {
-        "-N": ("notify", "never, or some of success, failure, delay with commas", _NOTIFY),
-        "-R": ("ret", "full or hdrs", re.compile("(?i)full|hdrs")),
-        "-V": ("envid", "1 to 100 printable ASCII characters", re.compile("[!-~]{1,100}")),
+    key, read, allowed = {
+        "-N": ("notify", notify, "never, or some of success, failure, delay with commas"),
+        "-R": ("ret", ret, "full or hdrs"),
+        "-V": ("envid", envid, f"1 to {ENVID} printable ASCII characters"),
     }[option]
-    if not form.fullmatch(value):
-        raise ConfigurationErrors([f"send: {option}: {value[:60]!r}: must be {allowed}"])
-    return {key: value if key == "envid" else value.upper()}
+    try:
+        return {key: read(value)}
+    except ValueError:
+        raise ConfigurationErrors([f"send: {option}: {value[:60]!r}: must be {allowed}"]) from None
 
 
 def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:

@@ -26,7 +26,7 @@ COUNTERS = (
     Figure("retried", "Retried", "Messages put back in the queue, to be tried again later."),
     Figure("failed", "Failed", "Messages given up for good."),
     Figure("not_tried", "Not tried", "Messages given up before any connection: expired, no DNS, no MTA IP, unusable."),
-    Figure("returned", "Returned", "Messages given back to the queue unsettled: shutdown, or the broker was lost."),
+    Figure("returned", "Returned", "Messages given back: shutdown, the broker lost; or handed to another instance."),
     Figure("refused", "Refused", "Bodies in the outbox that could not be read as a message."),
     Figure("redirected", "Redirected", "Messages whose MTA IP was replaced by a redirect rule."),
     Figure("connects", "Connects", "New connections begun to receiving servers."),
@@ -39,11 +39,14 @@ UNREACHED = Figure(
 # Counted by the supervisor, whatever the event stream does.
 BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
+CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
+INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
+STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (
     Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
     Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),
-    Figure("waiting", "Waiting", "Messages waiting now for their retry time."),
+    Figure("waiting", "Retrying", "Messages that wait now for their retry."),
     Figure("attempting", "Attempting", "Connections that are being made now."),
     Figure("active", "Active", "Connections with a message on them now."),
     Figure("idle", "Idle", "Connections that are open now, and wait for another message."),
@@ -61,6 +64,7 @@ _ENDS: dict[Next, str | None] = {
     Next.FAIL: "failed",
     Next.REFUSE: "refused",
     Next.RETURN: "returned",
+    Next.HANDOVER: "returned",
     Next.PARK: None,
 }
 

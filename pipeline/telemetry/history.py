@@ -192,4 +192,5 @@ _ENDS = {
     Next.FAIL: "failed",
     Next.REFUSE: "refused",
     Next.PARK: "parked",
+    Next.HANDOVER: "handed over",
 }

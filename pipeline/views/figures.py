@@ -2,11 +2,14 @@
 
 from pipeline.telemetry.figures import (
     BACKGROUND,
+    CLASSED,
     COUNTERS,
     FIGURES,
     GAUGES,
+    INSTANCES,
     LOST_LINES,
     REMOVED,
+    STRAY,
     UNREACHED,
     Figure,
 )
@@ -15,14 +18,17 @@ from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainEr
 
 __all__ = [
     "BACKGROUND",
+    "CLASSED",
     "COUNTERS",
     "DIMENSIONS",
     "FIGURES",
     "GAUGES",
+    "INSTANCES",
     "LOST_LINES",
     "RANGES",
     "REMOVED",
     "STEPS",
+    "STRAY",
     "UNREACHED",
     "Dimension",
     "DomainErrors",

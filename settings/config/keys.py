@@ -49,13 +49,13 @@ from settings.config.values import (
     Text,
     Timeout,
     Token,
+    Workers,
     choice,
     pattern,
     whole,
 )
 
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
-CLUSTER = "clusters come later"
 
 
 def key(default: Any, help: str, *, shown: str = "", later: str = "", also: tuple[str, ...] = ()) -> Any:
@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     user: Text | None = key(None, "the process changes to this user after its ports are open")
     lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
     shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")
+    workers: Workers = key(1, "processes that carry mail; `auto`: one a core")
     operators: OperatorNames = key([], "custom operators to load: `module:function@stage`, several with commas")
 
     # -- the console -----------------------------------------------------------------------------------------------
@@ -125,6 +126,15 @@ class Settings(BaseSettings):
     )
     www_trusted_proxies: Networks = key(
         [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"
+    )
+    www_auth: Credentials | None = key(
+        None, "who may log in to the console by name, besides the users made in it: as `smtp-auth`"
+    )
+    www_role: Annotated[str, choice("read", "operate", "administer")] = key(
+        "administer", "what those may who are not in the console's list of users: `read`, `operate` or `administer`"
+    )
+    www_user_header: Annotated[str, pattern("[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header field")] | None = key(
+        None, "a field in which a trusted proxy names the user that it has let in, such as `X-Remote-User`"
     )
     api_token: Token | None = key(
         None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
@@ -295,10 +305,11 @@ class Settings(BaseSettings):
     # -- cluster ---------------------------------------------------------------------------------------------------
 
     cluster_address: Broker | None = key(
-        None, "the broker that the instances talk over", shown="the broker's", later=CLUSTER
+        None, "the broker that the instances talk over", shown="that of `rabbitmq-address`"
     )
-    cluster_exchange: QueueName = key("cluster", "the exchange that they talk over", later=CLUSTER)
-    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers", later=CLUSTER)
+    cluster_exchange: QueueName | None = key("cluster", "the exchange that they talk over; empty: no cluster")
+    cluster_verify: Flag | None = key(None, "check that broker's certificate", shown="as `rabbitmq-verify`")
+    cluster_timeout: Timeout = key(1.0, "how long `mailrace cluster` waits for answers")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: list[str] = PrivateAttr(default_factory=list)
@@ -322,6 +333,16 @@ class Settings(BaseSettings):
         if self.smtp_sink_address is not None:
             return HostPort(self.smtp_sink_address, self.smtp_sink_port or 25)
         return self.delivery_sink
+
+    @property
+    def cluster_broker(self) -> SecretAddress | None:
+        """Where the instances meet; None where this one is alone."""
+        return (self.cluster_address or self.rabbitmq_address) if self.cluster_exchange else None
+
+    @property
+    def cluster_checks(self) -> bool:
+        """Whether that broker's certificate is checked."""
+        return self.rabbitmq_verify if self.cluster_verify is None else self.cluster_verify
 
     def under(self, folder: Path) -> Settings:
         """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""

@@ -12,15 +12,17 @@ from tests.support.source import Source
 from tests.support.strangers import STRANGERS, scene
 
 
-async def offer(port: int, domains: tuple[str, ...], rate: int, seconds: float, first: int) -> None:
-    """`rate` messages a second in all, spread over the domains."""
-    begin, sent = time.monotonic(), 0
+async def offer(port: int, domains: tuple[str, ...], rate: int, seconds: float, first: int) -> int:
+    """`rate` messages a second in all, spread over the domains; how many were taken."""
+    begin, sent, taken = time.monotonic(), 0, 0
     while (elapsed := time.monotonic() - begin) < seconds:
         if due := int(elapsed * rate) - sent:
             source = Source(port, due, 5, 2048, lambda n: domains[n % len(domains)], first + sent)
             await source.run()
             sent += source.offered
+            taken += len(source.confirmed)
         await asyncio.sleep(0.02)
+    return taken
 
 
 def healthy_rate(strangers: bool, rate: int, seconds: float) -> float:

@@ -66,6 +66,7 @@ class Stage:
         }
         self.now: float | None = None
         self.health = SimpleNamespace(stopped=None, states=list)
+        self.cluster = None
         self.telemetry = Telemetry(self.time, gauges)
         self.telemetry.watch(self.events)
         self._ids = itertools.count()

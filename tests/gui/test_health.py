@@ -25,7 +25,8 @@ async def answered() -> None:
 def client(figures: Any = answered, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
-    facade = SimpleNamespace(telemetry=telemetry, queues=figures, stopped=stopped)
+    alone = SimpleNamespace(count=1, refused=0)
+    facade = SimpleNamespace(telemetry=telemetry, queues=figures, stopped=stopped, cluster=alone)
     app.include_router(routes(facade))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 

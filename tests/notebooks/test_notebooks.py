@@ -1,4 +1,7 @@
-"""The notebooks run from end to end on the demo's sample, draw, and find what the sample has in it."""
+"""The notebooks run from end to end on the demo's sample, draw, and find what the sample has in it.
+
+Jupyter is imported where it is used: it takes seconds, which every run of any test would pay when tests are collected.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
 
 from pipeline.demo import sample
 from pipeline.machine.custom_operators import load
 from settings.rules import Flood
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
+    from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -31,14 +36,19 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[KernelManager]:
     """One for all notebooks: what they import takes as long as what they do."""
+    from jupyter_client.manager import KernelManager
+
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(FOLDER))
     yield manager
     manager.shutdown_kernel(now=True)
 
 
-def executed(name: str, kernel: KernelManager, logs: Path | None = None) -> nbformat.NotebookNode:
+def executed(name: str, kernel: KernelManager, logs: Path | None = None) -> NotebookNode:
     """A notebook with its outputs, run as Jupyter runs it, in an empty namespace. `logs`: what MAILRACE_LOGS names."""
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     named = {"MAILRACE_LOGS": str(logs)} if logs else {}
     forget = "for name in ('MAILRACE_LOGS', 'MAILRACE_URL'): os.environ.pop(name, None)"
@@ -48,7 +58,7 @@ def executed(name: str, kernel: KernelManager, logs: Path | None = None) -> nbfo
     return notebook
 
 
-def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
+def outputs(notebook: NotebookNode, kind: str) -> list[str]:
     """All outputs of a MIME type, in their order."""
     return [
         output["data"][kind]
@@ -58,7 +68,7 @@ def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
     ]
 
 
-def printed(notebook: nbformat.NotebookNode) -> str:
+def printed(notebook: NotebookNode) -> str:
     """What it printed."""
     return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
 
@@ -103,7 +113,8 @@ def test_a_notebook_reads_the_log_that_mailrace_logs_names(tmp_path: Path, kerne
 
 def test_the_machine_loads_the_operators_of_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the notebook's last words say: the cell with its imports, as a module of one's own."""
-    cells = [cell.source for cell in nbformat.read(FOLDER / "operators.ipynb", as_version=4).cells]
+    notebook = json.loads((FOLDER / "operators.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"]]
     imports = [
         line for line in cells[1].splitlines() if re.match("from (operators|reactivex) ", line.replace(".", " "))
     ]
@@ -117,6 +128,8 @@ def test_the_machine_loads_the_operators_of_the_notebook(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_are_kept_without_outputs(name: str) -> None:
     """A change of a notebook is a change of its text, and no output is out of date."""
+    import nbformat
+
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:

@@ -99,7 +99,7 @@ class Traffic(World):
         assert sorted([*parked, *waiting, *self.under_way, *ended]) == list(range(1, self.number + 1))
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     burst=st.lists(st.integers(0, 10), min_size=4, max_size=4),
     steps=STEPS,

@@ -10,7 +10,7 @@ import reactivex as rx
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.outcome import Next
 from operators.mail.dkim import Key, signatures
-from operators.mail.message import InvalidMessage, from_properties, timestamp
+from operators.mail.message import Content, InvalidMessage, from_properties, timestamp
 from operators.mail.signing_keys import load
 from operators.stages.sign import QUICK, own_keys, sign
 from settings.rules import key_pairs as keys
@@ -32,8 +32,14 @@ class Desk:
         self.waiting: list[tuple[bytes, Sequence[Key], float, Callable[[bytes | Exception], None]]] = []
 
     def __call__(
-        self, source: bytes, keys: Sequence[Key], now: float, done: Callable[[bytes | Exception], None]
+        self,
+        source: bytes,
+        content: Content | None,
+        keys: Sequence[Key],
+        now: float,
+        done: Callable[[bytes | Exception], None],
     ) -> None:
+        assert content is None
         self.waiting.append((source, keys, now, done))
 
     def finish(self) -> None:

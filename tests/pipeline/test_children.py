@@ -9,7 +9,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import psutil
@@ -21,11 +20,13 @@ from pipeline.log.writing.converter import ARCHIVE
 from pipeline.log.writing.writer_life import LOG_WRITER
 from pipeline.process import children
 from pipeline.process.children import ROOT, Child, ChildFailed, ChildKind, ask, run
+from pipeline.process.hashing import HASHER
 from pipeline.process.supervisor import supervisor
 from pipeline.signing.pool import SIGNER
+from tests.support.waiting import comes
 
 PROBE = ChildKind("probe", "tests.support.confession")
-KINDS = [LOG_WRITER, ARCHIVE, SIGNER, PREVIEW, INTERNET]
+KINDS = [LOG_WRITER, ARCHIVE, SIGNER, PREVIEW, INTERNET, HASHER]
 HOSTILE = ("contextlib", "json", "email", "msgspec", "pipeline", "asyncio", "signal", "duckdb", "sitecustomize")
 
 
@@ -60,8 +61,7 @@ async def test_each_kind_imports_nothing_from_where_the_program_stands(
     """K5, K14: the module is found, with all that it needs, and no module of the working folder runs."""
     watched = Watched(kind)
     if kind is INTERNET:
-        while not watched.lines:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await comes(lambda: watched.lines)
         watched.child.terminate()
     code, why = await watched.end
     assert code == 0 or "TypeError: main() missing" in why, why  # it was given nothing to do
@@ -196,7 +196,4 @@ async def test_a_foreign_program_ends_with_what_it_started(tmp_path: pathlib.Pat
     with pytest.raises(TimeoutError):
         await ask(script, b"", 1.0)
     pid = int((tmp_path / "pid").read_text())
-    end = time.monotonic() + 20
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
+    await comes(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)

@@ -27,7 +27,7 @@ def outlet(inlet: Inlet) -> Outlet:
 
 def test_lines_come_out_as_they_went_in(inlet: Inlet, outlet: Outlet) -> None:
     """Many times around, of lengths that fall on the seam in every way."""
-    put, read = b"", b""
+    put, read = bytearray(), bytearray()
     for number in range(6000):
         line = b"%d\n" % number + b"x" * (number * 37 % 3000) + b"\n"
         while not inlet.put(line):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -19,11 +20,13 @@ from operators.mail.signing_keys import load
 from pipeline.process.children import ROOT, ChildKind
 from pipeline.process.ring import ROOM, Inlet, Outlet
 from pipeline.process.supervisor import supervisor
+from pipeline.queues.embedded.segments import StoredContent
 from pipeline.signing import pool as module
 from pipeline.signing.pool import Signers, Unsigned
 from pipeline.signing.worker import LENGTH, Signed, SigningJob, serve
 from settings.rules import key_pairs as keys
 from tests.support.halted import halt
+from tests.support.waiting import comes
 
 NOW = 1_700_000_000.0
 RSA = [load(keys.generate("rsa")) for _ in range(3)]
@@ -44,7 +47,7 @@ class Office:
 
     def ask(self, source: bytes, *keys: Key) -> asyncio.Future[bytes | Exception]:
         answer: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
-        self.signers.sign(source, keys, NOW, answer.set_result)
+        self.signers.sign(source, None, keys, NOW, answer.set_result)
         return answer
 
     @staticmethod
@@ -69,6 +72,19 @@ async def test_it_signs_as_we_would_here(office: Office) -> None:
     full = key(1, headers=frozenset({b"x-id"}), canonicalization="simple/relaxed")
     ed25519 = Key("example.com", "ed", ED25519)
     assert await office.ask(SOURCE, key(), full, ed25519) == here(SOURCE, key(), full, ed25519)
+
+
+async def test_a_content_that_is_apart_is_signed_where_it_lies(office: Office, tmp_path: Path) -> None:
+    """Only the header goes to the process, which reads the rest; what is gone cannot be signed."""
+    content = b"body \r\n" * 50_000
+    (tmp_path / "segment").write_bytes(b"other" + content + b"other")
+    head = SOURCE[: SOURCE.index(b"\r\n\r\n") + 4]
+    for name, expected in (("segment", here(head + content, key())), ("gone", None)):
+        stored = StoredContent(str(tmp_path / name), 1, 5, len(content), ascii=True, dots=False)
+        answer: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
+        office.signers.sign(head, stored, [key()], NOW, answer.set_result)
+        said = await answer
+        assert said == expected or (expected is None and isinstance(said, Unsigned))
 
 
 async def test_each_gets_its_own_signature(office: Office) -> None:
@@ -142,10 +158,7 @@ async def test_it_does_not_start_again_at_once(office: Office) -> None:
     for process in office.processes():
         process.kill()
         process.wait(10)
-    for _ in range(1000):
-        if not office.signers.processes:
-            break
-        await asyncio.sleep(0.01)
+    await comes(lambda: not office.signers.processes)
     assert isinstance(await office.ask(SOURCE, key()), Unsigned)
 
 

@@ -34,7 +34,7 @@ async def test_a_task_that_nobody_waits_for_is_heard() -> None:
 
 async def test_a_cancelled_task_is_no_error() -> None:
     """K11: what is ended on purpose has not failed."""
-    task = spawn(asyncio.sleep(100), "part")
+    task = spawn(asyncio.Event().wait(), "part")
     task.cancel()
     await asyncio.wait([task])
     assert supervisor().errors == {}

@@ -21,6 +21,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("user", "mail", "mail"),
     ("lock", "/run/mailrace.lock", Path("/run/mailrace.lock")),
     ("shutdown-timeout", "1m", 60.0),
+    ("workers", "3", 3),
     ("operators", "shop.rules:skip@hold,shop.rules:mark@sign", ["shop.rules:skip@hold", "shop.rules:mark@sign"]),
     ("www-port", "0", 0),
     ("www-ip", "::1", "::1"),
@@ -32,6 +33,9 @@ VALUES: list[tuple[str, str, Any]] = [
     ("www-ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
     ("www-url", "https://mta.example.org:8443/", "https://mta.example.org:8443/"),
     ("www-trusted-proxies", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
+    ("www-auth", "hardcoded://u:p", "hardcoded://u:p"),
+    ("www-role", "read", "read"),
+    ("www-user-header", "X-Remote-User", "X-Remote-User"),
     ("api-token", "0123456789abcdef", "0123456789abcdef"),
     ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
     ("rabbitmq-outbox", "out", "out"),
@@ -123,6 +127,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("application-log-format", "json", "json"),
     ("cluster-address", "amqp://u:p@h", "amqp://u:p@h"),
     ("cluster-exchange", "fleet", "fleet"),
+    ("cluster-verify", "no", False),
     ("cluster-timeout", "3", 3.0),
 ]
 WITH = {  # keys that cannot stand alone

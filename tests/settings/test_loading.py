@@ -140,7 +140,6 @@ def test_a_config_file_written_for_mailerq_loads_as_it_is(tmp_path: Path) -> Non
     later = [
         "spool-directory",
         "spool-delay",
-        "cluster-address",
     ]
     assert sorted(line.split(" ")[0] for line in loaded.warnings) == sorted(without_effect + later)
 

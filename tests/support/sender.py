@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from operators.lanes.limits import Limits
 from operators.lanes.slots import Slot, Slots
 from operators.mail.message import Message
 from pipeline.smtp.client import Transport
+from tests.support.waiting import comes as until  # noqa: F401 - for those who send
 
 SOURCE = b"Subject: hello\r\n\r\nbody\r\n"
 
@@ -67,13 +67,6 @@ class Sender:
     def kinds(self) -> list[str]:
         """The names of the events so far."""
         return [type(event).__name__ for event in self.events]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop run until this holds; what it waits for is another program's doing, and sets no event."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def to(*receivers: Any, host: str = "localhost") -> tuple[Target, ...]:

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import smtplib
-import time
 import urllib.error
 import urllib.request
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 # An operator of somebody's own: a task that nobody waits for, and for `end@` a fault after which nothing can go on.
@@ -67,10 +67,8 @@ def test_a_background_error_is_seen_from_outside(tmp_path: pathlib.Path) -> None
         with program:
             assert asked(program, "/readyz")[0] == 200
             send(program, "you@some.example")
-            end = time.monotonic() + 30
-            while (answer := asked(program, "/readyz"))[0] == 200 and time.monotonic() < end:
-                time.sleep(0.05)
-            assert answer == (503, "a part of the program has failed: its log says which\n")
+            until(lambda: asked(program, "/readyz")[0] != 200)
+            assert asked(program, "/readyz") == (503, "a part of the program has failed: its log says which\n")
             lines = [json.loads(line) for line in log.read_text().splitlines()]
             (said,) = [line for line in lines if line["event"] == "failed in the background"]
             assert said["part"] == "shop" and "lost a parcel" in said["error"] and "Traceback" in said["exception"]

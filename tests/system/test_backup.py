@@ -10,8 +10,6 @@ import smtplib
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -20,6 +18,7 @@ import pytest
 from tests.support.api import TOKEN, Api
 from tests.support.mailbox import Mailbox
 from tests.support.program import ROOT, Program, free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 PASSWORD = "kept over the upgrade"
@@ -27,14 +26,6 @@ BEFORE = ROOT / "tests" / "data" / "before"  # the data-dir that the release bef
 TOKEN_BEFORE = "mr_TjktGSPVG3VpXPlkOYHcLEOWS-6JvWjYjNXnlW5V8hI"
 NOWHERE = "127.0.0.1:1"
 PATIENT = {"retry_interval": 86400, "max_delivertime": "9000d", "dkim_check_dns": "false", "dns_server": NOWHERE}
-
-
-def until(holds: Callable[[], bool], why: str = "") -> None:
-    """Wait until this holds."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, why
-        time.sleep(0.05)
 
 
 def program(folder: pathlib.Path, sink: str, **options: Any) -> Program:

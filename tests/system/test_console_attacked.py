@@ -22,6 +22,7 @@ from gui.web.protocol import FIELDS, LONGEST
 from tests.support.api import TOKEN
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program, free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 PASSWORD = "secret of the tests"
@@ -145,13 +146,14 @@ def test_unfinished_requests_end(attacked: Attacked) -> None:
             client for sent in ATTACKS.values() for port in ports for client in stack.enter_context(many(port, 3, sent))
         ]
         slow = stack.enter_context(many(ports[0], 5, START))
-        end = time.monotonic() + HEADER + 5
-        while time.monotonic() < end and not all(map(closed, [*held, *slow])):
+
+        def gone() -> bool:
             for client in slow:
                 with contextlib.suppress(OSError):
                     client.sendall(b"X-Slow: 1\r\n")
-            time.sleep(0.3)
-        assert all(map(closed, [*held, *slow]))
+            return all(map(closed, [*held, *slow]))
+
+        until(gone, "some requests did not end", HEADER + 5, every=0.3)
 
 
 def closed(client: socket.socket) -> bool:

@@ -12,8 +12,7 @@ import contextlib
 import json
 import pathlib
 import smtplib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -23,6 +22,7 @@ from tests.support.disk import mount, run
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.support.source import Source
+from tests.support.waiting import until
 
 NO_ROOM = "452 4.3.1 Insufficient system storage"
 SIZE = 16_000  # bytes of a mail
@@ -163,14 +163,6 @@ def accepts(program: Program) -> bool:
         code, text = client.mail("from@sender.example")
         assert code == 250 or f"{code} {text.decode()}" == NO_ROOM
         return code == 250
-
-
-def until(holds: Callable[[], bool], what: str, patience: float = 40) -> None:
-    """Wait for it."""
-    end = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < end, f"waited {patience} s in vain for: {what}"
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

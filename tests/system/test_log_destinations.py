@@ -8,24 +8,15 @@ import pathlib
 import signal
 import smtplib
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 import pytest
 
 from tests.support.program import Program
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until this holds."""
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def answers(program: Program, path: str) -> tuple[int, str]:

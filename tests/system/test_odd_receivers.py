@@ -8,8 +8,7 @@ import json
 import resource
 import smtplib
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.api import TOKEN, Api
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.receiver import Cut, Receiver
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 
@@ -63,13 +63,6 @@ class Scene:
         path = self.program.folder / "var" / "logs" / "send.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in map(json.loads, lines) if line["recipient"] == recipient]
-
-
-def until(holds: Callable[[], bool], patience: float = 60.0) -> None:
-    end = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

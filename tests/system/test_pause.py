@@ -9,8 +9,6 @@ import argparse
 import asyncio
 import pathlib
 import tempfile
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -18,14 +16,7 @@ from tests.support.api import TOKEN, Api
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.support.source import Source
-
-
-def until(done: Callable[[], bool], patience: float = 60) -> None:
-    """Wait for something that comes by itself."""
-    end = time.monotonic() + patience
-    while not done():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.1)
+from tests.support.waiting import until
 
 
 def inject(program: Program, count: int, domain: str, first: int) -> None:
@@ -58,7 +49,7 @@ def scene(folder: pathlib.Path, messages: int) -> list[int]:
             until(lambda: held(api, pause) == messages)
             assert mailbox.total == 20
             api.delete("pauses", pause)
-            until(lambda: mailbox.total == messages + 20, 120)
+            until(lambda: mailbox.total == messages + 20, patience=120)
             assert program.stop() == 0
         return [
             int(line.partition(b" ")[2])

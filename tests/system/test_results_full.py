@@ -7,10 +7,8 @@ import json
 import pathlib
 import smtplib
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 import pytest
 
@@ -18,19 +16,13 @@ from tests.support.broker import MISSING, Broker, installed
 from tests.support.mailbox import Mailbox
 from tests.support.program import MAILRACE, Program
 from tests.support.publisher import Publisher, depth, drain
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(not installed(), reason=MISSING), pytest.mark.timeout(300)]
 
 TOKEN = "a-token-of-the-tests"
 MESSAGES, ROOM = 70, 30
 PATIENCE = 60.0
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def ask(program: Program, path: str, body: object = None) -> tuple[int, str]:

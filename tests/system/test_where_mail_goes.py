@@ -8,14 +8,13 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
 import settings
 from tests.support.mailbox import Mailbox
 from tests.support.program import ROOT, Program
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.system
 TO = "you@[127.0.0.5]"  # the world
@@ -28,14 +27,6 @@ def send(program: Program, *headers: str) -> str:
     ]
     command = ["swaks", "--server", f"127.0.0.1:{program.smtp_port}", "--from", "me@a.example", "--to", TO, *given]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
-
-
-def until(found: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
 
 
 def log(program: Program) -> str:

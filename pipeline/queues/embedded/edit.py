@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from operators.mail.message import decode_object, joined
 from pipeline.queues.embedded.browse import browse
-from pipeline.queues.embedded.file import RELEASED, Store
+from pipeline.queues.embedded.file import RELEASED, Store, StoredRow
 from pipeline.queues.listing import Action, Filter, OpenedMessage
 
 _WANTED = "id IN (SELECT value FROM json_each(?))"
@@ -33,7 +34,18 @@ def read(store: Store, id: int) -> OpenedMessage | None:
         listed = browse(store, Filter(), (0, id - 1), 1).messages
         if not listed or listed[0].id != id:
             return None
-        return OpenedMessage(listed[0], store.take([id])[id].body)
+        row = store.take([id])[id]
+    return OpenedMessage(listed[0], _whole(row))
+
+
+def _whole(row: StoredRow) -> bytes:
+    """The body with its content, as far as that can be read."""
+    if row.content is None:
+        return row.body
+    try:
+        return msgspec.json.encode(joined(decode_object(row.body), row.content.read()))
+    except (OSError, ValueError):
+        return row.body
 
 
 def change(store: Store, action: Action, ids: Sequence[int]) -> tuple[int, int]:

@@ -31,7 +31,16 @@ from reactivex.disposable import Disposable
 
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import Confirmed, Park, QueueFigures, QueueUnavailable, Retry, Settlement
+from pipeline.queues.contract import (
+    Body,
+    Confirmed,
+    LargeBody,
+    Park,
+    QueueFigures,
+    QueueUnavailable,
+    Retry,
+    Settlement,
+)
 from pipeline.queues.embedded import edit
 from pipeline.queues.embedded.browse import browse
 from pipeline.queues.embedded.damage import wal
@@ -39,9 +48,11 @@ from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
-from pipeline.queues.embedded.file import Store
+from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
+from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
 from pipeline.queues.survey import AskSurvey, Survey
@@ -84,6 +95,7 @@ class EmbeddedQueue:
         self._moved, self._alone = moved, alone
         self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
         self._condition = Condition(path, self._say)
+        self._keeper = SegmentKeeper(path)
         self._open = False
         self._sole: sqlite3.Connection | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -91,6 +103,7 @@ class EmbeddedQueue:
         self._asking: dict[str, float] = {}  # parts that have not answered the last look yet, and since when
         self._checking: asyncio.Task[None] | None = None
         self._checked = float("-inf")
+        self._sound = False  # a check has found nothing: what the file says of segments can be trusted
         self._due, self._due_until = 0, 0.0
         self._asked: list[Operation] = []  # in this turn of the loop
 
@@ -139,6 +152,8 @@ class EmbeddedQueue:
         try:
             self._hand_over()
             await self._writer.run(lambda store: store.save(path))
+            if path != self._path:
+                await asyncio.to_thread(link, self._path, path)
             self._say(f"{self._path} was deleted or replaced: what it held is in {path}")
         except QueueUnavailable as error:
             self._say(f"{self._path} was deleted or replaced, and what it held is lost: {error}")
@@ -242,10 +257,22 @@ class EmbeddedQueue:
 
     # Changing
 
-    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+    @property
+    def apart(self) -> SegmentKeeper:
+        """How large contents are handed in."""
+        return self._keeper
+
+    def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
         now = self._clock()
-        self._submit(Operation(messages, due_time(now + delay) if delay > 0 else 0.0, now, confirmed))
+        due = (
+            due_time(now + delay)
+            if delay > 0
+            else RELEASED
+            if any(urgent(head_of(body)) for _, body in messages)
+            else 0.0
+        )
+        self._submit(Operation(messages, due, now, confirmed))
 
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once.
@@ -256,7 +283,8 @@ class EmbeddedQueue:
             self._loop.call_soon(confirmed, ValueError(f"message {lease.id} is not lent, or is being settled already"))
             return
         back = lease if settlement.give_back else None
-        operation = Operation(settlement.publish, 0.0, self._clock(), confirmed, lease.id, settlement.then, back)
+        apart = lease.content is not None
+        operation = Operation(settlement.publish, 0.0, self._clock(), confirmed, lease.id, settlement.then, back, apart)
         if back is not None and not settlement.publish:
             self._loop.call_soon(self._report, [operation])
         else:
@@ -301,7 +329,12 @@ class EmbeddedQueue:
         for id, (name, body) in enumerate(operation.publish, operation.first):
             if name == self._outbox and operation.due:
                 lending.waits(operation.due)
-            elif name == self._outbox:
+            elif name != self._outbox:
+                continue
+            elif isinstance(body, LargeBody):
+                assert isinstance(body.content.stored, StoredContent)
+                lending.arrived(id, body.head, operation.queued, body.content.stored)
+            else:
                 lending.arrived(id, body, operation.queued)
 
     def _confirm(self, operation: Operation) -> None:
@@ -320,7 +353,8 @@ class EmbeddedQueue:
             anew = self._ticks * self._poll >= RECOUNT
             self._ticks = 0 if anew else self._ticks
             probe = self._condition.fault is not None
-            self._writer.post(partial(self._news, anew=anew, probe=probe), self._looked)
+            lent = self._lending.segments if self._sound else None
+            self._writer.post(partial(self._news, anew=anew, probe=probe, lent=lent), self._looked)
         if self._ask_after(READING):
             self._reader.post(lambda store: None, lambda _, __: self._answered(READING))
         self._condition.remind()
@@ -339,11 +373,17 @@ class EmbeddedQueue:
     def _answered(self, part: str) -> None:
         self._asking.pop(part, None)
 
-    def _news(self, store: Store, anew: bool, probe: bool) -> tuple[Counts | None, str | None, bool]:
-        """Runs in the thread that writes."""
+    def _news(
+        self, store: Store, anew: bool, probe: bool, lent: set[int] | None = None
+    ) -> tuple[Counts | None, str | None, bool]:
+        """Runs in the thread that writes. `lent`: segments that are read; None: nobody knows."""
         damage, shortened = self._writer.look(store)
         if probe and damage is None:
             store.probe()
+        if lent is not None and damage is None and self._condition.damage is None:
+            store.drop_segments(lent)
+            if self._writer.space.full is None:
+                store.thin_out(lent)
         return store.counts() if store.changed() or anew else None, damage, shortened
 
     def _looked(self, news: tuple[Counts | None, str | None, bool] | None, error: Exception | None) -> None:
@@ -374,6 +414,7 @@ class EmbeddedQueue:
             await self._mend(found)
         elif not found.whole and self._open:
             self._say(f"{self._path} is too large or too busy to be checked whole; what was checked is in order")
+        self._sound = found.damage is None
         self._checking = None
 
     async def _mend(self, found: Checked) -> None:

@@ -67,6 +67,9 @@ def fetch(store: Store, outbox: str, request: FetchRequest) -> Fetched:
         rows = store.take(chosen) if chosen else {}
         timed = any(search.source in ("waiting", "expiring") for search in request.fresh)
         due, expires = store.upcoming(outbox, request.now) if timed else (NEVER, NEVER)
+    for row in rows.values():
+        if row.content is not None:
+            row.content.warm()
     found = []
     for number, (search, listing) in enumerate(zip(searches, listings, strict=True)):
         passed = list(_passed(listing, chosen, request.lent))

@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline.process import private
-from pipeline.queues.contract import QueueUnavailable
+from pipeline.queues.contract import Body, LargeBody, NewContent, QueueUnavailable
 from pipeline.queues.embedded.damage.condition import SAVE, is_damage
+from pipeline.queues.embedded.segments import Segments, StoredContent, file_of, numbers
 from settings.sqlite import write_ahead
 
-VERSION = 1  # of the tables, in PRAGMA user_version
+VERSION = 2  # of the tables; 1 had no contents apart, in PRAGMA user_version
 APPLICATION = 0x4D52_4351  # "MRCQ", in PRAGMA application_id: whose file it is
 PATIENCE = 10.0  # seconds to wait for another process's transaction
 CHUNK = 500  # rows that a flush or purge changes in one transaction, so that publishers get their turn
@@ -36,6 +37,8 @@ PIECE = 2**20  # bytes of it at once
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
 
 ADD, DONE, PARK, RETRY = range(4)
+EIGHTBIT, DOTS = 1, 2
+LEFT = 4  # a segment of which less than a quarter is left is thinned out
 
 _TABLES = """
 CREATE TABLE messages(
@@ -45,8 +48,13 @@ CREATE TABLE messages(
     due REAL NOT NULL DEFAULT 0,        -- waits until then, epoch seconds; 0 is ready
     expires REAL,                       -- parked at the latest until then, epoch seconds
     queued REAL NOT NULL,               -- came in then, epoch seconds
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    segment INTEGER,                    -- what follows the header is there, see `segments`; NULL: in the body
+    start INTEGER,
+    octets INTEGER,
+    flags INTEGER                       -- of the content: EIGHTBIT, DOTS
 );
+CREATE INDEX contents ON messages(segment) WHERE segment IS NOT NULL;
 CREATE INDEX ready ON messages(queue) WHERE lane = '' AND due = 0;
 CREATE INDEX waiting ON messages(queue, due) WHERE lane = '' AND due > 0;
 CREATE INDEX parked ON messages(queue, lane) WHERE lane <> '';
@@ -83,6 +91,16 @@ CREATE TRIGGER work_retry INSTEAD OF INSERT ON work WHEN NEW.kind = 3 BEGIN
 END;
 """
 
+_UPGRADES = {
+    1: """
+ALTER TABLE messages ADD COLUMN segment INTEGER;
+ALTER TABLE messages ADD COLUMN start INTEGER;
+ALTER TABLE messages ADD COLUMN octets INTEGER;
+ALTER TABLE messages ADD COLUMN flags INTEGER;
+CREATE INDEX contents ON messages(segment) WHERE segment IS NOT NULL;
+""",
+}
+
 _WORK = """INSERT INTO work
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, coalesce(substr(?1, value->>6, value->>7), x'')
 FROM json_each(?2)"""
@@ -100,18 +118,28 @@ _LIST = {
     for source, where in _SOURCES.items()
 }
 # A foreign hand may have put anything into a column: SQLite's types bind nobody, and infinity is no JSON.
+_APART = "json_array({})".format(
+    ", ".join(f"coalesce(CAST({name} AS INTEGER), 0)" for name in ("segment", "start", "octets", "flags"))
+)
 _TAKE = f"""SELECT
     CAST(json_group_array(json_array(
-        id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body), blob)) AS BLOB),
+        id, min(max(CAST(queued AS REAL), 0.0), {LATEST}), CAST(lane AS TEXT), length(body), blob,
+        iif(segment IS NULL, NULL, {_APART}))) AS BLOB),
     CAST(group_concat(body, '') AS BLOB)
-FROM (SELECT m.id, m.queued, m.lane, typeof(m.body) = 'blob' AND length(m.body) >= {LARGE} AS blob,
+FROM (SELECT m.id, m.queued, m.lane, m.segment, m.start, m.octets, m.flags,
+    typeof(m.body) = 'blob' AND length(m.body) >= {LARGE} AS blob,
     iif(typeof(m.body) = 'blob' AND length(m.body) >= {LARGE}, x'', CAST(m.body AS BLOB)) AS body
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""  # noqa: S608
 _ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB) AS TEXT),
     iif(typeof(due) IN ('real', 'integer') AND due BETWEEN 0 AND {LATEST}, due, 0.0),
     iif(typeof(expires) IN ('real', 'integer') AND expires BETWEEN 0 AND {LATEST}, expires, NULL),
-    iif(typeof(queued) IN ('real', 'integer') AND queued BETWEEN 0 AND {LATEST}, queued, ?), CAST(body AS BLOB)
+    iif(typeof(queued) IN ('real', 'integer') AND queued BETWEEN 0 AND {LATEST}, queued, ?), CAST(body AS BLOB),
+    segment, start, octets, flags
 FROM messages WHERE id IN (SELECT value FROM json_each(?))"""  # noqa: S608
+_INSERT = f"INSERT INTO messages VALUES({', '.join('?' * 11)})"
+_SEGMENT = "SELECT min(segment) FROM messages INDEXED BY contents WHERE segment IS NOT NULL AND segment > ?"
+_HELD = "SELECT id, start, octets, coalesce(flags, 3) FROM messages INDEXED BY contents WHERE segment = ?"
+_PLACE = "UPDATE messages SET segment = ?, start = ?, octets = ?, flags = ? WHERE id = ?"
 _NEXT = """SELECT
 (SELECT min(due) FROM messages INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND due > ?2),
 (SELECT min(expires) FROM messages INDEXED BY expiring WHERE queue = ?1 AND expires IS NOT NULL AND expires > ?2)"""
@@ -137,6 +165,11 @@ class StoredRow(NamedTuple):
     queued: float
     lane: str
     body: bytes
+    content: StoredContent | None = None
+
+
+# A message as `insert` takes it: the columns in their order.
+Row = tuple[int, str, str, float, float | None, float, bytes, int | None, int | None, int | None, int | None]
 
 
 class Work:
@@ -146,11 +179,16 @@ class Work:
         self.rows: list[tuple[int, int, str, float, float | None, float, int, int]] = []
         self.bodies: list[bytes] = []
         self.large: list[tuple[int, bytes]] = []  # new messages whose bodies are written by themselves
+        self.contents: list[tuple[int, NewContent]] = []  # of new messages
+        self.whole: list[int] = []  # messages whose new body has their content
         self.added = 0
         self._size = 0
 
-    def add(self, queue: str, body: bytes, due: float, queued: float) -> None:
+    def add(self, queue: str, body: Body, due: float, queued: float) -> None:
         """A new message. Ids are given in the order of the calls."""
+        if isinstance(body, LargeBody):
+            self.contents.append((self.added, body.content))
+            body = body.head
         if len(body) >= LARGE:
             self.large.append((self.added, body))
             self.rows.append((ADD, self.added, queue, due, None, queued, 0, 0))
@@ -166,8 +204,10 @@ class Work:
         """The message waits in this lane."""
         self.rows.append((PARK, id, lane, 0, expires, 0, 0, 0))
 
-    def retry(self, id: int, body: bytes, due: float) -> None:
-        """The message waits for its time with a new body."""
+    def retry(self, id: int, body: bytes, due: float, whole: bool = False) -> None:
+        """The message waits for its time with a new body. `whole`: that has the content, too."""
+        if whole:
+            self.whole.append(id)
         self.rows.append((RETRY, id, "", due, None, 0, self._put(body), len(body)))
 
     def _put(self, body: bytes) -> int:
@@ -184,6 +224,7 @@ class Store:
         self.path = path
         self._next = 0  # the id of the next message, unless another process takes it
         self._version = 0
+        self.segments = Segments(path)
         with self._explained():
             if writes:
                 _create(path)
@@ -197,6 +238,7 @@ class Store:
     def close(self) -> None:
         """Close it; the last one to close folds the write-ahead log into the file."""
         self._db.close()
+        self.segments.close()
 
     def write(self, work: Work) -> int:
         """Do all of it, durably, or nothing; returns the id of the first message added.
@@ -208,6 +250,8 @@ class Store:
             return 0
         first = self._next
         bodies = b"".join(work.bodies)
+        if work.contents:
+            self.segments.write([content for _, content in work.contents])
         try:
             self._execute_work(work, bodies, first)
         except sqlite3.IntegrityError:
@@ -252,13 +296,50 @@ class Store:
         """These messages, as far as they are still there."""
         columns, bodies = self._db.execute(_TAKE, (_json(list(ids)),)).fetchone()
         rows, position = {}, 0
-        for id, queued, lane, size, blob in msgspec.json.decode(columns.decode(errors="replace")):
+        for id, queued, lane, size, blob, where in msgspec.json.decode(columns.decode(errors="replace")):
+            content = self._content(*where) if where else None
             if blob:
-                rows[id] = StoredRow(id, queued, lane, self._blob(id))
+                rows[id] = StoredRow(id, queued, lane, self._blob(id), content)
                 continue
-            rows[id] = StoredRow(id, queued, lane, bodies[position : position + size])
+            rows[id] = StoredRow(id, queued, lane, bodies[position : position + size], content)
             position += size
         return rows
+
+    def _content(self, segment: int, start: int, octets: int, flags: int) -> StoredContent:
+        is_ascii, dots = not flags & EIGHTBIT, bool(flags & DOTS)
+        return StoredContent(file_of(self.path, segment), segment, start, octets, is_ascii, dots)
+
+    def used(self) -> set[int]:
+        """The segments that messages refer to."""
+        found: set[int] = set()
+        last = self._one(_SEGMENT, -1)
+        while last is not None:
+            found.add(last)
+            last = self._one(_SEGMENT, last)
+        return found
+
+    def drop_segments(self, lent: Collection[int]) -> int:
+        """Remove segments that no message is in any more, `lent` ones neither; returns how many."""
+        return self.segments.drop(self.used() | set(lent)) if numbers(self.path) else 0
+
+    def thin_out(self, lent: Collection[int]) -> None:
+        """Look at the next segment: where little of it is left, that is moved to the current one, and it can go.
+
+        Else one mail that waits for days would keep all that came with it on the disk. Raises `sqlite3.Error`.
+        """
+        segment = self.segments.next(lent)
+        if segment is None:
+            return
+        rows = self._db.execute(_HELD, (segment,)).fetchall()
+        if sum({start: octets for _, start, octets, _ in rows}.values()) * LEFT > self.segments.size(segment):
+            return
+        found = {start: self._content(segment, start, octets, flags) for _, start, octets, flags in rows}
+        with contextlib.suppress(OSError):  # who sends it will be told
+            moved = {start: NewContent(one.read(), one.size, one.ascii, one.dots) for start, one in found.items()}
+            self.segments.write(list(moved.values()))
+            with self.writing():
+                for id, start, *_ in rows:
+                    self._place(id, moved[start])
 
     def _blob(self, id: int) -> bytes:
         with self._db.blobopen("messages", "body", id, readonly=True) as blob:
@@ -320,10 +401,10 @@ class Store:
                 return removed
         return 0
 
-    def insert(self, rows: Sequence[tuple[int, str, str, float, float | None, float, bytes]]) -> None:
+    def insert(self, rows: Sequence[Row]) -> None:
         """Add whole rows with their ids, in one transaction. Raises `sqlite3.Error`."""
         with self.writing():
-            self._db.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(_INSERT, rows)
 
     def restore(self, ids: Sequence[int]) -> None:
         """Write messages again whose columns have got other types: a time that is none is now. Raises `sqlite3.Error`.
@@ -334,7 +415,7 @@ class Store:
         with self.writing():
             rows = self._db.execute(_ODD, (time.time(), wanted)).fetchall()
             self._db.execute("DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
-            self._db.executemany("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(_INSERT, rows)
 
     def recount(self) -> None:
         """Work out the counters anew. Raises `sqlite3.Error`."""
@@ -355,13 +436,23 @@ class Store:
 
     def _execute_work(self, work: Work, bodies: bytes, first: int) -> None:
         rows = [(row[0], first + row[1], *row[2:]) if row[0] == ADD else row for row in work.rows]
-        if not work.large:
+        if not (work.large or work.contents or work.whole):
             self._db.execute(_WORK, (bodies, _json(rows)))
             return
         with self.writing():
             self._db.execute(_WORK, (bodies, _json(rows)))
             for number, body in work.large:
                 self._write_in_place(first + number, body)
+            for number, content in work.contents:
+                self._place(first + number, content)
+            for id in work.whole:
+                self._db.execute(_PLACE, (None, None, None, None, id))
+
+    def _place(self, id: int, content: NewContent) -> None:
+        assert isinstance(content.stored, StoredContent)
+        _, segment, start, octets, is_ascii, dots = content.stored
+        flags = (0 if is_ascii else EIGHTBIT) | (DOTS if dots else 0)
+        self._db.execute(_PLACE, (segment, start, octets, flags, id))
 
     def _write_in_place(self, id: int, body: bytes) -> None:
         """A body from the view `work` is there five times over while the statement runs; this takes a few pages."""
@@ -400,10 +491,11 @@ class Store:
             raise QueueUnavailable(
                 f"{self.path}: was written by a newer Mailrace (version {version}, known: {VERSION})"
             )
+        for statement in _statements(_TABLES if empty else _UPGRADES.get(version, "")):
+            self._db.execute(statement)
         if empty:
-            for statement in _statements(_TABLES):
-                self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        if version != VERSION:
             self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
 

@@ -24,8 +24,9 @@ from reactivex import abc
 from operators.deliveries.delivery import Lease
 from pipeline.queues.embedded.fetch import NEVER, READ_BYTES, Fetched, FetchRequest, Found, Search
 from pipeline.queues.embedded.file import StoredRow
+from pipeline.queues.embedded.segments import StoredContent
 
-BUDGET = 64 * 2**20  # bytes of bodies lent, beyond which nothing more is lent
+BUDGET = 64 * 2**20  # bytes of JSON lent, beyond which nothing more is lent; contents in segments do not count
 READ_LANES = 16  # recalled lanes looked at in one read
 TURN = 100  # leases given out in one turn of the event loop
 
@@ -36,6 +37,7 @@ class Loan(msgspec.Struct):
     size: int
     source: str
     lane: str | None
+    segment: int | None = None
     settling: bool = False
 
 
@@ -105,6 +107,13 @@ class Lending:
         """Those of them that are parked in the file."""
         return self._out.total()
 
+    @property
+    def segments(self) -> set[int] | None:
+        """Those that hold what is lent; None: nobody knows just now, since a read is under way."""
+        if self._request is not None:
+            return None
+        return {loan.segment for loan in self._loans.values() if loan.segment is not None}
+
     # What happens to loans
 
     def settling(self, id: int) -> bool:
@@ -133,7 +142,7 @@ class Lending:
 
     # What happens to the queue
 
-    def arrived(self, id: int, body: bytes, queued: float) -> None:
+    def arrived(self, id: int, body: bytes, queued: float, content: StoredContent | None = None) -> None:
         """A ready message has been committed."""
         if id <= self._cursor or id in self._loans:
             return  # was read from the file already
@@ -142,7 +151,7 @@ class Lending:
             self._behind = True
             return
         self._cursor = id
-        self._lend(StoredRow(id, queued, "", body), "ready")
+        self._lend(StoredRow(id, queued, "", body, content), "ready")
 
     def waits(self, due: float) -> None:
         """A message has been committed that waits for its time."""
@@ -272,14 +281,15 @@ class Lending:
     # Loans
 
     def _lend(self, row: StoredRow, source: str) -> None:
-        lane = row.lane or None
-        self._loans[row.id] = Loan(len(row.body), source, lane)
+        lane, content = row.lane or None, row.content
+        segment = content.segment if content is not None else None
+        self._loans[row.id] = Loan(len(row.body), source, lane, segment)
         self._bytes += len(row.body)
         self._waited += source == "waiting"
         if lane is not None:
             self._out[lane] += 1
             self._change_parked(lane, -1)
-        self._outgoing.append(Lease(row.id, row.body, row.queued, lane, timely=source != "ready"))
+        self._outgoing.append(Lease(row.id, row.body, row.queued, lane, timely=source != "ready", content=content))
 
     def _remove(self, id: int) -> Loan:
         loan = self._loans.pop(id)

@@ -54,13 +54,14 @@ class Space:
         self._short = 0.0  # when there was too little last
         self._since = self._said = 0.0
 
-    def take(self, size: int) -> bool:
-        """Set room aside for a new message of this size; False where there is none."""
-        if self.full is None and GROWTH * size > self._room:
+    def take(self, size: int, apart: int = 0) -> bool:
+        """Set room aside for a new message of this size, and what of it is written once; False where there is none."""
+        wanted = GROWTH * size + apart
+        if self.full is None and wanted > self._room:
             self._look()
-        if self.full is not None or GROWTH * size > self._room:
+        if self.full is not None or wanted > self._room:
             return False
-        self._room -= GROWTH * size
+        self._room -= wanted
         return True
 
     def give(self) -> bool:

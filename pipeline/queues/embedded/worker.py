@@ -19,7 +19,7 @@ import msgspec
 
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import supervisor
-from pipeline.queues.contract import Confirmed, Park, QueueFull, QueueUnavailable, Retry
+from pipeline.queues.contract import Body, Confirmed, LargeBody, Park, QueueFull, QueueUnavailable, Retry
 from pipeline.queues.embedded.damage.condition import SAVE, WRITING, Condition, is_damage
 from pipeline.queues.embedded.damage.watch import Watch
 from pipeline.queues.embedded.file import LATEST, Store, Work
@@ -58,17 +58,19 @@ class Operation(msgspec.Struct):
         then: what becomes of that message; None: it goes.
         confirmed: the caller's.
         back: the lease, where that message is given back: it stays as it is.
+        apart: that message has its content in a segment.
         first: the answer: the id of the first message added.
         error: the answer: why nothing was done.
     """
 
-    publish: Sequence[tuple[str, bytes]]
+    publish: Sequence[tuple[str, Body]]
     due: float
     queued: float
     confirmed: Confirmed
     ends: int | None = None
     then: Retry | Park | None = None
     back: Lease | None = None
+    apart: bool = False
     first: int = 0
     error: Exception | None = None
 
@@ -83,8 +85,8 @@ class Operation(msgspec.Struct):
                 work.done(self.ends)
             case Park(lane=lane, expires=expires):
                 work.park(self.ends, lane, expires)
-            case Retry(body=body, at=at):
-                work.retry(self.ends, body, due_time(at))
+            case Retry(body=body, at=at, content=content):
+                work.retry(self.ends, body, due_time(at), whole=self.apart and content is None)
 
 
 def due_time(at: float) -> float:
@@ -274,7 +276,7 @@ class QueueWriter(Worker):
         if (why := self._condition.refuses) is not None:
             operation.error = QueueUnavailable(why)
             return False
-        if self.space.take(_size(operation)):
+        if self.space.take(*_sizes(operation)):
             return True
         operation.error = QueueFull(self.space.full or f"{self._path}: there is no room for a message of this size")
         return False
@@ -320,6 +322,14 @@ _NOTHING = object()
 def _size(operation: Operation) -> int:
     size = sum(len(body) for _, body in operation.publish)
     return size + len(operation.then.body) if isinstance(operation.then, Retry) else size
+
+
+def _sizes(operation: Operation) -> tuple[int, int]:
+    """Of what goes into SQLite's file, and of what goes into segments, where messages share it."""
+    large = [body.content for _, body in operation.publish if isinstance(body, LargeBody)]
+    contents = {id(content): content.size for content in large if content.stored is None}
+    json = sum(len(body.head if isinstance(body, LargeBody) else body) for _, body in operation.publish)
+    return json, sum(contents.values())
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -29,7 +29,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from operators.deliveries.delivery import Lease
-from pipeline.queues.contract import Confirmed, QueueFigures, QueueUnavailable, Settlement
+from pipeline.queues.contract import Body, Confirmed, QueueFigures, QueueUnavailable, Settlement
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
 from pipeline.queues.rabbitmq.amqp.broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq.amqp.link import BrokerRejected, Ledger, Link
@@ -377,7 +377,11 @@ class RabbitQueue:
         """
         self.settling.begin(lease, settlement, confirmed)
 
-    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+    @property
+    def apart(self) -> None:
+        """A broker takes each message whole."""
+
+    def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages; `confirmed` when all are safe. `delay`: seconds, for those to the outbox.
 
         Where it fails after a part of them, that part may be there: AMQP has no way to take it back.
@@ -389,6 +393,7 @@ class RabbitQueue:
         answers = _Answers(len(messages), confirmed, self.trouble)
         now = self._clock()
         for name, body in messages:
+            assert isinstance(body, bytes)  # see `apart`
             if delay > 0 and name == self.names.outbox:
                 mail = put_off(self.names, body, now, now + delay, now)
             else:

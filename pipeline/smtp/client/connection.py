@@ -23,7 +23,8 @@ from operators.deliveries.delivery import Delivery, Target
 from operators.deliveries.outcome import Next, Outcome, deferred
 from operators.deliveries.replies import Reply, ReplyParser
 from operators.lanes.slots import Slot
-from operators.mail.wire import chunks, dot_stuff, normalise
+from operators.mail.message import Content
+from operators.mail.wire import chunks, dot_stuff, normalise, stuffed
 from operators.stages.stage import Done
 from pipeline.smtp.client.failure import reason
 from pipeline.smtp.client.transaction import (
@@ -36,7 +37,7 @@ from pipeline.smtp.client.transaction import (
     Unsendable,
     commands,
 )
-from pipeline.smtp.watch import CLIENT, SERVER, Conversation, DialogueObserver
+from pipeline.smtp.watch import BODY, CLIENT, SERVER, Conversation, DialogueObserver
 
 CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
 SLOWEST = 10_000  # bytes a second that a receiver must take on the whole, beyond its first ten minutes
@@ -166,7 +167,7 @@ class SmtpConnection(asyncio.Protocol):
         """Send this delivery; `done` gets it back with its outcome. The connection must be usable."""
         source, offered = delivery.source, self.peer.capabilities
         try:
-            mail, rcpt = commands(delivery.message, source, offered)
+            mail, rcpt = commands(delivery.message, source, offered, delivery.content)
         except Unsendable as refused:
             done(delivery.ended(self._described(refused.outcome)))
             return
@@ -242,19 +243,25 @@ class SmtpConnection(asyncio.Protocol):
 
     def _send_body(self) -> None:
         assert self._delivery is not None
-        source = self._delivery.source
+        source, content = self._delivery.source, self._delivery.content
         if self._owner.watch is not None:
-            self._owner.watch.body(self.conversation, source)
-        if len(source) <= CHUNK:
+            self._owner.watch.body(self.conversation, _shown(source, content))
+        if len(source) <= CHUNK and content is None:
             body = dot_stuff(normalise(source)) + b".\r\n"
             self._await("message")
             self._data_sent += len(body) - 3
             self._write(body)
             return
         self._phase = Phase.BODY
-        self._chunks = chunks(source, CHUNK)
-        self._latest = self._owner.clock() + (PATIENCE["message"] + len(source) / SLOWEST) * self._owner.factor
-        self._pump()
+        size = self._delivery.size
+        self._chunks = (
+            chunks(source, CHUNK) if content is None else stuffed(source, content.pieces(CHUNK), content.dots)
+        )
+        self._latest = self._owner.clock() + (PATIENCE["message"] + size / SLOWEST) * self._owner.factor
+        try:
+            self._pump()
+        except Exception as error:  # the content cannot be read
+            self.broke(error)
 
     def _pump(self) -> None:
         """Hand the transport as much of the message as it wants."""
@@ -455,3 +462,13 @@ class SmtpConnection(asyncio.Protocol):
 
 def _ours(error: Exception) -> Outcome:
     return deferred("process", "error", f"deliver: {type(error).__name__}")
+
+
+def _shown(source: bytes, content: Content | None) -> bytes:
+    """What watchers see of a message: of what lies apart the beginning."""
+    if content is None:
+        return source
+    try:
+        return source + next(content.pieces(BODY), b"")
+    except OSError:
+        return source

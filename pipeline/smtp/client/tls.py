@@ -49,8 +49,11 @@ NEEDED = {
 
 @functools.cache
 def context(verify: bool) -> ssl.SSLContext:
-    """A client context, TLS 1.2 or later; with `verify` the chain and the host's name must be right."""
-    made = ssl.create_default_context()
+    """A client context, TLS 1.2 or later; with `verify` the chain and the host's name must be right.
+
+    Without, it knows no authorities: OpenSSL would look for the chain all the same, 0.2 ms each time.
+    """
+    made = ssl.create_default_context() if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         made.check_hostname = False

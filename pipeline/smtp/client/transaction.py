@@ -23,7 +23,7 @@ from operators.deliveries.outcome import Next, Outcome, failed
 from operators.deliveries.replies import BYE, CLOSING, Reply, classify
 from operators.mail.addresses import path
 from operators.mail.dsn_parameters import ENVID, ORCPT, is_address_type, notify, ret, to_xtext
-from operators.mail.message import Message
+from operators.mail.message import Content, Message
 from operators.mail.wire import needs_smtputf8
 
 VERBS = {"rset": "RSET", "mailfrom": "MAIL FROM", "rcptto": "RCPT TO", "data": "DATA", "message": "the message"}
@@ -76,7 +76,9 @@ class Unsendable(Exception):
         self.outcome = outcome
 
 
-def commands(message: Message, source: bytes, offered: Capabilities) -> tuple[bytes, bytes]:
+def commands(
+    message: Message, source: bytes, offered: Capabilities, content: Content | None = None
+) -> tuple[bytes, bytes]:
     """MAIL and RCPT for this message, with CRLF; the addresses must be valid.
 
     8-bit content goes as it is also to a receiver without 8BITMIME: recoding would break its signature.
@@ -91,13 +93,14 @@ def commands(message: Message, source: bytes, offered: Capabilities) -> tuple[by
         what = "address" if sender_utf8 or recipient_utf8 else "header"
         text = f"the receiver has no SMTPUTF8, which the {what} needs"
         raise Unsendable(failed("mailfrom", "error", text, code=553, status="5.6.7"))
-    if 0 < offered.size < len(source):
-        text = f"the message has {len(source)} bytes, the receiver takes {offered.size}"
+    size = len(source) + (content.size if content is not None else 0)
+    if 0 < offered.size < size:
+        text = f"the message has {size} bytes, the receiver takes {offered.size}"
         raise Unsendable(failed("mailfrom", "error", text, code=552, status="5.3.4"))
     mail, rcpt = f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"
     if offered.sizes:
-        mail += f" SIZE={len(source)}"
-    if offered.eightbit and not source.isascii():
+        mail += f" SIZE={size}"
+    if offered.eightbit and not (source.isascii() and (content is None or content.ascii)):
         mail += " BODY=8BITMIME"
     if utf8:
         mail += " SMTPUTF8"

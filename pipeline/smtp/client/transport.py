@@ -24,7 +24,7 @@ from operators.deliveries.outcome import Next, Outcome, deferred, failed, parked
 from operators.deliveries.relay import Relay
 from operators.lanes.slots import Slot, Slots
 from operators.mail.addresses import valid_path
-from operators.mail.message import Smarthost
+from operators.mail.message import SECURITIES, Smarthost
 from operators.stages.stage import Done, Report, unreported
 from pipeline.process.supervisor import spawn
 from pipeline.smtp.client.connect import OpeningDialogue, Wish
@@ -304,8 +304,8 @@ def unusable(delivery: Delivery) -> str | None:
         return f"envelope: {message.envelope!r} is no address"
     if b"\0" in delivery.source:
         return "mime: has a NUL byte, which mail cannot carry (RFC 5321 4.5.2)"
-    if message.security is not None and message.security not in NEEDED:
-        return f"security: {message.security!r} is none of {', '.join(NEEDED)}"
+    if message.security is not None and message.security not in SECURITIES:
+        return f"security: {message.security!r} is none of {', '.join(SECURITIES)}"
     return None
 
 

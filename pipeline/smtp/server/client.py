@@ -1,11 +1,23 @@
-"""Who is at the other end of a session, and what the messages say of it."""
+"""Who is at the other end of a session, and what the messages say of it. Pure functions and values.
+
+What a client calls itself tells nothing that could be relied upon (RFC 5321 4.1.4): no name is refused, each is made
+clean.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import re
 from typing import Any
 
 import msgspec
+
+from operators.mail.addresses import ascii_domain
+
+LONGEST = 255  # characters of a name (RFC 5321 4.5.3.1.2)
+UNKNOWN = "unknown"
+_ODD = re.compile(r"[^A-Za-z0-9_.:\[\]-]")
 
 
 class SmtpPeer(msgspec.Struct, frozen=True):
@@ -64,3 +76,12 @@ def address(name: tuple[Any, ...] | None) -> tuple[str, int]:
     ip = ipaddress.ip_address(name[0].partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip), name[1]
+
+
+def clean_name(text: str) -> str:
+    """A name as it can stand in Received: an international one in A-labels, anything odd as `?`; never empty."""
+    text = text.strip()[:LONGEST]
+    if not text.isascii():
+        with contextlib.suppress(ValueError):
+            text = ascii_domain(text)
+    return _ODD.sub("?", text)[:LONGEST] or UNKNOWN

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable
 
 from operators.mail.head import line_ends
+from operators.mail.wire import dot_unstuff
 from pipeline.smtp.server.refusal import Refusal
 
 CHUNK = 65536  # octets taken from the wire at once
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
-_END = b"\r\n.\r\n"
+_DOT, _END = b"\r\n.", b"\r\n.\r\n"
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
 
@@ -84,6 +84,7 @@ class Account:
         self._most = most
         self._taken = 0
         self.received = 0
+        self.dots = True  # a line of it may begin with a dot
         self.refusal: Refusal | None = None
 
     async def need(self, octets: int) -> None:
@@ -117,70 +118,64 @@ def too_large(most: int) -> Refusal:
     return Refusal(f"552 5.3.4 The message is larger than {most} octets")
 
 
-async def read(
-    reader: asyncio.StreamReader,
-    keep: Callable[[int], bool],
-    spill: Callable[[bytes], Awaitable[bool]] | None = None,
-) -> bytes | None:
-    """What the client sends up to CRLF.CRLF, as it came; what follows the end stays in `reader`.
+class ContentReader:
+    """What a client sends after 354, up to CRLF.CRLF.
 
-    Args:
-        reader: the connection's, after 354.
-        keep: told of each chunk's octets; once it says False the message is read to its end and dropped.
-        spill: takes the beginning of a large message, as often as MEMORY octets of it are there; False is as of `keep`.
-
-    Returns:
-        The octets that were not spilled, with their final CRLF, or None for a dropped message.
-
-    Raises:
-        asyncio.IncompleteReadError: the client went away.
+    Attributes:
+        dots: a line of it may begin with a dot. Real mail has few: then it is looked through once, here.
     """
-    data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
-    kept, begin = True, 2
-    while True:
-        chunk = await reader.read(CHUNK)
-        if not chunk:
-            raise asyncio.IncompleteReadError(b"", None)
-        seen = max(len(data) - 4, 0)
-        data += chunk
-        kept = kept and keep(len(chunk))
-        end = data.find(_END, seen)
-        if end >= 0:
-            if len(data) > end + 5:
-                put_back(reader, data[end + 5 :])
-            with memoryview(data) as view:
-                return bytes(view[begin : end + 2]) if kept else None
-        if kept and spill is not None and len(data) > MEMORY:
-            kept = await spill(bytes(data[begin:-4]))
-            del data[:-4]
-            begin = 0
-        elif not kept:
-            del data[:-4]
+
+    def __init__(self) -> None:
+        self._data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
+        self._begin, self._end = 2, 0
+        self.dots = False
+
+    def __len__(self) -> int:
+        return len(self._data) - self._begin
+
+    def feed(self, chunk: bytes) -> int | None:
+        """Take what came; how many octets of it stand behind the end, None where the end has not come."""
+        seen = max(len(self._data) - 4, 0)
+        self._data += chunk
+        dot = self._data.find(_DOT, seen)
+        end = self._data.find(_END, dot) if dot >= 0 else -1
+        self.dots = self.dots or dot != end
+        if end < 0:
+            return None
+        self._end = end + 2
+        return len(self._data) - end - 5
+
+    def take(self) -> bytes:
+        """What is there, as it came: all that is left with its last CRLF, or what can be no part of the end."""
+        end = self._end or len(self._data) - 4
+        with memoryview(self._data) as view:
+            part = bytes(view[self._begin : end])
+        self.drop()
+        return part
+
+    def drop(self) -> None:
+        """Forget what is there, but what may be part of the end."""
+        if self._end:
+            self._data.clear()
+        else:
+            del self._data[:-4]
+        self._begin = 0
 
 
-def put_back(reader: asyncio.StreamReader, data: bytes | bytearray) -> None:
-    """Make `data` the next that is read. asyncio has no call for it; aiosmtpd, too, reaches for the buffer."""
-    reader._buffer[:0] = data  # type: ignore[attr-defined]
-
-
-def clean(raw: bytes) -> bytes:
+def clean(raw: bytes, dots: bool = True) -> bytes:
     """The message as its author meant it: dots unstuffed, every line end CRLF. Raises `Refusal`: it holds NUL."""
-    return line_ends(plain(raw))
+    return line_ends(plain(raw, dots=dots))
 
 
-def plain(raw: bytes, begins: bool = True) -> bytes:
-    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line.
+def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
+    """Octets without their stuffed dots (RFC 5321 4.5.2); `begins`: they begin a line; `dots`: some line may.
 
     Raises:
         Refusal: they hold NUL.
     """
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
-    if begins and raw.startswith(b"."):
-        raw = raw[1:]
-    if b"\r\n." in raw:
-        raw = raw.replace(b"\r\n.", b"\r\n")
-    return raw
+    return dot_unstuff(raw, begins) if dots else raw
 
 
 def refuse_loop(head: bytes) -> None:

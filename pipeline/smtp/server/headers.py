@@ -15,7 +15,7 @@ from operators.deliveries.result_queues import ResultRule
 from operators.deliveries.routes import is_host
 from operators.mail import dsn_parameters
 from operators.mail.addresses import valid_path
-from operators.mail.message import TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
+from operators.mail.message import OPTIONAL, SECURITIES, TIME_FORMAT, InvalidMessage, Message, seconds, timestamp
 from pipeline.smtp.server.refusal import Refusal
 
 Properties = dict[str, Any]
@@ -216,7 +216,7 @@ FIELDS: dict[str, tuple[str, Reader]] = {
     "keepmime": ("keepmime", _flag),
     "inlinecss": ("inlinecss", _flag),
     "priority": ("priority", _priority),
-    "security": ("security", _one_of("off", "opportunistic", "required", "verified")),
+    "security": ("security", _one_of(*(name for name in SECURITIES if name != OPTIONAL))),
     "results-queue": ("queues.results", _name_or_off),
     "failure-queue": ("queues.failure", _name_or_off),
     "success-queue": ("queues.success", _name_or_off),

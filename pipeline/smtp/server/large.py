@@ -1,7 +1,8 @@
 """A large message on its way from the disk to the queue: read, cleaned and written as JSON in pieces.
 
-It is in memory once, as the body that is queued; a small one goes through memory whole, see `Session`. What comes of
-both is the same, octet for octet. Runs in a thread, but for the header, which is bounded by the message.
+For a broker it is in memory once, as the body that is queued; for the embedded queue its content goes into a file, and
+never is. A small one goes through memory whole, see `Session`. What comes of both is the same,
+octet for octet. Runs in a thread, but for the header, which is bounded by the message.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ class LargeMessage:
     Args:
         file: its octets, dots still stuffed; the last of them are CRLF.
         most: octets that it may have without its dots.
+        dots: a line of it may begin with a dot.
     """
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self._file, self._most = file, most
+    def __init__(self, file: IO[bytes], most: int, dots: bool = True) -> None:
+        self._file, self._most, self._dots = file, most, dots
         self._rest = b""  # what was read beyond the header
         self._passed = 0  # pieces with the header
         self.head = b""
@@ -66,6 +68,22 @@ class LargeMessage:
             return self._as_text(opening, head) or self._as_base64(opening, head)
         except UnicodeDecodeError:
             return self._as_base64(opening, head)
+
+    def write_content(self, file: IO[bytes]) -> tuple[bool, bool]:
+        """Write what follows the header and its empty line: whether it is ASCII, whether a line may begin with a dot.
+
+        Raises:
+            Refusal: it is too large, or holds NUL.
+            OSError: the disk takes no more.
+        """
+        is_ascii = True
+        self._dots = self._dots or b"\r\n." in self._rest
+        for piece in chain([self._rest[2:]], self._cleaned()):
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
+            is_ascii = is_ascii and piece.isascii()
+        return is_ascii, self._dots
 
     def _as_text(self, opening: bytes, head: bytes) -> bytes | None:
         """None where JSON needs too much for its escapes; see `mime_properties`."""
@@ -99,8 +117,14 @@ class LargeMessage:
     def _source(self, head: bytes) -> Iterator[bytes]:
         """What is queued."""
         yield head + self._rest
+        yield from self._cleaned()
+
+    def _cleaned(self) -> Iterator[bytes]:
+        """What follows the pieces with the header."""
         for piece in islice(self._pieces(), self._passed, None):
-            yield crlf(piece)
+            clean = crlf(piece)
+            self._dots = self._dots or clean is not piece  # another line end may have got a dot behind it
+            yield clean
 
     def _pieces(self) -> Iterator[bytes]:
         """The message without its stuffed dots, cut where no CRLF and no dot is cut off from what it belongs to."""
@@ -110,7 +134,7 @@ class LargeMessage:
             data = left + data
             end = data.rfind(b"\r\n") + 2
             end = end if end > 1 else len(data) - 2
-            piece, left = plain(data[:end], begins), data[end:]
+            piece, left = plain(data[:end], begins, self._dots), data[end:]
             begins = data.endswith(b"\r\n", 0, end)
             size += len(piece)
             if size > self._most:

@@ -41,6 +41,9 @@ class SmtpIntake:
         hostname: the name to greet with; `server-id` where none is given.
         guard: against guessed passwords.
         clock: epoch seconds.
+
+    Attributes:
+        shared: what its sessions share: the queue, the bounds, who is connected.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class SmtpIntake:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._shared = Shared(
+        self.shared = Shared(
             settings,
             queue,
             report,
@@ -66,20 +69,21 @@ class SmtpIntake:
             clock,
         )
         self._servers: list[asyncio.Server] = []
+        self.port_shared = False  # with other workers
 
     @property
     def connections(self) -> int:
         """Open sessions."""
-        return len(self._shared.crowd)
+        return len(self.shared.crowd)
 
     @property
     def watch(self) -> DialogueObserver | None:
         """Gets each line of every dialogue; None while nobody looks."""
-        return self._shared.watch
+        return self.shared.watch
 
     @watch.setter
     def watch(self, watch: DialogueObserver | None) -> None:
-        self._shared.watch = watch
+        self.shared.watch = watch
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -92,7 +96,7 @@ class SmtpIntake:
         Raises:
             StartError: a port is taken, the address is not ours, the certificate or `smtp-auth` cannot be used.
         """
-        settings, shared = self._settings, self._shared
+        settings, shared = self._settings, self.shared
         supervisor().condition("intake", lambda: shared.crowd.trouble)
         shared.credentials = _credentials(settings)
         shared.tls = _tls(settings)
@@ -110,12 +114,13 @@ class SmtpIntake:
         ip = self._settings.smtp_ip
         try:
             return await loop.create_server(
-                lambda: Session(self._shared, loop),
+                lambda: Session(self.shared, loop),
                 ip,
                 port,
                 ssl=tls,
                 ssl_handshake_timeout=HANDSHAKE if tls else None,
                 backlog=1024,
+                reuse_port=self.port_shared or None,
             )
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
@@ -123,7 +128,7 @@ class SmtpIntake:
 
     async def close(self, grace: float = 5.0) -> None:
         """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""
-        shared = self._shared
+        shared = self.shared
         shared.closing = True
         for server in self._servers:
             server.close()

@@ -12,11 +12,12 @@ from typing import Any
 
 from operators.deliveries.events import Received
 from operators.mail.head import ended, length
-from pipeline.queues.contract import QueueFull, TooLarge
+from pipeline.queues.contract import Apart, Body, LargeBody, NewContent, QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
 from pipeline.smtp.server.large import LargeMessage, copies
+from pipeline.smtp.server.protocol import MailData
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.spill import Spill
 from pipeline.smtp.server.transaction import (
@@ -38,42 +39,33 @@ class Session(SessionDialogue):
 
     transaction = IncomingTransaction()
 
-    @property
-    def idle(self) -> bool:
-        """Between two transactions."""
-        return self.transaction.mail is None
-
     def reset(self) -> None:
         """Forget the transaction."""
         self.transaction = IncomingTransaction()
 
-    async def smtp_MAIL(self, arg: str) -> None:
+    def smtp_MAIL(self, arg: str) -> None:
         """RFC 5321 4.1.1.2, RFC 1870 6.1."""
-        self.need_greeting()
-        if not self.idle:
-            raise Refusal("503 5.5.1 There is a sender already")
         command = mail(arg)
         if command.size > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
         if self.shared.queue.full is not None:  # said here already, so that nobody sends DATA for nothing
             raise Refusal(NO_ROOM)
         self.transaction = IncomingTransaction(command)
-        await self.push_soon("250 2.1.0 Sender ok")
+        self.accept("250 2.1.0 Sender ok")
 
-    async def smtp_RCPT(self, arg: str) -> None:
+    def smtp_RCPT(self, arg: str) -> None:
         """RFC 5321 4.1.1.3."""
         transaction = self.transaction
-        if transaction.mail is None:
-            raise Refusal("503 5.5.1 MAIL comes first")
+        assert transaction.mail is not None
         command = rcpt(self._postmaster(arg), transaction.mail.smtputf8)
         try:
             queue = self._queue_for(command.recipient)
         except Refusal as refusal:
             self._record(refusal, [command.recipient])
-            await self.refuse(refusal, transaction.sender, command.recipient)
+            self.refuse(refusal, transaction.sender, command.recipient)
             return
         transaction.recipients.append((command, queue))
-        await self.push_soon("250 2.1.5 Recipient ok")
+        self.accept("250 2.1.5 Recipient ok")
 
     def _postmaster(self, arg: str) -> str:
         """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
@@ -93,7 +85,8 @@ class Session(SessionDialogue):
         count = len(transaction.recipients) + 1
         if count > MOST_RECIPIENTS:
             raise Refusal(f"452 4.5.3 At most {MOST_RECIPIENTS} recipients at once")
-        if transaction.mail is not None and count > 1 and count * transaction.mail.size > shared.most_copied:
+        copied = shared.queue.apart is None
+        if copied and transaction.mail is not None and count > 1 and count * transaction.mail.size > shared.most_copied:
             raise Refusal("452 4.5.3 Too many recipients at once for a message of this size")
         local = shared.is_local(recipient)
         if local and is_routed(recipient):
@@ -105,22 +98,20 @@ class Session(SessionDialogue):
     async def smtp_DATA(self, arg: str) -> None:
         """RFC 5321 4.1.1.4."""
         transaction, shared = self.transaction, self.shared
-        if arg:
-            raise Refusal("501 5.5.4 DATA takes no parameter")
-        if transaction.mail is None or not transaction.recipients:
-            raise Refusal("503 5.5.1 MAIL and RCPT come first")
+        assert transaction.mail is not None
         account = content.Account(shared.room, shared.settings.smtp_maxsize)
         spill = Spill(shared.settings.data_dir, shared.spilled)
         try:
             await account.need(min(max(transaction.mail.size, content.CHUNK), content.MEMORY))
-            await self.push("354 End with CRLF.CRLF")
-            raw = await self._read(account, spill)
+            self.accept("354 End with CRLF.CRLF")
+            self.flush()
+            raw = await self._content(account, spill)
             await self._take(transaction, raw, account, spill)
         finally:
             spill.close()
             account.close()
 
-    async def _read(self, account: content.Account, spill: Spill) -> bytes | None:
+    async def _content(self, account: content.Account, spill: Spill) -> bytes | None:
         """What is not spilled of the content; None for a message that is dropped."""
 
         async def write(part: bytes) -> bool:
@@ -132,7 +123,19 @@ class Session(SessionDialogue):
             account.refusal = account.refusal or Refusal(NO_ROOM)
             return False
 
-        return await content.read(self._reader, lambda octets: self._keep(account, octets), write)
+        kept = True
+        while True:
+            event = await self.event()
+            assert isinstance(event, MailData)
+            kept = kept and self._keep(account, event.octets)
+            if event.whole is not None:
+                account.dots = event.dots
+                return event.whole if kept else None
+            came = self.protocol.content
+            if not kept:
+                came.drop()
+            elif len(came) > content.MEMORY:
+                kept = await write(came.take())
 
     def _keep(self, account: content.Account, octets: int) -> bool:
         before = account.received
@@ -153,10 +156,9 @@ class Session(SessionDialogue):
         except Refusal as refusal:
             recipients = [command.recipient for command, _ in transaction.recipients]
             self._record(refusal, recipients, await self._refused(refusal, raw, spill, len(recipients)))
-            await self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
+            self.refuse(refusal, transaction.sender, ", ".join(recipients[:3]))
         else:
-            self.progressed()
-            await self.push(answer)
+            self.accept(answer)
         finally:
             self.heard()
             self.reset()
@@ -177,39 +179,70 @@ class Session(SessionDialogue):
         if not transaction.recipients:
             return "250 2.0.0 Taken and thrown away: rabbitmq-inbox is empty here"
         count, size = len(transaction.recipients), spill.size + len(last)
-        if count > 1 and count * size > self.shared.most_copied:
-            raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
-        await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
-        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill)
+        if self.shared.queue.apart is not None:
+            await account.need(3 * len(last))  # as it came, cleaned, and its content; what is on disk stays there
+        else:
+            self._bounded(count, size)
+            await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
+        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill, account.dots)
         queues = [queue for _, queue in transaction.recipients]
         await self._publish(list(zip(queues, found, strict=True)), self._tell(transaction, ids, size))
         return reply(ids)
 
-    async def _small(self, transaction: IncomingTransaction, raw: bytes, _: Spill) -> tuple[list[str], list[bytes]]:
+    def _bounded(self, count: int, copied: int) -> None:
+        """Raises `Refusal` where so many octets for each recipient are too many."""
+        if count > 1 and count * copied > self.shared.most_copied:
+            raise Refusal(f"552 5.3.4 Too large for {count} recipients at once; announce SIZE, or send to fewer")
+
+    async def _small(
+        self, transaction: IncomingTransaction, raw: bytes, _: Spill, dots: bool
+    ) -> tuple[list[str], list[Body]]:
         """(ids, bodies) of a message that came whole."""
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, raw)
-        data = content.clean(raw)
+        data = content.clean(raw, dots)
+        dots = dots or data is not raw  # another line end may have got a dot behind it
         if len(data) > self.shared.settings.smtp_maxsize:
             raise content.too_large(self.shared.settings.smtp_maxsize)
         data = ended(data)
         end = length(data)
         head, properties, id_ = self._headed(transaction, data[:end])
         ids = ids_of(id_, len(transaction.recipients))
-        return ids, bodies(openings(transaction, ids, properties), head + data[end:])
+        begins = openings(transaction, ids, properties)
+        apart = self.shared.queue.apart
+        if apart is None or len(data) - end < apart.least:
+            self._bounded(len(ids), len(data))
+            return ids, [*bodies(begins, head + data[end:])]
+        rest = data[end + 2 :]
+        return ids, self._parted(begins, head, NewContent(rest, len(rest), rest.isascii(), dots))
+
+    def _parted(self, begins: list[bytes], head: bytes, rest: NewContent) -> list[Body]:
+        """One for each recipient; all share the content, which is there once."""
+        self._bounded(len(begins), len(head))
+        return [LargeBody(json, rest) for json in bodies(begins, head + b"\r\n")]
 
     async def _large(
-        self, transaction: IncomingTransaction, last: bytes, spill: Spill
-    ) -> tuple[list[str], list[bytes]]:
+        self, transaction: IncomingTransaction, last: bytes, spill: Spill, dots: bool
+    ) -> tuple[list[str], list[Body]]:
         """The same of one that lies on the disk."""
-        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize)
+        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize, dots)
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, await spill.whole())
         head, properties, id_ = self._headed(transaction, await asyncio.to_thread(large.read_head))
         ids = ids_of(id_, len(transaction.recipients))
         begins = openings(transaction, ids, properties)
+        if (apart := self.shared.queue.apart) is not None:
+            self._bounded(len(begins), len(head))
+            return ids, self._parted(begins, head, await self._on_disk(apart, large, spill.size))
         first = await asyncio.to_thread(large.written, begins[0], head)
-        return ids, copies(first, begins)
+        return ids, [*copies(first, begins)]
+
+    async def _on_disk(self, apart: Apart, large: LargeMessage, size: int) -> NewContent:
+        try:
+            return await asyncio.to_thread(apart.keep, size, large.write_content)
+        except OSError as error:
+            self.shared.trouble("smtp intake", f"{self.shared.settings.data_dir}: {error.strerror}")
+            raise Refusal(NO_ROOM) from None
 
     def _headed(self, transaction: IncomingTransaction, head: bytes) -> tuple[bytes, dict[str, Any], str]:
         """(the header as it is queued, the properties that go with it, the message's id)."""
@@ -233,10 +266,12 @@ class Session(SessionDialogue):
         transaction_id = shared.ids.next()
         return self.client.received(self.hostname, smtputf8, transaction_id, date) + head, properties, transaction_id
 
-    async def _publish(self, messages: list[tuple[str, bytes]], tell: Callable[[], None]) -> None:
+    async def _publish(self, messages: list[tuple[str, Body]], tell: Callable[[], None]) -> None:
         answer: asyncio.Future[Exception | None] = self.loop.create_future()
 
         def confirmed(error: Exception | None) -> None:
+            if isinstance(body := messages[0][1], LargeBody):  # all share one
+                body.content.close()
             if error is None:
                 tell()  # also where the client is gone by now
             if not answer.done():

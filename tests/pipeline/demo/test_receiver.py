@@ -40,6 +40,13 @@ class Peer:
                 break
         return "\n".join(lines)
 
+    async def tell(self, data: bytes) -> None:
+        """Send, and give the receiver a turn of the loop to read it."""
+        self._writer.write(data)
+        await self._writer.drain()
+        for _ in range(100):
+            await asyncio.sleep(0)
+
     async def ended(self) -> bool:
         return await self._reader.read() == b""
 
@@ -120,9 +127,7 @@ async def test_the_final_dot_may_come_in_pieces(receiver: Open):
     await peer(b"RCPT TO:<b@a.example>\r\n")
     await peer(b"DATA\r\n")
     for piece in (b"a\r\n..\r\n" + b"x" * 70_000, b"\r", b"\n.", b"\r"):
-        peer._writer.write(piece)
-        await peer._writer.drain()
-        await asyncio.sleep(0.01)
+        await peer.tell(piece)
     assert host.accepted == 0
     assert (await peer(b"\n")).startswith("250 ")
     peer.close()

@@ -69,6 +69,7 @@ def test_a_limited_lane_keeps_its_limit(log: LogQuery) -> None:
     assert 1 < most <= limit
 
 
+@pytest.mark.system  # no process, but seconds of work
 def test_a_flood_comes_before_the_block(tmp_path: Path) -> None:
     """The full day: 421 and then 550 on the lane of the campaign."""
     query = LogQuery(sample.write(tmp_path))

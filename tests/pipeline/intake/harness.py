@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from operators.deliveries.events import Event
+from operators.mail.message import joined
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.embedded.segments import file_of
 from pipeline.smtp.server.access.guard import Guard
 from pipeline.smtp.server.server import SmtpIntake
 from settings import load
@@ -105,8 +107,16 @@ class House:
     def queued(self, name: str = "outbox") -> list[dict[str, Any]]:
         """What is on a queue, oldest first."""
         with sqlite3.connect(self.path) as database:
-            rows = database.execute("SELECT body FROM messages WHERE queue = ? ORDER BY id", (name,)).fetchall()
-        return [json.loads(body) for (body,) in rows]
+            rows = database.execute(
+                "SELECT body, segment, start, octets FROM messages WHERE queue = ? ORDER BY id", (name,)
+            ).fetchall()
+        return [self._whole(*row) for row in rows]
+
+    def _whole(self, body: bytes, segment: int | None, start: int, octets: int) -> dict[str, Any]:
+        if segment is None:
+            return dict(json.loads(body))
+        content = Path(file_of(self.path, segment)).read_bytes()[start : start + octets]
+        return joined(json.loads(body), content)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until the condition holds; the test's own time-out bounds it."""

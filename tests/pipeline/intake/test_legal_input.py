@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.smtp.server.names import clean_name
+from pipeline.smtp.server.client import clean_name
 from tests.pipeline.intake.harness import House
 
 NAMES = [

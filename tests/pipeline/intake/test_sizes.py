@@ -18,7 +18,7 @@ from operators.deliveries.results import BRIEF, WHOLE, tried
 from operators.mail.message import Message, from_properties, mime_properties
 from operators.stages.decode import decode
 from pipeline.queues import GATHERED, JSON_GROWTH, largest_body
-from pipeline.spool.sendmail import Origin, UnusableSubmission, compose, parse, read_message
+from pipeline.spool.sendmail import ARGUMENTS, Origin, UnusableSubmission, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, load
 from tests.pipeline.intake.harness import House
 
@@ -63,7 +63,9 @@ async def test_what_was_answered_250_is_taken_from_the_queue(house: House, tmp_p
 @pytest.mark.parametrize("content", WORST.values(), ids=WORST)
 def test_what_send_took_is_taken_from_the_queue(tmp_path: Path, content: bytes) -> None:
     """K12: line ends count as they are queued, and the command line is told within bounds."""
-    arguments = ["-i", "b@example.net", *(f"user{number}@example.net" for number in range(2000))]
+    domain = ".".join(["x" * 60] * 3)
+    arguments = ["-i", "b@example.net", *(f"user{number}@{domain}.example" for number in range(100))]
+    assert len(" ".join(arguments)) > ARGUMENTS
     request, origin = parse(arguments), Origin("joe", "mx.example", 0.0)
     source = read_message(io.BytesIO(b"\n" + content * (900_000 // len(content))), request.ignore_dot, 1_000_000)
     bodies = compose(source, request, origin, "id", x_mq=True)

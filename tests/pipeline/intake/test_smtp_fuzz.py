@@ -42,7 +42,7 @@ async def attack(octets: bytes, cuts: int) -> tuple[bytes, list[Fault], list[dic
         except OSError:  # closed on us in between
             answers = b""
         await house.close()
-        assert house.intake._shared.room.used == 0
+        assert house.intake.shared.room.used == 0
         assert house.intake.connections == 0
         return answers, house.told(Fault), problems
 

@@ -149,6 +149,7 @@ class Deaf:
     """A queue that answers every publish with an error."""
 
     full: str | None = None
+    apart = None
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -160,14 +161,14 @@ class Deaf:
 async def test_a_queue_that_cannot_take_it_is_451_and_nothing_is_received(house: House) -> None:
     """No 250 without the queue's confirmation; the session goes on."""
     intake = await house.open()
-    intake._shared.queue = Deaf(QueueUnavailable("no broker"))
+    intake.shared.queue = Deaf(QueueUnavailable("no broker"))
     caller = await house.call()
     assert await caller.mail(MAIL, "b@example.net", "c@example.net") == (
         "451 4.3.0 The queue takes nothing now, try again later"
     )
     assert not house.told(Received)
     assert [event.code for event in house.told(Rejected)] == [451]
-    intake._shared.queue = house.queue
+    intake.shared.queue = house.queue
     assert (await caller.mail(MAIL)).startswith("250")
     assert len(house.queued()) == 1
 
@@ -175,14 +176,14 @@ async def test_a_queue_that_cannot_take_it_is_451_and_nothing_is_received(house:
 async def test_a_queue_without_room_is_452_before_the_content_is_sent(house: House) -> None:
     """RFC 5321 4.2.2: at MAIL where it is known by then, else at the end of the content."""
     intake = await house.open(rabbitmq_refused="refused")
-    queue = intake._shared.queue = Deaf(QueueFull("the disk is full"))
+    queue = intake.shared.queue = Deaf(QueueFull("the disk is full"))
     caller = await house.call()
     assert await caller.mail(MAIL) == "452 4.3.1 Insufficient system storage"
     queue.full = "the disk is full"
     assert await caller.say("MAIL FROM:<a@example.org>") == "452 4.3.1 Insufficient system storage"
     assert [event.code for event in house.told(Rejected)] == [452, 452]
     assert not house.told(Fault)
-    queue.full, intake._shared.queue = None, house.queue
+    queue.full, intake.shared.queue = None, house.queue
     assert (await caller.mail(MAIL)).startswith("250")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.smtp.server.content import clean, put_back, read
+from pipeline.smtp.server.content import clean
+from pipeline.smtp.server.protocol import MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
 
@@ -80,31 +79,19 @@ def test_a_message_arrives_octet_for_octet_however_it_is_cut(lines: list[bytes],
     content = b"".join(line + b"\r\n" for line in lines)
     wire = b"".join((b"." + line if line.startswith(b".") else line) + b"\r\n" for line in lines) + b".\r\n" + after
 
-    async def transfer() -> tuple[bytes | None, bytes]:
-        reader = asyncio.StreamReader()
-        task = asyncio.ensure_future(read(reader, lambda octets: True))
-        rest, turn = wire, 0
-        while rest:
-            size = cuts[turn % len(cuts)]
-            reader.feed_data(rest[:size])
-            rest, turn = rest[size:], turn + 1
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        reader.feed_eof()
-        return await task, await reader.read()
-
-    raw, rest = asyncio.run(transfer())
-    assert raw is not None
-    assert clean(raw) == content
-    assert rest == after
-
-
-async def test_what_is_put_back_is_read_first() -> None:
-    """In front of what came after it."""
-    reader = asyncio.StreamReader()
-    reader.feed_data(b"two")
-    put_back(reader, b"one")
-    assert await reader.readexactly(6) == b"onetwo"
+    session = ServerProtocol()
+    session.receive(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+    while session.next_event():
+        session.accept(b"250")
+    whole, turn = None, 0
+    while whole is None:
+        size = cuts[turn % len(cuts)]
+        session.receive(wire[:size])
+        wire, turn = wire[size:], turn + 1
+        while whole is None and isinstance(event := session.next_event(), MailData):
+            whole = event.whole
+    assert clean(whole) == content
+    assert session.forget() + wire == after
 
 
 @pytest.mark.parametrize("length", [998, 999, 1_000_000])

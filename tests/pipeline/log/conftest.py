@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,9 @@ import msgspec
 import pytest
 
 from pipeline.log.writing.delivery_log import DeliveryLog
+from tests.support.waiting import comes as until  # noqa: F401 - for the tests here
 
 Make = Callable[..., DeliveryLog]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop run until this holds: the log is written by a process of its own, a few milliseconds behind."""
-    async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def logged(path: Path) -> list[str]:

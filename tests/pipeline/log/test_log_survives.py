@@ -23,6 +23,7 @@ from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt
 
+pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[3]
 
 

@@ -308,7 +308,7 @@ async def test_a_newer_file_is_refused(tmp_path: Path, clock: Clock) -> None:
     with sqlite3.connect(path) as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
-    assert "newer Mailrace (version 99, known: 1)" in await refusal(path)
+    assert "newer Mailrace (version 99, known: 2)" in await refusal(path)
 
 
 async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

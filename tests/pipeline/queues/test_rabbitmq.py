@@ -143,8 +143,8 @@ async def test_a_parked_queue_with_mail_in_it_stays(address: str) -> None:
         await other.basic_publish(b"m", routing_key=name)
         assert not await queue.topology.remove(queue.broker.link, name)
         async with asyncio.timeout(20):
-            while (message := await other.basic_get(name)).delivery_tag is None:  # noqa: ASYNC110 - it is on its way back
-                await asyncio.sleep(0.02)
+            while (message := await other.basic_get(name)).delivery_tag is None:
+                pass  # it is on its way back
         assert message.body == b"m"
 
 
@@ -187,7 +187,7 @@ async def test_messages_that_are_slow_to_come_in_hold_nothing_up(address: str, m
         async with asyncio.timeout(20):
             while len(came) < 61:
                 desk.queue.recall(LANE, 60)
-                await asyncio.sleep(0.02)
+                await rabbit(desk).figures()  # a turn of the broker
                 for lease in await desk.next(len(desk.leases)):
                     came.add(lease.body)
                     await desk.settle(lease)

@@ -26,7 +26,7 @@ async def test_closing_ends_though_a_failing_connection_takes_the_cancellation_f
         nonlocal asked, gone_on
         asked += 1
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             if gone_on < 2:
                 gone_on += 1

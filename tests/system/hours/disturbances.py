@@ -26,6 +26,7 @@ from tests.system.test_disk_full import occupy
 ODD = 60  # frames, and bodies, at once
 IDLE = 1100  # connections at each port
 HOUR = 3600
+ROOM = 30_000_000  # octets of the disk that may be free when it is full
 WRONG = 3  # logins, a line of the log each; they are slowed down
 
 
@@ -198,9 +199,15 @@ class DiskFull(Disturbance):
 
     def do(self, scene: Scene) -> None:
         occupy(scene.disk)
+        self.free = shutil.disk_usage(scene.disk).free
 
     def undo(self, scene: Scene) -> None:
+        size = (scene.disk / "others").stat().st_size
+        self.left = f"{self.free:,} bytes were free, {size:,} taken by others" if self.free > ROOM else ""
         (scene.disk / "others").unlink()
+
+    def complaint(self, scene: Scene) -> str:
+        return self.left
 
 
 class DiskReadOnly(Disturbance):
@@ -245,8 +252,9 @@ class ResultsFull(Disturbance):
 
     def do(self, scene: Scene) -> None:
         assert scene.broker is not None
-        policy = '{"max-length":5,"overflow":"reject-publish"}'
-        scene.broker.control("set_policy", "full", "^results$", policy, "--apply-to", "queues")
+        # Not both at once: RabbitMQ would first drop all but five, since until then the queue's head gives way.
+        for policy in ('{"overflow":"reject-publish"}', '{"max-length":5,"overflow":"reject-publish"}'):
+            scene.broker.control("set_policy", "full", "^results$", policy, "--apply-to", "queues")
         time.sleep(self.lasts)
 
     def undo(self, scene: Scene) -> None:

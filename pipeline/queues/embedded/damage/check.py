@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.queues.embedded.file import LATEST, Store
+from pipeline.queues.embedded.segments import ends, file_of
 
 BUDGET = 120.0  # seconds
 MOST = 5  # findings that are named
@@ -25,6 +26,10 @@ _TABLE = "SELECT count(*) FROM messages NOT INDEXED"
 _BY_INDEX = """SELECT (SELECT count(*) FROM messages INDEXED BY ready WHERE lane = '' AND due = 0)
 + (SELECT count(*) FROM messages INDEXED BY waiting WHERE lane = '' AND due > 0)
 + (SELECT count(*) FROM messages INDEXED BY parked WHERE lane <> '')"""
+_APART = "SELECT count(*) FROM messages NOT INDEXED WHERE segment IS NOT NULL"
+_APART_BY_INDEX = "SELECT count(*) FROM messages INDEXED BY contents WHERE segment IS NOT NULL"
+_ENDS = """SELECT segment, max(start + octets) FROM messages INDEXED BY contents WHERE segment IS NOT NULL
+GROUP BY segment ORDER BY segment"""
 _COUNTED = "SELECT coalesce(sum(n), 0) FROM counts"
 
 
@@ -60,7 +65,7 @@ def check(path: Path, stopped: Callable[[], bool] = lambda: False, budget: float
         try:
             db.execute("PRAGMA query_only = 1")
             db.set_progress_handler(lambda: time.monotonic() > end or stopped(), STEPS)
-            return _findings(db)
+            return _findings(db, path)
         finally:
             db.close()
     except sqlite3.Error as error:
@@ -69,7 +74,7 @@ def check(path: Path, stopped: Callable[[], bool] = lambda: False, budget: float
         return Checked(" ".join(str(error).split()))
 
 
-def _findings(db: sqlite3.Connection) -> Checked:
+def _findings(db: sqlite3.Connection, path: Path) -> Checked:
     db.execute("BEGIN")  # all of one moment
     found = [row[0] for row in db.execute(f"PRAGMA quick_check({MOST})")]
     if found != ["ok"]:
@@ -79,7 +84,23 @@ def _findings(db: sqlite3.Connection) -> Checked:
     rows, indexed, counted = (db.execute(sql).fetchone()[0] for sql in (_TABLE, _BY_INDEX, _COUNTED))
     if rows != indexed:
         return Checked(f"the table has {rows:,} messages, its indexes {indexed:,}")
+    if (lost := _lost(db, path)) is not None:
+        return Checked(lost)
     return Checked(miscounted=rows != counted)
+
+
+def _lost(db: sqlite3.Connection, path: Path) -> str | None:
+    """What is missing of the contents that are apart; None where all is there."""
+    if not db.execute("SELECT count(*) FROM pragma_table_info('messages') WHERE name = 'segment'").fetchone()[0]:
+        return None  # of a release that had none
+    apart, indexed = (db.execute(sql).fetchone()[0] for sql in (_APART, _APART_BY_INDEX))
+    if apart != indexed:
+        return f"the table has {apart:,} messages with contents apart, its index {indexed:,}"
+    found = ends(path)
+    missing = [segment for segment, end in db.execute(_ENDS) if found.get(segment, 0) < end]
+    if not missing:
+        return None
+    return f"{len(missing):,} files of contents are missing or too short, the first is {file_of(path, missing[0])}"
 
 
 def mend(store: Store, found: Checked) -> None:

@@ -19,7 +19,8 @@ import msgspec
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.salvage import Salvaged, Wreck
-from pipeline.queues.embedded.file import LATEST, Store
+from pipeline.queues.embedded.file import DOTS, EIGHTBIT, LATEST, Row, Store
+from pipeline.queues.embedded.segments import ends, link
 
 GROUP, GROUP_BYTES = 500, 8 * 2**20  # messages, and bytes of bodies, in a transaction
 TRIES = 3  # where others write to the file meanwhile
@@ -56,6 +57,7 @@ def recover(path: Path, clock: Callable[[], float] = time.time) -> Recovered:
         messages, missing, unread = _rebuilt(path)
         _part(path, "recovering").replace(_part(path, "recovered"))
         aside = _move_aside(path, clock())
+        link(path, aside)  # what no message of the new file refers to is dropped, and may still be wanted
         complete(path)
     except OSError as error:
         raise QueueUnavailable(f"{path}: cannot be recovered: {error.strerror}") from None
@@ -104,10 +106,13 @@ def _rebuild(path: Path, new: Path) -> tuple[int, tuple[int, ...], int]:
     store = Store(new, writes=True)
     try:
         ids: set[int] = set()
+        lost: set[int] = set()  # whose content is gone
         for group in _groups(row for row in wreck.messages() if row.id > 0 and row.id not in ids):
-            store.insert([_usable(row) for row in group])
-            ids.update(row.id for row in group)
-        return len(ids), tuple(sorted(wreck.known - ids)), wreck.unread
+            rows = [row for row in map(_usable, group) if _has_content(path, row)]
+            store.insert(rows)
+            ids.update(row[0] for row in rows)
+            lost.update(row.id for row in group if row.id not in ids)
+        return len(ids), tuple(sorted((wreck.known | lost) - ids)), wreck.unread
     finally:
         store.close()
         wreck.close()
@@ -127,12 +132,23 @@ def _groups(rows: Iterator[Salvaged]) -> Iterator[list[Salvaged]]:
         yield list(group.values())
 
 
-def _usable(row: Salvaged) -> tuple[int, str, str, float, float | None, float, bytes]:
+def _usable(row: Salvaged) -> Row:
     """With columns of the right types, whatever was found in them."""
     expires = None if row.expires is None else _time(row.expires, 0.0)
     body = row.body.encode() if isinstance(row.body, str) else row.body
     queued = _time(row.queued, time.time())
-    return row.id, _text(row.queue), _text(row.lane), _time(row.due, 0.0), expires, queued, body or b""
+    place = (row.segment, row.start, row.octets)
+    known = all(isinstance(one, int) for one in place)
+    content = (
+        (*place, row.flags if isinstance(row.flags, int) else EIGHTBIT | DOTS) if known else (None, None, None, None)
+    )
+    return row.id, _text(row.queue), _text(row.lane), _time(row.due, 0.0), expires, queued, body or b"", *content
+
+
+def _has_content(path: Path, row: Row) -> bool:
+    """Whether what it refers to is there."""
+    segment, start, octets = row[7:10]
+    return segment is None or ends(path).get(segment, 0) >= (start or 0) + (octets or 0)
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 MAGIC = b"SQLite format 3\0"
 PAGE = 4096  # bytes, where the header does not say
 LEAF, INDEX_LEAF = 0x0D, 0x0A
-COLUMNS = 7  # of `messages`
+COLUMNS = (7, 11)  # of `messages`: before there were segments, and now
 LONGEST = 2**30  # bytes of a row
 FREE, TREE, ROOT = 2, 5, 1  # kinds of page in a pointer map
 
@@ -36,6 +36,10 @@ class Salvaged(NamedTuple):
     expires: Any
     queued: Any
     body: Any
+    segment: Any = None
+    start: Any = None
+    octets: Any = None
+    flags: Any = None
 
 
 class Wreck:
@@ -103,7 +107,7 @@ class Wreck:
             raise Lost
         head, _ = _varint(page, position)
         types = list(_types(page, position, head))
-        if len(types) != COLUMNS or types[0] != 0:  # the id stands for the first column
+        if len(types) not in COLUMNS or types[0] != 0:  # the id stands for the first column
             return None
         payload = self._payload(page, position, size, _local(size, self._size, LEAF))
         values = list(_values(payload, head, types))

@@ -1,0 +1,60 @@
+"""Passes: who is logged in at one instance of a cluster is let in at another that has the same password.
+
+A pass is a signed text for one instance and one address of it, good for SECONDS and once. Its key is worked out of the
+password (scrypt, so that a pass does not make guessing cheap); where that differs, the other asks for its own.
+Bound: REMEMBER passes that were used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+import secrets
+
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from gui.access.access import LONGEST, Access
+
+SECONDS = 30
+REMEMBER = 1000
+COST = {"n": 2**14, "r": 8, "p": 1}
+
+
+class Passes:
+    """Of one console.
+
+    Args:
+        access: whose password it is.
+        instance: this instance's name.
+    """
+
+    def __init__(self, access: Access, instance: str) -> None:
+        self._access, self._instance = access, instance
+        self._made: tuple[str, URLSafeTimedSerializer] | None = None
+        self._used: collections.deque[str] = collections.deque(maxlen=REMEMBER)
+
+    async def make(self, instance: str, url: str) -> str:
+        """A pass for another instance, whose console is there."""
+        signer = await self._signer()
+        return str(signer.dumps([instance, url, secrets.token_urlsafe(9)]))
+
+    async def admits(self, given: str, url: str) -> bool:
+        """Whether this is a pass for this console, which is used then."""
+        if not given or len(given) > 2 * LONGEST or given in self._used:
+            return False
+        try:
+            found = (await self._signer()).loads(given, max_age=SECONDS)
+        except BadData:
+            return False
+        if not isinstance(found, list) or found[:2] != [self._instance, url]:
+            return False
+        self._used.append(given)
+        return True
+
+    async def _signer(self) -> URLSafeTimedSerializer:
+        password = self._access.password
+        if self._made is None or self._made[0] != password:
+            key = await asyncio.to_thread(hashlib.scrypt, password.encode(), salt=b"mailrace cluster", **COST)
+            self._made = password, URLSafeTimedSerializer(key, salt="pass")
+        return self._made[1]
