@@ -250,6 +250,8 @@ class Session(SessionDialogue):
         now = shared.clock()
         date, timestamp = shared.dates.at(now)
         content.refuse_loop(head)
+        if shared.settings.rabbitmq_reports and content.is_report(head):
+            transaction.reported(shared.local_queue, shared.settings.rabbitmq_reports)
         properties = shared.properties(self.client, timestamp)
         if shared.settings.smtp_extract and headers.has_fields(head):
             if self._may_send:
