@@ -43,7 +43,7 @@ class ProviderMatrix:
         found: dict[str, dict[str, Standing]] = collections.defaultdict(dict)
         for lane, standing in self._facade.backlog.by("lane").items():
             ip, _, group = lane.partition("/")
-            if standing.ended or standing.retrying:
+            if ip in self._ips and (standing.ended or standing.retrying):
                 found[group][ip] = standing
         ordered = sorted(found.items(), key=lambda pair: _rank(pair[1]))
         rows = [self._row(group, by_ip) for group, by_ip in ordered[:MOST]]
