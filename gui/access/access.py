@@ -4,15 +4,16 @@ Owner of: the files `console-password` (an argon2 hash), `console-secret` and `c
 session is a signed cookie, so it outlives a restart; its key depends on the password, so a changed password ends all
 sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
 Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Three passwords are
-checked at a time, in threads, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in
-before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client. The one
-that was right is known again by a keyed hash in memory, and waits for nobody.
+checked at a time, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in before, one of
+clients that have not failed, and in a process that gives way one of those that have. WAITING are in each line, EACH of
+one client. The one that was right is known again by a keyed hash in memory, and waits for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import hashlib
 import hmac
 import os
@@ -28,8 +29,8 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
-from gui.access.users import CONSOLE, FILE, Users
-from pipeline.views.background import HashingLane
+from gui.access.users import CONSOLE, DECOY, FILE, Users
+from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed, matches
 from pipeline.views.credentials import parse
 from settings import Settings, StartError
 
@@ -40,7 +41,7 @@ WAITING = 60
 EACH = 3
 LONGEST = 256  # characters of a cookie of ours; more is none
 LONGEST_PASSWORD = 1024
-HUMBLE_LINES = (False, False, True)  # of browsers that are known, of clients that have not failed, of those that have
+UNGUESSABLE = 16  # characters: a password as long as that is let in at any time, as a token is
 log = structlog.get_logger("console")
 
 
@@ -96,6 +97,31 @@ class Ended:
             log.error("cannot be read: all sessions have ended", file=str(file))
 
 
+class _Line:
+    """Who waits until a password is checked: WAITING, EACH of one client."""
+
+    def __init__(self, lane: HashingLane | HumbleLane) -> None:
+        self._lane = lane
+        self._waiting: collections.Counter[str] = collections.Counter()
+
+    @contextlib.contextmanager
+    def place(self, who: str) -> Iterator[None]:
+        """A place in it; raises `TooManyTries`."""
+        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
+            raise TooManyTries(1.0)
+        self._waiting[who] += 1
+        try:
+            yield
+        finally:
+            self._waiting -= collections.Counter([who])
+
+    async def matches(self, kept: str, password: str) -> bool:
+        """Whether the password belongs to the hash. Raises `DamagedHash`."""
+        if isinstance(self._lane, HumbleLane):
+            return await self._lane.matches(kept, password)
+        return await self._lane.run(matches, kept, password)
+
+
 class Access:
     """The password and the sessions.
 
@@ -131,9 +157,12 @@ class Access:
         self._browsers = URLSafeTimedSerializer(secret, salt="browser")
         self._set(password)
         self._ended = ended or Ended()
-        self._known_line, self._first_line, self._failed_line = (HashingLane(humble=humble) for humble in HUMBLE_LINES)
+        self._known_line, self._first_line, self._failed_line = (
+            _Line(HashingLane()),
+            _Line(HashingLane()),
+            _Line(HumbleLane()),
+        )
         self._key = secrets.token_bytes(16)
-        self._waiting: collections.Counter[str] = collections.Counter()
 
     def _set(self, password: str) -> None:
         self._password = password
@@ -159,7 +188,7 @@ class Access:
         """
         if self._file is None:
             raise ValueError("the password stands in the configuration (www-password); change it there")
-        made = await self._first_line.run(argon2.PasswordHasher().hash, password)
+        made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
         await asyncio.to_thread(keep, self._file, made)
         self._set(made)
         self.guesses.forget()
@@ -182,42 +211,50 @@ class Access:
         who, tried = known or network(client), password if name == CONSOLE else f"{name}\0{password}"
         if self.guesses.known_wrong(who, tried):
             return False
-        if wait := self.guesses.wait(who):
+        wait = self.guesses.wait(who)
+        if wait and (len(password) < UNGUESSABLE or name != CONSOLE):
             raise TooManyTries(wait)
         if (name == CONSOLE and self._was_right(password)) or (
             len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None, name)
         ):
             self.guesses.succeeded(who)
             return True
+        if wait:
+            raise TooManyTries(wait)
         await asyncio.sleep(self.guesses.failed(who, tried))
         return False
 
     async def _checked(self, password: str, who: str, known: bool, name: str) -> bool:
         """Who has failed waits for others who have; browsers that are known, and who has not failed, do not."""
         line = self._known_line if known else self._failed_line if self.guesses.has_failed(who) else self._first_line
-        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
-            raise TooManyTries(1.0)
-        self._waiting[who] += 1
-        try:
+        with line.place(who):
             return await (self._found(line, password) if name == CONSOLE else self._named(line, name, password, who))
-        finally:
-            self._waiting -= collections.Counter([who])
 
-    async def _named(self, line: HashingLane, name: str, password: str, who: str) -> bool:
+    async def _named(self, line: _Line, name: str, password: str, who: str) -> bool:
         """A user of the list by the password kept here, any other by `www-auth`."""
-        user = self.users.get(name)
-        ours = user is not None and user.hash
-        if not ours and await self.users.elsewhere(name, password, self.guesses.has_failed(who)):
+        kept = self.users.hash(name)
+        if not kept and await self.users.elsewhere(name, password, self.guesses.has_failed(who)):
             return True
-        return await line.run(self.users.matches, name, password)
+        try:
+            return await line.matches(kept or DECOY, password) and bool(kept)
+        except DamagedHash as error:
+            failed("console password", error)
+            return False
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
         return self._was_right(password) or await self._found(self._first_line, password)
 
-    async def _found(self, line: HashingLane, password: str) -> bool:
+    async def _found(self, line: _Line, password: str) -> bool:
         kept = self._password
-        right = await line.run(self._matches, kept, password)
+        try:
+            if kept.startswith("$argon2"):
+                right = await line.matches(kept, password)
+            else:
+                right = hmac.compare_digest(password.encode(errors="replace"), kept.encode())
+        except DamagedHash as error:
+            failed("console password", error)
+            return False
         if right and kept is self._password:  # it may have been changed meanwhile
             self._right = self._digest(password)
         return right and kept is self._password
@@ -227,15 +264,6 @@ class Access:
 
     def _digest(self, password: str) -> bytes:
         return hashlib.blake2b(password.encode(errors="backslashreplace"), key=self._key).digest()
-
-    @staticmethod
-    def _matches(kept: str, password: str) -> bool:
-        if not kept.startswith("$argon2"):
-            return hmac.compare_digest(password.encode(errors="replace"), kept.encode())
-        try:
-            return argon2.PasswordHasher().verify(kept, password)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
-            return False
 
     # -- browsers and sessions ----------------------------------------------------------------------------------------
 

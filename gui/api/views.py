@@ -16,7 +16,7 @@ from gui.api.schema import answer
 from pipeline.views.bulk import BulkJob
 from pipeline.views.cluster import WholeCluster
 from pipeline.views.explain import Brief, Explained
-from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp
+from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp, WorkerRow
 from pipeline.views.figures import DomainErrors
 from pipeline.views.queues import QueueFigures
 from pipeline.views.state.pauses import held_mail
@@ -78,6 +78,15 @@ def _machine(router: APIRouter, context: Context) -> None:
     @router.get("/ips", tags=["views"], summary="MTA IPs", responses=answer(of(list[MtaIp]), "Every address"))
     async def ips() -> Response:
         return Json(facade.ips())
+
+    @router.get(
+        "/workers",
+        tags=["views"],
+        summary="Its processes, where there are several",
+        responses=answer(of(list[WorkerRow]), "Each"),
+    )
+    async def workers() -> Response:
+        return Json(facade.workers())
 
     @router.get(
         "/cluster", tags=["views"], summary="The instances, and all together", responses=answer(of(WholeCluster), "All")

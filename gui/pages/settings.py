@@ -7,6 +7,7 @@ import importlib.metadata
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 import psutil
 from nicegui import ui
@@ -22,6 +23,7 @@ from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
 from gui.components.settings.user_card import UserCard
 from gui.components.view import ConsolePage, View
+from pipeline.views.facade import WorkerRow
 from pipeline.views.queues import QueueUnavailable
 from pipeline.views.submit import Unacceptable
 from settings import effective
@@ -86,6 +88,8 @@ class SettingsView:
         self._view, self._settings = view, view.facade.settings
         with ui.element("div").classes("settings-grid"):
             self._about()
+            if workers := view.facade.workers():
+                self._workers(workers)
             self._users = UserCard(view)
             self._tokens = self._token_card()
             self._console()
@@ -106,6 +110,14 @@ class SettingsView:
         button.on("click", act)  # type: ignore[arg-type]
 
     # -- about ------------------------------------------------------------------------------------------------------
+
+    def _workers(self, workers: Sequence[WorkerRow]) -> None:
+        with self._card("Workers"), drawing.tag("dl", "facts"):
+            for row in workers:
+                drawing.text("dt", f"Worker {row.number}")
+                since = f"{datetime.datetime.fromtimestamp(row.since).astimezone():%Y-%m-%d %H:%M:%S}"
+                figures = f"{row.load:.0f} % of a core, {row.memory / 1e6:.0f} MB, {row.in_memory:,} in memory"
+                drawing.text("dd", f"process {row.pid} since {since}: {figures}")
 
     def _about(self) -> None:
         started = psutil.Process().create_time()

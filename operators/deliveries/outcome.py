@@ -13,8 +13,9 @@ import msgspec
 
 # How far an attempt got (spec: results, `state`), in order.
 STATES = (
-    "process", "suppression", "storage", "personalize", "responsive", "rewrite", "dns", "bind", "connect", "intro",
-    "ehlo", "helo", "starttls", "auth", "mailfrom", "rcptto", "data", "message",
+    "process", "suppression", "storage", "personalize", "responsive", "rewrite", "dns", "bind", "connect", "handshake",
+    "intro", "ehlo", "helo", "starttls", "authplain", "authlogin", "authusername", "authpassword", "authcram",
+    "authresponse", "mailfrom", "rcptto", "data", "message", "idle", "unknown",
 )  # fmt: skip
 
 # What it came to there (spec: results, `result`).
@@ -47,13 +48,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         mta: the name in the receiver's greeting.
         local_ip, remote_ip, host: the connection's two addresses and the MX host's name.
         messages: messages this connection has carried, this one included.
-        sent_connection, sent_data: bytes sent over the connection so far, and for this message.
+        sent_connection, sent_data: bytes sent over the connection so far: all, and of messages alone.
         attempted: MAIL FROM was sent.
         wire: seconds from the start of the attempt on a connection to its end.
+        authentication: the mechanism of the login, where there was one.
         tls: cipher and certificate where TLS was used (results: `cipher`, `certificate`).
         dsn: the receiver offers DSN (RFC 3461).
         until: with POSTPONE and PARK: not before (epoch seconds), where known.
         lane: with PARK: the parked queue.
+        ours: the answer is a rule's, no receiver's.
+        extra: what rules have set in the entry of the results.
+        bounce_class: what a negative answer means, one of CLASSES in `classes`.
         skipped: no host was reached for, since all had failed a moment ago. It is listed, and counts as no attempt.
     """
 
@@ -72,11 +77,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sent_data: int = 0
     attempted: bool = False
     wire: float = 0.0
+    authentication: str | None = None
     tls: dict[str, Any] | None = None
     dsn: bool | None = None
     until: float | None = None
     lane: str | None = None
     skipped: bool = False
+    ours: bool = False
+    bounce_class: str | None = None
+    extra: dict[str, Any] | None = None
 
 
 def failed(state: str, result: str, description: str, **more: Any) -> Outcome:

@@ -14,6 +14,12 @@ KINDS = ("results", "success", "failure", "retry")
 _REFUSAL = {"error", "body", "size"}  # see `results.refusal`
 
 
+class ResultQueues(dict[str, str]):
+    """The names of the result queues that are on, by kind; `previous`: results have the shapes of Mailrace 0.1."""
+
+    previous = False
+
+
 class ResultRule:
     """The rule for the `queues` of a message.
 

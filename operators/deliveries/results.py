@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import base64
-from email.parser import BytesHeaderParser
-from email.policy import compat32
 from typing import Any
 
 import msgspec
 
 from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.extracted import extracted, previous
 from operators.deliveries.outcome import Next, Outcome
-from operators.deliveries.result_queues import came_back
-from operators.mail.head import length, settled
-from operators.mail.message import Content, InvalidMessage, Message, joined, timestamp
+from operators.deliveries.result_queues import ResultQueues, came_back
+from operators.mail.message import Content, Message, joined, timestamp
 
 QUOTED = 1_000_000  # bytes of a refused body that its copy quotes: no queue takes a copy of any size
 SECRETS = (b"smarthost", b"dkim")  # properties that hold some
-LARGEST_HEAD = 262_144  # bytes of a header that results list: it is taken apart on the event loop
 WHOLE = 100  # attempts that a message tells in full
 BRIEF = ("state", "result", "time", "code", "skipped")  # what it tells of those before
 _encode = msgspec.json.Encoder().encode
@@ -34,6 +31,7 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
             "messages": outcome.messages,
             "sent": {"connection": outcome.sent_connection, "data": outcome.sent_data},
         }
+        result |= {"authentication": outcome.authentication} if outcome.authentication else {}
     for name in ("code", "status", "description"):
         if value := getattr(outcome, name):
             result[name] = value
@@ -41,7 +39,11 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
-    return result | (outcome.tls or {})
+    if outcome.ours and outcome.state == "process":
+        result["forced"] = True
+    if outcome.bounce_class is not None:
+        result["class"] = outcome.bounce_class
+    return result | (outcome.tls or {}) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
@@ -73,7 +75,10 @@ def copies(delivery: Delivery, queues: dict[str, str], when: float) -> list[tupl
     names = [name for kind in kinds.get(outcome.next, ()) if (name := _queue(delivery.message, queues, kind))]
     if not names:
         return []
-    body = _encode(report(delivery.message, outcome, when, delivery.content))
+    properties = report(delivery.message, outcome, when, delivery.source, delivery.content)
+    if isinstance(queues, ResultQueues) and queues.previous:
+        properties = previous(properties)
+    body = _encode(properties)
     return [(name, body) for name in names]
 
 
@@ -105,7 +110,9 @@ def _quotable(body: bytes) -> bytes:
         return body
 
 
-def report(message: Message, outcome: Outcome, when: float, content: Content | None = None) -> dict[str, Any]:
+def report(
+    message: Message, outcome: Outcome, when: float, source: bytes = b"", content: Content | None = None
+) -> dict[str, Any]:
     """What a result queue gets: the message as it came, its attempts, and what was extracted from it."""
     properties = tried(message, outcome, when)
     if not message.keepmime or outcome.next is Next.RETRY:
@@ -113,7 +120,7 @@ def report(message: Message, outcome: Outcome, when: float, content: Content | N
         properties.pop("mime-encoding", None)
     elif content is not None:
         properties = joined(properties, content.read())
-    properties["extracted"] = extracted(message)
+    properties["extracted"] = extracted(message, source)
     return without_secrets(properties)
 
 
@@ -167,31 +174,6 @@ def _without_headers(properties: dict[str, Any]) -> None:
 def _with_last_attempt(properties: dict[str, Any]) -> None:
     results = properties.get("results")
     properties["results"] = results[-1:] if isinstance(results, list) else []
-
-
-def extracted(message: Message) -> dict[str, Any]:
-    """From, To, Subject and all headers by lower-case name; envelope and recipient split."""
-    try:
-        source = settled(message.source())
-    except (InvalidMessage, ValueError):
-        source = b""
-    head = source[: min(length(source), LARGEST_HEAD)]
-    parsed = BytesHeaderParser(policy=compat32).parsebytes(head)
-    headers: dict[str, list[str]] = {}
-    for name, value in parsed.items():
-        headers.setdefault(name.lower(), []).append(str(value))
-    first: dict[str, Any] = {name: headers[name][0] for name in ("from", "to", "subject") if name in headers}
-    return {
-        **first,
-        "headers": headers,
-        "envelope": _split(message.envelope or ""),
-        "recipient": _split(message.recipient),
-    }
-
-
-def _split(address: str) -> dict[str, str]:
-    local, _, domain = address.rpartition("@")
-    return {"local": local, "domain": domain}
 
 
 def _queue(message: Message, queues: dict[str, str], kind: str) -> str | None:

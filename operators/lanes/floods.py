@@ -50,7 +50,7 @@ class Floods:
 
         def look(delivery: Delivery) -> None:
             outcome = delivery.outcome
-            if outcome is None or outcome.code is None or outcome.result == "accepted":
+            if outcome is None or outcome.code is None or outcome.result == "accepted" or outcome.ours:
                 return
             rule = rules().flood_match(outcome.code, outcome.status, outcome.description)
             if rule is not None and delivery.lane:
@@ -65,6 +65,11 @@ class Floods:
         self._active[lane] = active
         self._hits.setdefault(rule.id, collections.deque(maxlen=10_000)).append(now)
         self._begun(active)
+
+    def adopt(self, active: Active) -> None:
+        """A flood that began in another worker."""
+        self._active[active.lane] = active
+        self._hits.setdefault(active.rule.id, collections.deque(maxlen=10_000)).append(active.since)
 
     def get(self, lane: str) -> Active | None:
         """The flood in force on a lane, or None."""

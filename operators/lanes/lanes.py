@@ -35,8 +35,9 @@ from operators.deliveries.delivery import Delivery, lane_ip
 from operators.deliveries.outcome import Next, Outcome, deferred, parked
 from operators.lanes.gate import FRESH, Gate, Hold
 from operators.lanes.lane import QUICK, Called, Lane, Pace
-from operators.lanes.limits import Limits
-from operators.lanes.slots import SkippedHost, Slot, Slots, Wait
+from operators.lanes.limits import Limits, Pacer
+from operators.lanes.slots import TURN, SkippedHost, Slot, Slots, Wait
+from operators.lanes.turns import ShareOf, Tenants, plain
 from operators.stages.stage import Report, Stage, unreported
 
 __all__ = ["HORIZON", "REST", "Lane", "Lanes"]
@@ -48,7 +49,6 @@ BRIEF = 5.0  # the same for one that has learned nothing; and a second for each 
 NAMES = 100  # domains of a group that a lane remembers, for the console and the rules
 TICK = 0.001  # seconds: the finest wake-up; clocks round, and a wake-up before its time would spin
 STARVED = 8  # lanes tried when a connection comes free
-TURN = 20  # messages over a connection after which it goes to a lane that has none
 SLACK = 1.5  # times its room, which changes with the other lanes, that a lane may hold before it parks what waits
 SWEPT = 1000  # parked queues, and lanes without a connection, looked at in one sweep
 
@@ -67,6 +67,8 @@ class Lanes:
         blocked: says of a parked queue that is no lane in memory whether calling its messages in is of no use now.
         paused: until when a lane is paused as a whole, or None.
         credit: all of the queue's credit.
+        share: what a tag may have of a lane.
+        pacer: makes the pacer of a lane, by name, where several workers share its rate.
     """
 
     def __init__(
@@ -81,13 +83,17 @@ class Lanes:
         blocked: Callable[[str], bool] = lambda queue: False,
         paused: Callable[[str], Wait | None] = lambda lane: None,
         credit: int = 1000,
+        share: ShareOf = plain,
+        pacer: Callable[[str], Pacer] | None = None,
     ) -> None:
         self._slots, self._limits, self._free = slots, limits, free
+        self._pacer = pacer
         self._recall, self._parked, self._blocked, self._paused = recall, parked, blocked, paused
         self._called: collections.defaultdict[str, Called] = collections.defaultdict(Called)
         self._scheduler, self._clock = scheduler, clock
         self._lanes: dict[str, Lane] = {}
         self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
+        self._tenants = Tenants(share)
         self._gate = Gate(credit, slots.maximum)
         self._relieving = False  # `_relieve` is about to run
         self._gated: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a place there
@@ -133,7 +139,7 @@ class Lanes:
             self._emit(delivery.ended(_returned()))
             return
         lane = self._lane(delivery)
-        if why := self._full(lane, recalled):
+        if why := self._full(lane, recalled, bool(delivery.message.priority)):
             self._park(lane, delivery, why)
             return
         if lane.can_go:
@@ -151,19 +157,24 @@ class Lanes:
         lane = self._lanes.get(delivery.lane)
         if lane is None:
             group = delivery.lane.partition("/")[2]
-            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now)
+            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now, self._tenants)
+            if self._pacer is not None:
+                lane.pacer = self._pacer(f"messages {lane.name}")
         lane.active_at = now
         if delivery.domain not in lane.domains and len(lane.domains) < NAMES:
             lane.domains[delivery.domain] = None
         return lane
 
-    def _full(self, lane: Lane, recalled: str | None) -> str | None:
-        """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from."""
-        if recalled != lane.name and (lane.parking or self._parked().get(lane.name)):
+    def _full(self, lane: Lane, recalled: str | None, urgent: bool = False) -> str | None:
+        """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from.
+
+        An `urgent` one, with a priority, passes by those that are parked, and has half as much room again.
+        """
+        if recalled != lane.name and not urgent and (lane.parking or self._parked().get(lane.name)):
             return "behind those that are parked already"
         if (pause := self._paused(lane.name)) is not None:
             return pause.why
-        if lane.memory >= (room := self._room(lane)):
+        if lane.memory >= (room := self._room(lane)) * (1 + urgent / 2):
             return f"the lane's memory is full: {room} at once"
         return Hold.MEMORY if self._gate.crowded(lane, self._clock()) else None
 
@@ -195,8 +206,11 @@ class Lanes:
                 self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers", own=True))
                 return
             limits, now = self._limits(lane), self._clock()
-            if (ready := lane.pacer.ready(limits.domain_messages)) > now:
+            if (ready := lane.pacer.want(limits.domain_messages)) > now:
                 self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
+                return
+            if (ready := lane.waiting.ready(now)) > now:
+                self._hold(lane, Wait("the rates of the tags that wait", ready))
                 return
             if not self._gate.admits(lane):
                 self._gated[lane.name] = None
@@ -227,6 +241,7 @@ class Lanes:
         lane.in_flight += 1
         lane.went += 1
         lane.pacer.take(now)
+        lane.waiting.went(head, now)
         self._emit(head.but(slot=got))
 
     def _hold(self, lane: Lane, wait: Wait) -> None:

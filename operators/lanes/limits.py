@@ -22,22 +22,31 @@ class Pacer:
 
     __slots__ = ("_last", "_ready", "limit")
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: float = 0) -> None:
         self.limit = limit
         self._last = -math.inf
         self._ready = -math.inf
 
-    def ready(self, limit: int) -> float:
+    def ready(self, limit: float) -> float:
         """Monotonic seconds at which the next permit can be taken, under this limit; -inf is at once."""
         if limit != self.limit:
             self.limit = limit
             self._ready = self._last + self.interval
         return self._ready
 
+    def want(self, limit: float) -> float:
+        """As `ready`, of a lane that has mail: a pacer of several workers asks for permits then."""
+        return self.ready(limit)
+
     def take(self, now: float) -> None:
         """Use a permit at `now`, which is not before `ready()`."""
         self._last = now
         self._ready = (self._ready if now - self._ready <= GRACE else now) + self.interval
+
+    def give_back(self, at: float) -> None:
+        """The permit of `at` was not used: it can be taken later, unless another one was taken since."""
+        if self._last == at:
+            self._ready = at
 
     @property
     def interval(self) -> float:

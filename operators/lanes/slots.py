@@ -22,6 +22,8 @@ from operators.deliveries.delivery import Target
 from operators.lanes.limits import Limits, Pacer
 
 REMEMBER = 10_000
+TURN = 20  # messages over a connection after which it goes to a lane, or a worker, that has none
+ALL = "*"
 
 
 class Connection(Protocol):
@@ -33,6 +35,30 @@ class Connection(Protocol):
 
     def quit(self, reason: str) -> None:
         """Start to close it; its transport reports `Slots.closed` when it is gone."""
+
+
+class ConnectionLeases(Protocol):
+    """Where connections are counted for several workers; `leases.Leases`."""
+
+    def pacer(self, name: str) -> Pacer:
+        """The pacer of a rate."""
+
+    def take(self, lane: str, ip: str, address: str, limits: Limits) -> Wait | None:
+        """Use a connection that was granted; or why there is none now."""
+
+    def closed(self, lane: str, ip: str, address: str) -> None:
+        """It is gone."""
+
+    def reopened(self, lane: str, ip: str, address: str, limits: Limits) -> None:
+        """It was made anew: counts as another one for the rates."""
+
+    def sweep(self, now: float) -> None:
+        """Once a second."""
+
+
+def names(lane: str, ip: str, address: str) -> list[str]:
+    """What a connection counts for: its lane, its remote address, all."""
+    return [f"lane {lane}", f"{ip} to {address}", ALL]
 
 
 class Slot:
@@ -103,8 +129,11 @@ class _Lane:
 class Slots:
     """The count of outgoing connections, by lane and by remote IP."""
 
-    def __init__(self, maximum: int = 1000) -> None:
+    def __init__(self, maximum: int = 1000, leases: ConnectionLeases | None = None) -> None:
         self.maximum = maximum
+        self._leases = leases  # the count is kept for several workers, elsewhere
+        self._given_up: set[str] = set()  # what another worker waits for, of which nothing idles here
+        self.noted: Callable[[str, Target, str, float], None] = lambda ip, target, why, until: None  # of `skip`
         self.released: Callable[[Slot], None] = lambda slot: None  # called after a connection came free
         self.freed: Callable[[Slot], None] = lambda slot: None  # called after it was closed, and another may be opened
         self.open = 0
@@ -136,7 +165,7 @@ class Slots:
         while mine.idle:
             slot = mine.idle[-1]
             remote = self._remotes[slot.ip, slot.target.address]
-            if (ready := remote.messages.ready(limits.ip_messages)) > now:
+            if (ready := remote.messages.want(limits.ip_messages)) > now:
                 return Wait(f"{limits.ip_messages} messages a minute to {slot.target.address}", ready)
             self._idles_no_more(slot)
             if slot.connection is None or not slot.connection.usable:
@@ -149,14 +178,12 @@ class Slots:
     def _begin(
         self, mine: _Lane, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float
     ) -> Slot | Wait | SkippedHost:
-        if limits.domain_connections and mine.open >= limits.domain_connections:
-            return Wait(f"{limits.domain_connections} connections at once to the domain", own=True)
-        if (ready := mine.connects.ready(limits.domain_connects)) > now:
-            return Wait(f"{limits.domain_connects} new connections a minute to the domain", ready)
+        if self._leases is None and (wait := self._own(mine, limits, now)) is not None:
+            return wait
         if self.open >= self.maximum:
             self._make_room(mine, self._idle)
             return Wait(f"{self.maximum} connections in all")
-        target = self._choose(ip, targets, limits, now)
+        target = self._choose(lane, ip, targets, limits, now)
         if isinstance(target, SkippedHost) and mine.open:
             return Wait(target.why, target.until)  # a receiver that takes no further connection still takes mail
         if not isinstance(target, Target):
@@ -172,7 +199,18 @@ class Slots:
         self._count(slot, now)
         return slot
 
-    def _choose(self, ip: str, targets: Sequence[Target], limits: Limits, now: float) -> Target | Wait | SkippedHost:
+    @staticmethod
+    def _own(mine: _Lane, limits: Limits, now: float) -> Wait | None:
+        """What the lane's limits say against another connection now."""
+        if limits.domain_connections and mine.open >= limits.domain_connections:
+            return Wait(f"{limits.domain_connections} connections at once to the domain", own=True)
+        if (ready := mine.connects.ready(limits.domain_connects)) > now:
+            return Wait(f"{limits.domain_connects} new connections a minute to the domain", ready)
+        return None
+
+    def _choose(
+        self, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float
+    ) -> Target | Wait | SkippedHost:
         """The first target that may be used now."""
         skipped: SkippedHost | None = None
         wait: Wait | None = None
@@ -183,15 +221,17 @@ class Slots:
                 if skipped is None or bad.until < skipped.until:
                     skipped = bad
                 continue
-            held = self._held(ip, target, limits, now)
+            held = self._held(lane, ip, target, limits, now)
             if held is None:
                 return target
             if wait is None or (held.until is not None and (wait.until is None or held.until < wait.until)):
                 wait = held
         return wait or skipped or SkippedHost(f"no address that {ip} can reach", now)
 
-    def _held(self, ip: str, target: Target, limits: Limits, now: float) -> Wait | None:
-        """What the limits for each remote IP say against this target now."""
+    def _held(self, lane: str, ip: str, target: Target, limits: Limits, now: float) -> Wait | None:
+        """What the limits for each remote IP, or other workers, say against this target now."""
+        if self._leases is not None:
+            return self._leases.take(lane, ip, target.address, limits)
         remote = self._remotes.get((ip, target.address))
         if remote is None:
             return None
@@ -207,7 +247,11 @@ class Slots:
         remote = self._remotes.get((slot.ip, slot.target.address))
         if remote is None:
             remote = self._remotes[slot.ip, slot.target.address] = _Remote()
+            if self._leases is not None:
+                remote.messages = self._leases.pacer(f"messages {slot.ip} to {slot.target.address}")
         remote.open += 1
+        if self._leases is not None:
+            return  # its rates were counted with the lease
         remote.connects.ready(slot.limits.ip_connects)
         remote.connects.take(now)
         remote.messages.ready(slot.limits.ip_messages)
@@ -244,9 +288,11 @@ class Slots:
 
         The lane's rate of new connections does not forbid it, but has the next connection wait the longer.
         """
-        if self.skipped(slot.ip, target, now) or self._held(slot.ip, target, slot.limits, now):
+        if self.skipped(slot.ip, target, now) or self._held(slot.lane, slot.ip, target, slot.limits, now):
             return False
         self._uncount(slot)
+        if self._leases is not None:
+            self._leases.closed(slot.lane, slot.ip, slot.target.address)
         slot.target = target
         self._count(slot, now)
         self._lanes[slot.lane].connects.take(now)
@@ -263,6 +309,8 @@ class Slots:
             self._lanes[slot.lane].attempting += 1
         self._lanes[slot.lane].connects.take(now)
         self._remotes[slot.ip, slot.target.address].connects.take(now)
+        if self._leases is not None:
+            self._leases.reopened(slot.lane, slot.ip, slot.target.address, slot.limits)
 
     def connected(self, slot: Slot, connection: Connection) -> None:
         """The transport has connected the slot: `connection` is ready for mail."""
@@ -289,7 +337,9 @@ class Slots:
             self._attempted(slot)
             self._free(slot)
             return
-        if slot.connection.usable:
+        if self._given_up and self._gives_up(slot):
+            slot.connection.quit("limit")
+        elif slot.connection.usable:
             slot.idle_since, slot.idle_until = now, now + (slot.limits.connection_idle or math.inf)
             self._lanes[slot.lane].idle.append(slot)
             self._remotes[slot.ip, slot.target.address].idle[slot] = None
@@ -298,6 +348,9 @@ class Slots:
 
     def sweep(self, now: float) -> None:
         """Quit the connections that have idled long enough, and forget what is at rest; call it about once a second."""
+        if self._leases is not None:
+            self._leases.sweep(now)
+            self._given_up.clear()
         for slot in [slot for slot in self._idle if slot.idle_until <= now]:
             self._idles_no_more(slot)
             if slot.connection is not None:
@@ -308,6 +361,23 @@ class Slots:
             del self._lanes[lane]
         for key in [k for k, kept in self._remotes.items() if not kept.open and self._rested(kept, now)]:
             del self._remotes[key]
+
+    def give_up(self, counted: str) -> None:
+        """Another worker waits for what counts for this: the longest idle connection goes, or one after its turn."""
+        for slot in self._idle:
+            if counted in names(slot.lane, slot.ip, slot.target.address):
+                self._idles_no_more(slot)
+                if slot.connection is not None:
+                    slot.connection.quit("limit")
+                return
+        self._given_up.add(counted)
+
+    def _gives_up(self, slot: Slot) -> bool:
+        found = self._given_up.intersection(names(slot.lane, slot.ip, slot.target.address))
+        if not found or slot.messages < TURN:
+            return False
+        self._given_up -= found
+        return True
 
     def abandon(self, slot: Slot) -> None:
         """The transport does not connect the slot. `release` frees it when the message is settled."""
@@ -325,6 +395,8 @@ class Slots:
         self.open -= 1
         self._lanes[slot.lane].open -= 1
         self._uncount(slot)
+        if self._leases is not None:
+            self._leases.closed(slot.lane, slot.ip, slot.target.address)
         self.freed(slot)
 
     # -- addresses that failed ----------------------------------------------------------------------------------
@@ -335,6 +407,11 @@ class Slots:
         From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
         message that brings an IP of its own, or a smarthost's port, is in nobody's way.
         """
+        self.noted(ip, target, why, until)
+        self.pass_over(ip, target, why, until)
+
+    def pass_over(self, ip: str, target: Target, why: str, until: float) -> None:
+        """As `skip`, by another worker's word."""
         key = (ip, target.address, target.port)
         self._skipped[key] = (until, why)
         self._skipped.move_to_end(key)

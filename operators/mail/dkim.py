@@ -52,6 +52,7 @@ class Key(msgspec.Struct, frozen=True):
         private: the private key.
         headers: names to sign besides `SIGNED`, lower case.
         canonicalization: header/body (RFC 6376 3.4).
+        report: r=y, verifiers are asked to report failures (RFC 6651 3.1).
     """
 
     domain: str
@@ -59,6 +60,7 @@ class Key(msgspec.Struct, frozen=True):
     private: RSAPrivateKey | Ed25519PrivateKey
     headers: frozenset[bytes] = frozenset()
     canonicalization: str = "relaxed/simple"
+    report: bool = False
 
     @property
     def name(self) -> str:
@@ -115,6 +117,7 @@ def _signature(named: Sequence[tuple[bytes, bytes]], digest: bytes, key: Key, no
         chosen = _verifiable(chosen)
     algorithm = "rsa" if isinstance(key.private, RSAPrivateKey) else "ed25519"
     tags = f"v=1; a={algorithm}-sha256; c={key.canonicalization};\r\n\td={key.domain}; s={key.selector}; t={now:.0f}"
+    tags += "; r=y" if key.report else ""
     names = _folded([name for name, _ in chosen] + [OVERSIGNED])
     mine = b"DKIM-Signature: %s;\r\n\th=%s;\r\n\tbh=%s;\r\n\tb=" % (tags.encode(), names, digest)
     header = HEADER[key.canonicalization.partition("/")[0]]

@@ -9,17 +9,22 @@ from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from typing import Any
 
+from operators.mail.blocks import document
 from operators.mail.dkim import from_domain
 from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import name_of, settled
 from operators.mail.headers import change, pairs
-from operators.mail.message import Content, InvalidMessage, Message
-from operators.mail.unmade import Unmade, refuse
+from operators.mail.inline_css import inlined, inlined_mail
+from operators.mail.message import InvalidMessage, Message
+from operators.mail.personalize import personal
+from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
+    "background", "font",
 )  # fmt: skip
+_OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
 _OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
 _ONCE = frozenset((
@@ -28,18 +33,25 @@ _ONCE = frozenset((
 ))  # fmt: skip  # RFC 5322 3.6
 
 
-def source_of(message: Message, content: Content | None = None) -> bytes:
+def needs_all(properties: Mapping[str, Any]) -> bool:
+    """Whether the mail is made of all of its text, so that no part of it can lie apart."""
+    return "data" in properties or properties.get("inlinecss") not in _OFF
+
+
+def source_of(message: Message) -> bytes:
     """The message's bytes, lines ending in CRLF, its header ending where every reader finds it.
 
-    With a `content`, which is apart, those of the header.
+    Where the content is apart, those of the header.
 
     Raises:
         Invalid: `mime` or `headers` cannot be used; says what, and what is allowed.
     """
     if not message.mime:
         raise InvalidMessage("mime: is missing or empty, and an empty mail is not sent")
+    values, inline = personal(message), message.properties.get("inlinecss") not in _OFF
     if isinstance(message.mime, dict):
-        source = build(message.mime, message.message_id, message.envelope or "")
+        parts = values.object(message.mime) if values else message.mime
+        source = build(_inlined(parts) if inline else parts, message.message_id, message.envelope or "")
     else:
         given = _given(message)
         if given.isspace() or not given:
@@ -47,10 +59,16 @@ def source_of(message: Message, content: Content | None = None) -> bytes:
         source = settled(given)
         if b"\0" in source:
             raise InvalidMessage("mime: holds a NUL octet, which mail may not (RFC 5322 4)")
-    source = change(source, message.headers) if message.headers else source
-    if "data" in message.properties or "inlinecss" in message.properties:
-        refuse(message.properties, source + content.read() if content is not None else source)
+        source = values.mail(source) if values else source
+        source = inlined_mail(source) if inline else source
+    if message.headers:
+        source = change(source, values.headers(message.headers) if values else message.headers)
     return source
+
+
+def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:
+    plain, html = _versions(parts)
+    return {**parts, "text": plain, "html": inlined(html)} if isinstance(html, str) else dict(parts)
 
 
 def _given(message: Message) -> bytes:
@@ -114,7 +132,7 @@ def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
 
 
 def _body(parts: Mapping[str, Any]) -> Entity:
-    plain, html = parts.get("text"), _html(parts)
+    plain, html = _versions(parts)
     bodies = []
     if plain is not None or html is None:
         bodies.append(text(_text("mime.text", plain or ""), "plain", "mime.text"))
@@ -127,12 +145,15 @@ def _body(parts: Mapping[str, Any]) -> Entity:
     return several("mixed", [several("alternative", bodies), *files])
 
 
-def _html(parts: Mapping[str, Any]) -> Any:
-    """The HTML version: `html`, or `content` where that is a text and not blocks to make HTML of."""
-    content = parts.get("content")
-    if content is None or isinstance(content, str):
-        return content if parts.get("html") is None else parts["html"]
-    raise Unmade("responsive", "mime.content: HTML is not made of blocks here; publish it as html")
+def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The text and the HTML version, each None where there is none; `content` is HTML, or blocks to make both of."""
+    plain, html, content = parts.get("text"), parts.get("html"), parts.get("content")
+    if html is not None or content is None or isinstance(content, str):
+        return plain, content if html is None else html
+    if not isinstance(content, Mapping):
+        raise Unmade("responsive", "mime.content: must be HTML, or an object with blocks")
+    made, text_of_it = document(content, parts)
+    return text_of_it if plain is None else plain, made
 
 
 def _attachment(given: Any, where: str) -> Entity:

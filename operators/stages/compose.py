@@ -8,7 +8,7 @@ a message store as `storage/error`, since there is none; an empty mail is never 
 from __future__ import annotations
 
 from operators.deliveries.delivery import Delivery
-from operators.deliveries.outcome import deferred, failed
+from operators.deliveries.outcome import failed
 from operators.mail.message import InvalidMessage
 from operators.mail.source import source_of
 from operators.stages.stage import Report, Stage, stage, unreported
@@ -23,9 +23,7 @@ def compose(report: Report = unreported) -> Stage:
             why = f"key: there is no message store to have {message.key[:100]!r} from"
             return delivery.ended(failed("storage", "error", why))
         try:
-            return delivery.but(source=source_of(message, delivery.content))
-        except OSError as error:
-            return delivery.ended(deferred("storage", "error", f"the content cannot be read: {error.strerror}"))
+            return delivery.but(source=source_of(message))
         except InvalidMessage as error:
             return delivery.ended(failed(error.state, error.result, str(error)))
 

@@ -26,6 +26,7 @@ from operators.mail.message import (
     joined,
     readable,
 )
+from operators.mail.source import needs_all
 
 DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its result not be written any more
 
@@ -57,7 +58,7 @@ def decode(
                 return _refused(lease, now, f"body: nested more than {DEEPEST} levels deep")
             if what := came_back(properties):
                 return _refused(lease, now, f"body: this is {what}, which is no message", properties)
-            if whole and content is not None:
+            if content is not None and (whole or needs_all(properties)):
                 properties, content = joined(properties, content.read()), None
             message = from_properties(properties)
         except Unreadable as error:

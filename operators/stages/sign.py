@@ -93,6 +93,7 @@ def _own_key(given: dict[str, Any], where: str, now: float) -> Key | None:
         _clean(load, given.get("key"), f"{where}.key", PRIVATE),
         frozenset(name.lower().encode() for name in headers),
         canonicalization,
+        given.get("report") in (True, 1, "1", "true", "yes", "on"),
     )
 
 

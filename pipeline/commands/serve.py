@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from pipeline.process.destinations import Destination, StreamSink, let_go_of_ter
 from pipeline.process.notify import ServiceManager
 from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
 from pipeline.process.supervisor import spawn, supervisor
+from pipeline.queues import adopt_orphans, open_queue, worker_files
+from pipeline.queues.contract import QueueUnavailable
 from pipeline.views.facade import Facade
 from settings import Settings, StartError
 
@@ -87,7 +90,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     stopped = supervisor().stopping
     web = console(settings)
-    machine = Machine(settings)
+    machine = await machine_of(settings)
     facade = Facade(machine)
     facade.fictional = traffic is not None
     manager = ServiceManager(os.environ)
@@ -137,6 +140,34 @@ def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[No
         for number in handlers:
             loop.remove_signal_handler(number)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a log rotation during the stop must not end it
+
+
+async def machine_of(settings: Settings) -> Machine:
+    """The machine, with workers where there are several. What other workers have left is taken up first."""
+    if settings.workers == 1:
+        if worker_files(settings.data_dir):
+            await adopted(settings)
+        return Machine(settings)
+    from pipeline.workers.head import HeadMachine
+
+    machine = HeadMachine(settings)
+    machine.prepare()
+    if worker_files(settings.data_dir):
+        await adopted(settings)
+    return machine
+
+
+async def adopted(settings: Settings) -> None:
+    """Mail in queues without a worker goes into the first one's. Raises `StartError`."""
+    queue = open_queue(settings, alone=True)
+    try:
+        await queue.start()  # so that the file is there
+        await queue.close()
+        moved = await asyncio.to_thread(adopt_orphans, settings.data_dir, settings.workers)
+    except (QueueUnavailable, sqlite3.Error) as error:
+        raise StartError(f"workers: what is queued for others cannot be taken up: {error}") from None
+    if moved:
+        log.warning("mail of workers that are no more was taken up", messages=moved)
 
 
 def announce(settings: Settings, console: Sequence[str]) -> None:

@@ -36,6 +36,18 @@ def rotated(log: Path) -> list[Path]:
     return [log.with_name(name) for name in sorted(kept)]
 
 
+def worker_log(log: Path, number: int) -> Path:
+    """The log of one of several workers."""
+    return log.with_name(f"{_base(log)}.worker-{number}{JSON_LINES}")
+
+
+def of_workers(log: Path) -> list[Path]:
+    """The logs of all workers that there were."""
+    pattern = re.compile(re.escape(_base(log)) + r"(\.worker-\d+)\..*")
+    found = {match[1] for path in log.parent.iterdir() if (match := pattern.fullmatch(path.name))}
+    return [log.with_name(f"{_base(log)}{name}{JSON_LINES}") for name in sorted(found)]
+
+
 def leftovers(log: Path) -> list[Path]:
     """What a crash has left: half a Parquet file, or a JSON Lines file that has its Parquet file."""
     names = _ours(log)

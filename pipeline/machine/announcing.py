@@ -33,6 +33,7 @@ def announcement(machine: Machine, token: str) -> Announcement:
         version=_version(),
         ips=ips,
         outbox=_outbox(settings),
+        workers=max(1, len(machine.workers())),
         load=_load(),
         state=states[0].word if states else "Running",
         level=states[0].level if states else "good",

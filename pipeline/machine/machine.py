@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,11 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.classes import classify_answers
+from operators.deciding.force import force
+from operators.deciding.respond import respond
+from operators.deciding.rewrite import rewrite
+from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
@@ -41,9 +47,11 @@ from operators.deliveries.events import (
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
+from operators.lanes.turns import PLAIN, TagShare
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -63,13 +71,14 @@ from pipeline.log.writing.delivery_log import LogUnavailable
 from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
 from pipeline.machine.unsettled import Unsettled
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
-from pipeline.queues.contract import QueueFigures, QueueUnavailable
+from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
@@ -86,6 +95,36 @@ CHANCE = random.SystemRandom()
 log = structlog.get_logger("mailrace")
 
 
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, as it is shown. `since`: epoch seconds; `load`: of one core, in a hundred; `memory`: bytes."""
+
+    number: int
+    pid: int
+    since: float
+    load: float
+    memory: int
+    in_memory: int
+    sessions: int
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """Where a machine is one of several workers.
+
+    Attributes:
+        leases: its part of the limits.
+        file: its queue.
+        home: `data-dir` of the instance.
+        token: of the instance in its cluster.
+        flooded: told of each flood that begins here.
+    """
+
+    leases: Leases
+    file: Path
+    home: Path
+    token: str
+    flooded: Callable[[Active], None]
+
+
 class Machine:
     """The running mail transfer agent.
 
@@ -96,8 +135,8 @@ class Machine:
             pools: its parts.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
+        self.settings, self.seat = settings, seat
         self.loop = asyncio.get_running_loop()
         self.scheduler = AsyncIOScheduler(self.loop)
         self.supervisor = supervisor(self.loop)
@@ -115,19 +154,21 @@ class Machine:
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = HostNames(_host_name(settings))
-        self.rules = open_rules(settings, self.warned)
+        self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
-        self.queue = open_queue(settings, self.warned, self._moved, alone=True)
+        self.effects = RuleEffects(self.rules, self.warned)
+        self.queue = self._open_queue()
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
+        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
-        self.slots = Slots(settings.max_connections)
+        self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
         self.floods = Floods(time.monotonic, self._flooded)
@@ -140,6 +181,10 @@ class Machine:
         self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
         self.health = Health(self)
+
+    def workers(self) -> list[WorkerRow]:
+        """The processes that carry mail, where there are several."""
+        return []
 
     @property
     def events(self) -> Observable[Event]:
@@ -175,17 +220,25 @@ class Machine:
                 decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
                 tap("taken", self._taken, failed),
             ),
-            expire=expire(s.max_delivertime, time.time, failed),
+            expire=rx.compose(
+                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
+            ),
+            suppress=suppress(self.rules.suppressions, time.time, failed),
+            rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
+            force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
+            classify=rx.compose(
+                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
+            ),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
@@ -202,6 +255,10 @@ class Machine:
             freed=tap("freed", self.lanes.settled, failed),
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _open_queue(self) -> Queue:
+        file = self.seat.file if self.seat is not None else None
+        return open_queue(self.settings, self.warned, self._moved, alone=self.seat is None, file=file)
 
     def _live(self, custom: Custom) -> Live:
         """What a custom operator is given."""
@@ -220,13 +277,16 @@ class Machine:
             blocked=self._blocked,
             paused=self.floods.paused,
             credit=self.settings.rabbitmq_qos,
+            share=self._share,
+            pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
 
     def _cluster(self) -> Cluster | None:
         """None where there is no broker that instances could meet on."""
         if self.settings.cluster_broker is None:
             return None
-        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+        token = self.seat.token if self.seat is not None else ""
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned, token=token)
 
     def _handing_over(self) -> dict[str, Any]:
         cluster = self.cluster
@@ -251,6 +311,10 @@ class Machine:
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
+
+    def _share(self, tag: str) -> TagShare:
+        rule = self.rules.snapshot.share(tag)
+        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -292,6 +356,8 @@ class Machine:
         pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
         until = {"paused_until": time.time() + pause, "reduced_until": time.time() + reduced}
         fields = {"lane": flood.lane, "pattern": flood.rule.name, "answer": flood.answer, **until}
+        if self.seat is not None:
+            self.seat.flooded(flood)
         text = f"{flood.lane} is paused by {flood.rule.name!r}"
         self.report(Notice(time=time.time(), kind="flood", text=text, fields=fields))
 
@@ -362,6 +428,14 @@ class Machine:
         life.push_async_callback(self.signing.close)
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
+        await self._carry(life)
+        if self.cluster is not None:
+            self.rules.told = self.cluster.rules_changed
+            self.cluster.start(self.scheduler)
+            life.push_async_callback(self.cluster.close)
+
+    async def _carry(self, life: contextlib.AsyncExitStack) -> None:
+        """What carries mail: out, in, and the chain between them."""
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -370,10 +444,6 @@ class Machine:
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
-        if self.cluster is not None:
-            self.rules.told = self.cluster.rules_changed
-            self.cluster.start(self.scheduler)
-            life.push_async_callback(self.cluster.close)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""
@@ -394,15 +464,20 @@ class Machine:
         def listen(source: Observable[Any], act: Callable[[Any], None], part: str) -> None:
             life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
-        life.callback(self.telemetry.watch(self.events).dispose)
+        if self.seat is None:  # else the head counts
+            life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
-        for lane, count in self.queue.parked().items():
-            self.report(Parked(time=time.time(), lane=lane, count=count))
+        listen(self.events, self.effects.count, "classes")
+        self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _count_parked(self) -> None:
+        for lane, count in self.queue.parked().items():
+            self.report(Parked(time=time.time(), lane=lane, count=count))
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()
@@ -446,4 +521,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from operators.deliveries.events import Event
 from operators.deliveries.relay import Relay
@@ -59,11 +60,11 @@ def _server(host: str, port: int, settings: Settings, keys: str) -> Smarthost:
     return Smarthost(host, port, getattr(settings, f"{keys}_username"), secret)
 
 
-def open_rules(settings: Settings, report: Callable[[str, str], None]) -> RuleStore:
-    """The rule store that the configuration asks for; not started yet."""
+def open_rules(settings: Settings, report: Callable[[str, str], None], home: Path | None = None) -> RuleStore:
+    """The rule store that the configuration asks for; not started yet. `home`: where `rules.key` is."""
     return RuleStore(
         settings.database_address.get_secret_value(),
-        settings.data_dir,
+        home or settings.data_dir,
         settings.database_ttl,
         report=report,
         instance=settings.server_id,

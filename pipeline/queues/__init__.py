@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from operators.deliveries.result_queues import ResultRule
+from operators.deliveries.result_queues import ResultQueues, ResultRule
 from pipeline.queues.contract import Queue
+from pipeline.queues.embedded.adopt import adopt, remove
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.embedded.many import ManyFiles
 from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue, unreported
 from settings import Settings
 
+FILE = "queue.db"
 RESULTS = ("results", "success", "failure", "retry", "refused")
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME: see `mime_properties`
 GATHERED = 16_000_000  # bytes of a body beside its MIME: properties, and what its attempts add
@@ -21,6 +25,7 @@ def open_queue(
     report: Callable[[str, str], None] = unreported,
     moved: Callable[[str, int], None] = lambda lane, by: None,
     alone: bool = False,
+    file: Path | None = None,
 ) -> Queue:
     """The queue that the configuration asks for; not started yet.
 
@@ -29,12 +34,46 @@ def open_queue(
         report: told (kind, text) when the disk is full, a broker goes away, what it refuses, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by an operator's hand.
         alone: no other program has it open.
+        file: of the embedded queue, where it is a worker's.
     """
     if settings.rabbitmq_address is not None:
         return RabbitQueue(settings, largest_body(settings), report, folder=settings.data_dir)
-    return EmbeddedQueue(
-        settings.data_dir / "queue.db", settings.rabbitmq_outbox, report=report, moved=moved, alone=alone
-    )
+    if not alone and file is None and (others := worker_files(settings.data_dir)):
+        return open_files(settings, [settings.data_dir / FILE, *others], report)
+    path = file or settings.data_dir / FILE
+    return EmbeddedQueue(path, settings.rabbitmq_outbox, report=report, moved=moved, alone=alone)
+
+
+def open_files(settings: Settings, files: Sequence[Path], report: Callable[[str, str], None] = unreported) -> ManyFiles:
+    """The files of several workers as one queue, for people; not started yet."""
+    outbox = settings.rabbitmq_outbox
+    return ManyFiles([EmbeddedQueue(path, outbox, report=report) for path in files], outbox)
+
+
+def worker_folder(folder: Path, number: int) -> Path:
+    """What the worker of a number keeps, from 1; the first one's queue is that of an instance without workers."""
+    return folder / f"worker-{number}"
+
+
+def queue_file(folder: Path, number: int) -> Path:
+    """The queue of a worker."""
+    return folder / FILE if number == 1 else worker_folder(folder, number) / FILE
+
+
+def worker_files(folder: Path) -> list[Path]:
+    """The queues of workers from the second on, with a worker or without."""
+    return sorted(folder.glob(f"worker-*/{FILE}"))
+
+
+def adopt_orphans(folder: Path, workers: int) -> int:
+    """Move what is in queues of workers that are no more into the first one's; how many messages. Blocks."""
+    kept = {queue_file(folder, number) for number in range(1, workers + 1)}
+    moved = 0
+    for orphan in worker_files(folder):
+        if orphan not in kept:
+            moved += adopt(orphan, folder / FILE)
+            remove(orphan)
+    return moved
 
 
 def largest_body(settings: Settings) -> int:
@@ -53,7 +92,7 @@ def result_rule(settings: Settings) -> ResultRule:
     return ResultRule(settings.rabbitmq_outbox, settings.rabbitmq_inbox or "")
 
 
-def result_queues(settings: Settings) -> dict[str, str]:
+def result_queues(settings: Settings) -> ResultQueues:
     """The names of the result queues that are on.
 
     Nobody reads the embedded queue from outside, so there a result queue is on only where it is named in the
@@ -63,4 +102,6 @@ def result_queues(settings: Settings) -> dict[str, str]:
     on = {kind: name for kind, name in named.items() if name}
     if settings.rabbitmq_address is None:
         on = {kind: name for kind, name in on.items() if settings.origin(f"rabbitmq-{kind}") != "default"}
-    return on
+    found = ResultQueues(on)
+    found.previous = settings.results_format == "previous"
+    return found

@@ -174,7 +174,8 @@ class _Signer:
             self._last += 1
             number = self._numbers[key] = self._last
             der = key.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-            self._send(Keep(number, key.domain, key.selector, der, list(key.headers), key.canonicalization))
+            headers = list(key.headers)
+            self._send(Keep(number, key.domain, key.selector, der, headers, key.canonicalization, key.report))
             if len(self._numbers) > KEYS:
                 self._send(Forget(self._numbers.popitem(last=False)[1]))
         else:

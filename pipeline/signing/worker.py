@@ -37,6 +37,7 @@ class Keep(msgspec.Struct, frozen=True, tag="keep", array_like=True):
     der: bytes
     headers: list[bytes]
     canonicalization: str
+    report: bool
 
 
 class Forget(msgspec.Struct, frozen=True, tag="forget", array_like=True):
@@ -124,7 +125,8 @@ def _write(answers: int, signed: bytearray) -> None:
 
 def _key(new: Keep) -> Key:
     private = load_der_private_key(new.der, None, unsafe_skip_rsa_key_validation=True)
-    return Key(new.domain, new.selector, private, frozenset(new.headers), new.canonicalization)  # type: ignore[arg-type]
+    headers = frozenset(new.headers)
+    return Key(new.domain, new.selector, private, headers, new.canonicalization, new.report)  # type: ignore[arg-type]
 
 
 def _signed(job: SigningJob, keys: dict[int, Key]) -> Signed:

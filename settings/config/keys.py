@@ -48,6 +48,7 @@ from settings.config.values import (
     Text,
     Timeout,
     Token,
+    Workers,
     choice,
     pattern,
     whole,
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     user: Text | None = key(None, "the process changes to this user after its ports are open")
     lock: File = key(_under("mailrace.lock"), "stops a second start on the same `data-dir`", shown="in `data-dir`")
     shutdown_timeout: Seconds = key(30.0, "how long a stop waits for what is in flight; the rest returns to the queue")
+    workers: Workers = key(1, "processes that carry mail; `auto`: one a core")
     operators: OperatorNames = key([], "custom operators to load: `module:function@stage`, several with commas")
 
     # -- the console -----------------------------------------------------------------------------------------------
@@ -162,6 +164,9 @@ class Settings(BaseSettings):
     )
     rabbitmq_retry: QueueName | None = key(
         "retry", "copies of messages to be retried; empty turns it off; the embedded queue: only where given"
+    )
+    results_format: Annotated[str, choice("documented", "previous")] = key(
+        "documented", "`previous`: results in the shapes of Mailrace 0.1, for readers that rely on them; for a while"
     )
     rabbitmq_exchange: QueueName | None = key(None, "exchange to publish to")
     rabbitmq_durable: Flag = key(True, "queues survive a restart of the broker")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -267,6 +268,17 @@ def _database(text: str) -> SecretAddress:
     return SecretAddress(text)
 
 
+def _workers(text: str) -> int:
+    if text.strip().lower() == "auto":
+        return max(
+            1, min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        )
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise ValueError
+    return number
+
+
 LOOPBACK = [_network("127.0.0.0/8"), _network("::1/128")]
 
 Flag = Annotated[bool, ValueKind(_truth, "true or false")]
@@ -304,6 +316,7 @@ File = Annotated[Path, ValueKind(_path, "a path")]
 Text = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,255}", "1 to 255 printable characters")]
 Secret = Annotated[SecretStr, ValueKind(SecretStr, "text")]
 Token = Annotated[SecretStr, ValueKind(_token, "16 or more letters, digits and signs: a shorter one can be guessed")]
+Workers = Annotated[int, ValueKind(_workers, "a whole number from 1 to 64, or auto")]
 QueueName = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,200}", "a queue's name, 1 to 200 printable characters")]
 Ciphers = Annotated[str, ValueKind(_ciphers, "an OpenSSL cipher list that selects at least one cipher")]
 Logs = Annotated[

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from operators.deliveries.outcome import Next
 from operators.deliveries.replies import GARBLED, MAX_LINE, MAX_LINES, Reply, ReplyParser, classify
 
-STAGES = ("intro", "ehlo", "helo", "starttls", "auth", "rset", "mailfrom", "rcptto", "data", "message")
+STAGES = (
+    "intro",
+    "ehlo",
+    "helo",
+    "starttls",
+    "authplain",
+    "authpassword",
+    "authresponse",
+    "rset",
+    "mailfrom",
+    "rcptto",
+    "data",
+    "message",
+)
 
 
 def parse(data: bytes) -> list[Reply]:

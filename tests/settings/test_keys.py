@@ -20,6 +20,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("user", "mail", "mail"),
     ("lock", "/run/mailrace.lock", Path("/run/mailrace.lock")),
     ("shutdown-timeout", "1m", 60.0),
+    ("workers", "3", 3),
     ("operators", "shop.rules:skip@hold,shop.rules:mark@sign", ["shop.rules:skip@hold", "shop.rules:mark@sign"]),
     ("www-port", "0", 0),
     ("www-ip", "::1", "::1"),

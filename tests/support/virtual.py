@@ -11,6 +11,7 @@ from reactivex.subject import Subject
 from operators.deliveries.delivery import Delivery, Lease, Route, Target, lane_name
 from operators.deliveries.outcome import Next, Outcome, failed, parked
 from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Slots, Wait
 from operators.mail.message import from_properties
@@ -36,12 +37,20 @@ class World:
         parked: the parked queues, by lane.
     """
 
-    def __init__(self, *, credit: int = 1000, maximum: int = 1000, **limits: object) -> None:
-        self.scheduler = VirtualTimeScheduler()
+    def __init__(
+        self,
+        *,
+        credit: int = 1000,
+        maximum: int = 1000,
+        scheduler: VirtualTimeScheduler | None = None,
+        leases: Leases | None = None,
+        **limits: object,
+    ) -> None:
+        self.scheduler = scheduler or VirtualTimeScheduler()
         self.limits = Limits(**limits)  # type: ignore[arg-type]
         self.by_group: dict[str, Limits] = {}
         self.credit = credit
-        self.slots = Slots(maximum)
+        self.slots = Slots(maximum, leases)
         self.input: Subject[Delivery] = Subject()
         self.gone: list[tuple[float, Delivery]] = []
         self.ended: list[Delivery] = []
@@ -65,6 +74,7 @@ class World:
             self.now,
             paused=self._pause_of,
             credit=credit,
+            pacer=leases.pacer if leases is not None else None,
         )
         self.input.pipe(self.lanes.throttle()).subscribe(self._throttled)
         self.scheduler.schedule_periodic(1.0, lambda state: self.lanes.sweep())

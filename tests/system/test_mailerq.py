@@ -31,17 +31,13 @@ pytestmark = [
 FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq"
 QUEUES = ("results", "success", "failure", "retry", "refused", "name-of-results-queue", "name-of-success-queue")
 GIVEN_UP = {  # what cannot be done is given up, with the state of the step that it needed
-    "m04-mime-content-blocks": ("responsive", "error"),
     "m05-mime-attachment-url": ("responsive", "error"),
     "m06-key-without-mime": ("storage", "error"),
     "m07-no-mime": ("process", "invalid"),
-    "m10-data": ("personalize", "error"),
     "m12-ips-unbound": ("bind", "error"),
     "m13-ips-empty": ("bind", "error"),
     "m15-pool": ("bind", "error"),
     "m18-maxdelivertime-past": ("process", "timeout"),
-    "m20-inlinecss": ("responsive", "error"),
-    "m53-personalization": ("personalize", "error"),
 }
 OTHERS = {  # without a result, with TLS that the receiver has not, or as it is no JSON
     "m31-queues-null", "m32-smarthost", "m33-smarthost-string-port", "m40-security-required",
@@ -177,3 +173,16 @@ def test_headers_are_changed_as_asked(seen: Seen) -> None:
     _, world, _, _ = seen
     assert b"x-added: 1\r\n" in mail(world, "m35-headers-add")[0].lower()
     assert b"<html><body>x</body></html>" in mail(world, "m55-responsive-html-content")[0]
+
+
+def test_mail_is_made_personal(seen: Seen) -> None:
+    """Variables are replaced in From, To, subject and text; style sheets become attributes."""
+    _, world, _, _ = seen
+    assert b"Subject: Message from Emiel\r\n" in mail(world, "m10-data")[0]
+    letter = mail(world, "m53-personalization")[0]
+    assert b"From: The team <info@example.org>\r\n" in letter and b"To: John Doe <m53-" in letter
+    assert b"Subject: Hello John Doe!\r\n" in letter and b"Hi John Doe, your age is 33." in letter
+    assert b"; r=y" in mail(world, "m25-dkim-report")[0]
+    blocks = mail(world, "m04-mime-content-blocks")[0]
+    assert (b"<p>x</p>" in blocks and b'href=3D"http://127.0.0.1/"' in blocks) or b'href="http://127.0.0.1/"' in blocks
+    assert b"style=" in mail(world, "m20-inlinecss")[0] and b"<style" not in mail(world, "m20-inlinecss")[0]

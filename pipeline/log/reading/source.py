@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import duckdb
 import msgspec
 
-from pipeline.log.names import PARQUET, rotated
+from pipeline.log.names import PARQUET, of_workers, rotated
 from pipeline.log.schema import LogRecord, columns
 
 Result = TypeVar("Result")
@@ -24,14 +24,14 @@ TRIES = 20
 
 
 class Files(msgspec.Struct, frozen=True):
-    """The files of one log at one moment; those of Parquet newest first. `active` is the inode of the one in use."""
+    """The files of one log at one moment; those of Parquet newest first. `active`: the inodes of those in use."""
 
     parquet: tuple[str, ...]
     json: tuple[str, ...]
-    active: int | None
+    active: tuple[int, ...] = ()
 
     @property
-    def content(self) -> tuple[int | None, set[str]]:
+    def content(self) -> tuple[tuple[int, ...], set[str]]:
         """What does not change when a file is converted, but when one is rotated."""
         return self.active, {Path(path).stem for path in (*self.parquet, *self.json)}
 
@@ -53,17 +53,18 @@ class LogTable:
     def files(self) -> Files:
         """What is there now. Raises OSError where it may not be looked at."""
         if self.log is None or not self.log.parent.is_dir():
-            return Files((), (), None)
-        try:
-            active = self.log.stat().st_ino
-        except FileNotFoundError:
-            active = None
-        found = rotated(self.log)
-        json = [str(path) for path in found if path.suffix != PARQUET]
+            return Files((), ())
+        found: list[Path] = []
+        active: list[tuple[Path, int]] = []
+        for log in (self.log, *of_workers(self.log)):
+            found += rotated(log)
+            with contextlib.suppress(FileNotFoundError):
+                active.append((log, log.stat().st_ino))
+        json = [str(path) for path in (*found, *(log for log, _ in active)) if path.suffix != PARQUET]
         return Files(
             tuple(str(path) for path in reversed(found) if path.suffix == PARQUET),
-            tuple(json if active is None else [*json, str(self.log)]),
-            active,
+            tuple(json),
+            tuple(inode for _, inode in active),
         )
 
     def table(self, files: Files) -> tuple[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ class Answers(asyncio.Protocol):
         self._gone = False
         self._error: Exception | None = None
         self.transport: asyncio.Transport | None = None
+        self.sent = 0  # bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -72,6 +73,7 @@ class Answers(asyncio.Protocol):
         if self._owner.watch is not None:
             self._owner.watch.line(self._conversation, CLIENT, octets)
         if self.transport is not None and not self.transport.is_closing():  # uvloop raises there
+            self.sent += len(octets)
             self.transport.write(octets)
         return await self.reply(seconds)
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from operators.deliveries.delivery import Target
+from operators.deliveries.outcome import Outcome
 from operators.deliveries.replies import CLOSING, GARBLED, Reply, classify, clean
 from pipeline.smtp.client import login
 from pipeline.smtp.client.answers import Answers
@@ -63,6 +64,8 @@ class OpeningDialogue:
         self._patience = COMMAND * wish.factor
         self._offers: dict[str, str] = {}
         self._level = PLAIN
+        self._mta: str | None = None  # from its greeting on
+        self._login_by: str | None = None
 
     async def open(self) -> tuple[asyncio.Transport, Peer]:
         """Connect.
@@ -73,15 +76,34 @@ class OpeningDialogue:
         _, self._answers = await dial(self._ip, self._target, self._protocol, self._wish.factor)
         try:
             return await self._introduce()
+        except Failed as failed:
+            self._answers.abort()
+            failed.outcome = self._described(failed.outcome)
+            raise
         except BaseException:
             self._answers.abort()
             raise
+
+    def _described(self, outcome: Outcome) -> Outcome:
+        """With what there is to say of a connection that got as far as its greeting."""
+        if self._mta is None:
+            return outcome
+        tls = describe(self._answers.transport, self._level == VERIFIED) if self._level else None
+        return msgspec.structs.replace(
+            outcome,
+            mta=self._mta,
+            messages=1,
+            sent_connection=self._answers.sent,
+            tls=tls,
+            authentication=self._login_by,
+        )
 
     def _protocol(self) -> Answers:
         return Answers(self._owner, self._conversation)
 
     async def _introduce(self) -> tuple[asyncio.Transport, Peer]:
         greeting = await self._step("intro", self._answers.reply(GREETING * self._wish.factor))
+        self._mta = greeting.description.partition(" ")[0][:NAME]
         await self._hello()
         if self._wish.security != "off":
             await self._secure()
@@ -92,7 +114,9 @@ class OpeningDialogue:
             raise Failed("ehlo", "lost", "connection lost after EHLO", handshake=self._level > PLAIN)
         return transport, Peer(
             capabilities=capabilities(self._offers),
-            mta=greeting.description.partition(" ")[0][:NAME],
+            mta=self._mta,
+            sent=self._answers.sent,
+            authentication=self._login_by,
             local_ip=transport.get_extra_info("sockname")[0],
             remote_ip=self._target.address,
             level=self._level,
@@ -147,25 +171,29 @@ class OpeningDialogue:
         conversation.logging_in, conversation.secrets = True, login.secrets(user, password)
         mechanisms = login.offered(self._offers.get("auth", ""))
         if not mechanisms:
-            raise Failed("auth", "error", f"the receiver offers no login that we know: {self._offers.get('auth', '')}")
+            raise Failed(
+                "authplain", "error", f"the receiver offers no login that we know: {self._offers.get('auth', '')}"
+            )
         for name in mechanisms:
-            reply = await self._authenticate(name, user, password)
+            self._login_by = name
+            state, reply = await self._authenticate(name, user, password)
             if reply.code not in login.OTHER_MAY:
                 break
         conversation.logging_in = False
-        if classify("auth", reply.code)[0] != "accepted":
-            raise _refused("auth", Reply(reply.code, self._hidden(reply.lines))).may_yet()
+        if classify(state, reply.code)[0] != "accepted":
+            raise _refused(state, Reply(reply.code, self._hidden(reply.lines))).may_yet()
 
-    async def _authenticate(self, mechanism: str, user: str, password: str) -> Reply:
-        """One mechanism, to its last answer."""
+    async def _authenticate(self, mechanism: str, user: str, password: str) -> tuple[str, Reply]:
+        """One mechanism, to its last answer; and what that was the answer to."""
         steps, challenge = login.MECHANISMS[mechanism](user, password), None
-        for _ in range(login.STEPS):
-            command = login.following(steps, challenge)
-            reply = await self._heard("auth", self._answers.ask(command, self._patience))
+        states = login.STATES[mechanism]
+        for step in range(login.STEPS):
+            command, state = login.following(steps, challenge), states[min(step, len(states) - 1)]
+            reply = await self._heard(state, self._answers.ask(command, self._patience))
             if reply.code != login.CHALLENGE:
                 break
             challenge = reply.description
-        return reply
+        return state, reply
 
     def _hidden(self, lines: list[bytes]) -> list[bytes]:
         return [login.masked(clean(line), self._conversation.secrets).encode() for line in lines]
@@ -196,7 +224,7 @@ class OpeningDialogue:
 
     def _in_tls(self, state: str) -> bool:
         """Whether it is TLS that may be to blame."""
-        return state == "starttls" or (self._level > PLAIN and state != "auth")
+        return state == "starttls" or (self._level > PLAIN and not state.startswith("auth"))
 
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Za-z.:]{2,60}\]").fullmatch  # nothing that could be a command

@@ -64,6 +64,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         mta: the name in the receiver's greeting.
         local_ip, remote_ip: its two addresses.
         level: how well it is secured (`tls.NEEDED`).
+        sent: bytes sent until it was made.
+        authentication: the mechanism of the login.
         tls: cipher and certificate, for the results.
         login: the user name and password given.
         fallback: it is in plain text, since TLS with the receiver was of no use.
@@ -74,6 +76,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     local_ip: str
     remote_ip: str
     level: int
+    sent: int = 0
+    authentication: str | None = None
     tls: dict[str, Any] | None = None
     login: tuple[str, str] | None = None
     fallback: bool = False
@@ -123,7 +127,8 @@ class SmtpConnection(asyncio.Protocol):
         self._owner, self._transport = owner, transport
         self._phase = Phase.IDLE
         self._parser = ReplyParser()
-        self._sent = 0  # bytes, from the first MAIL on
+        self._sent = peer.sent  # bytes
+        self._data_sent = 0  # of them, those of messages, without the final dots
         self._proven = False  # it has carried a message that was accepted
         self._dirty = False  # a transaction broke off: RSET before the next one
         self._surplus = False  # more answers than commands
@@ -175,7 +180,6 @@ class SmtpConnection(asyncio.Protocol):
         self.slot.messages = self.messages
         self._delivery, self._done, self._started = delivery, done, started
         self.conversation.domain = delivery.domain
-        self._data_sent = 0
         self._transaction = transaction = OutgoingTransaction(mail, rcpt, offered.pipelining, self._dirty, leaving)
         self._dirty, self._phase = False, Phase.DIALOGUE
         self._await(transaction.stage)
@@ -245,7 +249,7 @@ class SmtpConnection(asyncio.Protocol):
         if len(source) <= CHUNK and content is None:
             body = dot_stuff(normalise(source)) + b".\r\n"
             self._await("message")
-            self._data_sent = len(body)
+            self._data_sent += len(body) - 3
             self._write(body)
             return
         self._phase = Phase.BODY
@@ -270,7 +274,8 @@ class SmtpConnection(asyncio.Protocol):
                 self._chunks = iter(())  # the message is not kept after it was sent
                 self._phase = Phase.DIALOGUE
                 self._await("message")
-                chunk = b".\r\n"
+                self._write(b".\r\n")
+                continue
             self._data_sent += len(chunk)
             self._write(chunk)
 
@@ -428,9 +433,10 @@ class SmtpConnection(asyncio.Protocol):
             host=self.target.host,
             messages=self.messages,
             sent_connection=self._sent,
-            sent_data=self._data_sent if attempted else 0,
+            sent_data=self._data_sent,
             attempted=attempted,
             wire=self._owner.clock() - self._started if attempted else 0.0,
+            authentication=peer.authentication,
             tls=peer.tls,
             dsn=peer.capabilities.dsn,
         )

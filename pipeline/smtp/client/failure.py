@@ -67,7 +67,7 @@ class Failed(Exception):
             description=reply.description if reply is not None else clean(text),
         )
         self.handshake, self.ours, self.shortage = handshake, ours, shortage
-        self.other_host = state not in ("bind", "auth") and not shortage
+        self.other_host = state != "bind" and not state.startswith("auth") and not shortage
 
     def may_yet(self) -> Failed:
         """The same, to be tried again later, though the answer was a permanent one: it was not about the message."""

@@ -61,6 +61,12 @@ def _cram_md5(user: str, password: str) -> Steps:
         yield auth_crammd5_verify(user, password, challenge or "").decode()
 
 
+# What has been said when the answer comes, of each mechanism in order: the states of results.
+STATES = {
+    "PLAIN": ("authplain",),
+    "LOGIN": ("authlogin", "authusername", "authpassword"),
+    "CRAM-MD5": ("authcram", "authresponse"),
+}
 MECHANISMS: dict[str, Callable[[str, str], Steps]] = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import functools
 import itertools
 import ssl
@@ -15,12 +16,25 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from operators.deliveries.replies import clean
 from operators.mail.message import TIME_FORMAT
 
-NAME, LONGEST = 255, 1000  # characters of a name, and of a subject or an issuer
+NAME = 255  # characters of a name
 ALTNAMES = 100  # of a certificate; some have thousands
+NAMES = {
+    NameOID.COMMON_NAME: "common",
+    NameOID.COUNTRY_NAME: "country",
+    NameOID.LOCALITY_NAME: "locality",
+    NameOID.STATE_OR_PROVINCE_NAME: "state",
+    NameOID.ORGANIZATION_NAME: "organization",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "unit",
+    NameOID.EMAIL_ADDRESS: "email",
+    NameOID.SERIAL_NUMBER: "serial",
+    NameOID.STREET_ADDRESS: "street",
+    NameOID.POSTAL_CODE: "postal",
+}
 
 # What each security asks of a connection: how much it must be secured before mail may go over it.
 PLAIN, ENCRYPTED, VERIFIED = 0, 1, 2
@@ -49,32 +63,54 @@ def context(verify: bool) -> ssl.SSLContext:
     return made
 
 
-def describe(transport: asyncio.BaseTransport, verified: bool) -> dict[str, Any]:
-    """`cipher` and `certificate` as the results have them (README, "Results"). It never raises, since mail goes on
-    whatever there is to say: receivers have certificates of X.509 versions 2 and 4, and names of types that few know.
+def describe(transport: asyncio.BaseTransport | None, verified: bool) -> dict[str, Any]:
+    """`cipher` and `certificate` as the results have them (docs: Messages, "Results").
+
+    It never raises, since mail goes on whatever there is to say: receivers have certificates of X.509 versions 2 and
+    4, and names of types that few know.
     """
     found: dict[str, Any] = {}
+    if transport is None:
+        return found
     with contextlib.suppress(Exception):
         name, version, bits = transport.get_extra_info("cipher")
-        found["cipher"] = {"name": clean(str(name), NAME), "bits": bits, "version": clean(str(version), NAME)}
+        number, algorithm = _ciphers().get(name, (0, bits))
+        found["cipher"] = {
+            "name": clean(str(name), NAME),
+            "bits": bits,
+            "algbits": algorithm,
+            "version": clean(str(version), NAME),
+            "id": number,
+        }
     with contextlib.suppress(Exception):
         if der := transport.get_extra_info("ssl_object").getpeercert(binary_form=True):
-            found["certificate"] = _certificate(der) | {"verified": verified}
+            found["certificate"] = certificate(der, verified, datetime.datetime.now(datetime.UTC))
     return found
 
 
-def _certificate(der: bytes) -> dict[str, Any]:
+@functools.cache
+def _ciphers() -> dict[str, tuple[int, int]]:
+    """Of each cipher its number (RFC 8446 B.4) and the bits of its algorithm."""
+    known = context(False).get_ciphers()
+    return {one["name"]: (one["id"] & 0xFFFF, one["alg_bits"]) for one in known}
+
+
+def certificate(der: bytes, verified: bool, now: datetime.datetime) -> dict[str, Any]:
     """What there is to say of a certificate; each part that cannot be read is left out, and the first one says why."""
-    said: dict[str, Any] = {"subject": "", "issuer": ""}
+    said: dict[str, Any] = {"verified": verified, "subject": {}, "issuer": {}, "altnames": []}
     try:
         read = x509.load_der_x509_certificate(der)
     except Exception as error:
-        return said | {"altnames": [], "unreadable": _why(error)}
+        return said | {"unreadable": _why(error)}
     parts: dict[str, Callable[[], Any]] = {
-        "subject": lambda: clean(read.subject.rfc4514_string(), LONGEST),
-        "issuer": lambda: clean(read.issuer.rfc4514_string(), LONGEST),
-        "valid-from": lambda: read.not_valid_before_utc.strftime(TIME_FORMAT),
-        "valid-until": lambda: read.not_valid_after_utc.strftime(TIME_FORMAT),
+        "notbefore": lambda: read.not_valid_before_utc.strftime(TIME_FORMAT),
+        "notafter": lambda: read.not_valid_after_utc.strftime(TIME_FORMAT),
+        "version": lambda: read.version.value + 1,
+        "self-signed": lambda: _self_signed(read),
+        "result": lambda: "ok" if verified else _doubt(read, now),
+        "keyusage": lambda: _key_usage(read),
+        "subject": lambda: _named(read.subject),
+        "issuer": lambda: _named(read.issuer),
         "altnames": lambda: _altnames(read),
     }
     for name, part in parts.items():
@@ -82,7 +118,50 @@ def _certificate(der: bytes) -> dict[str, Any]:
             said[name] = part()
         except Exception as error:
             said.setdefault("unreadable", _why(error))
-    return {"altnames": [], **said}
+    return said
+
+
+def _named(name: x509.Name) -> dict[str, str]:
+    """The parts of a name, each the first of its kind."""
+    found: dict[str, str] = {}
+    for attribute in name:
+        kind = NAMES.get(attribute.oid) or attribute.oid.dotted_string
+        if len(found) < ALTNAMES:
+            found.setdefault(kind, clean(str(attribute.value), NAME))
+    return found
+
+
+def _self_signed(read: x509.Certificate) -> bool:
+    if read.issuer != read.subject:
+        return False
+    try:
+        read.verify_directly_issued_by(read)
+    except Exception:
+        return False
+    return True
+
+
+def _doubt(read: x509.Certificate, now: datetime.datetime) -> str:
+    """What can be said of a certificate by itself; whom it was signed by is looked into with security `verified`."""
+    if read.not_valid_after_utc < now:
+        return "certificate has expired"
+    if read.not_valid_before_utc > now:
+        return "certificate is not yet valid"
+    return "self-signed certificate" if _self_signed(read) else "not checked"
+
+
+def _key_usage(read: x509.Certificate) -> int:
+    """RFC 5280 4.2.1.3: 1 is digitalSignature, 2 nonRepudiation, 4 keyEncipherment, and so on; 0 where it says none."""
+    try:
+        usage = read.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return 0
+    bits = [
+        usage.digital_signature, usage.content_commitment, usage.key_encipherment, usage.data_encipherment,
+        usage.key_agreement, usage.key_cert_sign, usage.crl_sign,
+        usage.key_agreement and usage.encipher_only, usage.key_agreement and usage.decipher_only,
+    ]  # fmt: skip
+    return sum(1 << place for place, bit in enumerate(bits) if bit)
 
 
 def _altnames(certificate: x509.Certificate) -> list[str]:

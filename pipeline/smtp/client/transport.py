@@ -144,7 +144,7 @@ class Transport:
             return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
         if (smarthost := self.relay.through(delivery.message)) is not None:
             outcome = error.may_yet().outcome
-            if outcome.state in ("auth", "starttls") and outcome.result == "error" and login_of(smarthost):
+            if outcome.state.startswith(("auth", "starttls")) and outcome.result == "error" and login_of(smarthost):
                 self.troubles.refused(slot.target, smarthost.username or "", outcome)
         facts = {"local_ip": slot.ip or None, "remote_ip": slot.target.address, "host": slot.target.host}
         return msgspec.structs.replace(outcome, wire=self.clock() - started, **facts)

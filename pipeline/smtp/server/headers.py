@@ -25,6 +25,7 @@ Reader = Callable[[str, float], Any]  # (value, now in epoch seconds); raises Va
 _FIELD = re.compile(rb"^(x-mq-[!-9;-~]*)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n", re.IGNORECASE | re.MULTILINE)
 LARGEST_HEAD = 262_144  # octets of a header that has such fields: looking for them takes 0.1 s then
 MOST_FIELDS = 1000
+_RESULTS = frozenset(("results", "success", "failure", "retry"))
 _LONGEST_DELAY = 366 * 86400
 
 
@@ -49,6 +50,8 @@ def extract(head: bytes, now: float) -> tuple[bytes, Properties]:
     properties: Properties = {}
     for name, value in _fields(head):
         _read(name.decode("ascii").lower(), value, properties, now)
+    if not _RESULTS.isdisjoint(properties.get("queues", ())):  # one turns all the configured ones off, so documented
+        properties["queues"] = dict.fromkeys(_RESULTS) | properties["queues"]
     if "hostname" not in properties.get("smarthost", {"hostname": ""}):
         raise Refusal("554 5.6.0 x-mq-smarthost-hostname: needed beside other x-mq-smarthost fields")
     return _FIELD.sub(b"", head), properties

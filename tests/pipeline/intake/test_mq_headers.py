@@ -15,6 +15,7 @@ from tests.pipeline.intake.harness import House
 
 NOW = 1_700_000_000.0  # 2023-11-14 22:13:20
 
+OFF = dict.fromkeys(("results", "success", "failure", "retry"))  # one turns all the configured ones off
 GOOD: list[tuple[str, dict[str, Any]]] = [
     ("x-mq-ip: 192.0.2.1", {"ips": ["192.0.2.1"]}),
     ("X-MQ-IP: 192.0.2.1\r\nx-mq-ip: 2001:DB8::1, 192.0.2.2", {"ips": ["192.0.2.1", "2001:db8::1", "192.0.2.2"]}),
@@ -31,8 +32,14 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("x-mq-keepmime: True", {"keepmime": True}),
     ("x-mq-priority: 5", {"priority": 5}),
     ("x-mq-security: required", {"security": "required"}),
-    ("x-mq-results-queue: mine\r\nx-mq-failure-queue:", {"queues": {"results": "mine", "failure": None}}),
-    ("x-mq-success-queue: s\r\nx-mq-retry-queue: r", {"queues": {"success": "s", "retry": "r"}}),
+    (
+        "x-mq-results-queue: mine\r\nx-mq-failure-queue:",
+        {"queues": OFF | {"results": "mine"}},
+    ),
+    (
+        "x-mq-success-queue: s\r\nx-mq-retry-queue: r",
+        {"queues": OFF | {"success": "s", "retry": "r"}},
+    ),
     ("x-mq-dsn-queue: d", {"queues": {"dsn": "d"}}),
     (
         "x-mq-smarthost-hostname: relay.example\r\nx-mq-smarthost-port: 587\r\n"

@@ -290,6 +290,6 @@ async def test_a_header_that_takes_long_to_read_is_refused(
 def test_a_result_lists_a_header_of_usual_size() -> None:
     """S1: of a larger one the beginning: taking half a million fields apart takes seconds."""
     message = from_properties({"recipient": "b@example.net", "mime": "a: x\r\n" * 500_000 + "\r\nbody"})
-    assert 0 < len(extracted(message)["headers"]["a"]) < 50_000
+    assert extracted(message)["headers"] == {"a": "x"}
     small = from_properties({"recipient": "b@example.net", "mime": "From: a@b\r\nSubject: x\r\n\r\nTo: y"})
     assert set(extracted(small)["headers"]) == {"from", "subject"}

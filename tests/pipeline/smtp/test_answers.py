@@ -156,5 +156,5 @@ async def test_what_is_said_of_an_accepted_message() -> None:
         assert (outcome.mta, outcome.remote_ip, outcome.local_ip) == ("receiver.test", "127.0.0.1", "127.0.0.1")
         assert (outcome.code, outcome.status, outcome.description) == (250, "2.0.0", "taken")
         assert (outcome.messages, outcome.dsn, outcome.host) == (2, True, "localhost")
-        assert outcome.sent_data == len(b"Subject: x\r\n\r\n..\r\n.\r\n") < outcome.sent_connection
+        assert outcome.sent_data == 24 + len(b"Subject: x\r\n\r\n..\r\n") < outcome.sent_connection
         assert 0 < outcome.wire < 30

@@ -271,7 +271,7 @@ async def test_a_login_that_fails_sends_nothing(script: dict[str, str], extensio
     tls = server_context(trustme.CA())
     async with Receiver(script, extensions, tls=tls) as receiver, Sender(to(receiver)) as sender:
         outcome = await sender.send(smarthost=SMARTHOST)
-        assert (outcome.state, outcome.result, outcome.next) == ("auth", "error", Next.RETRY)
+        assert (outcome.result, outcome.next) == ("error", Next.RETRY) and outcome.state.startswith("auth")
         assert "MAIL" not in receiver.verbs() and "secret" not in f"{outcome}{sender.events}"
 
 

@@ -1,0 +1,161 @@
+"""The head of several workers: a machine that carries no mail, and shows all of theirs.
+
+Its event stream is that of its workers together, its lanes and connections are what they report, its queue is all of
+their files; so the views, the API and the metrics are the same as of a machine alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import cast
+
+from reactivex import operators as ops
+
+from operators.deliveries.delivery import Target
+from operators.deliveries.events import Event
+from operators.lanes.floods import Active, Floods
+from operators.lanes.lanes import Lanes
+from pipeline.machine.machine import Machine, WorkerRow
+from pipeline.queues import open_files, open_queue, queue_file, worker_folder
+from pipeline.queues.contract import Queue
+from pipeline.queues.embedded.many import ManyFiles
+from pipeline.telemetry.telemetry import Telemetry
+from pipeline.workers.crew import Crew
+from pipeline.workers.dialogue import HeadDialogue
+from pipeline.workers.mirror import MirroredLanes, MirroredSlots
+from settings import Settings, StartError
+from settings.rules import Flood
+
+
+class HeadFloods(Floods):
+    """The floods of all workers."""
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(time.monotonic)
+        self._crew = crew
+
+    def end(self, lane: str) -> bool:
+        """End a flood early, in all."""
+        self._crew.say("end_flood", lane)
+        return super().end(lane)
+
+
+class HeadMachine(Machine):
+    """A machine whose mail is carried by workers.
+
+    Raises:
+        StartError: a port is taken.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._ports, settings = _reserve(settings)
+        super().__init__(settings)
+        token = self.cluster.token if self.cluster is not None else ""
+        self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token)
+        self.floods = HeadFloods(self.crew)
+        self.slots = MirroredSlots(self.crew.reports, settings.max_connections, self.crew.say)
+        self.dialogue = HeadDialogue(self.crew, self.scheduler)
+        self.lanes = cast(Lanes, MirroredLanes(self.crew.reports, self.crew.say))
+        self.telemetry = Telemetry(gauges=self._gauges() | {"attempting": lambda: self.slots.making})  # type: ignore[attr-defined]
+
+    def _open_queue(self) -> Queue:
+        s = self.settings
+        if s.rabbitmq_address is not None:
+            return open_queue(s, self.warned)
+        return open_files(s, [queue_file(s.data_dir, number) for number in range(1, s.workers + 1)], self.warned)
+
+    def _count_parked(self) -> None:
+        """Each worker does."""
+
+    async def _carry(self, life: contextlib.AsyncExitStack) -> None:
+        life.callback(self._close_ports)
+        life.push_async_callback(self.crew.stop)
+        await self.crew.start()
+        self.here.listen(port.getsockname()[:2] for port in self._ports)
+        self.rules.suppressions.told = lambda: self.crew.say("reload")
+        changes = self.rules.snapshots.pipe(ops.skip(1))
+        life.callback(self.supervisor.listen(changes, lambda _: self.crew.say("reload"), "workers").dispose)
+
+    def _close_ports(self) -> None:
+        for port in self._ports:
+            port.close()
+
+    def prepare(self) -> None:
+        """Make the workers' folders."""
+        for number in range(1, self.settings.workers + 1):
+            worker_folder(self.settings.data_dir, number).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _each_second(self, second: int) -> None:
+        if isinstance(self.queue, ManyFiles):
+            self.queue.lent = self.crew.reports.total("queue", 0)
+        super()._each_second(second)
+
+    def workers(self) -> list[WorkerRow]:
+        """Each of them."""
+        return self.crew.rows()
+
+    def reopen_logs(self) -> None:
+        """SIGHUP, for all."""
+        super().reopen_logs()
+        self.crew.say("reopen")
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong here or in a worker."""
+        return list(dict.fromkeys([*super().faults, *self.crew.faults()]))
+
+    def _happened(self, event: Event) -> None:
+        """A worker has told of something; its own log has it already."""
+        self._events.on_next(event)
+
+    def _flood_there(
+        self, lane: str, rule: int, answer: str, since: float, paused_until: float, reduced_until: float
+    ) -> None:
+        found = self.rules.snapshot.rule("floods", rule)
+        if isinstance(found, Flood):
+            self.floods.adopt(Active(lane, found, answer, since, paused_until, reduced_until))
+
+    def _skip_there(self, ip: str, host: str, address: str, port: int, why: str, until: float) -> None:
+        self.slots.pass_over(ip, Target(host, address, port), why, until)
+
+
+def _reserve(settings: Settings) -> tuple[list[socket.socket], Settings]:
+    """The intake's ports, held without listening, so that each is ours alone, and port 0 the same for all workers."""
+    held: list[socket.socket] = []
+    found: dict[str, list[int]] = {}
+    try:
+        for key in ("smtp_port", "smtp_secure_port"):
+            found[key] = []
+            for port in getattr(settings, key):
+                held.append(_bound(settings.smtp_ip, port, key.replace("_", "-")))
+                found[key].append(held[-1].getsockname()[1])
+    except BaseException:
+        for one in held:
+            one.close()
+        raise
+    return held, settings.model_copy(update=found)
+
+
+def _bound(ip: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with _explained(ip, port, key):
+        if port:
+            with socket.socket(family) as probe:  # with SO_REUSEPORT another instance of ours would not be noticed
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((ip, port))
+        where = socket.socket(family)
+        where.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        where.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        where.bind((ip, port))
+    return where
+
+
+@contextlib.contextmanager
+def _explained(ip: str, port: int, key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"{key}: {ip} port {port} cannot be opened: {error.strerror}") from None
