@@ -10,7 +10,7 @@ from gui.components.filter_bar import address
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.view import View
 from pipeline.views.facade import WORST
-from pipeline.views.state.standing import Standing, condition
+from pipeline.views.state.standing import Standing, condition, provider
 
 MOST = 12  # providers
 COLUMNS = 12  # MTA IPs
@@ -52,7 +52,7 @@ class ProviderMatrix:
 
     def _row(self, group: str, by_ip: dict[str, Standing]) -> dict[str, Any]:
         cells = {ip: _cell(f"{ip}/{group}", by_ip[ip]) if ip in by_ip else None for ip in self._ips}
-        return {"key": group, "provider": shown(group, 255), **cells}
+        return {"key": group, "provider": shown(provider(group), 255), **cells}
 
 
 def _cell(lane: str, standing: Standing) -> dict[str, str]:
