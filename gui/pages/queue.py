@@ -28,6 +28,7 @@ from pipeline.views.state.standing import many, provider
 from settings.store import NotAllowed
 
 LANES = 5  # rows of the table above
+LOOKED = 50  # lanes that the next retry is looked for in
 STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Waiting for a retry"), ("parked", "Parked"))
 AGES = (
     ("", "Any"),
@@ -122,11 +123,12 @@ class QueuePage:
 
     async def _show_figures(self) -> None:
         figures = await self._facade.queues()
-        briefs = sorted(self._facade.lanes(), key=_largest)
+        found, total = self._facade.largest_lanes(LOOKED)
+        briefs = sorted(found, key=_largest)
         self._gauges.show("values", _gauges(figures, briefs))
         oldest = self._growth.oldest
         rows = [_lane_row(brief, oldest.get(brief.lane)) for brief in briefs[:LANES]]
-        self._lanes.show(rows, pager=_of(len(rows), len(briefs), "lanes, those with the most first"))
+        self._lanes.show(rows, pager=_of(len(rows), total, "lanes, those with the most first"))
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
