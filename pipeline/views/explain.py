@@ -147,13 +147,14 @@ class Explainer:
         self._machine, self._history, self._backlog = machine, history, backlog or Backlog()
         self._defaults = default_limits(machine.settings)
 
-    def names(self) -> list[str]:
-        """The lanes that hold mail, in memory, parked or for a retry, or that a flood is in force on."""
+    def names(self, retried: bool = True) -> list[str]:
+        """The lanes that hold mail, in memory or parked, or that a flood is in force on; and `retried` ones."""
         machine = self._machine
-        retried = (lane for lane, standing in self._backlog.by("lane").items() if standing.retrying and lane)
+        standings = self._backlog.by("lane") if retried else {}
+        waiting = (lane for lane, standing in standings.items() if standing.retrying)
         parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
         floods = (active.lane for active in machine.floods.all())
-        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *retried)))
+        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *waiting)))
 
     def knows(self, name: str) -> bool:
         """Whether there is such a lane, now or in the history."""
