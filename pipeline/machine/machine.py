@@ -309,9 +309,14 @@ class Machine:
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
-    def _share(self, tag: str) -> TagShare:
+    def _share(self, lane: str, tag: str) -> TagShare:
+        """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
         rule = self.rules.snapshot.share(tag)
-        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        share = PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        if (flood := self.floods.of_tag(lane, tag)) is None:
+            return share
+        normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
+        return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""

@@ -240,12 +240,38 @@ class Snapshot:
             seen.add(ip)
         return chain
 
-    def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
-        """The first flood pattern, in the operator's order, that a negative answer matches."""
+    def flood_match(
+        self,
+        code: int | None,
+        status: str | None,
+        description: str,
+        names: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Flood | None:
+        """The first flood pattern, in the operator's order, that a negative answer matches.
+
+        Args:
+            names: the domain and the destination group that it is of; None: any.
+            tags: of the message; None: any.
+        """
         if not self._floods:
             return None
         text = answer_text(code, status, description)
-        return next((rule for matches, rule in self._floods if matches(text)), None)
+        return next(
+            (
+                rule
+                for matches, rule in self._floods
+                if (rule.domain is None or names is None or rule.domain in names)
+                and (rule.tag is None or tags is None or rule.tag in tags)
+                and matches(text)
+            ),
+            None,
+        )
+
+    @functools.cached_property
+    def flood_shares(self) -> tuple[Flood, ...]:
+        """The flood patterns that look at a share of the attempts."""
+        return tuple(rule for rule in self.floods if rule.percent is not None)
 
     def share(self, tag: str) -> TagRule | None:
         """What a tag may have of a lane; None where no rule says."""
