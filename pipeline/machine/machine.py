@@ -224,7 +224,7 @@ class Machine:
             suppress=suppress(self.rules.suppressions, time.time, failed),
             rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
-            resolve=resolve(self.resolving, failed, self.relay),
+            resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
@@ -305,7 +305,8 @@ class Machine:
 
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
-        limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
+        names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
+        limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 

@@ -33,8 +33,10 @@ from pipeline.signing.keys import KeyState
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import LastAnswer, Telemetry
+from pipeline.views import catalogue
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.catalogue import CatalogueEntry
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
@@ -473,7 +475,8 @@ class Facade:
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
         delivery, snapshot = event.delivery, self._machine.rules.snapshot
-        remotes = [target.address for target in event.delivery.route.targets]
+        route = event.delivery.route
+        remotes = [*(target.address for target in route.targets), route.group]
         chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
         self.redirected.update(rule.id for rule in chain)
 
@@ -529,6 +532,14 @@ class Facade:
         ip, _, group = lane.partition("/")
         reason = f"kept: flood pattern {flood.pattern}, {flood.answer}"[:500]
         return await self._machine.rules.create("pauses", {"ip": ip, "domain": group}, who, reason)
+
+    def catalogue(self) -> list[CatalogueEntry]:
+        """The shipped rules, and which of them are adopted."""
+        return catalogue.entries(self._machine.rules.snapshot)
+
+    async def adopt(self, who: Who, provider: str = "", number: int | None = None) -> list[Rule]:
+        """Make ordinary rules of shipped ones: all of a provider, or one. Raises as `RuleStore.create`."""
+        return await catalogue.adopt(self._machine.rules, who, provider, number)
 
     def _anything_waits(self) -> bool:
         return bool(self._machine.depth.waiting or self._machine.queue.parked())

@@ -37,7 +37,7 @@ from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
 from settings.rules.suppression import Suppression
-from settings.rules.tenants import TagRule
+from settings.rules.tenants import ProviderRule, TagRule
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
 
@@ -442,6 +442,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "responses": Response,
     "rewrites": Rewrite,
     "tags": TagRule,
+    "providers": ProviderRule,
     "dkim-keys": DkimKey,
     "locals": Local,
     "mta-names": MtaName,
