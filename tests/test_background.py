@@ -41,6 +41,8 @@ OBSERVERS = {
     "pipeline/views/facade.py",
     "pipeline/telemetry/telemetry.py",
     "pipeline/telemetry/history.py",
+    "pipeline/telemetry/backlog.py",
+    "pipeline/views/state/lens.py",
     "pipeline/views/queue_monitor.py",
     "gui/api/events.py",
 }

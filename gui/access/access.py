@@ -4,15 +4,16 @@ Owner of: the files `console-password` (an argon2 hash), `console-secret` and `c
 session is a signed cookie, so it outlives a restart; its key depends on the password, so a changed password ends all
 sessions. Which sessions were logged out is kept in `console-ended` until they would have ended by themselves.
 Bounds: REMEMBER logged out sessions; where one more is forgotten, all that are older than it end. Three passwords are
-checked at a time, in threads, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in
-before, one of clients that have not failed, one of those that have. WAITING are in line, EACH of one client. The one
-that was right is known again by a keyed hash in memory, and waits for nobody.
+checked at a time, since argon2 takes 40 ms of a core by design: one of browsers that have been logged in before, one of
+clients that have not failed, and in a process that gives way one of those that have. WAITING are in each line, EACH of
+one client. The one that was right is known again by a keyed hash in memory, and waits for nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import hashlib
 import hmac
 import os
@@ -20,6 +21,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import argon2
 import msgspec
@@ -27,7 +29,9 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
-from pipeline.views.background import HashingLane
+from gui.access.users import CONSOLE, DECOY, FILE, Users
+from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed, matches
+from pipeline.views.credentials import parse
 from settings import Settings, StartError
 
 LIFETIME = 7 * 86_400  # seconds a session is valid
@@ -37,7 +41,7 @@ WAITING = 60
 EACH = 3
 LONGEST = 256  # characters of a cookie of ours; more is none
 LONGEST_PASSWORD = 1024
-HUMBLE_LINES = (False, False, True)  # of browsers that are known, of clients that have not failed, of those that have
+UNGUESSABLE = 16  # characters: a password as long as that is let in at any time, as a token is
 log = structlog.get_logger("console")
 
 
@@ -93,6 +97,31 @@ class Ended:
             log.error("cannot be read: all sessions have ended", file=str(file))
 
 
+class _Line:
+    """Who waits until a password is checked: WAITING, EACH of one client."""
+
+    def __init__(self, lane: HashingLane | HumbleLane) -> None:
+        self._lane = lane
+        self._waiting: collections.Counter[str] = collections.Counter()
+
+    @contextlib.contextmanager
+    def place(self, who: str) -> Iterator[None]:
+        """A place in it; raises `TooManyTries`."""
+        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
+            raise TooManyTries(1.0)
+        self._waiting[who] += 1
+        try:
+            yield
+        finally:
+            self._waiting -= collections.Counter([who])
+
+    async def matches(self, kept: str, password: str) -> bool:
+        """Whether the password belongs to the hash. Raises `DamagedHash`."""
+        if isinstance(self._lane, HumbleLane):
+            return await self._lane.matches(kept, password)
+        return await self._lane.run(matches, kept, password)
+
+
 class Access:
     """The password and the sessions.
 
@@ -106,6 +135,7 @@ class Access:
         guesses: wrong passwords.
         cookie: the name of the session's cookie; each installation has its own, since cookies know no port.
         browser: the name of the cookie by which a browser is known again.
+        users: who has a name of their own.
     """
 
     def __init__(
@@ -115,7 +145,9 @@ class Access:
         tries: Tries | None = None,
         file: Path | None = None,
         ended: Ended | None = None,
+        users: Users | None = None,
     ) -> None:
+        self.users = users or Users()
         self.tries = tries or Tries()
         self.guesses = Guesses()
         name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
@@ -125,9 +157,12 @@ class Access:
         self._browsers = URLSafeTimedSerializer(secret, salt="browser")
         self._set(password)
         self._ended = ended or Ended()
-        self._known_line, self._first_line, self._failed_line = (HashingLane(humble=humble) for humble in HUMBLE_LINES)
+        self._known_line, self._first_line, self._failed_line = (
+            _Line(HashingLane()),
+            _Line(HashingLane()),
+            _Line(HumbleLane()),
+        )
         self._key = secrets.token_bytes(16)
-        self._waiting: collections.Counter[str] = collections.Counter()
 
     def _set(self, password: str) -> None:
         self._password = password
@@ -153,55 +188,73 @@ class Access:
         """
         if self._file is None:
             raise ValueError("the password stands in the configuration (www-password); change it there")
-        made = await self._first_line.run(argon2.PasswordHasher().hash, password)
+        made = await asyncio.to_thread(argon2.PasswordHasher().hash, password)
         await asyncio.to_thread(keep, self._file, made)
         self._set(made)
         self.guesses.forget()
 
     # -- the password -------------------------------------------------------------------------------------------------
 
-    async def guess(self, password: str, client: str, browser: str | None = None) -> bool:
-        """Whether this is the password; a wrong one is counted, and its answer comes later.
+    async def guess(self, password: str, client: str, browser: str | None = None, name: str = CONSOLE) -> bool:
+        """Whether this is the password of this user; a wrong one is counted, and its answer comes later.
 
         Args:
             client: the address it comes from.
             browser: the cookie by which the browser is known, where it has one.
+            name: the user; `console` has the one password.
 
         Raises:
             TooManyTries: it was not looked at.
+            AuthUnavailable: `www-auth` does not answer.
         """
         known = self._known(browser)
-        who = known or network(client)
-        if self.guesses.known_wrong(who, password):
+        who, tried = known or network(client), password if name == CONSOLE else f"{name}\0{password}"
+        if self.guesses.known_wrong(who, tried):
             return False
-        if wait := self.guesses.wait(who):
+        wait = self.guesses.wait(who)
+        if wait and (len(password) < UNGUESSABLE or name != CONSOLE):
             raise TooManyTries(wait)
-        if self._was_right(password) or (
-            len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None)
+        if (name == CONSOLE and self._was_right(password)) or (
+            len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None, name)
         ):
             self.guesses.succeeded(who)
             return True
-        await asyncio.sleep(self.guesses.failed(who, password))
+        if wait:
+            raise TooManyTries(wait)
+        await asyncio.sleep(self.guesses.failed(who, tried))
         return False
 
-    async def _checked(self, password: str, who: str, known: bool) -> bool:
+    async def _checked(self, password: str, who: str, known: bool, name: str) -> bool:
         """Who has failed waits for others who have; browsers that are known, and who has not failed, do not."""
         line = self._known_line if known else self._failed_line if self.guesses.has_failed(who) else self._first_line
-        if self._waiting.total() >= WAITING or self._waiting[who] >= EACH:
-            raise TooManyTries(1.0)
-        self._waiting[who] += 1
+        with line.place(who):
+            return await (self._found(line, password) if name == CONSOLE else self._named(line, name, password, who))
+
+    async def _named(self, line: _Line, name: str, password: str, who: str) -> bool:
+        """A user of the list by the password kept here, any other by `www-auth`."""
+        kept = self.users.hash(name)
+        if not kept and await self.users.elsewhere(name, password, self.guesses.has_failed(who)):
+            return True
         try:
-            return await self._found(line, password)
-        finally:
-            self._waiting -= collections.Counter([who])
+            return await line.matches(kept or DECOY, password) and bool(kept)
+        except DamagedHash as error:
+            failed("console password", error)
+            return False
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
         return self._was_right(password) or await self._found(self._first_line, password)
 
-    async def _found(self, line: HashingLane, password: str) -> bool:
+    async def _found(self, line: _Line, password: str) -> bool:
         kept = self._password
-        right = await line.run(self._matches, kept, password)
+        try:
+            if kept.startswith("$argon2"):
+                right = await line.matches(kept, password)
+            else:
+                right = hmac.compare_digest(password.encode(errors="replace"), kept.encode())
+        except DamagedHash as error:
+            failed("console password", error)
+            return False
         if right and kept is self._password:  # it may have been changed meanwhile
             self._right = self._digest(password)
         return right and kept is self._password
@@ -211,15 +264,6 @@ class Access:
 
     def _digest(self, password: str) -> bytes:
         return hashlib.blake2b(password.encode(errors="backslashreplace"), key=self._key).digest()
-
-    @staticmethod
-    def _matches(kept: str, password: str) -> bool:
-        if not kept.startswith("$argon2"):
-            return hmac.compare_digest(password.encode(errors="replace"), kept.encode())
-        try:
-            return argon2.PasswordHasher().verify(kept, password)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
-            return False
 
     # -- browsers and sessions ----------------------------------------------------------------------------------------
 
@@ -236,9 +280,15 @@ class Access:
         except BadData:
             return None
 
-    def begin(self) -> str:
-        """A new session: the cookie's value."""
-        return str(self._serializer.dumps(secrets.token_urlsafe(16)))
+    def begin(self, name: str = CONSOLE) -> str:
+        """A new session of a user: the cookie's value."""
+        own = secrets.token_urlsafe(16)
+        return str(self._serializer.dumps(own if name == CONSOLE else [own, name, self.users.mark(name)]))
+
+    def name(self, cookie: str | None) -> str:
+        """Whose session this is; empty where it is none."""
+        found = self._session(cookie)
+        return found[1] if found else ""
 
     def valid(self, cookie: str | None) -> bool:
         """Whether this cookie is a session that lasts."""
@@ -246,14 +296,24 @@ class Access:
 
     def _began(self, cookie: str | None) -> float | None:
         """When a session that lasts began; None where this is none."""
+        found = self._session(cookie)
+        return found[0] if found else None
+
+    def _session(self, cookie: str | None) -> tuple[float, str] | None:
+        """When a session that lasts began, and whose it is; that of a user ends when the password changes."""
         if not cookie or len(cookie) > LONGEST or cookie in self._ended:
             return None
         try:
-            _, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
+            said, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
         except BadData:
             return None
         seconds: float = began.timestamp()
-        return seconds if seconds >= self._ended.since else None
+        if seconds < self._ended.since:
+            return None
+        if not isinstance(said, list):
+            return seconds, CONSOLE
+        _, name, mark = said
+        return (seconds, name) if mark == self.users.mark(name) else None
 
     async def end(self, cookie: str) -> None:
         """Log out: the cookie is no session any more, also after a restart."""
@@ -280,8 +340,9 @@ def open_access(settings: Settings) -> OpenedAccess:
         folder.mkdir(parents=True, exist_ok=True)
         secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32)).encode()
         ended = Ended(folder / "console-ended")
+        users = _users(settings)
         if settings.www_password and (given := settings.www_password.get_secret_value()):
-            return OpenedAccess(Access(given, secret, ended=ended), None)
+            return OpenedAccess(Access(given, secret, ended=ended, users=users), None)
         generated = "-".join(secrets.token_hex(2) for _ in range(4))
         made = argon2.PasswordHasher().hash(generated)
         kept = _kept(folder / "console-password", lambda: made)
@@ -290,7 +351,21 @@ def open_access(settings: Settings) -> OpenedAccess:
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
     file = folder / "console-password"
-    return OpenedAccess(Access(kept, secret, file=file, ended=ended), generated if kept == made else None)
+    return OpenedAccess(Access(kept, secret, file=file, ended=ended, users=users), generated if kept == made else None)
+
+
+def _users(settings: Settings) -> Users:
+    """Who has a name of their own. Raises `StartError`."""
+    auth = settings.www_auth
+    try:
+        external = parse(auth.get_secret_value()) if auth else None
+    except ValueError as error:
+        raise StartError(str(error).replace("smtp-auth", "www-auth")) from None
+    role: Any = settings.www_role
+    users = Users(Path(settings.data_dir) / FILE, external, role, keep)
+    if settings.www_user_header:
+        users.named_by_proxy()
+    return users
 
 
 def _digest(cookie: str) -> str:

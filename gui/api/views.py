@@ -19,6 +19,7 @@ from pipeline.views.explain import Brief, Explained
 from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp, WorkerRow
 from pipeline.views.figures import DomainErrors
 from pipeline.views.queues import QueueFigures
+from pipeline.views.state.pauses import held_mail
 from pipeline.views.verdict import Judged, judge
 
 
@@ -57,7 +58,7 @@ def status(facade: Facade) -> MachineStatus:
     return MachineStatus(
         instance=facade.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles, states),
+        verdict=judge(figures, troubles, states, held_mail(facade.store.snapshot.pauses, {}, facade.held)),
         figures=figures,
         totals=facade.telemetry.totals(),
         troubles=troubles,

@@ -21,7 +21,7 @@ from pipeline.views.text import no_formula, visible
 LONGEST = 500  # characters of a cell
 Kind = Literal[
     "text", "code", "number", "size", "share", "time", "clock", "in", "state", "answer", "link", "open", "spark",
-    "actions", "amount",
+    "actions", "amount", "mark",
 ]  # fmt: skip
 
 

@@ -139,4 +139,5 @@ PAGE = ConsolePage(
     icon="M2.5 7q2 0 4 1.5t4 0 4 0 3-1M2.5 12.5q2 0 4 1.500t4 0 4 0 3-1",
     key="f",
     build=FloodsPage,
+    purpose="What receivers answer when mail comes too fast, and how its lane is slowed down then.",
 )

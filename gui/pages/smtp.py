@@ -12,7 +12,7 @@ from reactivex.disposable import SerialDisposable
 
 from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, html, text
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.live_table import shown
 from gui.components.mail.message_drawer import FRAMED
 from gui.components.mail.preview import framed, preview
@@ -43,6 +43,7 @@ class SmtpMonitor:
         self._client = ui.context.client
         self._dialogue = view.facade.dialogue
         self._values = kept(FIELDS, view.query)
+        say_mistakes(mistakes(FIELDS, view.query))
         self._watching = SerialDisposable()
         view.live.keep(self._watching)
         self._lines: collections.deque[Line] = collections.deque(maxlen=HELD)
@@ -148,5 +149,11 @@ def _told(line: Line) -> dict[str, Any]:
 
 
 PAGE = ConsolePage(
-    path="/smtp", title="SMTP monitor", section="Monitor", icon=drawing.DIALOG, key="s", build=SmtpMonitor
+    path="/smtp",
+    title="SMTP monitor",
+    section="Monitor",
+    icon=drawing.DIALOG,
+    key="s",
+    build=SmtpMonitor,
+    purpose="What servers and clients say to each other, live.",
 )

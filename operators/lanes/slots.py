@@ -117,10 +117,10 @@ class _Remote:
 class _Lane:
     """What is counted for one lane."""
 
-    __slots__ = ("connects", "idle", "leaving", "open")
+    __slots__ = ("attempting", "connects", "idle", "leaving", "open")
 
     def __init__(self) -> None:
-        self.open = 0
+        self.open = self.attempting = 0
         self.leaving: Slot | None = None  # was asked to quit, so that this lane gets a connection
         self.idle: list[Slot] = []  # most recently used last
         self.connects = Pacer()
@@ -195,6 +195,7 @@ class Slots:
         mine.connects.take(now)
         self.open += 1
         self.attempting += 1
+        mine.attempting += 1
         self._count(slot, now)
         return slot
 
@@ -305,6 +306,7 @@ class Slots:
         if not slot.attempting:
             slot.attempting = True
             self.attempting += 1
+            self._lanes[slot.lane].attempting += 1
         self._lanes[slot.lane].connects.take(now)
         self._remotes[slot.ip, slot.target.address].connects.take(now)
         if self._leases is not None:
@@ -319,6 +321,7 @@ class Slots:
         if slot.attempting:
             slot.attempting = False
             self.attempting -= 1
+            self._lanes[slot.lane].attempting -= 1
 
     def closed(self, slot: Slot) -> None:
         """The transport says that the slot's connection is gone."""
@@ -448,3 +451,8 @@ class Slots:
         """(open, idle) connections of a lane."""
         mine = self._lanes.get(lane)
         return (mine.open, len(mine.idle)) if mine else (0, 0)
+
+    def states(self) -> dict[str, tuple[int, int, int]]:
+        """(attempting, active, idle) connections of each lane that has some."""
+        lanes = ((name, mine.attempting, mine.open, len(mine.idle)) for name, mine in self._lanes.items() if mine.open)
+        return {name: (attempting, open_ - attempting - idle, idle) for name, attempting, open_, idle in lanes}

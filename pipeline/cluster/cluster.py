@@ -43,6 +43,7 @@ class Cluster:
         reload: reads the rules again.
         report: told (kind, text) what an operator should know.
         clock: monotonic seconds.
+        token: of the head, where this is one of several workers, which hears and says nothing.
 
     Attributes:
         refused: messages on the exchange that were of no use, since the start.
@@ -55,11 +56,13 @@ class Cluster:
         reload: Callable[[], Coroutine[Any, Any, None]],
         report: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        token: str = "",
     ) -> None:
         self._id, self._outbox = settings.server_id, settings.rabbitmq_outbox
         self._describe, self._reload, self._report, self._clock = describe, reload, report, clock
-        self._token = secrets.token_hex(8)
-        self.roster = Roster(self._id, self._token, clock, report)
+        self._silent = bool(token)  # a worker of the instance: its head speaks
+        self.token = token or secrets.token_hex(8)
+        self.roster = Roster(self._id, self.token, clock, report)
         self.exchange = ClusterExchange(settings, self._id, self._heard, self._join)
         self._refused = 0
         self._announced = self._asked = self._loaded = float("-inf")
@@ -81,7 +84,8 @@ class Cluster:
         """Say goodbye, and leave."""
         for timer in self._timers:
             timer.dispose()
-        self.exchange.say(ClusterWord(goodbye=Goodbye(self._id, self._token)))
+        if not self._silent:
+            self.exchange.say(ClusterWord(goodbye=Goodbye(self._id, self.token)))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.exchange.said(), 1.0)
         await self.exchange.close()
@@ -114,7 +118,9 @@ class Cluster:
 
     def _announce(self) -> None:
         self._announced = self._clock()
-        self.exchange.say(ClusterWord(announce=self._describe(self._token)))
+        if self._silent:
+            return
+        self.exchange.say(ClusterWord(announce=self._describe(self.token)))
 
     def ask(self) -> None:
         """Somebody looks at the whole cluster: have its figures fresh."""
@@ -213,7 +219,7 @@ class Cluster:
 
     def own(self) -> Announcement:
         """What this instance says of itself now."""
-        return self._describe(self._token)
+        return self._describe(self.token)
 
     @property
     def whole(self) -> list[Announcement]:

@@ -182,6 +182,7 @@ _FILTERS = {
     "domain": "the recipient's domain",
     "recipient": "RCPT TO",
     "envelope": "MAIL FROM",
+    "containing": "part of either address",
     "message-id": "alone: the message's whole story",
     "lane": "MTA IP and destination group, ip/group",
     "host": "the receiving host",

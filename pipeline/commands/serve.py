@@ -92,6 +92,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
     web = console(settings)
     machine = await machine_of(settings)
     facade = Facade(machine)
+    facade.fictional = traffic is not None
     manager = ServiceManager(os.environ)
     try:
         with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):

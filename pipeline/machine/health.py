@@ -37,7 +37,16 @@ BACK = 60.0  # seconds that a clock may be set back without a word
 EPOCH = 1_700_000_000  # a clock before this, in 2023, is wrong
 
 
-class HealthState(msgspec.Struct, frozen=True, kw_only=True):
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    public: str
+    stops: bool = True
+    ours: bool = False
+    word: str = "Problem"
+    level: str = "bad"
+
+
+class HealthState(_Row, frozen=True, kw_only=True):
     """Something that is wrong, or out of the ordinary, now.
 
     Attributes:
@@ -50,13 +59,7 @@ class HealthState(msgspec.Struct, frozen=True, kw_only=True):
         level: bad, or watch where an operator wants it so.
     """
 
-    name: str
     text: str
-    public: str
-    stops: bool = True
-    ours: bool = False
-    word: str = "Problem"
-    level: str = "bad"
 
 
 class Told(msgspec.Struct):
@@ -69,16 +72,10 @@ class Told(msgspec.Struct):
 Find = Callable[["Health"], str | None]
 
 
-class HealthRow(msgspec.Struct, frozen=True, kw_only=True):
+class HealthRow(_Row, frozen=True, kw_only=True):
     """A line of the table: its `find` gives the text while the state holds. The others as in `HealthState`."""
 
-    name: str
     find: Find
-    public: str
-    stops: bool = True
-    ours: bool = False
-    word: str = "Problem"
-    level: str = "bad"
 
 
 class Health:
@@ -265,15 +262,8 @@ def read(folder: Path) -> Told | None:
 
 
 def _state(row: HealthRow, text: str) -> HealthState:
-    return HealthState(
-        name=row.name,
-        text=text,
-        public=row.public,
-        stops=row.stops,
-        ours=row.ours,
-        word=row.word,
-        level=row.level,
-    )
+    said = {name: getattr(row, name) for name in _Row.__struct_fields__}
+    return HealthState(text=text, **said)
 
 
 def _is_here(ip: str) -> bool:

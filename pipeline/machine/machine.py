@@ -114,12 +114,14 @@ class Seat(msgspec.Struct, frozen=True):
         leases: its part of the limits.
         file: its queue.
         home: `data-dir` of the instance.
+        token: of the instance in its cluster.
         flooded: told of each flood that begins here.
     """
 
     leases: Leases
     file: Path
     home: Path
+    token: str
     flooded: Callable[[Active], None]
 
 
@@ -283,7 +285,8 @@ class Machine:
         """None where there is no broker that instances could meet on."""
         if self.settings.cluster_broker is None:
             return None
-        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned)
+        token = self.seat.token if self.seat is not None else ""
+        return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned, token=token)
 
     def _handing_over(self) -> dict[str, Any]:
         cluster = self.cluster

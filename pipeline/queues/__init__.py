@@ -8,7 +8,7 @@ from pathlib import Path
 
 from operators.deliveries.result_queues import ResultQueues, ResultRule
 from pipeline.queues.contract import Queue
-from pipeline.queues.embedded.adopt import adopt
+from pipeline.queues.embedded.adopt import adopt, remove
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.embedded.many import ManyFiles
 from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue, unreported
@@ -72,8 +72,7 @@ def adopt_orphans(folder: Path, workers: int) -> int:
     for orphan in worker_files(folder):
         if orphan not in kept:
             moved += adopt(orphan, folder / FILE)
-            for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
-                orphan.with_name(name).unlink(missing_ok=True)
+            remove(orphan)
     return moved
 
 

@@ -46,7 +46,7 @@ REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: de
 GAUGES = (
     Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
     Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),
-    Figure("waiting", "Waiting", "Messages waiting now for their retry time."),
+    Figure("waiting", "Retrying", "Messages that wait now for their retry."),
     Figure("attempting", "Attempting", "Connections that are being made now."),
     Figure("active", "Active", "Connections with a message on them now."),
     Figure("idle", "Idle", "Connections that are open now, and wait for another message."),

@@ -17,7 +17,9 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
+from pipeline.telemetry.backlog import Backlog, Standing
 from pipeline.telemetry.history import History, LaneAnswer, LaneEvent, Past
+from pipeline.views.state.standing import EqualAnswers, answers, condition, many, sentence
 from settings.rules import Pause
 from settings.rules.fields import lookup_name
 
@@ -87,7 +89,10 @@ class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane in a list. `state`: paused, flooded, reduced, throttled or running."""
+    """A lane in a list. `state`: paused, flooded, failing, deferring, reduced, throttled or running.
+
+    `retrying`: messages that wait for their retry, the first until `next_retry`; `says`: how it answers, in words.
+    """
 
     lane: str
     ip: str
@@ -100,6 +105,9 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     idle: int
     waits_for: str
     until: float | None
+    retrying: int = 0
+    next_retry: float | None = None
+    says: str = ""
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,21 +134,26 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[Host]
     answers: list[LaneAnswer]
     events: list[LaneEvent]
+    retrying: int = 0
+    next_retry: float | None = None
+    says: str = ""
+    reasons: list[EqualAnswers] = []
 
 
 class Explainer:
     """Explains the lanes of a machine."""
 
-    def __init__(self, machine: Machine, history: History) -> None:
-        self._machine, self._history = machine, history
+    def __init__(self, machine: Machine, history: History, backlog: Backlog | None = None) -> None:
+        self._machine, self._history, self._backlog = machine, history, backlog or Backlog()
         self._defaults = default_limits(machine.settings)
 
     def names(self) -> list[str]:
-        """The lanes that hold mail, in memory or parked, or that a flood is in force on."""
+        """The lanes that hold mail, in memory, parked or for a retry, or that a flood is in force on."""
         machine = self._machine
+        retried = (lane for lane, standing in self._backlog.by("lane").items() if standing.retrying and lane)
         parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
         floods = (active.lane for active in machine.floods.all())
-        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods)))
+        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *retried)))
 
     def knows(self, name: str) -> bool:
         """Whether there is such a lane, now or in the history."""
@@ -160,6 +173,7 @@ class Explainer:
         open_, idle = self._machine.slots.of(name)
         obstacles = self._obstacles(name, lane)
         first = next((obstacle for obstacle in obstacles if obstacle.all), None)
+        standing = self.standing(name)
         return Brief(
             lane=name,
             ip=name.partition("/")[0],
@@ -172,7 +186,14 @@ class Explainer:
             idle=idle,
             waits_for=first.why if first else "",
             until=first.until if first else None,
+            retrying=standing.retrying,
+            next_retry=standing.next_retry,
+            says=sentence(standing),
         )
+
+    def standing(self, name: str) -> Standing:
+        """How the lane answers, and what waits for its retry."""
+        return self._backlog.by("lane").get(name) or Standing()
 
     def explain(self, name: str) -> Explained | None:
         """Everything of one lane; None where there is no such lane."""
@@ -204,6 +225,10 @@ class Explainer:
             hosts=list(self._hosts(name)),
             answers=list(reversed(past.answers)),
             events=[msgspec.structs.replace(event) for event in reversed(past.events)],
+            retrying=brief.retrying,
+            next_retry=brief.next_retry,
+            says=brief.says,
+            reasons=answers(self.standing(name)),
         )
 
     def flood(self, name: str) -> FloodInForce | None:
@@ -274,14 +299,20 @@ class Explainer:
         kinds = {obstacle.kind for obstacle in obstacles if obstacle.all}
         if "pause" in kinds:
             return "paused"
-        if (flood := self._machine.floods.get(name)) is not None:
-            return "flooded" if flood.paused_until > time.monotonic() else "reduced"
+        if (flood := self._machine.floods.get(name)) is not None and flood.paused_until > time.monotonic():
+            return "flooded"
+        if state := condition(self.standing(name)):
+            return state
+        if flood is not None:
+            return "reduced"
         return "throttled" if kinds or self._machine.queue.parked().get(name) else "running"
 
     def _next(self, brief: Brief, obstacles: Sequence[Obstacle]) -> tuple[float | None, str]:
         """When the lane sends next, and why then."""
         whole = [obstacle for obstacle in obstacles if obstacle.all]
         if not brief.in_memory and not brief.parked and not whole:
+            if brief.retrying:
+                return brief.next_retry, f"{many(brief.retrying)} of it wait for a retry"
             return None, "nothing waits"
         endless = [obstacle.why for obstacle in whole if obstacle.until is None]
         if endless:

@@ -93,11 +93,11 @@ class SuppressionJobs:
         return Path(name)
 
     def bring_in(self, path: Path, who: Who) -> SuppressionJob:
-        """Import a CSV file, which is removed afterwards."""
+        """Import a CSV file, which is removed afterwards. Raises `NotAllowed`."""
         return self._begin("import", who, lambda job: self._import(job, path))
 
     def remove(self, filter: SuppressionFilter, who: Who) -> SuppressionJob:
-        """Remove all that pass."""
+        """Remove all that pass. Raises `NotAllowed`."""
         return self._begin("remove", who, lambda job: self._remove(job, filter))
 
     async def export(self, filter: SuppressionFilter) -> AsyncIterator[str]:
@@ -111,6 +111,7 @@ class SuppressionJobs:
     def _begin(
         self, action: Literal["import", "remove"], who: Who, work: Callable[[SuppressionJob], Any]
     ) -> SuppressionJob:
+        who.must("operate")
         job = SuppressionJob(id=next(self._ids), action=action, begun=time.time())
         self._jobs[job.id] = job
         while len(self._jobs) > JOBS:

@@ -20,14 +20,14 @@ import structlog
 from operators.deliveries.events import Event, Unparked
 from operators.lanes.ledger import LimitLedger
 from pipeline.machine.machine import WorkerRow
-from pipeline.process.children import Child, ChildFailed
+from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.supervisor import supervisor
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.mirror import Reports
-from pipeline.workers.wire import Unpacking
-from pipeline.workers.worker import KIND, asked
+from pipeline.workers.wire import Unpacking, asked
 from settings import Settings, StartError
 
+KIND = ChildKind("worker", "pipeline.workers.worker", outlives=True)
 RESTART = 0.1  # seconds
 MOST, WITHIN = 5, 60.0
 BEAT = 0.25  # seconds
@@ -61,6 +61,7 @@ class Crew:
         happened: takes each event of a worker.
         flooded: told of a flood, as it came.
         skipped: told of an address that is passed over, as it came.
+        token: of this instance in its cluster; empty without one.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class Crew:
         happened: Callable[[Event], None],
         flooded: Callable[..., None],
         skipped: Callable[..., None],
+        token: str,
     ) -> None:
-        self._settings = settings
+        self._settings, self._token = settings, token
         self._happened, self._flooded, self._skipped = happened, flooded, skipped
         self._ledger = LimitLedger()
         self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
@@ -78,6 +80,9 @@ class Crew:
         self._stopping = False
         self._beating: asyncio.Task[None] | None = None
         self.reports = Reports()
+        self.line: Callable[[int, int, dict[str, Any]], None] = lambda worker, number, said: None
+        self.body: Callable[[int, int, bytes, int], None] = lambda worker, number, source, size: None
+        self._asked: dict[int, tuple[Any, ...]] = {}  # what a new worker is told as well
 
     # -- life
 
@@ -122,7 +127,7 @@ class Crew:
             theirs.close()
         worker.pid, worker.since = worker.child.pid, time.time()
         worker.link = await WorkerLink.over(ours, lambda said: self._heard(worker, said), lambda: None)
-        worker.say("begin", worker.number, len(self._workers), pickle.dumps(self._settings))
+        worker.say("begin", worker.number, len(self._workers), pickle.dumps(self._settings), self._token)
 
     def _ended(self, worker: _Worker, why: str) -> None:
         worker.child = None
@@ -174,6 +179,16 @@ class Crew:
         for worker in self._workers:
             worker.say(*message)
 
+    def ask(self, number: int, *message: Any) -> None:
+        """Tell all, and each that comes later."""
+        self._asked[number] = message
+        self.say(*message)
+
+    def ask_no_more(self, number: int, *message: Any) -> None:
+        """That is over: tell all."""
+        self._asked.pop(number, None)
+        self.say(*message)
+
     def _others(self, but: _Worker, *message: Any) -> None:
         for worker in self._workers:
             if worker is not but:
@@ -206,7 +221,13 @@ class Crew:
                 self._skipped(*rest)
             case "log":
                 getattr(log, rest[0], log.warning)(rest[1].pop("event", ""), worker=worker.number, **rest[1])
+            case "line":
+                self.line(worker.number, *rest)
+            case "body":
+                self.body(worker.number, *rest)
             case "ready":
+                for message in self._asked.values():
+                    worker.say(*message)
                 if not worker.ready.done():
                     worker.ready.set_result(None)
             case "failed":

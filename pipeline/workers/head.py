@@ -24,6 +24,7 @@ from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.many import ManyFiles
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.workers.crew import Crew
+from pipeline.workers.dialogue import HeadDialogue
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots
 from settings import Settings, StartError
 from settings.rules import Flood
@@ -46,15 +47,17 @@ class HeadMachine(Machine):
     """A machine whose mail is carried by workers.
 
     Raises:
-        StartError: a port is taken, or what is asked for does not go together with workers.
+        StartError: a port is taken.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ports, settings = _reserve(_checked(settings))
+        self._ports, settings = _reserve(settings)
         super().__init__(settings)
-        self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there)
+        token = self.cluster.token if self.cluster is not None else ""
+        self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token)
         self.floods = HeadFloods(self.crew)
         self.slots = MirroredSlots(self.crew.reports, settings.max_connections, self.crew.say)
+        self.dialogue = HeadDialogue(self.crew, self.scheduler)
         self.lanes = cast(Lanes, MirroredLanes(self.crew.reports, self.crew.say))
         self.telemetry = Telemetry(gauges=self._gauges() | {"attempting": lambda: self.slots.making})  # type: ignore[attr-defined]
 
@@ -117,12 +120,6 @@ class HeadMachine(Machine):
 
     def _skip_there(self, ip: str, host: str, address: str, port: int, why: str, until: float) -> None:
         self.slots.pass_over(ip, Target(host, address, port), why, until)
-
-
-def _checked(settings: Settings) -> Settings:
-    if settings.cluster_address is not None:
-        raise StartError("workers: an instance of a cluster has one worker; leave out workers or cluster-address")
-    return settings.model_copy(update={"cluster_exchange": None})
 
 
 def _reserve(settings: Settings) -> tuple[list[socket.socket], Settings]:

@@ -29,6 +29,7 @@ from operators.deliveries.events import (
     Unparked,
 )
 from operators.deliveries.outcome import Next, Outcome
+from operators.lanes.ledger import ConnectionAsk
 from operators.mail.message import Message
 
 WHOLE: tuple[type[Event], ...] = (
@@ -52,7 +53,7 @@ def packed(event: Event) -> list[Any] | None:
         recipient = message.recipient[-300:]
         return [
             number, event.time, key, delivery.domain, recipient, message.tags[:10], message.message_id,
-            delivery.lease.recalled,
+            delivery.lease.recalled, (message.envelope or "")[:300], message.attempts,
         ]  # fmt: skip
     if number == _SETTLED:
         settled: Settled = event  # type: ignore[assignment]
@@ -82,8 +83,9 @@ class Unpacking:
                 self.parked[whole.lane] -= whole.count
             return whole
         if number == _TAKEN:
-            _, time, key, domain, recipient, tags, message_id, recalled = said
-            message = Message(recipient=recipient, tags=tags, message_id=message_id)
+            _, time, key, domain, recipient, tags, message_id, recalled, envelope, attempts = said
+            behind: list[dict[str, Any]] = [{}] * min(attempts, 1000)
+            message = Message(recipient=recipient, envelope=envelope, tags=tags, message_id=message_id, results=behind)
             delivery = Delivery(lease=Lease(key, b"", recalled=recalled), message=message, domain=domain)
             self._held[key] = delivery
             if recalled is not None:
@@ -110,3 +112,8 @@ class Unpacking:
         outcome = Outcome(state="process", result="error", next=Next.RETURN, description="the worker has ended")
         held, self._held = self._held, {}
         return [Settled(time=now, delivery=delivery, outcome=outcome) for delivery in held.values()]
+
+
+def asked(values: dict[str, Any]) -> ConnectionAsk:
+    """A wish for a connection, as it came over the link."""
+    return msgspec.convert(values, ConnectionAsk)

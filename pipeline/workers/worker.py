@@ -25,20 +25,18 @@ from operators.deliveries.delivery import Target
 from operators.deliveries.events import Event
 from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
-from operators.lanes.ledger import ConnectionAsk
 from pipeline.log.names import worker_log
 from pipeline.machine.machine import Machine, Seat
 from pipeline.process import become
-from pipeline.process.children import ChildKind
 from pipeline.process.supervisor import supervisor
 from pipeline.queues import queue_file, worker_folder
+from pipeline.workers.dialogue import WorkerDialogue
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
 from pipeline.workers.wire import packed
 from settings import Settings, StartError
 from settings.rules import Flood
 
-KIND = ChildKind("worker", "pipeline.workers.worker", outlives=True)
 SWITCH = 0.0005  # seconds, see mailrace.py
 EVERY = 0.5  # seconds between two reports of what it holds
 LINES = 50  # of its log that it tells the head in a second
@@ -75,7 +73,6 @@ def settings_of(settings: Settings, number: int, count: int) -> Settings:
         update={
             "data_dir": folder,
             "workers": 1,
-            "cluster_exchange": None,
             "send_log": log(settings.send_log),
             "received_log": log(settings.received_log),
             "rabbitmq_qos": max(1, settings.rabbitmq_qos // count),
@@ -93,12 +90,13 @@ class WorkerProcess:
         self._machine: Machine | None = None
         self._link: WorkerLink | None = None
         self._leases: Leases | None = None
+        self._dialogue: WorkerDialogue | None = None
         self._said = (0.0, 0)
 
     async def run(self, end: socket.socket) -> None:
         """From the head's first word to its last."""
         self._link = link = await WorkerLink.over(end, self._heard, self._stop.set)
-        _, number, count, plan = await self._begin
+        _, number, count, plan, token = await self._begin
         settings: Settings = pickle.loads(plan)  # noqa: S301 - of the head, over a pair of sockets that nobody else has
         structlog.configure(processors=[self._log], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
         self._leases = leases = Leases(
@@ -109,12 +107,13 @@ class WorkerProcess:
             lambda ask, at: link.say("back", msgspec.to_builtins(ask), at),
             settings.max_connections,
         )
-        seat = Seat(leases, queue_file(settings.data_dir, number), settings.data_dir, self._flooded)
+        seat = Seat(leases, queue_file(settings.data_dir, number), settings.data_dir, token, self._flooded)
         own = settings_of(settings, number, count)
         machine = self._machine = Machine(own, seat)
         leases.wake = machine.lanes.go_on
         machine.slots.noted = self._skipped
-        machine.events.subscribe(self._tell)
+        self._dialogue = WorkerDialogue(machine, link.say)
+        supervisor().listen(machine.events, self._tell, "events")
         try:
             await machine.start()
         except StartError as error:
@@ -234,10 +233,13 @@ class WorkerProcess:
         assert self._machine is not None
         self._machine.reopen_logs()
 
+    def _on_watch(self, number: int, only: dict[str, str], rate: int) -> None:
+        assert self._dialogue is not None
+        self._dialogue.watch(number, only, rate)
+
+    def _on_leave(self, number: int) -> None:
+        assert self._dialogue is not None
+        self._dialogue.leave(number)
+
     def _on_stop(self) -> None:
         self._stop.set()
-
-
-def asked(values: dict[str, Any]) -> ConnectionAsk:
-    """A wish for a connection, as it came over the link."""
-    return msgspec.convert(values, ConnectionAsk)

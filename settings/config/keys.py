@@ -127,6 +127,15 @@ class Settings(BaseSettings):
     www_trusted_proxies: Networks = key(
         [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"
     )
+    www_auth: Credentials | None = key(
+        None, "who may log in to the console by name, besides the users made in it: as `smtp-auth`"
+    )
+    www_role: Annotated[str, choice("read", "operate", "administer")] = key(
+        "administer", "what those may who are not in the console's list of users: `read`, `operate` or `administer`"
+    )
+    www_user_header: Annotated[str, pattern("[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header field")] | None = key(
+        None, "a field in which a trusted proxy names the user that it has let in, such as `X-Remote-User`"
+    )
     api_token: Token | None = key(
         None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
     )

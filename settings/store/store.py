@@ -181,6 +181,7 @@ class RuleStore:
             NoSuchRule: no such kind.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.create(kind, values, who, now, reason))
 
@@ -192,16 +193,19 @@ class RuleStore:
         Args:
             before: called when no other change can come between; what it raises is raised, and nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.update(kind, id_, values, who, now), before)
 
     async def delete(self, kind: str, id_: int, who: Who, before: Callable[[], None] | None = None) -> Rule:
         """Remove a rule, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`, and what `before` raises."""
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.delete(kind, id_, who, now), before)
 
     async def reorder(self, ids: Sequence[int], who: Who, kind: str = "floods") -> None:
         """Put a kind's rules in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+        who.must("operate")
         now = self._clock()
         await self._work(lambda: self._database.reorder(ids, who, now, kind), lambda snapshot: snapshot)
 
@@ -212,6 +216,7 @@ class RuleStore:
             Invalid: it is no such document.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         entries, errors = entries_of(document)
         more = len(entries) * EACH

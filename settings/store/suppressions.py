@@ -199,7 +199,9 @@ class Suppressions:
         Raises:
             InvalidRule: with a line for each mistake.
             RulesUnavailable: nothing has changed.
+            NotAllowed: their role does not let them.
         """
+        who.must("operate")
         rule = self.validate(values, source)
 
         def store() -> tuple[Suppression, Suppression | None]:
@@ -213,6 +215,7 @@ class Suppressions:
 
     async def update(self, id_: int, values: Mapping[str, Any], who: Who) -> Suppression:
         """Replace an entry's fields. Raises as `create`, and `NoSuchRule`."""
+        who.must("operate")
         old = await self.get(id_)
         rule = self.validate(values, old.source or "api").model_copy(update={"id": id_, "created": old.created})
 
@@ -225,7 +228,8 @@ class Suppressions:
         return stored
 
     async def delete(self, id_: int, who: Who) -> Suppression:
-        """Remove an entry, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`."""
+        """Remove an entry, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`, `NotAllowed`."""
+        who.must("operate")
         old = await self.get(id_)
 
         def remove() -> None:

@@ -67,6 +67,16 @@ def test_guesses_are_bounded_and_a_known_browser_has_its_own() -> None:
     assert operator.post("/login", data={"password": "secret"}).status_code == 303
 
 
+def test_a_long_password_is_let_in_whatever_others_of_its_address_guess() -> None:
+    """K15, S3: it cannot be guessed, so wrong ones never count against it, from a browser that nobody knows either."""
+    access = Access("secret of the tests", b"key")
+    for number in range(2 * ALLOWANCE):
+        access.guesses.failed("testclient", str(number))
+    guesser, newcomer = browser(access), browser(access)
+    assert guesser.post("/login", data={"password": "a long one, but wrong"}).status_code == 429
+    assert newcomer.post("/login", data={"password": "secret of the tests"}).status_code == 303
+
+
 def test_an_old_password_given_again_and_again_costs_nobody_anything() -> None:
     """It is one guess, however often a program repeats it, and is not looked at again (S3)."""
     access = Access("secret", b"key")

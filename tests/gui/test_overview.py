@@ -219,7 +219,7 @@ async def test_without_mail_the_page_says_what_would_appear(new_stage: Any, visi
         ({"lines": "errors,none,delivered"}, "/?lines=delivered,errors"),
         ({"lines": ""}, "/?lines="),
         ({"domain": "a&b=c.example"}, "/?domain=a%26b%3Dc.example"),
-        ({"tag": "x", "ip": "192.0.2.1"}, "/?ip=192.0.2.1"),
+        ({"tag": "x", "ip": "192.0.2.1"}, "/?ip=192.0.2.1&tag=x"),
         ({"domain": "x" * 9999}, "/?domain=" + "x" * 255),
     ],
 )

@@ -14,7 +14,6 @@ from gui.components.record import zone_line
 from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
 from gui.components.rules.rule_page import whole
 from gui.components.rules.rule_table import columns_of
-from gui.components.running import describes
 from gui.pages.classes import BounceClasses
 from gui.pages.dkim import DkimKeys
 from gui.pages.errors import ForcedErrors
@@ -25,6 +24,7 @@ from gui.pages.redirects import RedirectsPage
 from gui.pages.responses import Responses
 from gui.pages.rewrites import Rewrites
 from gui.pages.throttling import Throttling
+from pipeline.views.state.pauses import describes
 from settings.rules import KINDS, DkimKey, Flood, Pause
 from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot

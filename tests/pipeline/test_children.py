@@ -20,12 +20,13 @@ from pipeline.log.writing.converter import ARCHIVE
 from pipeline.log.writing.writer_life import LOG_WRITER
 from pipeline.process import children
 from pipeline.process.children import ROOT, Child, ChildFailed, ChildKind, ask, run
+from pipeline.process.hashing import HASHER
 from pipeline.process.supervisor import supervisor
 from pipeline.signing.pool import SIGNER
 from tests.support.waiting import comes
 
 PROBE = ChildKind("probe", "tests.support.confession")
-KINDS = [LOG_WRITER, ARCHIVE, SIGNER, PREVIEW, INTERNET]
+KINDS = [LOG_WRITER, ARCHIVE, SIGNER, PREVIEW, INTERNET, HASHER]
 HOSTILE = ("contextlib", "json", "email", "msgspec", "pipeline", "asyncio", "signal", "duckdb", "sitecustomize")
 
 

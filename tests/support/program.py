@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 import signal
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterator
 
 import psutil
+
+from tests.support.waiting import until
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 MAILRACE = [str(pathlib.Path(sys.executable).with_name("mailrace"))]  # as it is installed beside this Python
@@ -127,6 +130,16 @@ class Program:
         """Resident memory, bytes."""
         assert self.process is not None
         return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def attempts(self, count: int) -> list[dict[str, object]]:
+        """The delivery log's lines, once there are so many."""
+        log = pathlib.Path(str(self.options["data_dir"])) / "logs" / "send.jsonl"
+
+        def lines() -> list[str]:
+            return log.read_text().splitlines() if log.exists() else []
+
+        until(lambda: len(lines()) >= count, "the delivery log has fewer lines")
+        return [json.loads(line) for line in lines()]
 
     def __enter__(self) -> Program:
         return self.start()

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from tests.support.disk import rights
 from tests.support.installed import build, install
 from tests.system.hours import course, disturbances, report
-from tests.system.hours.scene import scene
+from tests.system.hours.scene import Scene, scene
 from tests.system.hours.senders import Mail, with_node
 
 INSIDE = "STRANGERS_HOUR"  # set where it may mount
@@ -61,8 +61,17 @@ def run(
             print(f"         {count} times: {text}", file=sys.stderr)
         found = [f"{queue}: {text}" for text in report.wrong(happened, account)]
         if found:
-            print(made.program.output[-4000:], *made.notes, sep="\n", file=sys.stderr)
+            print(f"what it said stands in {_kept(made, account)}", *made.notes, sep="\n", file=sys.stderr)
         return found
+
+
+def _kept(made: Scene, account: course.Account) -> pathlib.Path:
+    """The file in which the program's output is kept, and when each unexplained double was taken and came."""
+    file = pathlib.Path(tempfile.gettempdir()) / f"mailrace-hour-{os.getpid()}.log"
+    ledger = made.ledger
+    moments = (f"{id}: taken {ledger.accepted.get(id)}, came {ledger.delivered[id]}" for id in account.unexplained)
+    file.write_text("\n".join([*moments, *map(str, ledger.unrest), made.program.output]))
+    return file
 
 
 def main() -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -50,7 +48,7 @@ def test_idle_connections_do_not_stop_delivery(tmp_path: pathlib.Path, door: str
                     idle.enter_context(socket.create_connection(("127.0.0.1", port), 5))
             for number in range(3):
                 send(program, f"you{number}@example{number}.test")
-            lines = settled(program, 3)
+            lines = program.attempts(3)
             assert {line["result"] for line in lines} == {"accepted"}
             assert not [line for line in lines if line["next"] == "retry"]
             assert program.stop() == 0
@@ -60,14 +58,3 @@ def send(program: Program, to: str) -> None:
     """One mail, past the ports."""
     command = [*MAILRACE, "send", f"--data-dir={program.options['data_dir']}", "-f", "a@a.test", to]
     subprocess.run(command, cwd="/", input=b"Subject: x\n\nx\n", check=True, timeout=60)
-
-
-def settled(program: Program, count: int) -> list[dict[str, object]]:
-    """The delivery log's lines, once there are so many."""
-    log, end = program.folder / "var" / "logs" / "send.jsonl", time.monotonic() + 60
-    while time.monotonic() < end:
-        lines = log.read_text().splitlines() if log.exists() else []
-        if len(lines) >= count:
-            return [json.loads(line) for line in lines]
-        time.sleep(0.05)
-    raise AssertionError(f"{len(lines)} lines in the log")

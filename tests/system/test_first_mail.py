@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import subprocess
-import time
 
 import pytest
 
@@ -28,24 +26,13 @@ def mailrace(program: Program, *words: str) -> str:
     return subprocess.run(command, cwd="/", check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def settled(program: Program, count: int) -> list[dict[str, object]]:
-    """The delivery log's lines, once there are so many."""
-    log, end = program.folder / "var" / "logs" / "send.jsonl", time.monotonic() + 20
-    while time.monotonic() < end:
-        lines = log.read_text().splitlines() if log.exists() else []
-        if len(lines) >= count:
-            return [json.loads(line) for line in lines]
-        time.sleep(0.05)
-    raise AssertionError(f"{len(lines)} lines in the log")
-
-
 def test_a_mail_arrives_as_it_was_sent_and_is_in_the_log(tmp_path: pathlib.Path) -> None:
     """Byte for byte; the log has what the receiver said."""
     message = tmp_path / "mail"
     message.write_bytes(f"Subject: First\r\nX-Number: 1\r\n\r\n{BODY}".removesuffix("\r\n").encode())  # swaks adds it
     with Mailbox(keep=True) as mailbox, Program(tmp_path, delivery_sink=f"127.0.0.1:{mailbox.port}") as program:
         swaks(program.smtp_port, message, "you@example.com")
-        line = settled(program, 1)[0]
+        line = program.attempts(1)[0]
         assert (line["recipient"], line["result"], line["code"]) == ("you@example.com", "accepted", 250)
         assert "you@example.com" in mailrace(program, "logs", "--format=json", "--recipient=you@example.com")
         received = mailbox.messages[0].replace(b"\r\n..", b"\r\n.")
@@ -59,18 +46,18 @@ def test_a_mail_that_waits_is_shown_in_the_queue_and_survives_a_restart(tmp_path
     message.write_bytes(b"Subject: Later\r\n\r\nbody\r\n")
     with Program(tmp_path, delivery_sink="127.0.0.1:1") as program:
         swaks(program.smtp_port, message, "you@example.com")
-        assert settled(program, 1)[0]["next"] == "retry"
+        assert program.attempts(1)[0]["next"] == "retry"
         assert "waiting" in mailrace(program, "queue")
         assert program.stop() == 0
     with Mailbox() as mailbox, Program(tmp_path, delivery_sink=f"127.0.0.1:{mailbox.port}") as program:
         mailrace(program, "queue", "flush")
-        settled(program, 2)
+        program.attempts(2)
         assert mailbox.total == 1
 
 
 def test_the_demo_delivers_within_seconds(tmp_path: pathlib.Path) -> None:
     """Its traffic runs through the real pipeline, to providers that take it, put it off, and refuse it."""
     with Program(tmp_path, "demo") as program:
-        lines = settled(program, 300)
+        lines = program.attempts(300)
         assert {"accepted", "error"} <= {str(line["result"]) for line in lines}
         assert program.stop() == 0

@@ -14,7 +14,7 @@ from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
 from gui.components.view import View
 from settings.rules import InvalidRule
-from settings.store import RulesUnavailable
+from settings.store import NotAllowed, RulesUnavailable
 
 MOST = 200  # rows; what is paused, and ends first, comes first
 COLUMNS = (
@@ -112,6 +112,10 @@ class FloodList:
             "Its mail goes out at full speed at once. The next matching answer begins it anew.",
         )
         if await self._box.confirm(title, [line], "End it"):
-            ended = self._view.facade.end_flood(lane, self._view.who)
+            try:
+                ended = self._view.facade.end_flood(lane, self._view.who)
+            except NotAllowed as error:
+                self._notes.say(str(error), level="bad")
+                return
             self._notes.say(f"Ended: the flood on {shown(lane)}" if ended else "It had ended already.")
             self.refresh()

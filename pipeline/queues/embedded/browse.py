@@ -77,7 +77,7 @@ def _listed(row: list[Any]) -> Listed:
         envelope=str(envelope or ""),
         attempts=attempts or 0,
         last=last if isinstance(last, dict) else None,
-        tags=[str(tag) for tag in tags] if isinstance(tags, list) else [],
+        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
     )
 
 

@@ -18,7 +18,7 @@ import reactivex as rx
 from reactivex import Observable
 
 from operators.deliveries.delivery import Lease
-from pipeline.queues.contract import Confirmed, QueueFigures, Settlement
+from pipeline.queues.contract import Body, Confirmed, QueueFigures, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.embedded.survey import survey
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, Listed, OpenedMessage, Place
@@ -64,9 +64,13 @@ class ManyFiles:
     def recall(self, lane: str, most: int) -> None:
         """Its workers call parked messages in."""
 
-    def publish(self, messages: Sequence[tuple[str, bytes]], confirmed: Confirmed, delay: float = 0.0) -> None:
+    def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Into the next file."""
         self._files[next(self._turn) % len(self._files)].publish(messages, confirmed, delay)
+
+    @property
+    def apart(self) -> None:
+        """Each file has its own contents, and who publishes here does not know into which file."""
 
     @property
     def full(self) -> str | None:

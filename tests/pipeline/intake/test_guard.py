@@ -195,3 +195,27 @@ async def test_a_login_that_is_broken_off_leaves_nothing(
     await house.until(lambda: intake.connections == 1)
     assert not house.told(Fault)
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::1"])
+async def test_nothing_is_kept_of_an_address_with_right_logins_alone(ip: str) -> None:
+    """S3: 24,000 addresses with right logins are none to be remembered; one with a wrong one is."""
+    guard = Guard(clock=Clock())
+    await give(guard, ip, "joe", "secret", right=True)
+    await give(guard, ip, "ann", "unknown", right=None)
+    assert len(guard) == 0
+    await give(guard, ip, "joe", "wrong", right=False)
+    assert len(guard) == 1
+
+
+async def test_who_was_wrong_a_while_ago_waits_behind_others_of_its_kind() -> None:
+    """S3: one guess now and then, or a right login between them, gets nobody into the line of who has not failed."""
+    clock = Clock()
+    guard = Guard(clock=clock)
+    await guess(guard, 1)
+    clock.now += 300
+    await give(guard, "192.0.2.1", "ann", "secret", right=True)
+    assert guard.suspects("192.0.2.1")
+    assert not guard.suspects("192.0.2.2")
+    clock.now += 301
+    assert not guard.suspects("192.0.2.1")

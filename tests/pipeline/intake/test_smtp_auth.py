@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -242,12 +241,11 @@ def test_the_forms_of_smtp_auth() -> None:
 async def test_who_may_be_guessing_holds_up_nobody_else(tmp_path: Path) -> None:
     """S3: hashes of an address with wrong tries have a lane of their own; here one in it never ends."""
     (tmp_path / "users").write_text(f"joe:{argon2.PasswordHasher(1, 8, 1).hash('secret')}\n")
-    source, go = PasswordFile(tmp_path / "users"), threading.Event()
-    endless = asyncio.ensure_future(source._suspects.run(go.wait))
+    source = PasswordFile(tmp_path / "users")
+    await source._suspects._turn.acquire()
     guess = asyncio.ensure_future(source.check("joe", "wrong", suspect=True))
     assert await source.check("joe", "secret")
     assert not guess.done()
     assert await source.check("joe", "secret", suspect=True)  # was right before: not even hashed
-    go.set()
-    await endless
+    source._suspects._turn.release()
     assert not await guess

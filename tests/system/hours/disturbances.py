@@ -252,8 +252,9 @@ class ResultsFull(Disturbance):
 
     def do(self, scene: Scene) -> None:
         assert scene.broker is not None
-        policy = '{"max-length":5,"overflow":"reject-publish"}'
-        scene.broker.control("set_policy", "full", "^results$", policy, "--apply-to", "queues")
+        # Not both at once: RabbitMQ would first drop all but five, since until then the queue's head gives way.
+        for policy in ('{"overflow":"reject-publish"}', '{"max-length":5,"overflow":"reject-publish"}'):
+            scene.broker.control("set_policy", "full", "^results$", policy, "--apply-to", "queues")
         time.sleep(self.lasts)
 
     def undo(self, scene: Scene) -> None:

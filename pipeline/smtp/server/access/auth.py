@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import argon2
 import httpx
 from passlib.hash import sha512_crypt
 
 from pipeline.process.children import ChildFailed, ask
-from pipeline.process.hashing import HashingLane
+from pipeline.process.hashing import HashingLane, HumbleLane
+from pipeline.process.passwords import DamagedHash, matches
 
 _AT_ONCE = 4  # programs, of each kind of client
 _PATIENCE = 10.0  # seconds for a server or a program to answer
@@ -95,52 +95,40 @@ class PasswordFile:
         self._path = path
         self._changed = -1
         self._hashes: dict[str, str] = {}
-        self._argon2 = argon2.PasswordHasher()
-        self._reading, self._lane, self._suspects = HashingLane(), HashingLane(), HashingLane(humble=True)
+        self._reading, self._lane, self._suspects = HashingLane(), HashingLane(), HumbleLane()
         self._key = secrets.token_bytes(32)
         self._proven: dict[str, bytes] = {}  # of users in the file, whose password was right with the hash of now
         self._refresh()
 
     async def check(self, user: str, password: str, *, suspect: bool = False) -> bool:
         """An unknown user costs as much time as a known one; who was right before costs none."""
-        lane = self._suspects if suspect else self._lane
         try:
             await self._reading.run(self._refresh)
             known = self._hashes.get(user, "")
             proof = _proof(self._key, known, password)
             if known and self._proven.get(user) == proof:
                 return True
-            return await lane.run(self._proves, user, known, proof, password)
+            if not suspect:
+                return await self._lane.run(self._proves, user, known, proof, password)
+            right = await self._suspects.matches(known or self._decoy(), password) and bool(known)
+        except DamagedHash as error:
+            raise AuthUnavailable(f"smtp-auth: {self._path}: {error}") from None
         except ValueError as error:
             raise AuthUnavailable(str(error)) from None
+        if right:
+            self._proven[user] = proof
+        return right
 
     def _proves(self, user: str, known: str, proof: bytes, password: str) -> bool:
         if known and self._proven.get(user) == proof:  # by one that was in line before
             return True
-        right = self._matches(known or self._decoy(), password) and bool(known)
+        right = matches(known or self._decoy(), password) and bool(known)
         if right:
             self._proven[user] = proof
         return right
 
     def _decoy(self) -> str:
         return next(iter(self._hashes.values()), "")
-
-    def _matches(self, known: str, password: str) -> bool:
-        if not known:
-            return False
-        try:
-            return bool(
-                sha512_crypt.verify(password, known)
-                if known.startswith("$6$")
-                else self._argon2.verify(known, password)
-            )
-        except argon2.exceptions.VerifyMismatchError:
-            return False
-        except (
-            argon2.exceptions.Argon2Error,
-            ValueError,
-        ) as error:  # the hash is damaged, or there is no memory for it
-            raise ValueError(f"smtp-auth: {self._path}: {type(error).__name__}") from None
 
     def _refresh(self) -> None:
         try:

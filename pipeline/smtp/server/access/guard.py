@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from pipeline.smtp.server.access.crowd import client_of
 
 PATIENCE = 30.0  # seconds in line
+SUSPECT = 600.0  # seconds in which an address is one that may be guessing
 
 
 class TooManyLogins(Exception):
@@ -40,6 +41,7 @@ class _Place:
     def __init__(self) -> None:
         self.wrong = 0.0
         self.since = 0.0
+        self.failed = float("-inf")  # when the last one was wrong
         self.checking = 0
         self.line = asyncio.Lock()
         self.returned = asyncio.Event()
@@ -104,16 +106,16 @@ class Guard:
                 self._right.pop(login, None)
                 self._count(place)
                 self._count(self._place(self._users, user))
-            self._forget(client_of(ip), place)
+            self._forget(ip, place)
 
     async def slow(self, ip: str, user: str) -> None:
         """Wait as long as a wrong answer is held back."""
         await asyncio.sleep(self.delay(ip, user))
 
     def suspects(self, ip: str) -> bool:
-        """Whether wrong tries of this address still count."""
+        """Whether this address has given a wrong one a while ago at most."""
         place = self._addresses.get(client_of(ip))
-        return place is not None and place.now(self._clock(), self._refill) > 0
+        return place is not None and self._clock() - place.failed < SUSPECT
 
     def delay(self, ip: str, user: str) -> float:
         """Seconds that a wrong answer is held back, by the wrong tries of the address or for the user."""
@@ -135,14 +137,16 @@ class Guard:
         except TimeoutError:
             raise TooManyLogins from None
 
-    def _forget(self, client: str, place: _Place) -> None:
+    def _forget(self, ip: str, place: _Place) -> None:
         """Nothing is kept of an address that has nothing to its account."""
-        if not place.busy and not place.now(self._clock(), self._refill) and self._addresses.get(client) is place:
-            del self._addresses[client]
+        quiet = not place.busy and not place.now(self._clock(), self._refill) and not self.suspects(ip)
+        if quiet and self._addresses.get(client_of(ip)) is place:
+            del self._addresses[client_of(ip)]
 
     def _count(self, place: _Place) -> None:
         place.now(self._clock(), self._refill)
         place.wrong += 1
+        place.failed = self._clock()
 
     def _place(self, places: OrderedDict[str, _Place], name: str) -> _Place:
         place = places.setdefault(name, _Place())

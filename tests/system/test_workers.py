@@ -1,0 +1,218 @@
+"""Three workers as they run: one set of figures, limits that are the instance's, and deaths that cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.api import TOKEN, Api
+from tests.support.loop import Loop
+from tests.support.program import Program
+from tests.support.receiver import Receiver
+from tests.support.source import Source
+
+pytestmark = pytest.mark.system
+ENDS = ("delivered", "retried", "failed", "refused", "returned", "in_memory", "parked", "removed")
+
+
+class Crowd:
+    """The program, and the receiver of all its mail."""
+
+    def __init__(self, folder: pathlib.Path, workers: int = 3) -> None:
+        self.loop = Loop().__enter__()
+        self.receiver = Timed()
+        self.loop.run(self.receiver.__aenter__())
+        self.program = Program(
+            folder,
+            workers=workers,
+            api_token=TOKEN,
+            delivery_sink=f"127.0.0.1:{self.receiver.port}",
+            www_password="secret",
+            shutdown_timeout=5,
+        )
+
+    def send(self, count: int, first: int = 0) -> None:
+        """So many messages over a dozen connections."""
+        asyncio.run(Source(self.program.smtp_port, count, 12).run())
+
+    @property
+    def api(self) -> Api:
+        return Api(self.program)
+
+    def delivered(self) -> int:
+        """How many the console knows of."""
+        return int(self.api.get("/status")["totals"]["delivered"])
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The workers."""
+        assert self.program.process is not None
+        pids = {row["pid"] for row in self.api.get("/workers")}
+        return [child for child in psutil.Process(self.program.process.pid).children() if child.pid in pids]
+
+    def close(self) -> None:
+        """End all of it."""
+        if self.program.process is not None and self.program.process.poll() is None:
+            self.program.kill()
+        self.loop.run(self.receiver.__aexit__())
+        self.loop.__exit__()
+
+
+class Timed(Receiver):
+    """A receiver that counts as receivers do: connections at once, and messages in a minute."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Connections open at once, at most, since `moments` was emptied."""
+        return self.peak
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open = getattr(self, "open", 0) + 1
+        self.peak = max(getattr(self, "peak", 0), self.open)
+        super()._accept(reader, writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await super()._serve(reader, writer)
+        finally:
+            self.open -= 1
+
+
+def until(holds: Callable[[], bool], patience: float = 30.0) -> float:
+    """Wait until something is so; how many seconds it took."""
+    begin = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begin < patience
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    """Three workers."""
+    running = Crowd(tmp_path_factory.mktemp("workers"))
+    running.program.start()
+    yield running
+    running.close()
+
+
+def test_the_console_has_one_set_of_figures(crowd: Crowd) -> None:
+    """All that was taken is delivered, counted once, and in the log once."""
+    before = crowd.delivered()
+    crowd.send(300)
+    until(lambda: crowd.delivered() == before + 300)
+    totals = crowd.api.get("/status")["totals"]
+    assert totals["processed"] == sum(totals[name] for name in ENDS)
+    assert len(crowd.api.get("/workers")) == 3
+    until(lambda: len(crowd.api.get("/logs?limit=500")["records"]) >= 300)
+
+
+def test_a_rule_reaches_all_and_what_it_parks_is_listed_and_released(crowd: Crowd) -> None:
+    """A pause holds the mail of every worker; single messages and bulk actions work on all."""
+    pause = crowd.api.create("pauses", reason="test")["id"]
+    time.sleep(0.2)
+    before = crowd.delivered()
+    crowd.send(60)
+    until(lambda: crowd.api.get("/status")["totals"]["parked"] == 60)
+    assert crowd.delivered() == before
+    crowd.api.delete("pauses", pause)
+    until(lambda: crowd.delivered() == before + 60)
+
+
+def test_the_events_and_the_lanes_are_those_of_all(crowd: Crowd) -> None:
+    """One stream of events; each lane is explained, wherever its mail is."""
+    with httpx.stream(
+        "GET",
+        f"http://127.0.0.1:{crowd.program.www_port}/api/v1/events?type=settled",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        timeout=20,
+    ) as answer:
+        crowd.send(60)
+        seen = ""
+        for text in answer.iter_text():
+            seen += text
+            if seen.count("event: settled") >= 60:
+                break
+    explained = [crowd.api.get(f"/lanes/{lane['lane']}") for lane in crowd.api.get("/lanes")]
+    assert all(lane["domains"] and lane["answers"] for lane in explained)
+
+
+def test_connections_at_once_are_the_instances(crowd: Crowd) -> None:
+    """One, however many workers."""
+    rule = crowd.api.create("throttles", ip_connections=1)["id"]
+    time.sleep(6)  # what is open idles for five seconds
+    crowd.receiver.peak = 0
+    before = crowd.delivered()
+    crowd.send(60)
+    until(lambda: crowd.delivered() == before + 60, 60)
+    crowd.api.delete("throttles", rule)
+    assert crowd.receiver.most_at_once <= 1
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(crowd: Crowd) -> None:
+    """The others go on; what it had is delivered; the counters add up."""
+    before = {mail.data for mail in crowd.receiver.messages}
+    crowd.send(100)
+    victim = crowd.processes[0]
+    victim.send_signal(signal.SIGKILL)
+    until(lambda: len({mail.data for mail in crowd.receiver.messages} - before) >= 100)
+    until(lambda: len(crowd.processes) == 3 and victim.pid not in [one.pid for one in crowd.processes])
+    totals = crowd.api.get("/status")["totals"]
+    assert totals["processed"] == sum(totals[name] for name in ENDS)
+    crowd.send(30)
+
+
+def test_with_one_worker_again_all_mail_is_taken_up(crowd: Crowd) -> None:
+    """What the others had queued moves into the one file, and goes."""
+    crowd.api.create("pauses", reason="all")
+    time.sleep(0.2)
+    crowd.send(90)
+    until(lambda: crowd.api.get("/status")["totals"]["parked"] >= 90)
+    assert crowd.program.stop() == 0
+    crowd.program.options["workers"] = 1
+    crowd.program.start()
+    assert crowd.api.get("/workers") == []
+    for pause in crowd.api.get("/pauses"):
+        crowd.api.delete("pauses", pause["id"])
+    until(lambda: crowd.delivered() == 90)
+
+
+def test_without_its_head_no_worker_stays(crowd: Crowd) -> None:
+    """They end in order, and nothing is left behind."""
+    crowd.program.stop()
+    crowd.program.options["workers"] = 3
+    crowd.program.start()
+    pids = [one.pid for one in crowd.processes]
+    crowd.program.kill()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    crowd.program.start()
+    crowd.send(20)
+    until(lambda: crowd.delivered() == 20)
+
+
+def test_five_deaths_in_a_minute_end_the_instance(crowd: Crowd) -> None:
+    """With one line that says so."""
+    for _ in range(5):
+        with contextlib.suppress(psutil.Error, IndexError, Exception):
+            os.kill(crowd.processes[0].pid, signal.SIGKILL)
+        time.sleep(0.3)
+        with contextlib.suppress(Exception):
+            until(lambda: len(crowd.processes) == 3, 5)
+    assert crowd.program.process is not None
+    assert crowd.program.process.wait(30) == 1
+    assert "workers have ended 5 times within a minute" in crowd.program.output
+
+
+def most_in_a_minute(moments: list[float]) -> int:
+    """The most in any window of 60 s."""
+    return max(bisect.bisect_left(moments, moment + 60.0) - index for index, moment in enumerate(moments))
