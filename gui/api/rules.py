@@ -14,6 +14,7 @@ from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
 from pipeline.views.answers import UnknownAnswer, classify
+from pipeline.views.catalogue import CatalogueEntry, ShippedProvider, providers
 from pipeline.views.facade import Facade
 from pipeline.views.scoped import moved
 from settings.rules import KINDS, Pool, Rule
@@ -30,6 +31,13 @@ class Try(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = ""
 
 
+class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A provider's name, or the number of one entry."""
+
+    provider: str = ""
+    number: int | None = None
+
+
 class TryAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An answer: `452 4.2.2 Mailbox full`."""
 
@@ -42,6 +50,7 @@ def routes(context: Context) -> APIRouter:
     _try(router, context)
     _stop(router, context)
     _classes(router, context)
+    _catalogue(router, context)
     for kind in KINDS:
         _kind(router, context, kind)
     _audit(router, context)
@@ -180,6 +189,39 @@ def _classes(router: APIRouter, context: Context) -> None:
     )
     async def other() -> Response:
         return Json(facade.unknown_answers()[:1000])
+
+
+def _catalogue(router: APIRouter, context: Context) -> None:
+    facade, of = context.facade, context.schemas.of
+
+    @router.get(
+        "/providers/catalogue",
+        tags=["providers"],
+        summary="Shipped rules for the big providers; none is in force until it is adopted",
+        responses=answer(of(list[CatalogueEntry]), "The catalogue"),
+    )
+    async def entries() -> Response:
+        return Json(facade.catalogue())
+
+    @router.get(
+        "/providers/shipped",
+        tags=["providers"],
+        summary="The shipped providers, and their MX hosts",
+        responses=answer(of(list[ShippedProvider]), "Providers"),
+    )
+    async def shipped() -> Response:
+        return Json(providers(facade.store.snapshot))
+
+    @router.post(
+        "/providers/adopt",
+        tags=["providers"],
+        summary="Make ordinary rules of shipped ones: all of a provider, or one",
+        openapi_extra=body(of(Adopt)),
+        responses=answer({"type": "array"}, "The rules"),
+    )
+    async def adopt(request: Request) -> Response:
+        wanted = await context.bodies.struct(request, Adopt)
+        return Json([rule.shown() for rule in await facade.adopt(who(request), wanted.provider, wanted.number)])
 
 
 def _mistake(error: ValueError) -> dict[str, Any]:

@@ -132,6 +132,18 @@ def _lanes(router: APIRouter, context: Context) -> None:
         return Response(status_code=204)
 
     @router.post(
+        f"{path}/flood/keep",
+        tags=tag,
+        status_code=201,
+        summary="Make a pause of the flood: it lasts until somebody ends it",
+        responses=answer({"type": "object"}, "The pause", 201),
+    )
+    async def keep_flood(id: str, request: Request) -> Response:
+        if (rule := await facade.keep_flood(known(id), who(request))) is None:
+            raise Problem(404, f"No flood is in force on {id[:300]!r}.")
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/pauses/{rule.id}"})
+
+    @router.post(
         f"{path}/retry",
         tags=tag,
         status_code=202,

@@ -16,6 +16,7 @@ from gui.pages import (
     overview,
     paused,
     pools,
+    providers,
     queue,
     redirects,
     responses,
@@ -30,7 +31,7 @@ from gui.pages import (
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
-    errors.PAGE, suppressions.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
+    errors.PAGE, suppressions.PAGE, providers.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

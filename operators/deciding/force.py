@@ -13,7 +13,7 @@ from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import Next, Outcome
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import ForcedError, Snapshot
-from settings.rules.selection import Traits
+from settings.rules.selection import Chosen, Traits
 
 NEXT = {2: Next.DELIVERED, 4: Next.RETRY, 5: Next.FAIL}
 
@@ -34,8 +34,11 @@ def force(
         snapshot = rules()
         if not (errors := snapshot.chosen("errors")):
             return delivery
-        look = errors.certain if early else errors.best
-        rule = look(traits(delivery, snapshot), clock())
+        if early:
+            message = delivery.message
+            rule = errors.certain(Traits("", "", message.domain, "", (), message.tags), clock())
+        else:
+            rule = errors.best(traits(delivery, snapshot, errors), clock())
         return delivery if rule is None else decided(delivery, "errors", rule.id).ended(forced(rule))
 
     return stage("force", step, report)
@@ -54,15 +57,15 @@ def forced(rule: ForcedError) -> Outcome:
     )
 
 
-def traits(delivery: Delivery, snapshot: Snapshot) -> Traits:
-    """What rules choose a delivery by, as far as it is known."""
+def traits(delivery: Delivery, snapshot: Snapshot, chosen: Chosen) -> Traits:
+    """What these rules choose a delivery by, as far as it is known."""
     route, message = delivery.route, delivery.message
     return Traits(
         delivery.ip,
         snapshot.pool_of(delivery.ip),
         delivery.domain or message.domain,
         route.group if route is not None else "",
-        [target.address for target in route.targets] if route is not None else (),
+        [target.address for target in route.targets] if chosen.by_remote and route is not None else (),
         message.tags,
     )
 

@@ -40,8 +40,10 @@ def rewrite(rules: Callable[[], Snapshot], clock: Callable[[], float], report: R
         if not (chosen := snapshot.chosen("rewrites")):
             return delivery
         now = clock()
-        found = sorted(chosen.matching(_traits(delivery.message), now), key=lambda rule: (rule.order or 0, rule.id))
-        for rule in found:
+        found = chosen.matching(_traits(delivery.message), now)
+        if not found:
+            return delivery
+        for rule in sorted(found, key=lambda rule: (rule.order or 0, rule.id)):
             if not meets(delivery.message, rule, now):
                 continue
             delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)

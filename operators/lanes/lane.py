@@ -64,7 +64,7 @@ class Lane:
         self.ip = ip
         self.group = group
         self.domains: dict[str, None] = {}
-        self.waiting = Turns(tenants)
+        self.waiting = Turns(tenants, name)
         self.in_flight = 0
         self.parking = 0  # deliveries on their way to its parked queue
         self.window = START

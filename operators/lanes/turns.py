@@ -27,13 +27,14 @@ class TagShare(NamedTuple):
     weight: int = 1
     messages: int = 0
     everywhere: bool = False
+    paused_until: float = float("-inf")
 
 
 PLAIN = TagShare()
-ShareOf = Callable[[str], TagShare]
+ShareOf = Callable[[str, str], TagShare]  # of a lane and a tag
 
 
-def plain(tag: str) -> TagShare:
+def plain(lane: str, tag: str) -> TagShare:
     """All tags alike."""
     return PLAIN
 
@@ -60,10 +61,10 @@ class Tenants:
 class Turns:
     """What waits in a lane. `append`, `popleft`, `len`, `in` and iteration are those of a deque."""
 
-    __slots__ = ("_arrived", "_count", "_lines", "_next", "_pacers", "_passes", "_tenants", "_turn")
+    __slots__ = ("_arrived", "_count", "_lane", "_lines", "_next", "_pacers", "_passes", "_tenants", "_turn")
 
-    def __init__(self, tenants: Tenants | None = None) -> None:
-        self._tenants = tenants or Tenants()
+    def __init__(self, tenants: Tenants | None = None, lane: str = "") -> None:
+        self._tenants, self._lane = tenants or Tenants(), lane
         self._lines: dict[Key, collections.deque[tuple[int, Delivery]]] = {}
         self._passes: dict[Key, float] = {}
         self._pacers: dict[str, Pacer] = {}
@@ -130,10 +131,10 @@ class Turns:
         return soonest if best is None else float("-inf")
 
     def _permitted(self, tag: str) -> float:
-        share = self._tenants.share(tag)
+        share = self._tenants.share(self._lane, tag)
         if not share.messages:
-            return float("-inf")
-        return self._tenants.pacer(tag, share, self._pacers).ready(share.messages)
+            return share.paused_until
+        return max(share.paused_until, self._tenants.pacer(tag, share, self._pacers).ready(share.messages))
 
     def _rank(self) -> Callable[[Key], tuple[float, ...]]:
         if (self._turn + 1) % STARVE == 0:
@@ -155,7 +156,7 @@ class Turns:
         self._count -= 1
         if len(self._lines) > 1:
             self._turn += 1
-            self._passes[key] += 1 / max(1, self._tenants.share(key[1]).weight)
+            self._passes[key] += 1 / max(1, self._tenants.share(self._lane, key[1]).weight)
         if not line:
             del self._lines[key], self._passes[key]
         self._next = None
@@ -164,7 +165,7 @@ class Turns:
     def went(self, delivery: Delivery, now: float) -> None:
         """It has gone: it has used a permit of its tag."""
         tags = delivery.message.tags
-        if tags and (share := self._tenants.share(tags[0])).messages:
+        if tags and (share := self._tenants.share(self._lane, tags[0])).messages:
             pacer = self._tenants.pacer(tags[0], share, self._pacers)
             pacer.ready(share.messages)
             pacer.take(now)

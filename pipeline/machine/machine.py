@@ -238,7 +238,7 @@ class Machine:
             suppress=suppress(self.rules.suppressions, time.time, failed),
             rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
-            resolve=resolve(self.resolving, failed, self.relay),
+            resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
@@ -324,13 +324,19 @@ class Machine:
 
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
-        limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
+        names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
+        limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
-    def _share(self, tag: str) -> TagShare:
+    def _share(self, lane: str, tag: str) -> TagShare:
+        """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
         rule = self.rules.snapshot.share(tag)
-        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        share = PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        if (flood := self.floods.of_tag(lane, tag)) is None:
+            return share
+        normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
+        return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
 
     def _held_up(self, lane: str) -> Wait | None:
         """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""

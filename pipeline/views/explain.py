@@ -252,7 +252,8 @@ class Explainer:
 
     def _limits(self, name: str, domains: Sequence[str]) -> list[AppliedLimit]:
         ip, snapshot = name.partition("/")[0], self._machine.rules.snapshot
-        deciding = snapshot.explain_limits(ip, tuple(domains))
+        group = name.partition("/")[2]
+        deciding = snapshot.explain_limits(ip, tuple(domains) if "." in group else (*domains, group))
         active = self._machine.floods.get(name)
         found = []
         for field in Limits.__struct_fields__:
@@ -289,7 +290,7 @@ class Explainer:
         for pause in pauses:
             if pause.ended(now) or pause.ip not in (None, ip):
                 continue
-            held = _covered(pause, domains, addresses)
+            held = True if pause.domain == name.partition("/")[2] else _covered(pause, domains, addresses)
             if held is None:
                 continue
             until = pause.until.timestamp() if pause.until else None

@@ -23,6 +23,7 @@ from reactivex import Observable, abc
 from operators.deliveries.delivery import Target, lane_ip
 from operators.deliveries.events import Event, Notice, Redirected
 from operators.deliveries.outcome import Outcome
+from operators.lanes.floods import Active
 from operators.stages.hold import parked_queue
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
@@ -37,8 +38,10 @@ from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.backlog import SPAN, Backlog, Standing
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import Dimension, DomainErrors, LastAnswer, Telemetry
+from pipeline.views import catalogue
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk, BulkJob, Selection
+from pipeline.views.catalogue import CatalogueEntry
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
 from pipeline.views.queue_monitor import QueueMonitor
@@ -570,7 +573,19 @@ class Facade:
 
     def flood_pauses(self) -> list[dict[str, Any]]:
         """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
-        return [self._flood_pause(active.lane) for active in self._machine.floods.all() if self._is_paused(active.lane)]
+        floods = self._machine.floods
+        whole = [self._flood_pause(active.lane) for active in floods.all() if self._is_paused(active.lane)]
+        return [*whole, *(self._tag_pause(active) for active in floods.tagged())]
+
+    def _tag_pause(self, active: Active) -> dict[str, Any]:
+        ip, _, group = active.lane.partition("/")
+        until = datetime.datetime.fromtimestamp(
+            active.paused_until - time.monotonic() + time.time(), datetime.UTC
+        ).replace(microsecond=0)
+        reason = f"flood pattern {active.rule.name}"
+        tag, instance = active.rule.tag, self._machine.settings.server_id
+        pause = Pause.model_construct(id=0, ip=ip, domain=group, tag=tag, until=until, reason=reason, instance=instance)
+        return {**pause.shown(), "held": 0}
 
     def _is_paused(self, lane: str) -> bool:
         flood = self.explainer.flood(lane)
@@ -618,7 +633,8 @@ class Facade:
         if not isinstance(event, Redirected) or event.delivery.route is None:
             return
         delivery, snapshot = event.delivery, self._machine.rules.snapshot
-        remotes = [target.address for target in event.delivery.route.targets]
+        route = event.delivery.route
+        remotes = [*(target.address for target in route.targets), route.group]
         chain = snapshot.redirects_of(event.from_ip, delivery.domain, remotes, event.time)
         self.redirected.update(rule.id for rule in chain)
 
@@ -665,6 +681,23 @@ class Facade:
             return "stopped"
         paused = any(rule.tag == tag and not rule.ended(now) for rule in snapshot.pauses if whole_tag(rule))
         return "paused" if paused else "running"
+
+    async def keep_flood(self, lane: str, who: Who) -> Rule | None:
+        """Make a pause by hand of the flood on a lane: it lasts until somebody ends it. None where there is none."""
+        flood = self.explainer.flood(lane)
+        if flood is None:
+            return None
+        ip, _, group = lane.partition("/")
+        reason = f"kept: flood pattern {flood.pattern}, {flood.answer}"[:500]
+        return await self._machine.rules.create("pauses", {"ip": ip, "domain": group}, who, reason)
+
+    def catalogue(self) -> list[CatalogueEntry]:
+        """The shipped rules, and which of them are adopted."""
+        return catalogue.entries(self._machine.rules.snapshot)
+
+    async def adopt(self, who: Who, provider: str = "", number: int | None = None) -> list[Rule]:
+        """Make ordinary rules of shipped ones: all of a provider, or one. Raises as `RuleStore.create`."""
+        return await catalogue.adopt(self._machine.rules, who, provider, number)
 
     def _anything_waits(self) -> bool:
         return bool(self._machine.depth.waiting or self._machine.queue.parked())

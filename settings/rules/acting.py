@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ class Response(_Trigger):
         check("retry", _not_both, self.fail, self.retry is not None or self.another_ip)
         return self
 
-    @property
+    @functools.cached_property
     def matcher(self) -> Matcher:
         """Whether an answer matches its pattern."""
         return (

@@ -37,9 +37,15 @@ from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
 from settings.rules.suppression import Suppression
-from settings.rules.tenants import TagRule
+from settings.rules.tenants import ProviderRule, TagRule
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
+
+
+Percent = Annotated[int, Field(ge=1, le=100)]
+Threshold = Annotated[int, Field(ge=1, le=10_000)]
+Period = Annotated[int, Field(ge=1, le=86_400)]
+REDUCED = ("domain_messages", "domain_connects", "domain_connections", "ip_messages", "ip_connects", "ip_connections")
 
 
 class Limiting(Rule):
@@ -153,6 +159,25 @@ class _Answer(Rule):
         json_schema_extra=unit("seconds"),
     )
     order: Maybe[Count] = Field(None, title="Order", description="The first match in this order wins. Empty: last.")
+    domain: Maybe[Domain] = Field(None, title="Domain", description="Only there: a domain, or a provider. Empty: all.")
+    tag: Maybe[Line] = Field(
+        None, title="Tag", max_length=200, description="Only that tag's mail, and only it is slowed."
+    )
+    count: Threshold = Field(1, title="Matches", description="So many matches of a lane within the period begin it.")
+    period: Period = Field(1, title="Period", description="For the matches.", json_schema_extra=unit("seconds"))
+    percent: Maybe[Percent] = Field(
+        None,
+        title="Share",
+        description="Or: this share of the last attempts matched.",
+        json_schema_extra=unit("percent"),
+    )
+    attempts: Threshold = Field(20, title="Of attempts", description="The share is of the last so many attempts.")
+    reduce_to: Maybe[Percent] = Field(
+        None,
+        title="Reduce to",
+        description="The limits of the reduced time, of the normal ones; where a limit below is empty.",
+        json_schema_extra=unit("percent"),
+    )
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
@@ -168,6 +193,14 @@ class Flood(Limiting, _Answer):
         "hits": "Matches in the last hour",
         "reduced_lanes": "Lanes paused or reduced by it",
     }
+
+    def over(self, base: Limits) -> Limits:
+        """`base` with the limits of the reduced time: those that it sets, else its share of the normal ones."""
+        if self.reduce_to is not None:
+            given = {name: getattr(base, name) for name in REDUCED if getattr(base, name)}
+            part = {name: max(1, value * self.reduce_to // 100) for name, value in given.items()}
+            base = msgspec.structs.replace(base, **part)
+        return super().over(base)
 
 
 class Pause(Rule):
@@ -409,6 +442,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "responses": Response,
     "rewrites": Rewrite,
     "tags": TagRule,
+    "providers": ProviderRule,
     "dkim-keys": DkimKey,
     "locals": Local,
     "mta-names": MtaName,

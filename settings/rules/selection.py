@@ -8,8 +8,7 @@ then by destination (domain, remote IP, provider, all), then by where mail leave
 from __future__ import annotations
 
 import collections
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -72,7 +71,11 @@ class Shape(NamedTuple):
 
 
 class Chosen:
-    """Rules by what they are for. A look-up costs 0.1 us without rules, and about 0.5 us for each shape in use."""
+    """Rules by what they are for. A look-up costs 0.1 us without rules, and about 0.3 us for each shape in use.
+
+    Attributes:
+        by_remote: some rule names a remote IP.
+    """
 
     def __init__(self, rules: Iterable[Any]) -> None:
         found: dict[Shape, dict[tuple[str, str, str], list[tuple[float, Any]]]] = collections.defaultdict(dict)
@@ -82,21 +85,28 @@ class Chosen:
             key = (rule.ip or rule.pool or ALL, rule.domain or rule.remote_ip or ALL, rule.tag or ALL)
             found[_shape(rule)].setdefault(key, []).append((end, rule))
         self._shapes = sorted(found.items(), reverse=True)
+        self.by_remote = any(shape.target == 2 for shape in found)
 
     def __bool__(self) -> bool:
         return bool(self._shapes)
 
-    def matching(self, traits: Traits, now: float) -> Iterator[Any]:
+    def matching(self, traits: Traits, now: float) -> list[Any]:
         """The rules that are for such a delivery and have not ended, the most specific first."""
+        found: list[Any] = []
+        for shape, rules in self._shapes:
+            for key in _keys(shape, traits):
+                if (here := rules.get(key)) is not None:
+                    found += [rule for end, rule in here if end > now]
+        return found
+
+    def best(self, traits: Traits, now: float) -> Any | None:
+        """The most specific of them."""
         for shape, rules in self._shapes:
             for key in _keys(shape, traits):
                 for end, rule in rules.get(key, ()):
                     if end > now:
-                        yield rule
-
-    def best(self, traits: Traits, now: float) -> Any | None:
-        """The most specific of them."""
-        return next(self.matching(traits, now), None) if self._shapes else None
+                        return rule
+        return None
 
     def certain(self, traits: Traits, now: float) -> Any | None:
         """The most specific rule, where that is certain before MTA IP and route are known; else None."""
@@ -117,18 +127,22 @@ def _shape(rule: Any) -> Shape:
     return Shape(rule.tag is not None, target, 2 if rule.ip else 1 if rule.pool else 0)
 
 
-def _keys(shape: Shape, traits: Traits) -> Iterable[tuple[str, str, str]]:
+def _keys(shape: Shape, traits: Traits) -> Sequence[tuple[str, str, str]]:
     """The keys under which rules of a shape for such a delivery are. A domain comes before its provider."""
-    source = (ALL, traits.pool, traits.ip)[shape.source]
-    if shape.source and not source:
+    tag, target, source = shape
+    place = ALL
+    if source:
+        place = traits[1] if source == 1 else traits[0]
+        if not place:
+            return ()
+    if tag and not traits[5]:
         return ()
-    targets: Sequence[str] = (ALL,)
-    if shape.target == 3:
-        name = lookup_name(traits.domain)
-        targets = (name,) if traits.group in ("", name) else (name, traits.group)
-    elif shape.target == 2:
-        targets = traits.remotes
-    tags = dict.fromkeys(traits.tags) if shape.tag else (ALL,)
-    if len(targets) == 1 and not shape.tag:
-        return ((source, targets[0], ALL),)
-    return ((source, target, tag) for target, tag in itertools.product(targets, tags))
+    if target == 3:
+        name, group = lookup_name(traits[2]), traits[3]
+        if not tag:
+            return ((place, name, ALL),) if group in (ALL, name) else ((place, name, ALL), (place, group, ALL))
+        targets: Sequence[str] = (name,) if group in (ALL, name) else (name, group)
+    else:
+        targets = traits[4] if target else (ALL,)
+    tags = dict.fromkeys(traits[5]) if tag else (ALL,)
+    return [(place, where, which) for where in targets for which in tags]

@@ -33,7 +33,8 @@ from settings.rules.models import (
 )
 from settings.rules.patterns import Matcher, compile_pattern
 from settings.rules.selection import Chosen, Selecting
-from settings.rules.tenants import TagRule
+from settings.rules.shipped import PROVIDERS
+from settings.rules.tenants import ProviderRule, TagRule
 
 CACHED = 10_000
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
@@ -65,6 +66,7 @@ class Snapshot:
         self.pools = cast(tuple[Pool, ...], self._rules["pools"])
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
+        self._providers: dict[str, str | None] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
 
     # -- indexes, each built when it is first used: a trial snapshot needs one or none of them ------------------
@@ -95,6 +97,13 @@ class Snapshot:
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
         return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+
+    @functools.cached_property
+    def _mx(self) -> dict[str, str]:
+        """Suffixes (with their dot) and whole names of MX hosts, each with its provider."""
+        own = {rule.name: rule.patterns for rule in cast(tuple[ProviderRule, ...], self._rules["providers"])}
+        both = {**PROVIDERS, **own}
+        return {pattern.removeprefix("*"): name for name, patterns in both.items() for pattern in patterns}
 
     @functools.cached_property
     def _tags(self) -> dict[str, TagRule]:
@@ -204,8 +213,13 @@ class Snapshot:
 
     # -- what stands in a message's way -------------------------------------------------------------------------
 
-    def pauses_for(self, ip: str, domain: str, remote_ip: str, tags: Sequence[str], now: float) -> tuple[Pause, ...]:
-        """All pauses that hold a message of these tags from `ip` to `domain` at `remote_ip`; unknown ones are empty."""
+    def pauses_for(
+        self, ip: str, domain: str, remote_ip: str, tags: Sequence[str], now: float, group: str = ""
+    ) -> tuple[Pause, ...]:
+        """All pauses that hold a message of these tags from `ip` to `domain` at `remote_ip`; unknown ones are empty.
+
+        A pause may name a destination group in place of a domain: a provider.
+        """
         if not self._pauses:
             return ()
         name = lookup_name(domain)
@@ -213,7 +227,7 @@ class Snapshot:
             rule
             for source in dict.fromkeys((ip, ALL))
             if (targets := self._pauses.get(source)) is not None
-            for target in dict.fromkeys((name, remote_ip, ALL))
+            for target in dict.fromkeys((name, remote_ip, group, ALL))
             for until, rule in targets.get(target, ())
             if until > now and (rule.tag is None or rule.tag in tags)
         )
@@ -240,12 +254,59 @@ class Snapshot:
             seen.add(ip)
         return chain
 
-    def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
-        """The first flood pattern, in the operator's order, that a negative answer matches."""
+    def flood_match(
+        self,
+        code: int | None,
+        status: str | None,
+        description: str,
+        names: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Flood | None:
+        """The first flood pattern, in the operator's order, that a negative answer matches.
+
+        Args:
+            names: the domain and the destination group that it is of; None: any.
+            tags: of the message; None: any.
+        """
         if not self._floods:
             return None
         text = answer_text(code, status, description)
-        return next((rule for matches, rule in self._floods if matches(text)), None)
+        return next(
+            (
+                rule
+                for matches, rule in self._floods
+                if (rule.domain is None or names is None or rule.domain in names)
+                and (rule.tag is None or tags is None or rule.tag in tags)
+                and matches(text)
+            ),
+            None,
+        )
+
+    @functools.cached_property
+    def flood_shares(self) -> tuple[Flood, ...]:
+        """The flood patterns that look at a share of the attempts."""
+        return tuple(rule for rule in self.floods if rule.percent is not None)
+
+    def provider_of(self, host: str) -> str | None:
+        """The provider whose MX host this is; the longest pattern counts."""
+        found = self._providers.get(host, "")
+        if found != "":
+            return found
+        if len(self._providers) >= CACHED:
+            self._providers.clear()
+        found = self._providers[host] = self._look_up_provider(host.lower().rstrip("."))
+        return found
+
+    def _look_up_provider(self, host: str) -> str | None:
+        if host in self._mx:
+            return self._mx[host]
+        labels = host.split(".")
+        suffixes = ("." + ".".join(labels[at:]) for at in range(1, len(labels)))
+        return next((self._mx[suffix] for suffix in suffixes if suffix in self._mx), None)
+
+    def is_provider(self, group: str) -> bool:
+        """Whether a destination group is a provider; its name has no dot."""
+        return "." not in group and not group.startswith("(")
 
     def share(self, tag: str) -> TagRule | None:
         """What a tag may have of a lane; None where no rule says."""

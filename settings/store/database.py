@@ -326,6 +326,8 @@ class Database:
 
     def _rule(self, kind: str, row: Row) -> Rule:
         values = dict(row)
+        if "more" in row:
+            values |= tables.parsed(values.pop("more") or "{}")
         if "document" in row:
             values = {"id": row["id"], **tables.parsed(row["document"])}
         if kind == "dkim-keys":

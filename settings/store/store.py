@@ -226,8 +226,8 @@ class RuleStore:
     async def reload(self) -> None:
         """Read the rules that others have changed; a failure is reported, and the last rules stay."""
         with contextlib.suppress(RulesUnavailable):
-            await self._work(self._database.read, lambda snapshot: snapshot)
             await self.suppressions.reload()
+            await self._work(self._database.read, lambda snapshot: snapshot)
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         """Database work of another part of the store. Shielded, as `_work`."""

@@ -65,7 +65,7 @@ throttles = sa.Table(
 floods = sa.Table(
     "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),
     sa.Column("pause", sa.Integer, nullable=False), sa.Column("reduced", sa.Integer, nullable=False),
-    sa.Column("position", sa.Integer, nullable=False, key="order"), *_limits(),
+    sa.Column("position", sa.Integer, nullable=False, key="order"), *_limits(), sa.Column("more", sa.Text),
     sa.UniqueConstraint("name", name="floods_once"), **OPTIONS,
 )  # fmt: skip
 pauses = sa.Table(
@@ -155,7 +155,24 @@ def row_of(rule: Rule) -> dict[str, Any]:
         document = rule.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
         return {"kind": NAMES[type(rule)], "document": json.dumps(document, ensure_ascii=False)}
     table = TABLES[type(rule)]
-    return {column.key: _stored(column, getattr(rule, column.key)) for column in table.columns if column.key != "id"}
+    if "more" in table.columns:
+        return {**_columns(rule, table), "more": _more(rule, table)}
+    return _columns(rule, table)
+
+
+def _more(rule: Rule, table: sa.Table) -> str | None:
+    """The fields that are not at their default and have no column of their own, as JSON."""
+    own = {column.key for column in table.columns} | {"id"}
+    more = {n: v for n, v in rule.model_dump(mode="json", exclude_defaults=True).items() if n not in own}
+    return json.dumps(more, ensure_ascii=False) if more else None
+
+
+def _columns(rule: Rule, table: sa.Table) -> dict[str, Any]:
+    return {
+        column.key: _stored(column, getattr(rule, column.key))
+        for column in table.columns
+        if column.key not in ("id", "more")
+    }
 
 
 def _stored(column: sa.Column[Any], value: Any) -> Any:

@@ -17,6 +17,7 @@ from playwright.async_api import Locator, Page, expect
 Visitor = Callable[..., Awaitable[Page]]
 VIEWS = (
     "tags",
+    "providers",
     "throttling",
     "floods",
     "paused",

@@ -81,6 +81,7 @@ def test_every_field_that_can_be_shown_is_in_its_view(view: type) -> None:
         "target": {"domain", "remote_ip"},
         "ip": {"ip", "pool"},
         "does": set(columns_of("responses")),
+        "when": {"count", "period", "percent", "attempts", "reduce_to"},
         "limits": {f.name for f in fields(view.kind) if f.group},
     }  # fmt: skip
     covered = names.union(*(stands_for.get(name, set()) for name in names))

@@ -30,7 +30,7 @@ def tag_of(item: Delivery) -> str:
 
 
 def turns(*waiting: Delivery) -> Turns:
-    made = Turns(Tenants(lambda tag: KNOWN.get(tag, TagShare())))
+    made = Turns(Tenants(lambda lane, tag: KNOWN.get(tag, TagShare())))
     for item in waiting:
         made.append(item)
     return made
@@ -87,7 +87,7 @@ def test_a_tags_rate_holds_it_back_and_no_other() -> None:
 
 def test_a_rate_over_all_lanes_is_one() -> None:
     """Two lanes of a shared tag have one rate between them."""
-    tenants = Tenants(lambda tag: KNOWN.get(tag, TagShare()))
+    tenants = Tenants(lambda lane, tag: KNOWN.get(tag, TagShare()))
     one, two = Turns(tenants), Turns(tenants)
     one.append(delivery("shared"))
     two.append(delivery("shared"))

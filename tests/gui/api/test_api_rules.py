@@ -30,6 +30,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "192.0.2.3",
     ),
     "errors": ({"tag": "news"}, {"tag": "news", "code": 421}, "code", 421),
+    "providers": (
+        {"name": "mine", "patterns": ["*.mine.example"]},
+        {"name": "mine", "patterns": ["mx.mine.example"]},
+        "patterns",
+        ["mx.mine.example"],
+    ),
     "tags": ({"name": "news"}, {"name": "news", "weight": 7}, "weight", 7),
     "classes": (
         {"name": "full", "pattern": "voll", "meaning": "mailbox-full"},
