@@ -143,6 +143,11 @@ class Slots:
         self._idle: _Idle = collections.OrderedDict()
         self._skipped: collections.OrderedDict[tuple[str, str, int], tuple[float, str]] = collections.OrderedDict()
 
+    @property
+    def remembered(self) -> int:
+        """Lanes and receivers' addresses that something is known of."""
+        return len(self._lanes) + len(self._remotes)
+
     # -- taking ---------------------------------------------------------------------------------------------
 
     def take(
