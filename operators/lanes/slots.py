@@ -410,7 +410,7 @@ class Slots:
         """This address and port refused or timed out: pass them over until then (monotonic seconds).
 
         From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
-        message that brings an IP of its own, or a smarthost's port, is in nobody's way.
+        message that brings an IP of its own, or a smarthost's port, delays no other message.
         """
         self.noted(ip, target, why, until)
         self.pass_over(ip, target, why, until)
