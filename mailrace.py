@@ -25,6 +25,8 @@ Mailrace, an outbound mail transfer agent with a live web console.
                                   what waits; retry it now; throw it away; save what a damaged file holds
   mailrace logs [filters] [--follow] [--format table|json|csv|parquet]
                                   ask the delivery log; `mailrace logs --help` has the filters
+  mailrace import mailerq --database URL [--dry-run]
+                                  carry the rules of MailerQ's database over
   mailrace cluster [--format table|json]
                                   the instances that answer
   mailrace config                 the configuration in force, and where each value came from
@@ -160,6 +162,12 @@ def _logs(settings: Settings, arguments: list[str]) -> int:
     return logs(at(settings, "logs") or settings, arguments)
 
 
+def _import(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.commands.import_mailerq import import_rules
+
+    return import_rules(settings, arguments)
+
+
 def _cluster(settings: Settings, arguments: list[str]) -> int:
     from pipeline.commands.cluster import cluster
 
@@ -209,6 +217,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], tuple[str, ...] 
     "send": (_send, ()),
     "queue": (_queue, ()),
     "logs": (_logs, ("user",)),
+    "import": (_import, ("database",)),
     "cluster": (_cluster, ()),
     "config": (_config, None),
 }

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
+from pipeline.views.answers import UnknownAnswer, classify
 from pipeline.views.facade import Facade
 from pipeline.views.scoped import moved
 from settings.rules import KINDS, Pool, Rule
@@ -29,10 +30,18 @@ class Try(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = ""
 
 
+class TryAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An answer: `452 4.2.2 Mailbox full`."""
+
+    text: str
+
+
 def routes(context: Context) -> APIRouter:
     """The routes of all kinds."""
     router = APIRouter()
     _try(router, context)
+    _stop(router, context)
+    _classes(router, context)
     for kind in KINDS:
         _kind(router, context, kind)
     _audit(router, context)
@@ -129,6 +138,48 @@ def _try(router: APIRouter, context: Context) -> None:
         except ValueError as error:
             raise Problem(422, "The pattern cannot be tried.", [_mistake(error)]) from None
         return Json({"matches": matches, "recent": recent})
+
+
+def _stop(router: APIRouter, context: Context) -> None:
+    facade = context.facade
+
+    @router.post(
+        "/errors/stop",
+        tags=["errors"],
+        status_code=201,
+        summary="Stop mail of a tag, a lane, a domain or an MTA IP, also what waits already",
+        openapi_extra=body({"type": "object"}),
+        responses=answer(context.schemas.rule("errors", "serialization"), "The forced error", 201),
+    )
+    async def stop(request: Request) -> Response:
+        rule = await facade.stop(await context.bodies.small(request), who(request))
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
+
+
+def _classes(router: APIRouter, context: Context) -> None:
+    facade = context.facade
+    shown = {"type": "object", "properties": {"class": {"type": "string"}, "own": {"type": "boolean"}}}
+
+    @router.post(
+        "/classes/try",
+        tags=["classes"],
+        summary="The class of an answer",
+        openapi_extra=body(context.schemas.of(TryAnswer)),
+        responses=answer(shown, "Its class, and whether a pattern of the operator's gave it"),
+    )
+    async def attempt(request: Request) -> Response:
+        wanted = await context.bodies.struct(request, TryAnswer)
+        class_, own = classify(facade.store.snapshot, wanted.text)
+        return Json({"class": class_, "own": own})
+
+    @router.get(
+        "/classes/other",
+        tags=["classes"],
+        summary="Answers without a class among the last 10,000 negative ones, the most frequent first",
+        responses=answer(context.schemas.of(list[UnknownAnswer]), "Answers"),
+    )
+    async def other() -> Response:
+        return Json(facade.unknown_answers()[:1000])
 
 
 def _mistake(error: ValueError) -> dict[str, Any]:

@@ -35,6 +35,7 @@ COLUMNS = (
     Column("rule", "What", "open", "The rule; a lane or messages, where no rule was changed.", True, "27%", main=True),
     Column("change", "How", "text", "What changed in it, or what it said."),
 )
+CHANGED = (*KINDS, "suppressions", "lanes", "messages")
 FIELDS = (
     Field("search", "Search", "search", "Who, from where, or what"),
     Field(
@@ -53,7 +54,7 @@ FIELDS = (
         "kind",
         "To",
         "choice",
-        options=(("", "All"), *((kind, kind) for kind in (*KINDS, "lanes", "messages", "users", "tokens", "password"))),
+        options=(("", "All"), *((kind, kind) for kind in CHANGED)),
     ),
     Field("action", "Action", "choice", options=(("", "Any"), *((action, action) for action in ACTIONS))),
     Field("who", "Who", placeholder="Whole name", rare=True),

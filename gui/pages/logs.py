@@ -27,6 +27,7 @@ from gui.components.view import ConsolePage, View
 from pipeline.views.events import RESULTS, STATES
 from pipeline.views.logs import Filters, Follower, LogQueryFailed, LogRecord, Position, UnknownFilter
 from pipeline.views.logs import LogPage as Records
+from settings.rules.decisions import CLASSES
 
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart
@@ -57,6 +58,8 @@ FIELDS = (
     Field("code", "Code", placeholder="550"),
     Field("text", "Answer has"),
     Field("state", "State", "choice", options=(("", "Any"), *((name, name) for name in STATES)), rare=True),
+    Field("bounce_class", "Class", "choice", options=(("", "Any"), *((name, name) for name in CLASSES)), rare=True),
+    Field("rule", "Rule", placeholder="errors/3", rare=True),
     Field("recipient", "Recipient", placeholder="Whole address", rare=True),
     Field("envelope", "Sender", placeholder="Whole address", rare=True),
     Field("tag", "Tag", rare=True),

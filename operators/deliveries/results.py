@@ -39,7 +39,11 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
-    return result | (outcome.tls or {})
+    if outcome.ours and outcome.state == "process":
+        result["forced"] = True
+    if outcome.bounce_class is not None:
+        result["class"] = outcome.bounce_class
+    return result | (outcome.tls or {}) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

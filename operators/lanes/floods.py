@@ -50,7 +50,7 @@ class Floods:
 
         def look(delivery: Delivery) -> None:
             outcome = delivery.outcome
-            if outcome is None or outcome.code is None or outcome.result == "accepted":
+            if outcome is None or outcome.code is None or outcome.result == "accepted" or outcome.ours:
                 return
             rule = rules().flood_match(outcome.code, outcome.status, outcome.description)
             if rule is not None and delivery.lane:

@@ -191,6 +191,8 @@ _FILTERS = {
     "result": "what came of it there",
     "next": "what becomes of it",
     "code": "SMTP code",
+    "bounce-class": "what the answer means, as mailbox-full",
+    "rule": "one of the rules that decided on it, as errors/3",
     "text": "part of the answer",
     "user": "who was logged in (--received)",
 }

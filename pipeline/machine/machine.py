@@ -25,6 +25,11 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.classes import classify_answers
+from operators.deciding.force import force
+from operators.deciding.respond import respond
+from operators.deciding.rewrite import rewrite
+from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
@@ -46,6 +51,7 @@ from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
+from operators.lanes.turns import PLAIN, TagShare
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -65,6 +71,7 @@ from pipeline.log.writing.delivery_log import LogUnavailable
 from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
@@ -149,11 +156,12 @@ class Machine:
         self.names = HostNames(_host_name(settings))
         self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
+        self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
-        self.intake.reuse_port = seat is not None
+        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
@@ -212,17 +220,25 @@ class Machine:
                 decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
                 tap("taken", self._taken, failed),
             ),
-            expire=expire(s.max_delivertime, time.time, failed),
+            expire=rx.compose(
+                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
+            ),
+            suppress=suppress(self.rules.suppressions, time.time, failed),
+            rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
+            force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
+            classify=rx.compose(
+                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
+            ),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
@@ -261,6 +277,7 @@ class Machine:
             blocked=self._blocked,
             paused=self.floods.paused,
             credit=self.settings.rabbitmq_qos,
+            share=self._share,
             pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
 
@@ -294,6 +311,10 @@ class Machine:
         limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
+
+    def _share(self, tag: str) -> TagShare:
+        rule = self.rules.snapshot.share(tag)
+        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -446,6 +467,7 @@ class Machine:
         if self.seat is None:  # else the head counts
             life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
+        listen(self.events, self.effects.count, "classes")
         self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
@@ -499,4 +521,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")

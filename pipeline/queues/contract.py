@@ -23,6 +23,7 @@ from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedM
 from pipeline.queues.survey import AskSurvey
 
 __all__ = [
+    "Apart",
     "Body",
     "Confirmed",
     "LargeBody",
@@ -37,6 +38,7 @@ __all__ = [
     "TooLarge",
     "Unbrowsable",
     "Unstorable",
+    "Writes",
 ]
 
 Confirmed = Callable[[Exception | None], None]
@@ -68,6 +70,11 @@ class NewContent(msgspec.Struct, eq=False):
         while piece := self.data.read(size):
             yield piece
 
+    def close(self) -> None:
+        """The queue has answered, or will never be asked."""
+        if not isinstance(self.data, bytes):
+            self.data.close()
+
 
 class LargeBody(msgspec.Struct, frozen=True, eq=False):
     """A message whose content is apart from its JSON, whose `mime` is the header then. Its length is that of both."""
@@ -80,6 +87,22 @@ class LargeBody(msgspec.Struct, frozen=True, eq=False):
 
 
 Body = bytes | LargeBody
+Writes = Callable[[IO[bytes]], tuple[bool, bool]]  # writes a content into a file; says `ascii` and `dots` of it
+
+
+class Apart(Protocol):
+    """How contents are kept apart from their JSON."""
+
+    @property
+    def least(self) -> int:
+        """Octets of a content from which on it is handed in as a `LargeBody`."""
+
+    def keep(self, size: int, write: Writes) -> NewContent:
+        """A content that is not in memory, of about this size: `write` gets the file that it goes to.
+
+        Runs in the caller's thread. `close` the content when the queue has answered.
+        Raises OSError, and whatever `write` does.
+        """
 
 
 class QueueUnavailable(Exception):
@@ -118,8 +141,8 @@ class Queue(Protocol):
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once."""
 
     @property
-    def apart(self) -> int:
-        """Octets of a content from which on it is handed in as a `LargeBody`; 0: never."""
+    def apart(self) -> Apart | None:
+        """How large contents are handed in; None: each message is whole."""
 
     def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""

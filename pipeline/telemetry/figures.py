@@ -39,6 +39,7 @@ UNREACHED = Figure(
 # Counted by the supervisor, whatever the event stream does.
 BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
+CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
 INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
 STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")

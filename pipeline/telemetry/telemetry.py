@@ -193,7 +193,7 @@ class Telemetry:
         counts = counted(
             outcome.next,
             outcome.result,
-            outcome.code is not None,
+            outcome.code is not None and not outcome.ours,
             outcome.attempted,
             outcome.messages > 1,
             outcome.remote_ip is not None,

@@ -41,9 +41,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         lane: parked there.
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
+        tag: one of the message's tags.
         containing: text that the recipient or the envelope contains, in any case.
         envelope: text that the sender contains, in any case; `<>` is the null sender.
-        tag: that it has.
         older: seconds that it has been in the queue, at least.
         last: what its last attempt came to: none (no attempt yet), 4xx, 5xx, or silent (no answer).
     """
@@ -53,9 +53,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lane: str = ""
     domain: tuple[str, ...] = ()
     ip: str = ""
+    tag: str = ""
     containing: str = ""
     envelope: str = ""
-    tag: str = ""
     older: int = 0
     last: Literal["", "none", "4xx", "5xx", "silent"] = ""
 

@@ -326,7 +326,8 @@ class Explainer:
 
     def _targets(self, name: str) -> Sequence[Target]:
         lane, past = self._machine.lanes.get(name), self._history.get(name)
-        head = lane.waiting[0].route if lane is not None and lane.waiting else None
+        first = next(iter(lane.waiting), None) if lane is not None else None
+        head = first.route if first is not None else None
         route = head or (past.route if past else None)
         return route.targets if route else ()
 

@@ -36,6 +36,7 @@ from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.backlog import SPAN, Backlog, Standing
 from pipeline.telemetry.history import History
 from pipeline.telemetry.telemetry import Dimension, DomainErrors, LastAnswer, Telemetry
+from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk, BulkJob, Selection
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Brief, Explained, Explainer, FloodInForce
@@ -46,13 +47,19 @@ from pipeline.views.scoped import ScopedFigures, waits_for
 from pipeline.views.state.growth import STEP, QueueSizes
 from pipeline.views.state.lens import Lenses
 from pipeline.views.state.standing import condition, sentence
+from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
+from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
+from pipeline.views.tally import Tally
 from settings import Settings
 from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
+from settings.rules.acting import Response
 from settings.rules.fields import lookup_name
+from settings.rules.models import NAMES
 from settings.rules.patterns import Type, compile_pattern
 from settings.rules.snapshot import answer_text
-from settings.store import RuleStore, Who
+from settings.rules.tenants import TagRule
+from settings.store import RuleStore, Who, audit
 
 if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
@@ -143,6 +150,7 @@ class Facade:
         self._machine = machine
         self.history, self.backlog, self.lenses = History(), Backlog(), Lenses(machine.events)
         self.redirected: collections.Counter[int] = collections.Counter()
+        self.tally = Tally()
         self._domains: tuple[float, list[DomainRow]] = (0.0, [])
         self.fictional = False  # the demo's mail is
         self.sizes = QueueSizes()
@@ -151,10 +159,15 @@ class Facade:
         self._counting = asyncio.Lock()
         self._working = asyncio.Lock()
         self.recorder = Recorder(machine.rules)
+        self.stopping = Stopping(
+            lambda: self.bulk, self._anything_waits, self._domains_of, lambda text: machine.warned("errors", text)
+        )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
             self.backlog.watch(machine.events),
             machine.events.subscribe(self._count_redirect),
+            machine.events.subscribe(self.tally.count),
+            machine.rules.snapshots.subscribe(self.stopping.changed),
         ]
 
     def start(self) -> None:
@@ -189,6 +202,17 @@ class Facade:
         return Bulk(self._machine.queue, self._machine.settings.rabbitmq_outbox)
 
     @cached_property
+    def suppressions(self) -> SuppressionJobs:
+        """Imports and removes suppressions."""
+
+        def record(who: Who, job: SuppressionJob) -> None:
+            facts = {"action": job.action, "created": job.created, "replaced": job.replaced, "removed": job.removed}
+            action: audit.Action = "create" if job.action == "import" else "delete"
+            self.recorder.soon(who, action, "suppressions", job.id, facts)
+
+        return SuppressionJobs(self._machine.rules.suppressions, self.settings.data_dir, record)
+
+    @cached_property
     def monitor(self) -> QueueMonitor:
         """Watches the queues."""
         return QueueMonitor(self._machine)
@@ -205,6 +229,13 @@ class Facade:
         return Submission(
             machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
         )
+
+    @cached_property
+    def injection(self) -> Submission:
+        """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
+        machine, s = self._machine, self._machine.settings
+        inbox = s.rabbitmq_inbox or s.rabbitmq_outbox
+        return Submission(machine.queue, inbox, s.server_id, largest_body(s), machine.report, result_rule(s))
 
     @cached_property
     def logs(self) -> LogQuery:
@@ -318,7 +349,7 @@ class Facade:
                 host_name=machine.names.ehlo(ip),
                 mine=machine.ips.is_ours(ip),
                 default=ip in machine.ips.default,
-                pool=snapshot.pool_of(ip),
+                pool=snapshot.pool_of(ip) or None,
                 figures=_without(figures[ip], ("attempting", "active", "idle", "waiting")),
                 lanes=lanes[ip],
                 **self._stands(ip, standings.get(ip) or Standing()),
@@ -560,7 +591,14 @@ class Facade:
                 return {"dns": self.dns_state(rule.id)}
             case Pool():
                 return {"figures": self.scoped.members(rule), "moved": []}
-        return {}
+            case TagRule():
+                figures = self._machine.telemetry.snapshot("tag", rule.name)
+                names = ("processed", "delivered", "errors", "in_memory", "parked")
+                return {"figures": {name: figures[name] for name in names}}
+            case Response():
+                dry = self._machine.effects.dry[rule.id]
+                return {"used": self.tally.of("responses", rule.id), "would": dry}
+        return self.tally.live(NAMES[type(rule)], rule)
 
     def _count_redirect(self, event: Event) -> None:
         """Each rule of the chain that moved a message counts it."""
@@ -594,6 +632,42 @@ class Facade:
     async def resume(self, id: int, who: Who) -> Rule:
         """End a pause; what it held is called back in. Raises as `RuleStore.delete`."""
         return await self._machine.rules.delete("pauses", id, who)
+
+    async def stop(self, values: Mapping[str, Any], who: Who) -> Rule:
+        """End mail with an answer of ours, also what waits: what is selected may name tag, ip, domain or a lane.
+
+        Raises as `RuleStore.create`; a lane is its MTA IP and destination group.
+        """
+        given = dict(values)
+        if lane := given.pop("lane", None):
+            ip, _, group = str(lane).partition("/")
+            given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
+        return await self._machine.rules.create("errors", given, who)
+
+    def tag_state(self, tag: str) -> str:
+        """Whether a tag's mail runs, is paused as a whole, or is stopped."""
+        now, snapshot = time.time(), self._machine.rules.snapshot
+        stopped: Iterable[Any] = snapshot.rules("errors")
+        if any(rule.tag == tag and not rule.ended(now) for rule in stopped if whole_tag(rule)):
+            return "stopped"
+        paused = any(rule.tag == tag and not rule.ended(now) for rule in snapshot.pauses if whole_tag(rule))
+        return "paused" if paused else "running"
+
+    def _anything_waits(self) -> bool:
+        return bool(self._machine.depth.waiting or self._machine.queue.parked())
+
+    def _domains_of(self, name: str) -> list[str]:
+        """The domains that a domain, a destination group or a provider stands for, as far as mail has shown."""
+        lanes = [lane for lane in self.explainer.names() if lane.partition("/")[2] == name]
+        return list(dict.fromkeys((name, *(domain for lane in lanes for domain in self.explainer.domains(lane)))))
+
+    def classes(self) -> dict[str, int]:
+        """Negative ends of attempts since the start, by class."""
+        return dict(self._machine.effects.classes)
+
+    def unknown_answers(self) -> list[UnknownAnswer]:
+        """The negative answers without a class, the most frequent first."""
+        return self._machine.effects.unknown()
 
     def end_flood(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none. Raises `NotAllowed`."""
@@ -710,6 +784,11 @@ def _nothing(domain: str) -> DomainRow:
         domain=domain, state="running", in_memory=0, parked=0, attempts=0, delivered=0, errors=0, ratio=None,
         connections=0, lanes=[], last_error=None,
     )  # fmt: skip
+
+
+def whole_tag(rule: Any) -> bool:
+    """Whether a rule is for all of its tag's mail."""
+    return rule.tag is not None and not any(getattr(rule, name, None) for name in ("ip", "pool", "domain", "remote_ip"))
 
 
 def _last_error(time: float, outcome: Outcome) -> LastError:

@@ -113,7 +113,7 @@ class WorkerProcess:
         leases.wake = machine.lanes.go_on
         machine.slots.noted = self._skipped
         self._dialogue = WorkerDialogue(machine, link.say)
-        machine.events.subscribe(self._tell)
+        supervisor().listen(machine.events, self._tell, "events")
         try:
             await machine.start()
         except StartError as error:

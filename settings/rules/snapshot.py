@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from settings.rules.acting import BounceClass
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -31,8 +32,12 @@ from settings.rules.models import (
     Throttle,
 )
 from settings.rules.patterns import Matcher, compile_pattern
+from settings.rules.selection import Chosen, Selecting
+from settings.rules.tenants import TagRule
 
 CACHED = 10_000
+ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
+ENDING = [kind for kind, model in KINDS.items() if "until" in model.model_fields]
 ALL = ""  # in an index: any MTA IP, any target
 
 
@@ -46,7 +51,8 @@ class Snapshot:
 
     def __init__(self, rules: Mapping[str, Iterable[Rule]] | None = None, faults: Sequence[str] = ()) -> None:
         self._rules = {kind: tuple((rules or {}).get(kind, ())) for kind in KINDS}
-        self._rules["floods"] = tuple(sorted(self._rules["floods"], key=_in_order))
+        for kind in ORDERED:
+            self._rules[kind] = tuple(sorted(self._rules[kind], key=_in_order))
         self.faults = tuple(faults)
         self.throttles = cast(tuple[Throttle, ...], self._rules["throttles"])
         self.floods = cast(tuple[Flood, ...], self._rules["floods"])
@@ -85,6 +91,19 @@ class Snapshot:
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
         return _by_target((rule.from_ip, rule) for rule in self.redirects)
+
+    @functools.cached_property
+    def _chosen(self) -> dict[str, Chosen]:
+        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+
+    @functools.cached_property
+    def _tags(self) -> dict[str, TagRule]:
+        return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
+
+    @functools.cached_property
+    def _own_classes(self) -> list[tuple[Matcher, str]]:
+        rules = cast(tuple[BounceClass, ...], self._rules["classes"])
+        return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -138,10 +157,16 @@ class Snapshot:
         return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
 
     def next_end(self) -> float | None:
-        """When the first pause or redirect ends, epoch seconds."""
-        untils = [*(rule.until for rule in self.pauses), *(rule.until for rule in self.redirects)]
-        ends = [until.timestamp() for until in untils if until is not None]
-        return min(ends, default=None)
+        """When the first rule ends, epoch seconds."""
+        return min((rule.until.timestamp() for rule in self.ending()), default=None)
+
+    def ending(self) -> list[Any]:
+        """The rules that have an end."""
+        return [rule for kind in ENDING for rule in self._rules[kind] if getattr(rule, "until", None) is not None]
+
+    def chosen(self, kind: str) -> Chosen:
+        """The rules of a kind that chooses deliveries, by what they are for."""
+        return self._chosen[kind]
 
     # -- limits -----------------------------------------------------------------------------------------------
 
@@ -222,6 +247,16 @@ class Snapshot:
         text = answer_text(code, status, description)
         return next((rule for matches, rule in self._floods if matches(text)), None)
 
+    def share(self, tag: str) -> TagRule | None:
+        """What a tag may have of a lane; None where no rule says."""
+        return self._tags.get(tag) if self._tags else None
+
+    def own_class(self, text: str) -> str | None:
+        """The class that the operator's own patterns give an answer; None where none matches."""
+        if not self._own_classes:
+            return None
+        return next((meaning for matches, meaning in self._own_classes if matches(text)), None)
+
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 
     def dns_override(self, name: str) -> tuple[str, ...] | None:
@@ -242,9 +277,9 @@ class Snapshot:
         """The MTA IPs of a pool with their weights; empty where there is none."""
         return self._pools.get(name, {})
 
-    def pool_of(self, ip: str) -> str | None:
-        """The pool that a MTA IP is in."""
-        return self._pool_of.get(ip)
+    def pool_of(self, ip: str) -> str:
+        """The pool that an MTA IP is in; empty where it is in none."""
+        return self._pool_of.get(ip, "") if self.pools else ""
 
     def is_local(self, address: str) -> bool:
         """Whether a recipient is one of the local addresses."""

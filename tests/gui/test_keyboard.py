@@ -13,7 +13,7 @@ from gui.pages import PAGES
 Visitor = Callable[..., Awaitable[Page]]
 pytestmark = [pytest.mark.browser, pytest.mark.system]
 
-RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local")
+RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local", "/errors")
 SEARCHES = ("/ips", "/domains", "/queue", "/logs", "/settings", "/audit", *RULES)
 
 

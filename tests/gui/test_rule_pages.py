@@ -15,7 +15,20 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-VIEWS = ("throttling", "floods", "paused", "redirects", "pools", "dkim", "local")
+VIEWS = (
+    "tags",
+    "throttling",
+    "floods",
+    "paused",
+    "redirects",
+    "pools",
+    "dkim",
+    "local",
+    "errors",
+    "responses",
+    "rewrites",
+    "classes",
+)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = [pytest.mark.browser, pytest.mark.system]

@@ -105,6 +105,8 @@ async def test_who_may_only_look_changes_no_rule(tmp_path: Path, role: Any, refu
         if refused:
             with pytest.raises(NotAllowed, match="anna may read; this needs operate"):
                 await store.create("locals", {"pattern": "a@here.example"}, who)
+            with pytest.raises(NotAllowed):
+                await store.suppressions.create({"type": "address", "value": "a@here.example"}, who)
         else:
             await store.create("locals", {"pattern": "a@here.example"}, who)
         assert len(store.snapshot.locals) == (0 if refused else 1)

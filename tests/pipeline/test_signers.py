@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -19,6 +20,7 @@ from operators.mail.signing_keys import load
 from pipeline.process.children import ROOT, ChildKind
 from pipeline.process.ring import ROOM, Inlet, Outlet
 from pipeline.process.supervisor import supervisor
+from pipeline.queues.embedded.segments import StoredContent
 from pipeline.signing import pool as module
 from pipeline.signing.pool import Signers, Unsigned
 from pipeline.signing.worker import LENGTH, Signed, SigningJob, serve
@@ -70,6 +72,19 @@ async def test_it_signs_as_we_would_here(office: Office) -> None:
     full = key(1, headers=frozenset({b"x-id"}), canonicalization="simple/relaxed")
     ed25519 = Key("example.com", "ed", ED25519)
     assert await office.ask(SOURCE, key(), full, ed25519) == here(SOURCE, key(), full, ed25519)
+
+
+async def test_a_content_that_is_apart_is_signed_where_it_lies(office: Office, tmp_path: Path) -> None:
+    """Only the header goes to the process, which reads the rest; what is gone cannot be signed."""
+    content = b"body \r\n" * 50_000
+    (tmp_path / "segment").write_bytes(b"other" + content + b"other")
+    head = SOURCE[: SOURCE.index(b"\r\n\r\n") + 4]
+    for name, expected in (("segment", here(head + content, key())), ("gone", None)):
+        stored = StoredContent(str(tmp_path / name), 1, 5, len(content), ascii=True, dots=False)
+        answer: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
+        office.signers.sign(head, stored, [key()], NOW, answer.set_result)
+        said = await answer
+        assert said == expected or (expected is None and isinstance(said, Unsigned))
 
 
 async def test_each_gets_its_own_signature(office: Office) -> None:

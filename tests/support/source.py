@@ -7,7 +7,7 @@ import asyncio
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Domain = Callable[[int], str]
 
@@ -33,13 +33,15 @@ class Source:
         size: int = 4096,
         domain: Domain = lambda number: "a.example",
         first: int = 0,
+        others: Sequence[int] = (),
     ) -> None:
+        """`others`: sizes of the next ones; all take turns."""
         self.port, self.total, self.sessions, self.domain = port, total, sessions, domain
         self.confirmed: set[int] = set()
         self.offered = 0
         self.refusals: collections.Counter[str] = collections.Counter()
         self._numbers = itertools.count(first)
-        self._body = (b"x" * 76 + b"\r\n") * (size // 78)
+        self._bodies = [(b"x" * 76 + b"\r\n") * (octets // 78) for octets in (size, *others)]
 
     async def run(self) -> None:
         """Until all have been offered."""
@@ -69,7 +71,8 @@ class Source:
         for line in (b"MAIL FROM:<from@sender.example>", f"RCPT TO:<{recipient}>".encode(), b"DATA"):
             writer.write(line + b"\r\n")
             await _answer(reader)
-        writer.write(f"Subject: {number}\r\nX-Number: {number}\r\n\r\n".encode() + self._body + b".\r\n")
+        body = self._bodies[number % len(self._bodies)]
+        writer.write(f"Subject: {number}\r\nX-Number: {number}\r\n\r\n".encode() + body + b".\r\n")
         if (await _answer(reader)).startswith(b"250"):
             self.confirmed.add(number)
 

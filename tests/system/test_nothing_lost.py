@@ -11,6 +11,7 @@ import pathlib
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -35,10 +36,12 @@ async def kill_now_and_then(program: Program, source: Source, mailbox: Mailbox, 
     return open_then
 
 
-def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> tuple[Source, Mailbox, int]:
+def survive(
+    folder: pathlib.Path, messages: int, kills: int, seed: int, others: Sequence[int] = ()
+) -> tuple[Source, Mailbox, int]:
     """Run it until all that was confirmed has arrived, or nothing more comes."""
     with Mailbox() as mailbox, Program(folder, delivery_sink=f"127.0.0.1:{mailbox.port}") as program:
-        source = Source(program.smtp_port, messages)
+        source = Source(program.smtp_port, messages, others=others)
         open_then = asyncio.run(kill_now_and_then(program, source, mailbox, kills, seed))
         wanted, end = {str(number) for number in source.confirmed}, time.monotonic() + 30
         while not wanted <= mailbox.accepted.keys() and time.monotonic() < end:
@@ -50,8 +53,8 @@ def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> tuple
 @pytest.mark.system
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_mail_that_was_answered_250_arrives(tmp_path: pathlib.Path, seed: int) -> None:
-    """Whatever the moment of the kill; and no more duplicates than connections were open at the kills."""
-    source, mailbox, open_then = survive(tmp_path, messages=1000, kills=3, seed=seed)
+    """Large or small, whatever the moment; and no more duplicates than connections were open at the kills."""
+    source, mailbox, open_then = survive(tmp_path, messages=1000, kills=3, seed=seed, others=[4096] * 8 + [500_000])
     assert len(source.confirmed) > 800
     assert {str(number) for number in source.confirmed} <= mailbox.accepted.keys()
     assert mailbox.total - len(mailbox.accepted) <= open_then
@@ -62,9 +65,12 @@ if __name__ == "__main__":
     parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--large", type=int, default=0, help="octets of every other mail")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        source, mailbox, open_then = survive(pathlib.Path(name), asked.messages, asked.kills, asked.seed)
+        source, mailbox, open_then = survive(
+            pathlib.Path(name), asked.messages, asked.kills, asked.seed, [asked.large] * bool(asked.large)
+        )
     lost = {str(number) for number in source.confirmed} - mailbox.accepted.keys()
     print(
         f"offered {source.offered}, answered 250 {len(source.confirmed)}, lost {len(lost)}, "

@@ -129,25 +129,22 @@ def test_a_rule_reaches_all_and_what_it_parks_is_listed_and_released(crowd: Crow
     until(lambda: crowd.delivered() == before + 60)
 
 
-def test_one_hears_the_dialogue_and_explains_the_lanes_of_all(crowd: Crowd) -> None:
-    """The lines of every worker's connections; what each lane waits for; whole numbers of both."""
-    pause = crowd.api.create("pauses", domain="held.example")["id"]
+def test_the_events_and_the_lanes_are_those_of_all(crowd: Crowd) -> None:
+    """One stream of events; each lane is explained, wherever its mail is."""
     with httpx.stream(
         "GET",
-        f"http://127.0.0.1:{crowd.program.www_port}/api/v1/smtp-dialogue",
+        f"http://127.0.0.1:{crowd.program.www_port}/api/v1/events?type=settled",
         headers={"Authorization": f"Bearer {TOKEN}"},
         timeout=20,
     ) as answer:
-        assert answer.status_code == 200
-        crowd.send(40)
+        crowd.send(60)
         seen = ""
         for text in answer.iter_text():
             seen += text
-            if seen.count("MAIL FROM") >= 10:
+            if seen.count("event: settled") >= 60:
                 break
-    lanes = list(crowd.api.get("/lanes"))
-    assert all(crowd.api.get(f"/lanes/{lane['lane']}")["domains"] for lane in lanes)
-    crowd.api.delete("pauses", pause)
+    explained = [crowd.api.get(f"/lanes/{lane['lane']}") for lane in crowd.api.get("/lanes")]
+    assert all(lane["domains"] and lane["answers"] for lane in explained)
 
 
 def test_connections_at_once_are_the_instances(crowd: Crowd) -> None:

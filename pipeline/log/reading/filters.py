@@ -23,8 +23,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         domain, recipient, envelope: whole, whatever their case.
         containing: part of the recipient or the sender, whatever its case; or a whole message id.
         tag: one of the message's tags.
+        rule: one of those that decided on it, as `errors/3`.
         text: part of the answer, whatever its case.
-        message_id, lane, host, state, result, next, code, user: whole.
+        message_id, lane, host, state, result, next, code, user, bounce_class: whole.
     """
 
     since: datetime.datetime | None = None
@@ -45,6 +46,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     text: str | None = None
     user: str | None = None
+    bounce_class: str | None = None
+    rule: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The filters that are not empty, by name."""
@@ -66,6 +69,7 @@ _CLAUSES = {  # filter: (column, condition)
         " OR message_id = $containing)",
     ),
     "tag": ("tags", "list_contains(tags, $tag)"),
+    "rule": ("rule", "list_contains(string_split(rule, ' '), $rule)"),
     "text": ("description", "contains(lower(description), lower($text))"),
 }
 

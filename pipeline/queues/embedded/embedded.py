@@ -48,15 +48,15 @@ from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
-from pipeline.queues.embedded.file import Store
+from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
-from pipeline.queues.embedded.segments import StoredContent, link
+from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
 from pipeline.queues.survey import AskSurvey, Survey
 
-APART = 32_768  # octets; below that SQLite is as quick, and a segment would hold thousands
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
 CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
@@ -95,6 +95,7 @@ class EmbeddedQueue:
         self._moved, self._alone = moved, alone
         self._say_of_disk, self._say = partial(report, "disk"), partial(report, "queue")
         self._condition = Condition(path, self._say)
+        self._keeper = SegmentKeeper(path)
         self._open = False
         self._sole: sqlite3.Connection | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -257,14 +258,21 @@ class EmbeddedQueue:
     # Changing
 
     @property
-    def apart(self) -> int:
-        """Octets of a content from which on it is handed in as a `LargeBody`: its own file is cheaper than SQLite's."""
-        return APART
+    def apart(self) -> SegmentKeeper:
+        """How large contents are handed in."""
+        return self._keeper
 
     def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
         now = self._clock()
-        self._submit(Operation(messages, due_time(now + delay) if delay > 0 else 0.0, now, confirmed))
+        due = (
+            due_time(now + delay)
+            if delay > 0
+            else RELEASED
+            if any(urgent(head_of(body)) for _, body in messages)
+            else 0.0
+        )
+        self._submit(Operation(messages, due, now, confirmed))
 
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once.
@@ -374,6 +382,8 @@ class EmbeddedQueue:
             store.probe()
         if lent is not None and damage is None and self._condition.damage is None:
             store.drop_segments(lent)
+            if self._writer.space.full is None:
+                store.thin_out(lent)
         return store.counts() if store.changed() or anew else None, damage, shortened
 
     def _looked(self, news: tuple[Counts | None, str | None, bool] | None, error: Exception | None) -> None:

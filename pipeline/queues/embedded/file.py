@@ -38,6 +38,7 @@ LATEST = 253402300799.0  # the last second of the year 9999; a due time is never
 
 ADD, DONE, PARK, RETRY = range(4)
 EIGHTBIT, DOTS = 1, 2
+LEFT = 4  # a segment of which less than a quarter is left is thinned out
 
 _TABLES = """
 CREATE TABLE messages(
@@ -137,6 +138,7 @@ _ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB)
 FROM messages WHERE id IN (SELECT value FROM json_each(?))"""  # noqa: S608
 _INSERT = f"INSERT INTO messages VALUES({', '.join('?' * 11)})"
 _SEGMENT = "SELECT min(segment) FROM messages INDEXED BY contents WHERE segment IS NOT NULL AND segment > ?"
+_HELD = "SELECT id, start, octets, coalesce(flags, 3) FROM messages INDEXED BY contents WHERE segment = ?"
 _PLACE = "UPDATE messages SET segment = ?, start = ?, octets = ?, flags = ? WHERE id = ?"
 _NEXT = """SELECT
 (SELECT min(due) FROM messages INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND due > ?2),
@@ -320,6 +322,25 @@ class Store:
         """Remove segments that no message is in any more, `lent` ones neither; returns how many."""
         return self.segments.drop(self.used() | set(lent)) if numbers(self.path) else 0
 
+    def thin_out(self, lent: Collection[int]) -> None:
+        """Look at the next segment: where little of it is left, that is moved to the current one, and it can go.
+
+        Else one mail that waits for days would keep all that came with it on the disk. Raises `sqlite3.Error`.
+        """
+        segment = self.segments.next(lent)
+        if segment is None:
+            return
+        rows = self._db.execute(_HELD, (segment,)).fetchall()
+        if sum({start: octets for _, start, octets, _ in rows}.values()) * LEFT > self.segments.size(segment):
+            return
+        found = {start: self._content(segment, start, octets, flags) for _, start, octets, flags in rows}
+        with contextlib.suppress(OSError):  # who sends it will be told
+            moved = {start: NewContent(one.read(), one.size, one.ascii, one.dots) for start, one in found.items()}
+            self.segments.write(list(moved.values()))
+            with self.writing():
+                for id, start, *_ in rows:
+                    self._place(id, moved[start])
+
     def _blob(self, id: int) -> bytes:
         with self._db.blobopen("messages", "body", id, readonly=True) as blob:
             return blob.read()
@@ -423,12 +444,15 @@ class Store:
             for number, body in work.large:
                 self._write_in_place(first + number, body)
             for number, content in work.contents:
-                assert isinstance(content.stored, StoredContent)
-                _, segment, start, octets, is_ascii, dots = content.stored
-                flags = (0 if is_ascii else EIGHTBIT) | (DOTS if dots else 0)
-                self._db.execute(_PLACE, (segment, start, octets, flags, first + number))
+                self._place(first + number, content)
             for id in work.whole:
                 self._db.execute(_PLACE, (None, None, None, None, id))
+
+    def _place(self, id: int, content: NewContent) -> None:
+        assert isinstance(content.stored, StoredContent)
+        _, segment, start, octets, is_ascii, dots = content.stored
+        flags = (0 if is_ascii else EIGHTBIT) | (DOTS if dots else 0)
+        self._db.execute(_PLACE, (segment, start, octets, flags, id))
 
     def _write_in_place(self, id: int, body: bytes) -> None:
         """A body from the view `work` is there five times over while the statement runs; this takes a few pages."""

@@ -16,13 +16,16 @@ import errno
 import fcntl
 import os
 import sqlite3
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.process import private
-from pipeline.queues.contract import NewContent
+from pipeline.queues.contract import NewContent, Writes
 
+APART = 32_768  # bytes of a content; below that SQLite is as quick, and a segment would hold thousands
+OWN = 8 * 2**20  # bytes of a content that has a segment of its own
 SEGMENT = 32 * 2**20  # bytes; smaller ones go sooner, larger ones are fewer
 PIECE = 2**20  # bytes copied at once
 WARM = 2**20  # bytes that are read ahead, in a thread, of what will be sent
@@ -123,6 +126,7 @@ class Segments:
         self._file: int | None = None
         self._number = 0
         self._end = 0
+        self._looked = 0  # the last one that was looked at, see `next`
         self._idle: set[int] = set()  # without a message at the last look
         self.dropped = 0
 
@@ -171,19 +175,9 @@ class Segments:
         )
 
     def _begin(self) -> None:
-        """A new segment, whose name is on the disk before anything refers to it."""
         if self._file is not None:
             os.fdatasync(self._file)
-        private.folder(folder(self._path))
-        number = max(numbers(self._path), default=0) + 1
-        while True:
-            try:
-                file = os.open(file_of(self._path, number), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                break
-            except FileExistsError:  # another process was faster
-                number += 1
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _sync_folder(folder(self._path))
+        file, number = _begun(self._path)
         self.close()
         self._file, self._number, self._end = file, number, 0
 
@@ -194,6 +188,17 @@ class Segments:
         self._idle = idle - set(gone)
         self.dropped += len(gone)
         return len(gone)
+
+    def next(self, lent: Collection[int]) -> int | None:
+        """The one to look at next: in turn all that nobody appends to, and that no `lent` message is in."""
+        others = [number for number in numbers(self._path) if number != self._number and number not in lent]
+        after = [number for number in others if number > self._looked]
+        self._looked = min(after or others, default=0)
+        return self._looked or None
+
+    def size(self, number: int) -> int:
+        """Bytes of a segment."""
+        return Path(file_of(self._path, number)).stat().st_size
 
     def _remove(self, number: int) -> bool:
         """False where another process appends to it."""
@@ -208,6 +213,50 @@ class Segments:
             finally:
                 os.close(file)
         return False
+
+
+class SegmentKeeper:
+    """Takes contents that are not in memory: one of OWN bytes or more is written in the caller's thread, into a segment
+    of its own, so that nobody's small mail waits for it; others go through a file without a name.
+    """
+
+    least = APART
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def keep(self, size: int, write: Writes) -> NewContent:
+        """See `Apart`. Until `data` is closed the segment is not dropped."""
+        if size < OWN:
+            file = tempfile.TemporaryFile(dir=self._path.parent, buffering=0)  # noqa: SIM115 - its caller closes it
+            is_ascii, dots = write(file)
+            return NewContent(file, file.tell(), is_ascii, dots)
+        number, segment = _begun(self._path)
+        own = os.fdopen(number, "w+b", buffering=0)
+        try:
+            is_ascii, dots = write(own)
+            os.fdatasync(number)
+        except BaseException:
+            Path(file_of(self._path, segment)).unlink()
+            own.close()
+            raise
+        stored = StoredContent(file_of(self._path, segment), segment, 0, own.tell(), is_ascii, dots)
+        return NewContent(own, stored.size, is_ascii, dots, stored)
+
+
+def _begun(path: Path) -> tuple[int, int]:
+    """A new segment, locked: its descriptor and number. Its name is on the disk before anything refers to it."""
+    private.folder(folder(path))
+    number = max(numbers(path), default=0) + 1
+    while True:
+        try:
+            file = os.open(file_of(path, number), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            break
+        except FileExistsError:  # another one was faster
+            number += 1
+    fcntl.flock(file, fcntl.LOCK_EX)
+    _sync_folder(folder(path))
+    return file, number
 
 
 def _sync_folder(path: Path) -> None:

@@ -326,7 +326,8 @@ def _size(operation: Operation) -> int:
 
 def _sizes(operation: Operation) -> tuple[int, int]:
     """Of what goes into SQLite's file, and of what goes into segments, where messages share it."""
-    contents = {id(body.content): body.content.size for _, body in operation.publish if isinstance(body, LargeBody)}
+    large = [body.content for _, body in operation.publish if isinstance(body, LargeBody)]
+    contents = {id(content): content.size for content in large if content.stored is None}
     json = sum(len(body.head if isinstance(body, LargeBody) else body) for _, body in operation.publish)
     return json, sum(contents.values())
 

@@ -378,9 +378,8 @@ class RabbitQueue:
         self.settling.begin(lease, settlement, confirmed)
 
     @property
-    def apart(self) -> int:
+    def apart(self) -> None:
         """A broker takes each message whole."""
-        return 0
 
     def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages; `confirmed` when all are safe. `delay`: seconds, for those to the outbox.

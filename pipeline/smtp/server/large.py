@@ -11,17 +11,14 @@ import binascii
 import codecs
 import io
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from operators.mail.head import length, settled
 from operators.mail.wire import crlf
-from pipeline.queues.contract import NewContent
 from pipeline.smtp.server.content import plain, too_large
 
 PIECE = 262_144  # octets read at once
@@ -72,23 +69,21 @@ class LargeMessage:
         except UnicodeDecodeError:
             return self._as_base64(opening, head)
 
-    def apart(self, folder: Path) -> NewContent:
-        """What follows the header and its empty line, in a file without a name in this folder.
+    def write_content(self, file: IO[bytes]) -> tuple[bool, bool]:
+        """Write what follows the header and its empty line: whether it is ASCII, whether a line may begin with a dot.
 
         Raises:
             Refusal: it is too large, or holds NUL.
             OSError: the disk takes no more.
         """
-        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - as long as the content
-        size, is_ascii = 0, True
+        is_ascii = True
         self._dots = self._dots or b"\r\n." in self._rest
         for piece in chain([self._rest[2:]], self._cleaned()):
             left = memoryview(piece)
             while left:
                 left = left[file.write(left) :]
-            size += len(piece)
             is_ascii = is_ascii and piece.isascii()
-        return NewContent(file, size, is_ascii, self._dots)
+        return is_ascii, self._dots
 
     def _as_text(self, opening: bytes, head: bytes) -> bytes | None:
         """None where JSON needs too much for its escapes; see `mime_properties`."""

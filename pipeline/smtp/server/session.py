@@ -12,7 +12,7 @@ from typing import Any
 
 from operators.deliveries.events import Received
 from operators.mail.head import ended, length
-from pipeline.queues.contract import Body, LargeBody, NewContent, QueueFull, TooLarge
+from pipeline.queues.contract import Apart, Body, LargeBody, NewContent, QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
 from pipeline.smtp.server.dialogue import SessionDialogue
@@ -85,7 +85,7 @@ class Session(SessionDialogue):
         count = len(transaction.recipients) + 1
         if count > MOST_RECIPIENTS:
             raise Refusal(f"452 4.5.3 At most {MOST_RECIPIENTS} recipients at once")
-        copied = not shared.queue.apart
+        copied = shared.queue.apart is None
         if copied and transaction.mail is not None and count > 1 and count * transaction.mail.size > shared.most_copied:
             raise Refusal("452 4.5.3 Too many recipients at once for a message of this size")
         local = shared.is_local(recipient)
@@ -179,7 +179,7 @@ class Session(SessionDialogue):
         if not transaction.recipients:
             return "250 2.0.0 Taken and thrown away: rabbitmq-inbox is empty here"
         count, size = len(transaction.recipients), spill.size + len(last)
-        if self.shared.queue.apart:
+        if self.shared.queue.apart is not None:
             await account.need(3 * len(last))  # as it came, cleaned, and its content; what is on disk stays there
         else:
             self._bounded(count, size)
@@ -209,7 +209,8 @@ class Session(SessionDialogue):
         head, properties, id_ = self._headed(transaction, data[:end])
         ids = ids_of(id_, len(transaction.recipients))
         begins = openings(transaction, ids, properties)
-        if not 0 < self.shared.queue.apart <= len(data) - end:
+        apart = self.shared.queue.apart
+        if apart is None or len(data) - end < apart.least:
             self._bounded(len(ids), len(data))
             return ids, [*bodies(begins, head + data[end:])]
         rest = data[end + 2 :]
@@ -230,17 +231,17 @@ class Session(SessionDialogue):
         head, properties, id_ = self._headed(transaction, await asyncio.to_thread(large.read_head))
         ids = ids_of(id_, len(transaction.recipients))
         begins = openings(transaction, ids, properties)
-        if self.shared.queue.apart:
-            return ids, self._parted(begins, head, await self._on_disk(large))
+        if (apart := self.shared.queue.apart) is not None:
+            self._bounded(len(begins), len(head))
+            return ids, self._parted(begins, head, await self._on_disk(apart, large, spill.size))
         first = await asyncio.to_thread(large.written, begins[0], head)
         return ids, [*copies(first, begins)]
 
-    async def _on_disk(self, large: LargeMessage) -> NewContent:
-        folder = self.shared.settings.data_dir
+    async def _on_disk(self, apart: Apart, large: LargeMessage, size: int) -> NewContent:
         try:
-            return await asyncio.to_thread(large.apart, folder)
+            return await asyncio.to_thread(apart.keep, size, large.write_content)
         except OSError as error:
-            self.shared.trouble("smtp intake", f"{folder}: {error.strerror}")
+            self.shared.trouble("smtp intake", f"{self.shared.settings.data_dir}: {error.strerror}")
             raise Refusal(NO_ROOM) from None
 
     def _headed(self, transaction: IncomingTransaction, head: bytes) -> tuple[bytes, dict[str, Any], str]:
@@ -269,6 +270,8 @@ class Session(SessionDialogue):
         answer: asyncio.Future[Exception | None] = self.loop.create_future()
 
         def confirmed(error: Exception | None) -> None:
+            if isinstance(body := messages[0][1], LargeBody):  # all share one
+                body.content.close()
             if error is None:
                 tell()  # also where the client is gone by now
             if not answer.done():

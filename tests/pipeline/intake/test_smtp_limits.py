@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from operators.deliveries.events import Fault, Received, Rejected
-from pipeline.queues.embedded import embedded
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.smtp.server.content import CHUNK, MEMORY, Account, Room
 from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
@@ -49,7 +49,7 @@ async def test_at_most_a_thousand_recipients(house: House) -> None:
 
 async def test_a_large_message_to_many_is_taken_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a queue that takes each whole its copies must fit in memory: told at RCPT where SIZE is known, or later."""
-    monkeypatch.setattr(embedded, "APART", 0)
+    monkeypatch.setattr(EmbeddedQueue, "apart", None)
     intake = await house.open()
     intake.shared.most_copied = 5000
     caller = await house.call()
@@ -114,7 +114,7 @@ async def test_the_largest_message_fits(house: House) -> None:
 class Slow:
     """A queue that answers when it is told to."""
 
-    full, apart = None, 0
+    full = apart = None
 
     def publish(self, messages, confirmed, delay=0.0) -> None:
         self.confirmed = confirmed

@@ -149,7 +149,7 @@ class Deaf:
     """A queue that answers every publish with an error."""
 
     full: str | None = None
-    apart = 0
+    apart = None
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import pytest
@@ -124,6 +125,64 @@ async def test_large_mail_lent_holds_up_nobody(tmp_path: Path, clock: Clock) -> 
             await publish(desk, LargeBody(HEAD, NewContent(file, 70_000_000, ascii=True)))
             await publish(desk, *[large(b"x" * 1_000_000)] * 100, b"small")
             assert (await desk.next(102))[-1].body == b"small"
+
+
+async def test_a_very_large_content_is_written_by_who_brings_it(tmp_path: Path, clock: Clock) -> None:
+    """Into a segment of its own, which stays until the queue has answered, and goes where it was never published."""
+
+    def write(file: IO[bytes]) -> tuple[bool, bool]:
+        file.write(b"x" * segments.OWN)
+        return True, False
+
+    path = tmp_path / "q"
+    async with opened(path, clock) as desk:
+        assert desk.queue.apart is not None
+        content = desk.queue.apart.keep(segments.OWN, write)
+        dropped = desk.queue.apart.keep(segments.OWN, write)
+        dropped.close()
+        await until(lambda: numbers(path) == [1])
+        await publish(desk, LargeBody(HEAD, content))
+        content.close()
+        desk.consume(1)
+        (lease,) = await desk.next()
+        assert text(lease) == b"x" * segments.OWN
+        assert lease.content is not None
+        assert not lease.content.dots
+        await desk.settle(lease)
+        await until(lambda: numbers(path) == [])
+
+
+async def test_a_content_that_cannot_be_written_leaves_nothing(tmp_path: Path, clock: Clock) -> None:
+    """The disk is full, or the client's message is refused."""
+
+    def write(file: IO[bytes]) -> tuple[bool, bool]:
+        file.write(b"x")
+        raise OSError(errno.ENOSPC, "no room")
+
+    async with opened(tmp_path / "q", clock) as desk:
+        assert desk.queue.apart is not None
+        with pytest.raises(OSError, match="no room"):
+            desk.queue.apart.keep(segments.OWN, write)
+        assert numbers(tmp_path / "q") == []
+
+
+async def test_what_little_is_left_of_a_segment_is_moved(tmp_path: Path, clock: Clock) -> None:
+    """So one mail that waits for days does not keep a whole segment; two that share a content still do."""
+    path = tmp_path / "q"
+    async with opened(path, clock) as desk:
+        shared = NewContent(b"shared", 6, ascii=True)
+        await publish(desk, large(b"x" * 1000), LargeBody(HEAD, shared), LargeBody(HEAD, shared))
+    async with opened(path, clock) as desk:
+        desk.consume(3)
+        gone, *kept = await desk.next(3)
+        for lease in kept:
+            await desk.settle(lease, Settlement(then=Retry(HEAD, clock.now + 60, lease.content)))
+        await desk.settle(gone)
+        await until(lambda: numbers(path) == [2])
+        assert segments.ends(path) == {2: 6}
+        clock.now += 61
+        assert [text(lease) for lease in await desk.next(2)] == [b"shared", b"shared"]
+        assert check(path).damage is None
 
 
 async def test_a_full_disk_takes_no_content_and_loses_nothing(
