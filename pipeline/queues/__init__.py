@@ -1,4 +1,4 @@
-"""The queues: the contract that the machine needs, and who keeps it."""
+"""The queues: the contract that the machine needs, and the two implementations of it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def result_rule(settings: Settings) -> ResultRule:
 def result_queues(settings: Settings) -> ResultQueues:
     """The names of the result queues that are on.
 
-    Nobody reads the embedded queue from outside, so there a result queue is on only where it is named in the
+    No other program reads the embedded queue, so there a result queue is on only where it is named in the
     configuration; the delivery log has the same facts, and is bounded.
     """
     named = {kind: getattr(settings, f"rabbitmq_{kind}") for kind in RESULTS}

@@ -184,6 +184,10 @@ class DialogueWatch:
 
         return rx.create(subscribe)
 
+    def __len__(self) -> int:
+        """Bodies that are kept."""
+        return len(self._bodies)
+
     def caught(self, number: int) -> Caught | None:
         """A body, by the number in its line; None where it has been dropped."""
         return self._bodies.get(number)

@@ -1,6 +1,6 @@
 """Every key of the configuration, in one place: kind, default, one line of help, whether its feature comes later.
 
-Whoever adds a key adds it here, and it works in files, the environment and on the command line, in `mailrace config`
+A new key is added here; it then works in files, the environment and on the command line, in `mailrace config`
 and in the reference. Nothing here is changed after the start.
 """
 

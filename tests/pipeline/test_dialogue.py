@@ -353,7 +353,7 @@ def test_a_body_that_nobody_was_shown_is_not_kept() -> None:
     talk(part)
     assert part.watch is not None
     part.watch.body(talk(part), b"x")
-    assert not ear.dialogue._bodies
+    assert len(ear.dialogue) == 0
 
 
 def test_a_long_line_is_cut() -> None:

@@ -100,7 +100,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             self._room.set_result(None)
         self._room = None
 
-    # -- what the crowd asks ---------------------------------------------------------------------------------------
+    # -- what `Crowd` asks -----------------------------------------------------------------------------------------
 
     def leave(self, line: str) -> None:
         """Say `line` and close, at once."""
