@@ -69,9 +69,8 @@ class ManyFiles:
         self._files[next(self._turn) % len(self._files)].publish(messages, confirmed, delay)
 
     @property
-    def apart(self) -> int:
-        """As each file."""
-        return self._files[0].apart
+    def apart(self) -> None:
+        """Which file a message goes to is not known before: each is whole."""
 
     @property
     def full(self) -> str | None:
