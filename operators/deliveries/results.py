@@ -9,7 +9,7 @@ import msgspec
 
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.extracted import extracted, previous
-from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.outcome import Next, Outcome, TlsFacts
 from operators.deliveries.result_queues import ResultQueues, came_back
 from operators.mail.message import Content, Message, joined, timestamp
 
@@ -39,7 +39,8 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
-    return result | (outcome.tls or {})
+    tls = outcome.tls or {}
+    return result | (tls.whole() if isinstance(tls, TlsFacts) else tls)
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:
