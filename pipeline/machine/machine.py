@@ -116,6 +116,7 @@ class Seat(msgspec.Struct, frozen=True):
         file: its queue.
         home: `data-dir` of the instance.
         token: of the instance in its cluster.
+        count: of the workers: each has its part of a tag's rate.
         flooded: told of each flood that begins here.
     """
 
@@ -123,6 +124,7 @@ class Seat(msgspec.Struct, frozen=True):
     file: Path
     home: Path
     token: str
+    count: int
     flooded: Callable[[Active], None]
 
 
@@ -319,7 +321,10 @@ class Machine:
 
     def _share(self, tag: str) -> TagShare:
         rule = self.rules.snapshot.share(tag)
-        return PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        if rule is None:
+            return PLAIN
+        messages = rule.messages if self.seat is None else rule.messages / self.seat.count
+        return TagShare(rule.weight, messages, rule.scope == "all")
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
