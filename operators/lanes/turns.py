@@ -25,7 +25,7 @@ class TagShare(NamedTuple):
     """What a tag may have: its weight, and messages a minute (0: unlimited) in each lane, or over all of them."""
 
     weight: int = 1
-    messages: int = 0
+    messages: float = 0
     everywhere: bool = False
     paused_until: float = float("-inf")
 

@@ -118,6 +118,7 @@ class Seat(msgspec.Struct, frozen=True):
         file: its queue.
         home: `data-dir` of the instance.
         token: of the instance in its cluster.
+        count: of the workers: each has its part of a tag's rate.
         flooded: told of each flood that begins here.
     """
 
@@ -125,6 +126,7 @@ class Seat(msgspec.Struct, frozen=True):
     file: Path
     home: Path
     token: str
+    count: int
     flooded: Callable[[Active], None]
 
 
@@ -332,11 +334,15 @@ class Machine:
     def _share(self, lane: str, tag: str) -> TagShare:
         """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
         rule = self.rules.snapshot.share(tag)
-        share = PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
         if (flood := self.floods.of_tag(lane, tag)) is None:
             return share
         normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _part(self, messages: float) -> float:
+        """This process's part of a tag's rate."""
+        return messages if self.seat is None else messages / self.seat.count
 
     def _held_up(self, lane: str) -> Wait | None:
         """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""

@@ -107,7 +107,7 @@ class WorkerProcess:
             lambda ask, at: link.say("back", msgspec.to_builtins(ask), at),
             settings.max_connections,
         )
-        seat = Seat(leases, queue_file(settings.data_dir, number), settings.data_dir, token, self._flooded)
+        seat = Seat(leases, queue_file(settings.data_dir, number), settings.data_dir, token, count, self._flooded)
         own = settings_of(settings, number, count)
         machine = self._machine = Machine(own, seat)
         leases.wake = machine.lanes.go_on

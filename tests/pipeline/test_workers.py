@@ -26,6 +26,7 @@ from pipeline.smtp.watch import Line, Only
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.workers.dialogue import APART, HeadDialogue
 from pipeline.workers.link import WorkerLink, decode, encode
+from pipeline.workers.mirror import MirroredLanes, MirroredSlots, Reports
 from pipeline.workers.wire import Unpacking, packed
 from settings import Settings, load
 
@@ -232,3 +233,16 @@ async def test_a_watcher_of_the_head_hears_each_worker() -> None:
     assert (got[0].connection, got[0].caught) == (2 * APART + 7, 2 * APART + 3)
     assert said[0][2]["domain"] == "a.example"
     assert said[1] == ("leave", 1)
+
+
+def test_the_lanes_of_all_workers_are_added_up() -> None:
+    """What waits, what is under way, and the reason that ends first."""
+    reports = Reports()
+    row = ["127.0.0.1/mx", "127.0.0.1", "mx", ["a.example"], 3, 2, 5, 3, "slow", 50.0, 2, 1]
+    other = [*row[:3], ["b.example"], 4, 1, 7, 1, "rate", 20.0, 1, 0]
+    reports.of = {1: {"lanes": [row]}, 2: {"lanes": [other]}}
+    lane = MirroredLanes(reports, lambda *said: None).get("127.0.0.1/mx")
+    assert lane is not None
+    assert (len(lane.waiting), lane.in_flight, lane.window, lane.memory) == (7, 3, 12, 10)
+    assert (list(lane.domains), lane.waits_for) == (["a.example", "b.example"], "rate")
+    assert MirroredSlots(reports, 10, lambda *said: None).of("127.0.0.1/mx") == (3, 1)
