@@ -6,6 +6,7 @@ Exit codes: 0 fine; 1 failed while running; 2 wrong usage or configuration. Each
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"mailrace {_version()}")
         return 0
+    if {"serve", "demo"} & set(arguments):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `serve` has its handler: a rotation of logs ends nothing
     return _guarded(arguments)
 
 

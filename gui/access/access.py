@@ -148,7 +148,7 @@ class Access:
         users: Users | None = None,
     ) -> None:
         self.users = users or Users()
-        self.tries = tries or Tries()
+        self.tries = Tries() if tries is None else tries
         self.guesses = Guesses()
         name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
         self.cookie, self.browser = f"{COOKIE}_{name}", f"mailrace_browser_{name}"

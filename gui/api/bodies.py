@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from gui.api.answers import Problem
 
 FORM = "application/x-www-form-urlencoded"
 SMALL = 1_000_000  # octets of anything but mail
+PLAIN = {"Accept-Encoding": "identity"}  # RFC 9110 15.5.16
 Struct = TypeVar("Struct")
 
 
@@ -32,6 +34,8 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def _read(self, request: Request, most: int | None) -> AsyncIterator[bytearray]:
+        if (coding := request.headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
+            raise Problem(415, f"The body is {coding[:40]!r}; none but a plain one is read.", headers=PLAIN)
         body = bytearray()
         most = self._most if most is None else most
         try:
@@ -80,7 +84,7 @@ def converted(values: dict[str, Any], kind: type[Struct], *, strict: bool = True
 
 def _decoded(body: bytearray) -> Any:
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))  # as RFC 8259 8.1 allows
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     except RecursionError:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from gui.api.answers import Json, Problem
 from gui.api.context import Context, who
 from settings.rules import KINDS, InvalidRule, Pool, Rule
+from settings.rules.suppression import SuppressionFilter
 
 _SELECTION = {"pool": "pool", "mta": "ip", "domain": "domain", "ip": "remote_ip", "tag": "tag", "cluster": "cluster"}
 
@@ -34,17 +35,14 @@ LISTS = {
         {**_SELECTION, "code": "code", "extended": "extended", "description": "description"},
         tuple(_SELECTION),
     ),
-    "suppressions": Foreign(
-        "suppressions",
-        {name: name for name in ("type", "value", "code", "extended", "description")},
-        ("value",),
-    ),
     "externalmtas": Foreign(
         "external-mtas",
         {name: name for name in ("public_ip", "local_ip", "connect_ip", "connect_port", "protocol")},
         ("public_ip",),
     ),
 }
+SUPPRESSED = ("type", "value", "code", "extended", "description")
+MOST = 100_000  # suppressions in one answer
 _NUMBERS = ("code", "connect_port")
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
@@ -54,6 +52,7 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     for name, foreign in LISTS.items():
         _list(router, context, name, foreign)
+    _suppressions(router, context)
     _pools(router, context)
     _addresses(router, context)
     _inject(router, context)
@@ -161,6 +160,39 @@ def _wrong(error: InvalidRule, foreign: Foreign) -> Problem:
     back = {ours: name for name, ours in foreign.fields.items()}
     lines = [f"{back.get(one.field, one.field)}: {one.message}" if one.field else one.message for one in error.errors]
     return Problem(400, "; ".join(lines) + ".")
+
+
+def _suppressions(router: APIRouter, context: Context) -> None:
+    known = context.facade.store.suppressions
+
+    @router.get("/suppressions")
+    async def every() -> Response:
+        found = await known.page(SuppressionFilter(), 0, MOST)
+        entries = [rule.shown() for rule in found]
+        return Json([{name: one[name] for name in SUPPRESSED if one.get(name) not in (None, "")} for one in entries])
+
+    @router.post("/suppressions")
+    async def put(request: Request) -> Response:
+        given = await context.bodies.either(request)
+        if unknown := [name for name in given if name not in SUPPRESSED]:
+            raise Problem(400, f"{unknown[0][:60]}: is no field here; allowed are {', '.join(SUPPRESSED)}.")
+        try:
+            rule = await known.create({name: _typed(name, one) for name, one in given.items()}, who(request))
+        except InvalidRule as error:
+            raise Problem(400, "; ".join(map(str, error.errors)) + ".") from None
+        shown = rule.shown()
+        return Json({name: shown[name] for name in SUPPRESSED if shown.get(name) not in (None, "")})
+
+    @router.delete("/suppressions")
+    async def delete(request: Request) -> Response:
+        value = str((await context.bodies.either(request)).get("value", "")).strip()
+        rules = [await known.get(id_) for id_ in known.candidates(value if "@" in value else f"x@{value}")]
+        found = [rule for rule in rules if rule.value.lower() == value.lower()]
+        if not found:
+            raise Problem(404, f"{value[:100]!r} is not suppressed.")
+        for rule in found:
+            await known.delete(rule.id, who(request))
+        return Response(status_code=200)
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------

@@ -104,4 +104,5 @@ PAGE = ConsolePage(
     icon="M3 4h6v6H3zM11 4h6v6h-6zM3 12h6v4H3zM11 12h6v4h-6z",
     key="c",
     build=BounceClasses,
+    purpose="What negative answers mean: your own patterns, and the answers that have no class.",
 )

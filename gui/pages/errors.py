@@ -51,4 +51,5 @@ PAGE = ConsolePage(
     icon="M10 2.500a7.500 7.500 0 1 1 0 15 7.500 7.500 0 0 1 0-15zM5 5l10 10",
     key="x",
     build=ForcedErrors,
+    purpose="Mail that is ended with an answer of yours, without a connection: a campaign is stopped.",
 )

@@ -97,7 +97,7 @@ class Overview:
     def __init__(self, view: View) -> None:
         self._view, self._facade, self._choice = view, view.facade, Choice.of(view.query)
         self._selected = self._choice.selected
-        lens = self._facade.lenses.of(self._selected) if len(self._selected) > 1 else None
+        self._lens = lens = self._facade.lenses.of(self._selected) if len(self._selected) > 1 else None
         self._figures = lens.telemetry if lens else self._facade.scoped
         with view.tools:
             self._selectors()
@@ -260,7 +260,15 @@ class Overview:
         times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
-        return {"first": times[0], "step": step, "values": values}
+        began = self._began() // step * step
+        known = {
+            name: [n if at >= began else None for at, n in zip(times, row, strict=True)] for name, row in values.items()
+        }
+        return {"first": times[0], "step": step, "values": known}
+
+    def _began(self) -> int:
+        """Since when it is counted; before that there is a gap, and not nothing."""
+        return self._lens.telemetry.began if self._lens else self._facade.telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""

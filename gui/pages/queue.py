@@ -24,10 +24,11 @@ from pipeline.views.bulk import MOST, BulkJob, Busy, Selection
 from pipeline.views.explain import Brief
 from pipeline.views.facade import WORST
 from pipeline.views.queues import Action, QueueFigures, QueueUnavailable, Unbrowsable
-from pipeline.views.state.standing import many
+from pipeline.views.state.standing import many, provider
 from settings.store import NotAllowed
 
 LANES = 5  # rows of the table above
+LOOKED = 50  # lanes that the next retry is looked for in
 STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Waiting for a retry"), ("parked", "Parked"))
 AGES = (
     ("", "Any"),
@@ -122,11 +123,12 @@ class QueuePage:
 
     async def _show_figures(self) -> None:
         figures = await self._facade.queues()
-        briefs = sorted(self._facade.lanes(), key=_largest)
+        found, total = self._facade.largest_lanes(LOOKED)
+        briefs = sorted(found, key=_largest)
         self._gauges.show("values", _gauges(figures, briefs))
         oldest = self._growth.oldest
         rows = [_lane_row(brief, oldest.get(brief.lane)) for brief in briefs[:LANES]]
-        self._lanes.show(rows, pager=_of(len(rows), len(briefs), "lanes, those with the most first"))
+        self._lanes.show(rows, pager=_of(len(rows), total, "lanes, those with the most first"))
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -258,7 +260,7 @@ def _gauges(figures: QueueFigures, briefs: Sequence[Brief]) -> dict[str, Any]:
     if retried:
         first = min(retried, key=lambda brief: brief.next_retry or 0.0)
         values["next"] = {"at": first.next_retry}
-        values["next_under"] = f"{shown(first.group, 80)}: {shown(first.says, 160)}"
+        values["next_under"] = f"{shown(provider(first.group), 80)}: {shown(first.says, 160)}"
     return values
 
 
@@ -268,7 +270,7 @@ def _lane_row(brief: Brief, oldest: float | None) -> dict[str, Any]:
     return {
         "key": brief.lane,
         "lane": {
-            "text": f"{where} → {shown(brief.group, 255)}",
+            "text": f"{where} → {shown(provider(brief.group), 255)}",
             "under": shown(brief.waits_for, 200),
             "href": address("/domains", lane) if brief.ip != "pause" else "/paused",
         },

@@ -86,4 +86,5 @@ PAGE = ConsolePage(
     icon="M3 5h14v8H9l-4 4v-4H3zM7 9h6",
     key="v",
     build=Responses,
+    purpose="What happens when a negative answer comes, in your order.",
 )

@@ -27,4 +27,5 @@ PAGE = ConsolePage(
     icon="M4 15.500l1-4 8-8 3 3-8 8zM11 5.500l3 3",
     key="w",
     build=Rewrites,
+    purpose="What is changed in messages before their route is chosen, in your order.",
 )

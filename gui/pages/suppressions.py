@@ -154,4 +154,5 @@ PAGE = ConsolePage(
     icon="M3 5.500h14v9h-14zM3 5.500l7 5 7-5M2.500 17.500l15-15",
     key="b",
     build=SuppressionsPage,
+    purpose="Addresses and domains that get no mail, since when, and why.",
 )

@@ -105,4 +105,5 @@ PAGE = ConsolePage(
     icon="M3 3h7l7 7-7 7-7-7zM6.500 6.500h.01",
     key="y",
     build=Tags,
+    purpose="What the mail of each tag does now, with a pause and a stop for it.",
 )

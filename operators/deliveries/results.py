@@ -9,7 +9,7 @@ import msgspec
 
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.extracted import extracted, previous
-from operators.deliveries.outcome import Next, Outcome
+from operators.deliveries.outcome import Next, Outcome, TlsFacts
 from operators.deliveries.result_queues import ResultQueues, came_back
 from operators.mail.message import Content, Message, joined, timestamp
 
@@ -43,7 +43,8 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["forced"] = True
     if outcome.bounce_class is not None:
         result["class"] = outcome.bounce_class
-    return result | (outcome.tls or {}) | (outcome.extra or {})
+    tls = outcome.tls or {}
+    return result | (tls.whole() if isinstance(tls, TlsFacts) else tls) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

@@ -143,6 +143,11 @@ class Slots:
         self._idle: _Idle = collections.OrderedDict()
         self._skipped: collections.OrderedDict[tuple[str, str, int], tuple[float, str]] = collections.OrderedDict()
 
+    @property
+    def remembered(self) -> int:
+        """Lanes and receivers' addresses that something is known of."""
+        return len(self._lanes) + len(self._remotes)
+
     # -- taking ---------------------------------------------------------------------------------------------
 
     def take(
@@ -405,7 +410,7 @@ class Slots:
         """This address and port refused or timed out: pass them over until then (monotonic seconds).
 
         From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
-        message that brings an IP of its own, or a smarthost's port, is in nobody's way.
+        message that brings an IP of its own, or a smarthost's port, delays no other message.
         """
         self.noted(ip, target, why, until)
         self.pass_over(ip, target, why, until)

@@ -46,7 +46,7 @@ def conclude(
     def put_off(delivery: Delivery, outcome: Outcome) -> Delivery:
         try:
             at = again(delivery, delivery.message.retries or delays)
-        except Exception as error:  # a number of the message's that nobody can count with
+        except Exception as error:  # a number in the message that cannot be computed with
             report("conclude", delivery, error)
             at = again(delivery, delays)
         if at is not None and outcome.until is not None:

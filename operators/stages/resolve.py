@@ -24,10 +24,10 @@ MOST_PER_NAME = 50  # deliveries that wait for one look-up
 
 
 class Lookups(Protocol):
-    """Who knows, or finds out, where mail goes. With a `port` the name is a host itself, else a mail domain."""
+    """Finds out where mail goes. With a `port` the name is a host itself, else a mail domain."""
 
     def peek(self, name: str, port: int | None = None) -> Found | None:
-        """The route, or the outcome of those who want to go there; None where that takes a look-up."""
+        """The route, or the outcome of mail for it; None where that takes a look-up."""
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
         """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over.

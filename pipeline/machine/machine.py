@@ -50,8 +50,9 @@ from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
-from operators.lanes.slots import Slots
+from operators.lanes.slots import Slots, Wait
 from operators.lanes.turns import PLAIN, TagShare
+from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -82,8 +83,10 @@ from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
+from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
 from settings.rules import Snapshot
@@ -168,14 +171,16 @@ class Machine:
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
+        self.spool = Spool(settings, self.queue, self.report, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
+        self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
+        self.transport = Transport(
+            self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
+        )
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
-        self.pools = Pools(
-            self._rules, time.time, self.ips.is_ours, self.floods.paused, self.lanes.outlook, CHANCE.random
-        )
+        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
@@ -204,7 +209,14 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
         log = f"the delivery log is not written: {self.log.trouble}" if self.log.trouble else None
-        troubles = (*self.queue.troubles, *self.supervisor.faults, log, *self.transport.troubles.lines)
+        troubles = (
+            *self.queue.troubles,
+            *self.supervisor.faults,
+            log,
+            *self.transport.troubles.lines,
+            *self.egress.troubles,
+            self.spool.trouble,
+        )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
@@ -275,7 +287,7 @@ class Machine:
             scheduler=self.scheduler,
             clock=time.monotonic,
             blocked=self._blocked,
-            paused=self.floods.paused,
+            paused=self._held_up,
             credit=self.settings.rabbitmq_qos,
             share=self._share,
             pacer=self.seat.leases.pacer if self.seat is not None else None,
@@ -292,7 +304,11 @@ class Machine:
         cluster = self.cluster
         if cluster is None:
             return {}
-        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        ours = self.ips.default
+
+        def wanted(message: Message) -> list[str]:
+            return elsewhere_ips(message, ours, self.rules.snapshot)
+
         return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
 
     def _rules(self) -> Snapshot:
@@ -321,6 +337,10 @@ class Machine:
             return share
         normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _held_up(self, lane: str) -> Wait | None:
+        """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""
+        return self.floods.paused(lane) or self.egress.paused(lane)
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -417,6 +437,7 @@ class Machine:
     async def _start(self, life: contextlib.AsyncExitStack) -> None:
         """Each part says how it ends as soon as it has begun; they end in the opposite order."""
         self._find_here()
+        self.spool.check()
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
@@ -447,6 +468,9 @@ class Machine:
         await self.intake.start()
         life.push_async_callback(self.intake.close)
         self.here.listen(self.intake.addresses)
+        if self.settings.spool_directory is not None:
+            life.callback(self.spool.close)
+            life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)

@@ -50,7 +50,7 @@ class AppliedLimit(msgspec.Struct, frozen=True):
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lane waits for. `kind`: pause, flood, dns, or lane. `until`: epoch seconds, None where nobody knows.
+    """What the lane waits for. `kind`: pause, flood, proxy, dns, or lane. `until`: epoch seconds, None: nobody knows.
 
     `all` is false where it holds only some of the lane's mail: a tag's, a domain's, or that for some of its hosts.
     `held`: messages that a pause holds, of this lane and of the others that it is for: they have one parked queue.
@@ -147,13 +147,14 @@ class Explainer:
         self._machine, self._history, self._backlog = machine, history, backlog or Backlog()
         self._defaults = default_limits(machine.settings)
 
-    def names(self) -> list[str]:
-        """The lanes that hold mail, in memory, parked or for a retry, or that a flood is in force on."""
+    def names(self, retried: bool = True) -> list[str]:
+        """The lanes that hold mail, in memory or parked, or that a flood is in force on; and `retried` ones."""
         machine = self._machine
-        retried = (lane for lane, standing in self._backlog.by("lane").items() if standing.retrying and lane)
+        standings = self._backlog.by("lane") if retried else {}
+        waiting = (lane for lane, standing in standings.items() if standing.retrying)
         parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
         floods = (active.lane for active in machine.floods.all())
-        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *retried)))
+        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *waiting)))
 
     def knows(self, name: str) -> bool:
         """Whether there is such a lane, now or in the history."""
@@ -271,6 +272,8 @@ class Explainer:
         if flood is not None and flood.state == "paused":
             why = f"paused by the flood pattern {flood.pattern!r}"
             found.append(Obstacle(kind="flood", why=why, until=flood.paused_until, rule=flood.id))
+        if (proxy := self._machine.egress.paused(name)) is not None and proxy.until is not None:
+            found.append(Obstacle(kind="proxy", why=proxy.why, until=_epoch(proxy.until)))
         if name.startswith("?/"):
             found.append(Obstacle(kind="dns", why=f"the mail servers of {name[2:]} are being looked up"))
         if lane is not None and lane.waiting and lane.waits_for and not (flood and flood.state == "paused"):

@@ -11,6 +11,7 @@ import asyncio
 import collections
 import contextlib
 import datetime
+import heapq
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -305,6 +306,18 @@ class Facade:
         """The lanes that hold mail or that a flood is in force on."""
         return [self.explainer.brief(name) for name in self.explainer.names()]
 
+    def largest_lanes(self, most: int) -> tuple[list[Brief], int]:
+        """The lanes with the most mail, in memory, parked and for a retry, and how many there are.
+
+        There may be thousands, so only those are looked at whole.
+        """
+        load = collections.Counter({lane.name: lane.memory for lane in self._machine.lanes.all()})
+        load.update(self._machine.queue.parked())
+        load.update({lane: standing.retrying for lane, standing in self.backlog.by("lane").items()})
+        names = {name: load[name] for name in self.explainer.names()}
+        largest = heapq.nlargest(most, names.items(), key=lambda pair: (pair[1], pair[0]))
+        return [self.explainer.brief(name) for name, _ in largest], len(names)
+
     def loads(self) -> list[LaneLoad]:
         """The lanes that hold mail in memory."""
         return [LaneLoad(lane.ip, tuple(lane.domains), lane.memory) for lane in self._machine.lanes.all()]
@@ -471,7 +484,7 @@ class Facade:
         standings = self.backlog.by("domain")
         retried = (domain for domain, standing in standings.items() if standing.retrying)
         names = list(dict.fromkeys((*telemetry.keys("domain"), *lanes, *retried)))
-        states = {name: self.explainer.brief(name).state for name in self.explainer.names()}
+        states = {name: self.explainer.brief(name).state for name in self.explainer.names(retried=False)}
         for start in range(0, len(names), SLICE):
             some = names[start : start + SLICE]
             for domain, figures in telemetry.snapshots("domain", some).items():
@@ -521,7 +534,7 @@ class Facade:
 
     def _lanes_by_domain(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = collections.defaultdict(list)
-        for name in dict.fromkeys((*self.explainer.names(), *self.history.lanes())):
+        for name in dict.fromkeys((*self.explainer.names(retried=False), *self.history.lanes())):
             for domain in self.explainer.domains(name):
                 found[domain].append(name)
         return found

@@ -135,7 +135,7 @@ class WorkerProcess:
     def _tell(self, event: Event) -> None:
         said = packed(event)
         if said is not None and self._link is not None:
-            self._link.say("event", said)
+            self._link.mention("event", said)
 
     def _log(self, logger: Any, name: str, fields: MutableMapping[str, Any]) -> Any:
         """A line of the program log is written by the head; more than LINES in a second are counted there."""

@@ -13,7 +13,7 @@ LONGEST = 300  # characters of a value
 
 
 def rule_words(kind: str, values: Values) -> str:
-    """What a rule of this kind is, for whoever reads of it: the limits of a domain, a flood pattern by its name."""
+    """Describes a rule in words: the limits of a domain, a flood pattern by its name."""
     get = values.get
     target = get("domain") or get("remote_ip")
     match kind:

@@ -24,7 +24,7 @@ Action = Literal["create", "update", "delete", "end", "retry", "release"]
 
 
 class NotAllowed(InvalidRule):
-    """Whoever asked may not do this; says what they may."""
+    """The caller may not do this; the text says what they may."""
 
     def __init__(self, why: str) -> None:
         super().__init__([FieldError("", why)])

@@ -249,7 +249,7 @@ class RuleStore:
     ) -> T:
         """Do a piece of database work, and put the rules after it in force.
 
-        Shielded: once begun it is finished and published, even if who asked for it has gone.
+        Shielded: once begun it is finished and published, even if its caller is gone.
         """
         return await asyncio.shield(self._turn_taken(work, after, more, before))
 

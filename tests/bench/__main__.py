@@ -5,11 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from tests.bench import bounded, broker, console, domains, log_cost, log_queries, queue, relay, signing, strangers
+from tests.bench import (
+    bounded,
+    broker,
+    busy,
+    console,
+    domains,
+    log_cost,
+    log_queries,
+    queue,
+    real,
+    relay,
+    signing,
+    strangers,
+)
 from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "relay": relay.rows,
+    "real": real.rows,
+    "busy": busy.rows,
     "queue": queue.rows,
     "strangers": strangers.rows,
     "bounded": bounded.rows,

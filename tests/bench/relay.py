@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import msgspec
 import psutil
@@ -39,6 +40,12 @@ class Figures(msgspec.Struct, frozen=True):
     accepted: float
     delivered: float
     cpu: float
+
+
+class Listening(Protocol):
+    """What mail is sent to."""
+
+    port: int
 
 
 class Sink:
@@ -78,9 +85,10 @@ def await_greeting(port: int) -> None:
         time.sleep(0.05)
 
 
-def inject(port: int, messages: int) -> None:
+def inject(port: int, messages: int, size: int = 0) -> None:
     """smtp-source: sessions kept open."""
-    command = ["/usr/sbin/smtp-source", "-d", "-s", str(min(SESSIONS, messages)), "-l", str(BODY), "-m", str(messages)]
+    sessions, octets = str(min(SESSIONS, messages)), str(size or BODY)
+    command = ["/usr/sbin/smtp-source", "-d", "-s", sessions, "-l", octets, "-m", str(messages)]
     addresses = ["-f", "foo@example.com", "-t", "bar@example.net", f"127.0.0.1:{port}"]
     subprocess.run([*command, *addresses], check=True, **QUIET)
 
@@ -125,14 +133,14 @@ def mailrace(folder: pathlib.Path, sink: Sink, **options: object) -> Iterator[tu
 
 
 @contextlib.contextmanager
-def postfix(folder: pathlib.Path, sink: Sink) -> Iterator[tuple[int, int]]:
-    """Postfix with a queue of its own in a folder."""
+def postfix(folder: pathlib.Path, sink: Listening, more: str = "") -> Iterator[tuple[int, int]]:
+    """Postfix with a queue of its own in a folder; `more`: lines of main.cf."""
     port, conf = free_port(), folder / "conf"
     folder.chmod(0o755)
     for name in ("conf", "spool", "data"):
         (folder / name).mkdir()
     shutil.chown(folder / "data", "postfix")
-    (conf / "main.cf").write_text(MAIN_CF.format(folder=folder, sink=sink.port))
+    (conf / "main.cf").write_text(MAIN_CF.format(folder=folder, sink=sink.port) + more)
     (conf / "master.cf").write_text(f"127.0.0.1:{port} inet n - n - - smtpd\n{MASTER_CF}")
     subprocess.run(["postfix", "-c", conf, "set-permissions", "create-missing"], check=False, **QUIET)
     process = subprocess.Popen(["postfix", "-c", conf, "start-fg"], start_new_session=True, **QUIET)

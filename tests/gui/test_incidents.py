@@ -215,3 +215,103 @@ async def test_what_was_never_seen_is_unknown_and_has_no_figures_of_the_machine(
     await expect(page.locator(".verdict")).to_contain_text("Nothing is known of never.example")
     for gauge in ("waiting", "attempting", "active", "idle", "parked"):
         await expect(page.locator(f"[data-gauge={gauge}] dd")).to_have_text("0")
+
+
+async def test_an_mta_ip_that_a_provider_blocks_is_redirected_for_all_its_domains_and_back(
+    live: Any, visitor: Visitor
+) -> None:
+    """Seen in the matrix of MTA IPs and providers; all domains of the provider move with one act, and come back."""
+    assert live.ask("mail 60 blocked.example") == "sent"
+    walk = Walk(await visitor(live, "/ips"))
+    cell = "[data-row='mx1.blocked.example'] a.is-bad"
+    await walk.sees(cell, "failing")
+    await walk.click(cell)
+    await walk.sees(".lane-verdict", "given up of")
+    await walk.click("[data-act=redirect]")
+    await walk.sees(".box", "Redirect blocked.example?")
+    await walk.click(".box button[type=submit]")
+    await walk.sees(".notes", "leaves from")
+    await walk.page.goto(live.url + "/redirects")
+    await walk.click("[data-act=end]")
+    await walk.sees(".notes", "Ended")
+    assert walk.clicks == 4
+
+
+async def test_where_is_my_mail_is_answered_from_any_view(live: Any, visitor: Visitor) -> None:
+    """By an address, a part of one, or a message id; in the queue and in the log, with the last answer."""
+    queue(live, "bob@florist.example")
+    assert live.ask("mail 1 bakery.example") == "sent"
+    page = await visitor(live, "/settings")
+    await page.keyboard.press("/")
+    await page.keyboard.type("bob@florist")
+    await expect(page.locator(".palette li", has_text="Queue")).to_contain_text("1 message in the queue")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/queue?containing=bob@florist")
+    await expect(page.locator("[aria-label=Messages] [data-row]")).to_have_count(1)
+    await page.keyboard.press("/")
+    await page.keyboard.type("@bakery.example")
+    await expect(page.locator(".palette li", has_text="Log")).to_contain_text("accepted 250", timeout=PATIENCE)
+    await page.fill(".palette input", "nobody at all")
+    await expect(page.locator(".palette p")).to_contain_text("Nothing is known of it", timeout=PATIENCE)
+
+
+async def test_a_key_is_rotated_in_one_act(live: Any, visitor: Visitor) -> None:
+    """A new selector for the same mail, its record to publish, and a word on which of both signs."""
+    values = {"domain": "rotated.example", "selector": "old1", "algorithm": "ed25519", "generate": True}
+    api(live, "POST", "/dkim-keys", json=values)
+    walk = Walk(await visitor(live, "/dkim?q=rotated.example"))
+    await walk.click("[data-act=rotate]")
+    await walk.sees(".box", "old1 goes on alone")
+    await walk.page.fill(".box input[name=selector]", "new1")
+    await walk.click(".box button[type=submit]")
+    record = walk.page.locator("dialog.record-box [data-part=name]")
+    await expect(record).to_have_text("new1._domainkey.rotated.example", timeout=PATIENCE)
+    await walk.click("dialog.record-box footer button")
+    await walk.sees(".rule-grid tr:has-text('new1')", "waits for DNS")
+    assert walk.clicks == 3
+
+
+async def test_a_queue_that_grows_says_why_and_when_it_is_empty(live: Any, visitor: Visitor) -> None:
+    """In and out a minute, the ages, and where it waits."""
+    queue(live, "growth@bigmail.example")
+    page = await visitor(live, "/queue")
+    await expect(page.locator("[data-growth]")).to_contain_text(re.compile("come in|empty"), timeout=PATIENCE)
+    await expect(page.locator(".bars dd.zero")).not_to_have_count(7, timeout=PATIENCE)
+
+
+async def test_one_domains_conversation_is_one_click_from_its_overview(live: Any, visitor: Visitor) -> None:
+    """The monitor is filtered by it."""
+    walk = Walk(await visitor(live, "/?domain=florist.example"))
+    await walk.click(".of-it a", has_text="SMTP monitor")
+    await expect(walk.page.locator("input[name=domain]")).to_have_value("florist.example")
+    assert live.ask("mail 1 florist.example") == "sent"
+    await walk.sees(".talk", "florist.example")
+    assert walk.clicks == 1
+
+
+async def test_an_mta_ip_is_renamed_where_its_graph_is(live: Any, visitor: Visitor) -> None:
+    """The console name alone; it stands beside the selector at once."""
+    page = await visitor(live, "/?ip=127.0.0.3")
+    await page.click("[data-do-rename]")
+    await page.fill(".box input[name=name]", "Third")
+    await page.click(".box button[type=submit]")
+    await expect(page.locator(".ip-name")).to_have_text("Third")
+
+
+async def test_each_view_says_what_it_is_for_and_an_address_that_is_none_says_so(live: Any, visitor: Visitor) -> None:
+    """The `?` beside the title leads to the list of views; what is no view is ours all the same."""
+    page = await visitor(live, "/queue")
+    await page.click(".about")
+    await page.wait_for_url("**/help#queue")
+    await expect(page.locator("#queue + dd")).to_contain_text("What waits, why")
+    await page.goto(live.url + "/no-such-view")
+    await expect(page.locator("h1")).to_have_text("No such view")
+
+
+async def test_the_demo_says_that_its_data_is_fictional(live: Any, visitor: Visitor) -> None:
+    """In every view, so that nobody takes it for theirs; a real machine says nothing of the kind."""
+    page = await visitor(live, "/queue")
+    await expect(page.locator(".fictional")).to_have_count(0)
+    assert live.ask("demo") == "demo"
+    await page.reload()
+    await expect(page.locator(".fictional")).to_contain_text("are fictional. All settings are real")

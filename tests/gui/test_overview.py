@@ -74,11 +74,12 @@ async def test_search_selects_a_domain(stage: Any, visitor: Visitor) -> None:
     whole = await figure(page, "processed")
     await page.keyboard.press("/")
     await page.keyboard.type("yahoo")
+    await expect(page.locator(".palette li").first).to_contain_text("yahoo.com")
     await page.keyboard.press("Enter")
     await page.wait_for_url(stage.url + "/?domain=yahoo.com")
     await page.wait_for_selector(".tile-value")
     assert 0 < await figure(page, "processed") < whole
-    await expect(page.locator(".troubles tbody tr")).to_have_count(1)
+    await expect(page.locator(".answer-grid tbody tr").first).to_contain_text("complaints")
     await page.go_back()
     await page.wait_for_url(stage.url + "/")
 

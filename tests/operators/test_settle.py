@@ -6,12 +6,13 @@ import base64
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 import reactivex as rx
 from reactivex.scheduler import VirtualTimeScheduler
 
 from operators.deliveries.delivery import Delivery, Lease
-from operators.deliveries.outcome import Next, Outcome, deferred, failed, parked, postponed
+from operators.deliveries.outcome import Next, Outcome, TlsFacts, deferred, failed, parked, postponed
 from operators.deliveries.results import entry, refusal, without_secrets
 from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
 from operators.mail.message import encode, from_properties, timestamp
@@ -55,6 +56,24 @@ def test_what_is_delivered_goes_to_success_and_results() -> None:
             "code": 250, "status": "2.0.0", "description": "queued", "dsn": True,
         }
     ]  # fmt: skip
+
+
+def test_a_certificate_is_read_when_a_result_tells_of_it() -> None:
+    """Once, and not for mail that is delivered without one."""
+    read: list[int] = []
+
+    def certificate() -> dict[str, object]:
+        read.append(1)
+        return {"verified": False}
+
+    outcome = msgspec.structs.replace(ACCEPTED, tls=TlsFacts({"cipher": {"version": "TLSv1.3"}}, certificate))
+    plan(delivery(outcome), {}, 3600, NOW)
+    assert (outcome.tls or {}).get("cipher") == {"version": "TLSv1.3"}
+    assert not read
+    for _ in range(2):
+        assert entry(outcome, NOW)["certificate"] == {"verified": False}
+    assert read == [1]
+    assert "certificate" in entry(msgspec.convert(msgspec.to_builtins(outcome), Outcome), NOW)
 
 
 def test_keepmime_keeps_the_mime_in_the_results() -> None:

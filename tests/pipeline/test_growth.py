@@ -19,8 +19,10 @@ from operators.mail.message import Message, encode, from_properties
 from pipeline.queues.census import AGES, census
 from pipeline.queues.contract import QueueFigures
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.telemetry.telemetry import Telemetry
 from pipeline.views.state.growth import LONG, STEP, QueueSizes
 from pipeline.views.state.lens import MOST, Lenses
+from pipeline.views.state.standing import provider
 
 
 @pytest.fixture
@@ -127,3 +129,18 @@ def test_a_lens_counts_what_two_filters_have_in_common() -> None:
     assert len(events.observers) == MOST
     lenses.close()
     assert not events.observers
+
+
+def test_a_provider_is_called_by_its_first_host() -> None:
+    """The name of its group is for machines."""
+    assert provider("mx1.bigmail.example+3~8b17") == "mx1.bigmail.example and 3 more"
+    assert provider("mx1.a.example") == "mx1.a.example"
+
+
+def test_before_it_was_counted_nothing_is_known() -> None:
+    """A chart has a gap there, and no zeros; a past that is played moves the beginning."""
+    telemetry = Telemetry(lambda: 5000.0)
+    assert telemetry.began == 5000
+    message = Message(recipient="you@a.example")
+    telemetry.count(Taken(time=4000.0, delivery=Delivery(lease=Lease(id=1, body=b""), message=message)))
+    assert telemetry.began == 4000

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 import settings
+from settings.config.egress import ExternalMta
 from settings.config.keys import FIELDS
 from settings.config.values import HostPort
 
@@ -47,6 +48,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("rabbitmq-success", "won", "won"),
     ("rabbitmq-failure", "lost", "lost"),
     ("rabbitmq-retry", "", None),
+    ("results-format", "previous", "previous"),
     ("rabbitmq-exchange", "mail", "mail"),
     ("rabbitmq-durable", "no", False),
     ("rabbitmq-persistent", "False", False),
@@ -83,6 +85,11 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-unmappable-ips", "192.0.2.9", [ipaddress.ip_network("192.0.2.9/32")]),
     ("delivery-port", "2525", 2525),
     ("paused", "yes", True),
+    (
+        "external-mtas",
+        "203.0.113.7=socks://192.0.2.1:1080",
+        [ExternalMta("203.0.113.7", "socks", "", "192.0.2.1", 1080)],
+    ),
     ("delivery-sink", "[::1]:1025", HostPort("::1", 1025)),
     ("smtp-sink-address", "sink.example", "sink.example"),
     ("smtp-sink-port", "2525", 2525),

@@ -10,7 +10,7 @@ from gui.components.filter_bar import address
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.view import View
 from pipeline.views.facade import WORST
-from pipeline.views.state.standing import Standing, condition
+from pipeline.views.state.standing import Standing, condition, provider
 
 MOST = 12  # providers
 COLUMNS = 12  # MTA IPs
@@ -43,7 +43,7 @@ class ProviderMatrix:
         found: dict[str, dict[str, Standing]] = collections.defaultdict(dict)
         for lane, standing in self._facade.backlog.by("lane").items():
             ip, _, group = lane.partition("/")
-            if standing.ended or standing.retrying:
+            if ip in self._ips and (standing.ended or standing.retrying):
                 found[group][ip] = standing
         ordered = sorted(found.items(), key=lambda pair: _rank(pair[1]))
         rows = [self._row(group, by_ip) for group, by_ip in ordered[:MOST]]
@@ -52,7 +52,7 @@ class ProviderMatrix:
 
     def _row(self, group: str, by_ip: dict[str, Standing]) -> dict[str, Any]:
         cells = {ip: _cell(f"{ip}/{group}", by_ip[ip]) if ip in by_ip else None for ip in self._ips}
-        return {"key": group, "provider": shown(group, 255), **cells}
+        return {"key": group, "provider": shown(provider(group), 255), **cells}
 
 
 def _cell(lane: str, standing: Standing) -> dict[str, str]:

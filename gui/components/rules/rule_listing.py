@@ -18,7 +18,8 @@ from settings.rules.form import fields
 LONGEST = 200  # characters of a search
 WHERE = {  # the view of each kind of rules that has one of its own
     "throttles": "/throttling", "floods": "/floods", "pauses": "/paused", "redirects": "/redirects",
-    "pools": "/pools", "dkim-keys": "/dkim", "locals": "/local",
+    "pools": "/pools", "errors": "/errors", "responses": "/responses", "rewrites": "/rewrites", "classes": "/classes",
+    "tags": "/tags", "dkim-keys": "/dkim", "locals": "/local",
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ export default {
         >
           <span class="state" :class="'state-' + lane.state"><i></i>{{ lane.state }}</span>
           <span class="lane-name"
-            ><bdi>{{ lane.ip === "?" ? "look-up" : lane.ip }}</bdi> → <bdi>{{ lane.group }}</bdi></span
+            ><bdi>{{ lane.ip === "?" ? "look-up" : lane.ip }}</bdi> → <bdi>{{ provider(lane.group) }}</bdi></span
           >
           <span class="lane-held">{{ (lane.in_memory + lane.parked + lane.retrying).toLocaleString() }}</span>
         </button>
@@ -242,6 +242,7 @@ export default {
     ago,
     both,
     clock,
+    provider: (group) => group.replace(/\+(\d+)~\w+$/, " and $1 more"),
     patch(state) {
       const opened = state.open && !this.open;
       const { lane, ...rest } = state;

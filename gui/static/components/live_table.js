@@ -231,6 +231,7 @@ export default {
     none: (value) => value === null || value === undefined || value === "",
     kind: (column) => [
       `is-${column.kind}`,
+      `of-${column.name}`,
       { number: ["number", "size", "share", "time", "in", "amount"].includes(column.kind) },
     ],
     level: (share) => (share >= 90 ? "good" : share >= 60 ? "watch" : "bad"),

@@ -376,7 +376,7 @@ class EmbeddedQueue:
     def _news(
         self, store: Store, anew: bool, probe: bool, lent: set[int] | None = None
     ) -> tuple[Counts | None, str | None, bool]:
-        """Runs in the thread that writes. `lent`: segments that are read; None: nobody knows."""
+        """Runs in the thread that writes. `lent`: segments that are read; None: not known."""
         damage, shortened = self._writer.look(store)
         if probe and damage is None:
             store.probe()

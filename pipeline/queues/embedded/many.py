@@ -70,7 +70,7 @@ class ManyFiles:
 
     @property
     def apart(self) -> None:
-        """Each file has its own contents, and who publishes here does not know into which file."""
+        """Which file a message goes to is not known before: each is whole."""
 
     @property
     def full(self) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from operators.deliveries.outcome import TlsFacts
 from operators.deliveries.replies import clean
 from operators.mail.message import TIME_FORMAT
 
@@ -84,7 +85,7 @@ def describe(transport: asyncio.BaseTransport | None, verified: bool) -> dict[st
         }
     with contextlib.suppress(Exception):
         if der := transport.get_extra_info("ssl_object").getpeercert(binary_form=True):
-            found["certificate"] = certificate(der, verified, datetime.datetime.now(datetime.UTC))
+            return TlsFacts(found, functools.partial(certificate, der, verified, datetime.datetime.now(datetime.UTC)))
     return found
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from pipeline.telemetry.backlog import SPAN, Reason, Standing
 
-__all__ = ["EqualAnswers", "Standing", "answers", "condition", "many", "quoted", "sentence"]
+__all__ = ["EqualAnswers", "Standing", "answers", "condition", "many", "provider", "quoted", "sentence"]
 
 ENOUGH = 10  # attempts or messages, below which a share says nothing
 SHARE = 0.25  # of the attempts that ended, from which on a destination defers, or fails
+_MORE = re.compile(r"\+(\d+)~\w+$")  # of `operators.deliveries.routes.group_name`
 SAID = 160  # characters of an answer
 
 
@@ -58,6 +61,11 @@ def quoted(standing: Standing) -> str:
 def answers(standing: Standing, most: int = 8) -> list[EqualAnswers]:
     """Equal answers with their count, the most frequent first."""
     return [_answers(reason, count) for reason, count in standing.reasons[:most]]
+
+
+def provider(group: str) -> str:
+    """A destination group as one says it: its first host, and how many more there are."""
+    return _MORE.sub(r" and \1 more", group)
 
 
 def many(count: int, noun: str = "message") -> str:

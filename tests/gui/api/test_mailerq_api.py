@@ -50,6 +50,31 @@ async def test_pauses_with_its_names(world: World) -> None:
     assert len(await entries(world, "/pauses")) == 1
 
 
+async def test_errors_and_suppressions(world: World) -> None:
+    """As documented, with their codes; the examples of the pages."""
+    error = {"domain": "hotmail.example", "code": "421", "tag": "Campaign1"}
+    assert (await call(world, "POST", "/errors", form=error)).status_code == 200
+    (found,) = await entries(world, "/errors")
+    assert (found["code"], found["tag"], found["domain"]) == (421, "Campaign1", "hotmail.example")
+    assert (await call(world, "DELETE", "/errors", form=error)).status_code == 200
+    assert await entries(world, "/errors") == []
+    trap = {"type": "address", "value": "test@example.net", "code": 551, "extended": "5.1.1", "description": "Spamtrap"}
+    assert (await call(world, "POST", "/suppressions", content=trap)).status_code == 200
+    assert (
+        await call(world, "POST", "/suppressions", form={"type": "domain", "value": "example.com"})
+    ).status_code == 200
+    found = await entries(world, "/suppressions")
+    assert found[0] == trap and found[1]["value"] == "example.com"
+    assert (await call(world, "DELETE", "/suppressions", form={"value": "example.com"})).status_code == 200
+    assert (await call(world, "DELETE", "/suppressions", form={"value": "example.com"})).status_code == 404
+    assert len(await entries(world, "/suppressions")) == 1
+
+
+async def test_what_is_not_here_says_so(world: World) -> None:
+    """External MTAs are configured."""
+    assert (await call(world, "GET", "/externalmtas")).status_code == 501
+
+
 async def test_what_cannot_be_used_is_400(world: World) -> None:
     """With a line that says what, in MailerQ's names."""
     both = await call(world, "POST", "/pauses", form={"domain": "a.example", "ip": "192.0.2.1"})
