@@ -221,6 +221,10 @@ def _catalogue(router: APIRouter, context: Context) -> None:
     )
     async def adopt(request: Request) -> Response:
         wanted = await context.bodies.struct(request, Adopt)
+        entries = facade.catalogue()
+        if not any(wanted.number == entry.number or wanted.provider == entry.provider for entry in entries):
+            message = f"is none of the catalogue; there are {', '.join(dict.fromkeys(e.provider for e in entries))}"
+            raise Problem(422, "Nothing can be adopted.", [{"field": "provider", "message": message}])
         return Json([rule.shown() for rule in await facade.adopt(who(request), wanted.provider, wanted.number)])
 
 

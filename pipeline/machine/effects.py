@@ -68,6 +68,8 @@ class RuleEffects:
         if rule.suppress_days is not None:
             given["until"] = self._until(rule.suppress_days * DAY)
         if outcome is not None and (outcome.code or 0) >= 500:
+            if outcome.status and outcome.status.startswith("5."):
+                given["extended"] = outcome.status
             given |= {"code": outcome.code, "description": outcome.description[:LONGEST].strip() or rule.name}
         self._begin(("suppress", value), lambda: self._rules.suppressions.create(given, WHO, "response"))
 

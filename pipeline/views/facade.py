@@ -56,7 +56,7 @@ from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
 from settings import Settings
-from settings.rules import DkimKey, Flood, Pause, Pool, Redirect, Rule
+from settings.rules import DkimKey, FieldError, Flood, InvalidRule, Pause, Pool, Redirect, Rule
 from settings.rules.acting import Response
 from settings.rules.fields import lookup_name
 from settings.rules.models import NAMES
@@ -671,6 +671,9 @@ class Facade:
         if lane := given.pop("lane", None):
             ip, _, group = str(lane).partition("/")
             given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
+        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool")):
+            allowed = "names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool"
+            raise InvalidRule([FieldError("tag", allowed)])
         return await self._machine.rules.create("errors", given, who)
 
     def tag_state(self, tag: str) -> str:

@@ -60,7 +60,7 @@ def _cleaned(type_: str, value: str) -> str:
         if type_ == "domain":
             return domain_name(value.removeprefix("@"))
         local, at, domain = one_line(value).rpartition("@")
-        if not (at and local):
+        if not (at and local) or (("@" in local or " " in local) and not local.startswith('"')):  # RFC 5321 4.1.2
             raise ValueError("is no address; allowed are such as user@example.com")
         return f"{local.casefold()}@{domain_name(domain)}"
     except ValueError as error:

@@ -18,6 +18,7 @@ Visitor = Callable[..., Awaitable[Page]]
 VIEWS = (
     "tags",
     "providers",
+    "suppressions",
     "throttling",
     "floods",
     "paused",

@@ -33,6 +33,24 @@ async def test_what_waits_for_a_pause_or_a_time_ends_with_the_answer(world: Worl
     assert {(row["code"], row["status"]) for row in logged["records"]} == {(554, "5.7.1")}
 
 
+async def test_nothing_is_stopped_where_no_mail_is_named(world: World) -> None:
+    """An empty request must not end all mail."""
+    for asked in ({}, {"code": 550}, {"tag": ""}):
+        answer = await world.client.post("/errors/stop", json=asked)
+        assert answer.status_code == 422, answer.text
+    assert await world.get("/errors") == []
+
+
+async def test_shipped_rules_are_adopted_by_their_provider(world: World) -> None:
+    """One that there is not is said."""
+    assert len(await world.post("/providers/adopt", {"provider": "yahoo"}, 200)) == 2
+    assert (await world.client.post("/providers/adopt", json={"provider": "nobody"})).status_code == 422
+    assert (await world.client.post("/providers/adopt", json={})).status_code == 422
+    assert {entry["state"] for entry in await world.get("/providers/catalogue") if entry["provider"] == "yahoo"} == {
+        "adopted"
+    }
+
+
 async def test_a_lane_is_stopped_by_its_name(world: World, mailbox: Mailbox) -> None:
     """Its MTA IP and its destination group."""
     rule = await world.post("/errors/stop", {"lane": "127.0.0.1/fine.example"})

@@ -122,6 +122,7 @@ def test_without_an_answer_of_the_database_mail_waits() -> None:
     [
         ({"value": "no address", "type": "address"}, "value"),
         ({"value": "a b.example"}, "value"),
+        ({"value": "a@b@c.example"}, "value"),
         ({"value": "@b.example", "type": "address"}, "value"),
         ({"value": "a@b.example", "code": 450}, "code"),
         ({"value": "a@b.example", "extended": "4.1.1"}, "extended"),
