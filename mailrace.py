@@ -6,6 +6,7 @@ Exit codes: 0 fine; 1 failed while running; 2 wrong usage or configuration. Each
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ Mailrace, an outbound mail transfer agent with a live web console.
                                   what waits; retry it now; throw it away; save what a damaged file holds
   mailrace logs [filters] [--follow] [--format table|json|csv|parquet]
                                   ask the delivery log; `mailrace logs --help` has the filters
+  mailrace import mailerq --database URL [--dry-run]
+                                  carry the rules of MailerQ's database over
   mailrace cluster [--format table|json]
                                   the instances that answer
   mailrace config                 the configuration in force, and where each value came from
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"mailrace {_version()}")
         return 0
+    if {"serve", "demo"} & set(arguments):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `serve` has its handler: a rotation of logs ends nothing
     return _guarded(arguments)
 
 
@@ -160,6 +165,12 @@ def _logs(settings: Settings, arguments: list[str]) -> int:
     return logs(at(settings, "logs") or settings, arguments)
 
 
+def _import(settings: Settings, arguments: list[str]) -> int:
+    from pipeline.commands.import_mailerq import import_rules
+
+    return import_rules(settings, arguments)
+
+
 def _cluster(settings: Settings, arguments: list[str]) -> int:
     from pipeline.commands.cluster import cluster
 
@@ -209,6 +220,7 @@ COMMANDS: dict[str, tuple[Callable[[Settings, list[str]], int], tuple[str, ...] 
     "send": (_send, ()),
     "queue": (_queue, ()),
     "logs": (_logs, ("user",)),
+    "import": (_import, ("database",)),
     "cluster": (_cluster, ()),
     "config": (_config, None),
 }

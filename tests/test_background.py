@@ -19,6 +19,7 @@ DOORS = {"pipeline/process/supervisor.py", "pipeline/process/children.py"}
 # What is started past the doors, and who hears it when it fails.
 REASONS = {
     ("settings/store/store.py", "create_task"): "named; `hear` counts it by its name, and the floor below has no doors",
+    ("settings/store/suppressions.py", "create_task"): "named; `hear` counts it by its name",
     ("settings/store/store.py", "ThreadPoolExecutor"): "its work is awaited",
     ("settings/store/store.py", "run_in_executor"): "is awaited",
     ("pipeline/process/hashing.py", "ThreadPoolExecutor"): "its work is awaited",
@@ -40,6 +41,8 @@ OBSERVERS = {
     "pipeline/views/facade.py",
     "pipeline/telemetry/telemetry.py",
     "pipeline/telemetry/history.py",
+    "pipeline/telemetry/backlog.py",
+    "pipeline/views/state/lens.py",
     "pipeline/views/queue_monitor.py",
     "gui/api/events.py",
 }

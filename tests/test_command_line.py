@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -287,3 +288,13 @@ def test_the_program_needs_no_utf8_locale_and_no_folder(tmp_path: Path, odd: dic
         said = start(f"--data-dir={tmp_path / 'var'}", "--www-ip=127.0.0.1", f"--www-port={port}")
     assert "www-port" in said
     assert said.count("\n") == 1
+
+
+def test_a_hangup_while_it_starts_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation of logs that meets the start, before `serve` has its handler."""
+    before = signal.getsignal(signal.SIGHUP)
+    monkeypatch.setattr(mailrace, "_guarded", lambda _: int(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN))
+    try:
+        assert mailrace.main(["--www-port", "0", "serve"]) == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)

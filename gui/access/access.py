@@ -21,6 +21,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import argon2
 import msgspec
@@ -28,7 +29,9 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
+from gui.access.users import CONSOLE, DECOY, FILE, Users
 from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed, matches
+from pipeline.views.credentials import parse
 from settings import Settings, StartError
 
 LIFETIME = 7 * 86_400  # seconds a session is valid
@@ -132,6 +135,7 @@ class Access:
         guesses: wrong passwords.
         cookie: the name of the session's cookie; each installation has its own, since cookies know no port.
         browser: the name of the cookie by which a browser is known again.
+        users: who has a name of their own.
     """
 
     def __init__(
@@ -141,8 +145,10 @@ class Access:
         tries: Tries | None = None,
         file: Path | None = None,
         ended: Ended | None = None,
+        users: Users | None = None,
     ) -> None:
-        self.tries = tries or Tries()
+        self.users = users or Users()
+        self.tries = Tries() if tries is None else tries
         self.guesses = Guesses()
         name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
         self.cookie, self.browser = f"{COOKIE}_{name}", f"mailrace_browser_{name}"
@@ -189,38 +195,51 @@ class Access:
 
     # -- the password -------------------------------------------------------------------------------------------------
 
-    async def guess(self, password: str, client: str, browser: str | None = None) -> bool:
-        """Whether this is the password; a wrong one is counted, and its answer comes later.
+    async def guess(self, password: str, client: str, browser: str | None = None, name: str = CONSOLE) -> bool:
+        """Whether this is the password of this user; a wrong one is counted, and its answer comes later.
 
         Args:
             client: the address it comes from.
             browser: the cookie by which the browser is known, where it has one.
+            name: the user; `console` has the one password.
 
         Raises:
             TooManyTries: it was not looked at.
+            AuthUnavailable: `www-auth` does not answer.
         """
         known = self._known(browser)
-        who = known or network(client)
-        if self.guesses.known_wrong(who, password):
+        who, tried = known or network(client), password if name == CONSOLE else f"{name}\0{password}"
+        if self.guesses.known_wrong(who, tried):
             return False
         wait = self.guesses.wait(who)
-        if wait and len(password) < UNGUESSABLE:
+        if wait and (len(password) < UNGUESSABLE or name != CONSOLE):
             raise TooManyTries(wait)
-        if self._was_right(password) or (
-            len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None)
+        if (name == CONSOLE and self._was_right(password)) or (
+            len(password) <= LONGEST_PASSWORD and await self._checked(password, who, known is not None, name)
         ):
             self.guesses.succeeded(who)
             return True
         if wait:
             raise TooManyTries(wait)
-        await asyncio.sleep(self.guesses.failed(who, password))
+        await asyncio.sleep(self.guesses.failed(who, tried))
         return False
 
-    async def _checked(self, password: str, who: str, known: bool) -> bool:
+    async def _checked(self, password: str, who: str, known: bool, name: str) -> bool:
         """Who has failed waits for others who have; browsers that are known, and who has not failed, do not."""
         line = self._known_line if known else self._failed_line if self.guesses.has_failed(who) else self._first_line
         with line.place(who):
-            return await self._found(line, password)
+            return await (self._found(line, password) if name == CONSOLE else self._named(line, name, password, who))
+
+    async def _named(self, line: _Line, name: str, password: str, who: str) -> bool:
+        """A user of the list by the password kept here, any other by `www-auth`."""
+        kept = self.users.hash(name)
+        if not kept and await self.users.elsewhere(name, password, self.guesses.has_failed(who)):
+            return True
+        try:
+            return await line.matches(kept or DECOY, password) and bool(kept)
+        except DamagedHash as error:
+            failed("console password", error)
+            return False
 
     async def check(self, password: str) -> bool:
         """Whether this is the password."""
@@ -261,9 +280,15 @@ class Access:
         except BadData:
             return None
 
-    def begin(self) -> str:
-        """A new session: the cookie's value."""
-        return str(self._serializer.dumps(secrets.token_urlsafe(16)))
+    def begin(self, name: str = CONSOLE) -> str:
+        """A new session of a user: the cookie's value."""
+        own = secrets.token_urlsafe(16)
+        return str(self._serializer.dumps(own if name == CONSOLE else [own, name, self.users.mark(name)]))
+
+    def name(self, cookie: str | None) -> str:
+        """Whose session this is; empty where it is none."""
+        found = self._session(cookie)
+        return found[1] if found else ""
 
     def valid(self, cookie: str | None) -> bool:
         """Whether this cookie is a session that lasts."""
@@ -271,14 +296,24 @@ class Access:
 
     def _began(self, cookie: str | None) -> float | None:
         """When a session that lasts began; None where this is none."""
+        found = self._session(cookie)
+        return found[0] if found else None
+
+    def _session(self, cookie: str | None) -> tuple[float, str] | None:
+        """When a session that lasts began, and whose it is; that of a user ends when the password changes."""
         if not cookie or len(cookie) > LONGEST or cookie in self._ended:
             return None
         try:
-            _, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
+            said, began = self._serializer.loads(cookie, max_age=LIFETIME, return_timestamp=True)
         except BadData:
             return None
         seconds: float = began.timestamp()
-        return seconds if seconds >= self._ended.since else None
+        if seconds < self._ended.since:
+            return None
+        if not isinstance(said, list):
+            return seconds, CONSOLE
+        _, name, mark = said
+        return (seconds, name) if mark == self.users.mark(name) else None
 
     async def end(self, cookie: str) -> None:
         """Log out: the cookie is no session any more, also after a restart."""
@@ -305,8 +340,9 @@ def open_access(settings: Settings) -> OpenedAccess:
         folder.mkdir(parents=True, exist_ok=True)
         secret = _kept(folder / "console-secret", lambda: secrets.token_hex(32)).encode()
         ended = Ended(folder / "console-ended")
+        users = _users(settings)
         if settings.www_password and (given := settings.www_password.get_secret_value()):
-            return OpenedAccess(Access(given, secret, ended=ended), None)
+            return OpenedAccess(Access(given, secret, ended=ended, users=users), None)
         generated = "-".join(secrets.token_hex(2) for _ in range(4))
         made = argon2.PasswordHasher().hash(generated)
         kept = _kept(folder / "console-password", lambda: made)
@@ -315,7 +351,21 @@ def open_access(settings: Settings) -> OpenedAccess:
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
     file = folder / "console-password"
-    return OpenedAccess(Access(kept, secret, file=file, ended=ended), generated if kept == made else None)
+    return OpenedAccess(Access(kept, secret, file=file, ended=ended, users=users), generated if kept == made else None)
+
+
+def _users(settings: Settings) -> Users:
+    """Who has a name of their own. Raises `StartError`."""
+    auth = settings.www_auth
+    try:
+        external = parse(auth.get_secret_value()) if auth else None
+    except ValueError as error:
+        raise StartError(str(error).replace("smtp-auth", "www-auth")) from None
+    role: Any = settings.www_role
+    users = Users(Path(settings.data_dir) / FILE, external, role, keep)
+    if settings.www_user_header:
+        users.named_by_proxy()
+    return users
 
 
 def _digest(cookie: str) -> str:

@@ -22,6 +22,7 @@ import structlog
 
 from gui.access.proxies import Networks, inside
 from gui.access.tries import network
+from pipeline.views.background import supervisor
 from pipeline.views.budget import console
 
 MOST = 400  # connections in all
@@ -40,6 +41,7 @@ FAREWELL = 3.0  # seconds in which a page is told that its session has ended
 SAID = 60.0
 EVERY = 1.0  # seconds between sweeps
 USUAL = 20  # in SAID seconds
+STANDS = 2 * SAID  # seconds in which a want of room is a fault
 
 log = structlog.get_logger("console")
 
@@ -142,6 +144,15 @@ class Connections:
         self._said: collections.Counter[str] = collections.Counter()
         self._last_said = self._swept = clock()
         self._timer: asyncio.TimerHandle | None = None
+        self._crowded, self._crowded_at = 0, float("-inf")  # that had to go for want of room, and when that was
+
+    @property
+    def trouble(self) -> str | None:
+        """What to say while there is no room for all; None where there is."""
+        if self.clock() - self._crowded_at >= STANDS:
+            return None
+        bounds = f"{min(MOST, console()):,} in all, {STRANGERS} without a login, {EACH} of one address"
+        return f"too many connections ({bounds}): {self._crowded:,} were closed or refused"
 
     def __len__(self) -> int:
         return len(self._visits)
@@ -206,9 +217,13 @@ class Connections:
     # -- time -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Sweep each second."""
+        """Sweep each second, and say where there is no room."""
+        supervisor().condition("console", lambda: self.trouble)
+        self._again()
+
+    def _again(self) -> None:
         self.sweep()
-        self._timer = asyncio.get_running_loop().call_later(EVERY, self.start)
+        self._timer = asyncio.get_running_loop().call_later(EVERY, self._again)
 
     def stop(self) -> None:
         """Sweep no more."""
@@ -241,6 +256,8 @@ class Connections:
             # Some are usual: browsers open connections in case of need, watchers look whether the port answers.
             say = log.warning if new.total() > USUAL else log.info
             say("connections to the console were closed", open=len(self), **_named(new))
+            if (crowded := new["displaced"] + new["no room"]) > USUAL:
+                self._crowded, self._crowded_at = crowded, self.clock()
         self._said = self.closed.copy()
 
 

@@ -13,13 +13,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gui.access.access import Access
+from gui.access.access import LIFETIME, Access
 from gui.access.connections import Visit
 from gui.access.proxies import prefix
 from gui.access.tries import TooManyTries
+from gui.access.users import CONSOLE, NAME
 
 OPEN = ("/login", "/enter", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
 NOWHERE = ("//", "/\\", "/login", "/enter", "/instances/", "/_nicegui")  # where no login leads
+UNNAMED = ("/static/", "/healthz", "/readyz", "/metrics", "/api/", "/favicon.ico", "/_nicegui")  # are no pages
 TOKEN = ("/metrics", "/api/")  # for programs: a bearer token will do
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -62,7 +64,8 @@ class RequestGate:
         browser = _cookie(headers, self._access.browser)
         scope["headers"] = _ours(scope["headers"], {self._access.cookie: cookie, self._access.browser: browser})
         lasts: Lasts | None = (lambda: self._access.valid(cookie)) if cookie is not None else None
-        answer = self._refusal(scope, headers, cookie)
+        named = self._named(scope, cookie)
+        answer = named or self._refusal(scope, headers, cookie)
         seen(scope, lasts if answer is None else None)
         if answer is not None:
             await _refuse(answer, scope, receive, with_headers(scope, send))
@@ -70,6 +73,21 @@ class RequestGate:
             await self._app(scope, _while(lasts, receive), send)
         else:
             await self._app(scope, receive, with_headers(scope, send))
+
+    def _named(self, scope: Scope, cookie: str | None) -> Response | None:
+        """A session for the user that a trusted proxy has let in: the page is asked for again, with its cookie."""
+        user = str(scope.get("state", {}).get("user", ""))
+        page = scope["type"] == "http" and scope["method"] == "GET" and not scope["path"].startswith(UNNAMED)
+        if not page or not NAME.fullmatch(user) or user == CONSOLE or self._access.name(cookie) == user:
+            return None
+        query = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
+        answer = RedirectResponse("/" if scope["path"] == "/login" else scope["path"] + query, 303)
+        under, secure = prefix(scope) + "/", scope["scheme"] == "https"
+        begun = self._access.begin(user)
+        answer.set_cookie(
+            self._access.cookie, begun, max_age=LIFETIME, path=under, httponly=True, samesite="lax", secure=secure
+        )
+        return answer
 
     def _refusal(self, scope: Scope, headers: Headers, cookie: str | None) -> Response | None:
         """What to answer in place of the page, or None."""

@@ -20,6 +20,7 @@ from gui.access.access import LIFETIME, REMEMBERED, Access
 from gui.access.gate import browser_of, local, session
 from gui.access.proxies import prefix
 from gui.access.tries import FREE_TRIES, TooManyTries
+from gui.access.users import CONSOLE, AuthUnavailable
 
 MOST = 4096  # bytes of a login form
 MOST_FIELDS = 20
@@ -31,12 +32,16 @@ def routes(access: Access, instance: str, version: str) -> APIRouter:
     """The login and logout of a console."""
     router = APIRouter()
 
-    def form(request: Request, error: str = "", status: int = 200, where: str = "/", wait: float = 0) -> HTMLResponse:
+    def form(
+        request: Request, error: str = "", status: int = 200, where: str = "/", wait: float = 0, name: str = ""
+    ) -> HTMLResponse:
+        named = bool(access.users.all() or access.users.external)
         page = string.Template(TEMPLATE).substitute(
             instance=html.escape(instance),
             error=f'<p class="error" role="alert" id="error">{html.escape(error)}</p>' if error else "",
             described='aria-describedby="error" aria-invalid="true"' if error else "",
             where=html.escape(where),
+            user=string.Template(USER).substitute(name=html.escape(name)) if named else UNNAMED,
             version=version,
             prefix=prefix(request.scope),
         )
@@ -56,16 +61,22 @@ def routes(access: Access, instance: str, version: str) -> APIRouter:
     async def enter(request: Request) -> Response:
         client = request.client.host if request.client else ""
         fields = parse_qs((await _body(request)).decode(errors="replace"), max_num_fields=MOST_FIELDS)
+        name = fields.get("username", [""])[0].strip()[:60]
+        name = CONSOLE if name in ("", UNUSED) else name
         where, browser = local(fields.get("redirect_to", ["/"])[0]), browser_of(request.headers, access)
         try:
-            right = await access.guess(fields.get("password", [""])[0], client, browser)
+            right = await access.guess(fields.get("password", [""])[0], client, browser, name)
         except TooManyTries as error:
-            return form(request, str(error), 429, where, error.wait)
+            return form(request, str(error), 429, where, error.wait, name)
+        except AuthUnavailable as error:
+            log.error("nobody can be let in by www-auth now", why=str(error).replace("smtp-auth", "www-auth"))
+            return form(request, "Names cannot be checked now; the program's log says why.", 503, where, 10, name)
         if not right:
             failed.say(client)
-            return form(request, "That is not the password.", 401, where)
+            wrong = "That is not the password." if name == CONSOLE else "That is not the name and its password."
+            return form(request, wrong, 401, where, name="" if name == CONSOLE else name)
         answer = RedirectResponse(where, 303)
-        give(answer, request, access.cookie, access.begin(), LIFETIME)
+        give(answer, request, access.cookie, access.begin(name), LIFETIME)
         give(answer, request, access.browser, access.recognise(browser), REMEMBERED)
         return answer
 
@@ -105,4 +116,10 @@ async def _body(request: Request) -> bytes:
     return body
 
 
+UNUSED = "mailrace"  # what the form says as a name where there are no users, for password managers
+UNNAMED = f'<input type="text" name="username" value="{UNUSED}" autocomplete="username" hidden />'
+USER = (
+    '<label for="username">Name <small>(empty: the console\'s own password)</small></label>'
+    '<input id="username" name="username" type="text" autocomplete="username" value="$name" maxlength="60" />'
+)
 TEMPLATE = (Path(__file__).parents[1] / "static" / "login.html").read_text()

@@ -45,19 +45,28 @@ class Forwarding(msgspec.Struct):
 
 
 class Proxies:
-    """Puts the client in the place of a trusted proxy."""
+    """Puts the client in the place of a trusted proxy.
 
-    def __init__(self, app: ASGIApp, trusted: Networks) -> None:
+    Args:
+        user: the field in which a trusted proxy names the user that it has let in.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Networks, user: str | None = None) -> None:
         self._app, self._trusted = app, trusted
+        self._user = user.lower().encode() if user else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        said = [(name, value) for name, value in headers if SAID.fullmatch(name)]
+        said = [(name, value) for name, value in headers if SAID.fullmatch(name) or name == self._user]
         scope["headers"] = [pair for pair in headers if pair not in said] if said else headers
         if said and inside((scope.get("client") or ("",))[0], self._trusted):
+            names = [value.decode("latin-1").strip() for name, value in said if name == self._user]
+            said = [pair for pair in said if pair[0] != self._user]
+            if len(names) == 1:  # two would let a client add one of its own
+                scope.setdefault("state", {})["user"] = names[0]
             try:
                 _believe(scope, self._read(said))
             except Misleading as error:

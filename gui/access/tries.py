@@ -52,6 +52,10 @@ class Tries:
         self._clock = clock
         self._failed: collections.OrderedDict[str, tuple[int, float]] = collections.OrderedDict()
 
+    def __len__(self) -> int:
+        """Clients that are remembered."""
+        return len(self._failed)
+
     def wait(self, client: str) -> float:
         """Seconds until this client should try again; 0 is now."""
         count, last = self._failed.get(network(client), (0, 0.0))

@@ -1,4 +1,6 @@
-"""The door of the API: nothing under `/api` is reached without a token of the right scope. The rest is the console's.
+"""The door of the API: nothing under `/api` and `/v1` is reached without a token of the right scope.
+
+The rest is the console's.
 
 A pure ASGI middleware outside the console's gate, since programs have other keys, and are answered with problem
 details. No cookie opens it, so no page of another site can use it; but who is logged in may read the documentation.
@@ -20,9 +22,9 @@ from gui.access.tokens import SCOPES, Scope, Token, Tokens
 from gui.access.tries import TooManyTries
 from gui.api.answers import problem
 
-ROOT = "/api"
+ROOTS = ("/api", "/v1")  # ours, and MailerQ's
 DOCS = ("/api/docs", "/api/openapi.json")
-SENDING = ("POST", "/api/v1/messages")
+SENDING = (("POST", "/api/v1/messages"), ("POST", "/v1/inject"))
 TRYING = ("POST", "/api/v1/floods/try")  # changes nothing
 
 
@@ -34,7 +36,7 @@ class Door:
 
     async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if scope["type"] != "http" or not (path == ROOT or path.startswith(ROOT + "/")):
+        if scope["type"] != "http" or not any(path == root or path.startswith(root + "/") for root in ROOTS):
             await self._console(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -74,7 +76,7 @@ def scope_of(method: str, path: str) -> Scope:
     """What a token must be allowed, for a request."""
     if method in ("GET", "HEAD", "OPTIONS") or (method, path) == TRYING:
         return SCOPES[0]
-    return SCOPES[2] if (method, path) == SENDING else SCOPES[1]
+    return SCOPES[2] if (method, path) in SENDING else SCOPES[1]
 
 
 def _stranger(path: str, headers: Headers) -> Response:

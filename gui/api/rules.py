@@ -13,6 +13,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from gui.api.answers import Json, Problem, encode
 from gui.api.context import Context, who
 from gui.api.schema import answer, body
+from pipeline.views.answers import UnknownAnswer, classify
+from pipeline.views.catalogue import CatalogueEntry, ShippedProvider, providers
 from pipeline.views.facade import Facade
 from pipeline.views.scoped import moved
 from settings.rules import KINDS, Pool, Rule
@@ -29,10 +31,26 @@ class Try(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = ""
 
 
+class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A provider's name, or the number of one entry."""
+
+    provider: str = ""
+    number: int | None = None
+
+
+class TryAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An answer: `452 4.2.2 Mailbox full`."""
+
+    text: str
+
+
 def routes(context: Context) -> APIRouter:
     """The routes of all kinds."""
     router = APIRouter()
     _try(router, context)
+    _stop(router, context)
+    _classes(router, context)
+    _catalogue(router, context)
     for kind in KINDS:
         _kind(router, context, kind)
     _audit(router, context)
@@ -129,6 +147,81 @@ def _try(router: APIRouter, context: Context) -> None:
         except ValueError as error:
             raise Problem(422, "The pattern cannot be tried.", [_mistake(error)]) from None
         return Json({"matches": matches, "recent": recent})
+
+
+def _stop(router: APIRouter, context: Context) -> None:
+    facade = context.facade
+
+    @router.post(
+        "/errors/stop",
+        tags=["errors"],
+        status_code=201,
+        summary="Stop mail of a tag, a lane, a domain or an MTA IP, also what waits already",
+        openapi_extra=body({"type": "object"}),
+        responses=answer(context.schemas.rule("errors", "serialization"), "The forced error", 201),
+    )
+    async def stop(request: Request) -> Response:
+        rule = await facade.stop(await context.bodies.small(request), who(request))
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
+
+
+def _classes(router: APIRouter, context: Context) -> None:
+    facade = context.facade
+    shown = {"type": "object", "properties": {"class": {"type": "string"}, "own": {"type": "boolean"}}}
+
+    @router.post(
+        "/classes/try",
+        tags=["classes"],
+        summary="The class of an answer",
+        openapi_extra=body(context.schemas.of(TryAnswer)),
+        responses=answer(shown, "Its class, and whether a pattern of the operator's gave it"),
+    )
+    async def attempt(request: Request) -> Response:
+        wanted = await context.bodies.struct(request, TryAnswer)
+        class_, own = classify(facade.store.snapshot, wanted.text)
+        return Json({"class": class_, "own": own})
+
+    @router.get(
+        "/classes/other",
+        tags=["classes"],
+        summary="Answers without a class among the last 10,000 negative ones, the most frequent first",
+        responses=answer(context.schemas.of(list[UnknownAnswer]), "Answers"),
+    )
+    async def other() -> Response:
+        return Json(facade.unknown_answers()[:1000])
+
+
+def _catalogue(router: APIRouter, context: Context) -> None:
+    facade, of = context.facade, context.schemas.of
+
+    @router.get(
+        "/providers/catalogue",
+        tags=["providers"],
+        summary="Shipped rules for the big providers; none is in force until it is adopted",
+        responses=answer(of(list[CatalogueEntry]), "The catalogue"),
+    )
+    async def entries() -> Response:
+        return Json(facade.catalogue())
+
+    @router.get(
+        "/providers/shipped",
+        tags=["providers"],
+        summary="The shipped providers, and their MX hosts",
+        responses=answer(of(list[ShippedProvider]), "Providers"),
+    )
+    async def shipped() -> Response:
+        return Json(providers(facade.store.snapshot))
+
+    @router.post(
+        "/providers/adopt",
+        tags=["providers"],
+        summary="Make ordinary rules of shipped ones: all of a provider, or one",
+        openapi_extra=body(of(Adopt)),
+        responses=answer({"type": "array"}, "The rules"),
+    )
+    async def adopt(request: Request) -> Response:
+        wanted = await context.bodies.struct(request, Adopt)
+        return Json([rule.shown() for rule in await facade.adopt(who(request), wanted.provider, wanted.number)])
 
 
 def _mistake(error: ValueError) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from settings.rules.models import KINDS, Rule
+from settings.rules.models import MODELS, Rule
 
 REF = "#/components/schemas/"
 PROBLEM = {
@@ -46,7 +46,7 @@ class Schemas:
 
     def rule(self, kind: str, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
         """The schema of a rule, as it is sent (validation) or answered."""
-        model = KINDS[kind]
+        model = MODELS[kind]
         name = model.__name__ + ("New" if mode == "validation" else "")
         if name not in self.components:
             schema = model.model_json_schema(ref_template=REF + "{model}", mode=mode)

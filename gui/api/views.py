@@ -19,6 +19,7 @@ from pipeline.views.explain import Brief, Explained
 from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp, WorkerRow
 from pipeline.views.figures import DomainErrors
 from pipeline.views.queues import QueueFigures
+from pipeline.views.state.pauses import held_mail
 from pipeline.views.verdict import Judged, judge
 
 
@@ -57,7 +58,7 @@ def status(facade: Facade) -> MachineStatus:
     return MachineStatus(
         instance=facade.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles, states),
+        verdict=judge(figures, troubles, states, held_mail(facade.store.snapshot.pauses, {}, facade.held)),
         figures=figures,
         totals=facade.telemetry.totals(),
         troubles=troubles,
@@ -129,6 +130,18 @@ def _lanes(router: APIRouter, context: Context) -> None:
         if not facade.end_flood(known(id), who(request)):
             raise Problem(404, f"No flood is in force on {id[:300]!r}.")
         return Response(status_code=204)
+
+    @router.post(
+        f"{path}/flood/keep",
+        tags=tag,
+        status_code=201,
+        summary="Make a pause of the flood: it lasts until somebody ends it",
+        responses=answer({"type": "object"}, "The pause", 201),
+    )
+    async def keep_flood(id: str, request: Request) -> Response:
+        if (rule := await facade.keep_flood(known(id), who(request))) is None:
+            raise Problem(404, f"No flood is in force on {id[:300]!r}.")
+        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/pauses/{rule.id}"})
 
     @router.post(
         f"{path}/retry",

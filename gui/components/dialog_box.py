@@ -43,6 +43,16 @@ class DialogBox(Element, component=f"{SCRIPTS}/dialog_box.js"):
             self.run_method("shut")
         return answer is not None
 
+    async def confirm_count(self, title: str, lines: Sequence[str], action: str, count: int) -> bool:
+        """Ask once, and to have the number typed: for what takes very much away."""
+        entry = Entry("count", f"Type the number, {count}, to go on")
+
+        async def save(values: Values) -> Errors:
+            typed = "".join(letter for letter in values["count"] if letter.isdecimal())
+            return {} if typed == str(count) else {"count": f"is not {count}"}
+
+        return await self.fill(title, (entry,), {}, action, save, lines=lines, danger=True) is not None
+
     async def fill(
         self,
         title: str,
@@ -52,6 +62,7 @@ class DialogBox(Element, component=f"{SCRIPTS}/dialog_box.js"):
         save: Callable[[Values], Awaitable[Errors]],
         check: Callable[[Values], Errors] | None = None,
         lines: Sequence[str] = (),
+        danger: bool = False,
     ) -> Values | None:
         """A form, open until `save` finds nothing wrong with it or it is left; what was saved, or None.
 
@@ -61,7 +72,9 @@ class DialogBox(Element, component=f"{SCRIPTS}/dialog_box.js"):
         self._check = check
         fields = [msgspec.to_builtins(entry) for entry in entries]
         start = {entry.name: values.get(entry.name, "") for entry in entries}
-        answer = await self._ask(title=title, lines=list(lines), fields=fields, values=start, action=action)
+        answer = await self._ask(
+            title=title, lines=list(lines), fields=fields, values=start, action=action, danger=danger
+        )
         while answer is not None:
             if not (errors := await save(answer)):
                 self.run_method("shut")

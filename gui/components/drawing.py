@@ -6,6 +6,8 @@ from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 BARS = "M3 16.5V9M8 16.5V4M13 16.5v-6M17.5 16.5v-9"
+KEYBOARD = "M2.500 5h15v10h-15zM5.500 8h.1M8.500 8h.1M11.500 8h.1M14.500 8h.1M6.500 12h7"
+LENS = "M8.500 3a5.500 5.500 0 1 1 0 11 5.500 5.500 0 0 1 0-11zM12.500 12.500 17 17"
 MENU = "M3 5.5h14M3 10h14M3 14.5h14"
 MOON = "M10 3a7 7 0 1 0 7 7 5.5 5.5 0 0 1-7-7z"
 QUESTION = "M10 2.5a7.5 7.5 0 1 1 0 15 7.5 7.5 0 0 1 0-15zM7.6 7.8a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.2.9-1.2 1.8M10 14.3v.2"

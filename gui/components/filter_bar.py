@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -10,9 +10,11 @@ import msgspec
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
+from gui.components.drawing import tag, text
 from gui.components.parts import SCRIPTS
 
 LONGEST = 300  # characters of a value
+OWN = ("sort", "page", "of")  # of an address, that are no filters
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -67,6 +69,27 @@ def kept(fields: Sequence[Field], values: Mapping[str, str]) -> dict[str, str]:
         if value and allowed:
             found[field.name] = value
     return found
+
+
+def mistakes(fields: Sequence[Field], query: Mapping[str, str], more: Collection[str] = ()) -> list[str]:
+    """What an address asks for that its view does not know; to ignore it would show more than was meant."""
+    known, found = {field.name: field for field in fields}, []
+    for name, value in query.items():
+        field = known.get(name)
+        if field is None:
+            if name not in (*OWN, *more):
+                found.append(f"{name[:60]!r} is no filter of this view")
+        elif field.options is not None and value.strip() not in (option for option, _ in field.options):
+            found.append(f"{field.label}: {value[:60]!r} is none of its values")
+    return found
+
+
+def say_mistakes(found: Sequence[str]) -> None:
+    """Draw them, where there are some."""
+    if found:
+        with tag("div", "address-error").props("role=alert"):
+            text("strong", "This address cannot be followed as it is.")
+            text("span", f"{'; '.join(found)}. What is shown below is not filtered by it.")
 
 
 def address(path: str, values: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +15,23 @@ from gui.access.access import Access
 from gui.access.gate import session
 from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
-from gui.components.drawing import LEAVE, MENU, MOON, QUESTION, icon, icon_button, tag, text
+from gui.components.drawing import KEYBOARD, LEAVE, LENS, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.instances import InstanceSwitch
 from gui.components.live import LiveUpdates
+from gui.components.pausing.pause_bar import PauseBar
+from gui.components.search.palette import Palette
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import Facade
 
 LOGO = Path(__file__).parents[1] / "static" / "logo.svg"
-KEYS = (("?", "Show or hide these keys"), ("/", "Search in this view"), ("n", "Add a rule, where there are rules"))
+KEYS = (
+    ("?", "Show or hide these keys"),
+    ("/", "Search everything: addresses, domains, MTA IPs, tags, rules, views"),
+    ("f", "Filter what this view shows"),
+    ("n", "Add a rule, where there are rules"),
+)
+
+FICTIONAL = "Demo: the senders, the receivers and their mail are fictional. All settings are real: try them."
 
 
 class Frame:
@@ -56,9 +66,13 @@ class Frame:
         self._version = version
 
     def register(self) -> None:
-        """Give NiceGUI a page for each view."""
+        """Give NiceGUI a page for each view, and one that says what they are for."""
         for page in self._pages:
             self._register(page)
+        self._register(ConsolePage("/help", "Help", "", QUESTION, "", self._help))
+
+    def _help(self, view: View) -> None:
+        help_page(self._pages, prefix(view.request.scope))
 
     def _register(self, page: ConsolePage) -> None:
         @ui.page(page.path, title=f"{page.title} · {self._instance} · Mailrace", favicon=LOGO)
@@ -78,16 +92,22 @@ class Frame:
             f'<link rel="stylesheet" href="{under}/static/rules.css?{self._version}">'
             f'<script defer src="{under}/static/console.js?{self._version}"></script>'
         )
-        with tag("div", "frame"):
+        user = self._access.name(cookie)
+        role = self._access.users.role(user)
+        with tag("div", "frame").props(f"data-may={role}"):
             live = LiveUpdates(lambda: self._access.valid(cookie))
             self._menu(page, under, live)
             with tag("div", "stage"):
-                tools = self._header(page, under)
+                tools = self._header(page, under, f"{user}, may {role}")
+                PauseBar(self._facade, live)
+                if self._facade.fictional:
+                    text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
-                    page.build(self._view(request, live, tools))
+                    page.build(self._view(request, live, tools, user))
         self._keys()
+        Palette(self._facade, self._pages)
 
-    def _view(self, request: Request, live: LiveUpdates, tools: Element) -> View:
+    def _view(self, request: Request, live: LiveUpdates, tools: Element, user: str) -> View:
         return View(
             facade=self._facade,
             access=self._access,
@@ -95,6 +115,7 @@ class Frame:
             request=request,
             live=live,
             tools=tools,
+            user=user,
         )
 
     def _menu(self, current: ConsolePage, under: str, live: LiveUpdates) -> None:
@@ -121,19 +142,24 @@ class Frame:
         if current:
             link.props('aria-current="page"')
 
-    def _header(self, page: ConsolePage, under: str) -> Element:
+    def _header(self, page: ConsolePage, under: str, user: str) -> Element:
         with tag("header", "top"):
             icon_button("menu", "Menu", MENU).classes("only-narrow")
             text("h1", page.title)
+            with tag("a", "icon-button about").props(f'href="{under}/help#{_anchor(page)}"') as about:
+                about.props(f'title="{html.escape(page.purpose)}" aria-label="What {html.escape(page.title)} is for"')
+                icon(QUESTION)
             tools = tag("div", "top-tools")
             with tag("span", "pill").props('role=status data-tip="The connection between this page and the server."'):
                 tag("i")
                 ui.label("Live").classes("when-live")
                 ui.label("Reconnecting").classes("when-lost")
-            icon_button("help", "Keys", QUESTION).classes("not-narrow")
+            icon_button("search", "Search everything (/)", LENS)
+            icon_button("help", "Keys (?)", KEYBOARD).classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
+            text("span", "may only look", "of only-look")
             with tag("form", "logout").props(f'method=post action="{under}/logout"'):
-                icon_button("logout", "Log out", LEAVE)
+                icon_button("logout", f"Log out ({user})", LEAVE)
         return tools
 
     def _keys(self) -> None:
@@ -146,3 +172,22 @@ class Frame:
                 for page in self._pages:
                     text("dt", f"g {page.key}")
                     text("dd", f"Go to {page.title}")
+
+
+def _anchor(page: ConsolePage) -> str:
+    return page.path.strip("/") or "overview"
+
+
+def help_page(pages: Sequence[ConsolePage], under: str) -> None:
+    """What each view is for."""
+    with tag("section", "card help-card"):
+        text("h2", "The views, and what each is for")
+        with tag("dl", "help-list"):
+            for page in pages:
+                with tag("dt").props(f"id={_anchor(page)}"):
+                    text("a", page.title).props(f'href="{under}{page.path}"')
+                text("dd", page.purpose)
+        text("h2", "More")
+        with tag("p"):
+            text("a", "The REST API").props(f'href="{under}/api/docs"')
+        text("p", "The pages under docs/ of the program tell the rest: console.md, operate.md, runbook.md, tuning.md.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from nicegui import ui
 
 from gui.components.drawing import text
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager
 from gui.components.view import View
@@ -50,6 +50,7 @@ class Listing:
         fetch: the rows that are wanted.
         failures: exceptions of `fetch` that are said in place of the rows.
         opens: a click in a row opens it.
+        more: names in the address that the view itself keeps.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Listing:
         fetch: Callable[[Wanted], Awaitable[Rows]],
         failures: tuple[type[Exception], ...] = (),
         opens: bool = False,
+        more: Collection[str] = (),
     ) -> None:
         self._client = ui.context.client
         self._path, self._fields, self._columns, self._first, self._empty = path, fields, columns, sort, empty
         self._fetch = fetch
         self.more: dict[str, str] = {}  # of the address, that the view itself keeps
         self.wanted = self._read(view.query)
+        say_mistakes(mistakes(fields, view.query, more))
         with ui.element("div").classes("toolbar"):
             self.bar = FilterBar(fields, view.query, self._filtered, label=f"Filter {label}")
             with ui.element("div").classes("toolbar-keys"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from pipeline.views.text import no_formula, visible
 LONGEST = 500  # characters of a cell
 Kind = Literal[
     "text", "code", "number", "size", "share", "time", "clock", "in", "state", "answer", "link", "open", "spark",
-    "actions", "amount",
+    "actions", "amount", "mark",
 ]  # fmt: skip
 
 
@@ -139,12 +140,14 @@ def csv_of(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
     lines = csv.writer(written)
     lines.writerow(column.label for column in columns)
     for row in rows:
-        cells = (_plain(row.get(column.name)) for column in columns)
+        cells = (_plain(row.get(column.name), column.kind) for column in columns)
         lines.writerow(map(no_formula, cells))
     return written.getvalue()
 
 
-def _plain(cell: Any) -> str:
+def _plain(cell: Any, kind: str = "text") -> str:
+    if kind in ("time", "clock", "in") and isinstance(cell, int | float):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(cell))
     if isinstance(cell, dict):
         return " ".join(str(cell[name]) for name in ("code", "text") if cell.get(name))
     return "" if cell is None else str(cell)

@@ -66,6 +66,15 @@ class Verdict(Shown, component=f"{SCRIPTS}/verdict.js"):
     """One sentence on how things are: level is good, watch, bad or idle."""
 
 
+class Bars(Shown, component=f"{SCRIPTS}/bars.js"):
+    """Bars one below the other. A row: label, and `parts`, counts by name."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self._props["label"] = label
+        self._props["rows"] = []
+
+
 class Chart(Element, component=f"{SCRIPTS}/chart.js"):
     """Lines over time, to which points are added at the right."""
 

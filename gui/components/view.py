@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from gui.access.access import Access
 from gui.access.tokens import Tokens
+from gui.access.users import CONSOLE
 from gui.components.live import LiveUpdates
 from pipeline.views.facade import Facade
 from settings.store import Who
@@ -25,6 +26,7 @@ class View(msgspec.Struct, frozen=True):
         request: the page's request; its query holds the view's filters, so that an address can be shared.
         live: calls the view's updates while somebody looks.
         tools: the room in the header, for what selects what the view shows.
+        user: whose session it is.
     """
 
     facade: Facade
@@ -33,6 +35,7 @@ class View(msgspec.Struct, frozen=True):
     request: Request
     live: LiveUpdates
     tools: Element
+    user: str = CONSOLE
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -41,8 +44,9 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def who(self) -> Who:
-        """Who changes something here, for the audit."""
-        return Who("console", self.request.client.host if self.request.client else "")
+        """Who changes something here, for the audit, and what they may."""
+        host = self.request.client.host if self.request.client else ""
+        return Who(self.user, host, self.access.users.role(self.user))
 
 
 class ConsolePage(msgspec.Struct, frozen=True):
@@ -54,6 +58,7 @@ class ConsolePage(msgspec.Struct, frozen=True):
         section: under which heading of the menu.
         icon: the drawing in the menu: an SVG path on a 20 by 20 grid, drawn as lines.
         key: the letter that goes there, after `g`.
+        purpose: what it is for, in a sentence.
         build: draws it; a function, or a class whose instance keeps what its updates need.
     """
 
@@ -63,3 +68,4 @@ class ConsolePage(msgspec.Struct, frozen=True):
     icon: str
     key: str
     build: Callable[[View], object]
+    purpose: str = ""

@@ -4,9 +4,11 @@ from gui.components.view import ConsolePage
 from gui.pages import (
     amqp,
     audit,
+    classes,
     cluster,
     dkim,
     domains,
+    errors,
     floods,
     ips,
     local,
@@ -14,16 +16,22 @@ from gui.pages import (
     overview,
     paused,
     pools,
+    providers,
     queue,
     redirects,
+    responses,
+    rewrites,
     settings,
     smtp,
+    suppressions,
+    tags,
     throttling,
 )
 
 PAGES: tuple[ConsolePage, ...] = (
-    overview.PAGE, ips.PAGE, domains.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, dkim.PAGE,
+    overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
+    errors.PAGE, suppressions.PAGE, providers.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,
 )  # fmt: skip

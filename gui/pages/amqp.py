@@ -138,4 +138,12 @@ def _row(row: QueueRow) -> dict[str, Any]:
     }
 
 
-PAGE = ConsolePage(path="/amqp", title="AMQP monitor", section="Monitor", icon=drawing.FLOW, key="a", build=Amqp)
+PAGE = ConsolePage(
+    path="/amqp",
+    title="AMQP monitor",
+    section="Monitor",
+    icon=drawing.FLOW,
+    key="a",
+    build=Amqp,
+    purpose="What the queues hold, and what goes in and out of them.",
+)

@@ -76,5 +76,11 @@ def _row(row: InstanceRow) -> dict[str, Any]:
 
 
 PAGE = ConsolePage(
-    path="/cluster", title="Cluster", section="Monitor", icon=drawing.CLUSTER, key="c", build=ClusterPage
+    path="/cluster",
+    title="Cluster",
+    section="Monitor",
+    icon=drawing.CLUSTER,
+    key="c",
+    build=ClusterPage,
+    purpose="The instances that work together: how each is, and what goes through it.",
 )

@@ -18,6 +18,7 @@ from pipeline.views.figures import FIGURES
 ALL = 1_000_000
 STATES = {
     "paused": "Paused: a rule holds its mail", "flooded": "Flooded: a flood pattern pauses it",
+    "failing": "Failing: much is given up", "deferring": "Deferring: much is put off",
     "reduced": "Reduced: runs on a flood pattern's limits", "throttled": "Throttled: waits for its limits",
     "running": "Running",
 }  # fmt: skip
@@ -35,12 +36,14 @@ COLUMNS = (
         "state",
         "State",
         "state",
-        "The worst state of its lanes: paused, flooded, reduced, throttled, running.",
+        "Paused or flooded: held. Failing or deferring: a quarter or more of its attempts of the last 5 minutes was "
+        "given up, or put off. Reduced, throttled: slower. The worst counts.",
         True,
-        "100px",
+        "104px",
     ),
     Column("in_memory", "In memory", "number", FIGURES["in_memory"].definition, True, "100px"),
     Column("parked", "Parked", "number", FIGURES["parked"].definition, True, "76px"),
+    Column("retrying", "Retrying", "number", "Messages that wait for their retry now.", True, "84px"),
     Column("attempts", "Attempts", "number", FIGURES["attempts"].definition + " In the last 60 s.", True, "90px"),
     Column(
         "errors",
@@ -81,6 +84,7 @@ class Domains:
             "destinations",
             self._fetch,
             opens=True,
+            more=("domain", "lane"),
         )
         self._listing.table.on_open(self._open)
         self._drawer = LaneDrawer(view, DialogBox(), Notes(), self._picked)
@@ -134,10 +138,15 @@ class Domains:
 def _row(row: DomainRow) -> dict[str, Any]:
     return {
         "key": row.domain,
-        "domain": {"text": shown(row.domain, 255), "href": overview("domain", row.domain)},
+        "domain": {
+            "text": shown(row.domain, 255),
+            "href": overview("domain", row.domain),
+            "under": shown(row.says, 200) if row.state in ("failing", "deferring") else "",
+        },
         "state": row.state,
         "in_memory": row.in_memory,
         "parked": row.parked,
+        "retrying": row.retrying,
         "attempts": row.attempts,
         "errors": row.errors,
         "ratio": None if row.ratio is None else round(100 * row.ratio),
@@ -151,4 +160,12 @@ def _answer(last: LastError) -> dict[str, Any]:
     return {"code": str(last.code or last.result), "text": shown(text), "time": round(last.time)}
 
 
-PAGE = ConsolePage(path="/domains", title="Domains", section="Monitor", icon=drawing.GLOBE, key="d", build=Domains)
+PAGE = ConsolePage(
+    path="/domains",
+    title="Domains",
+    section="Monitor",
+    icon=drawing.GLOBE,
+    key="d",
+    build=Domains,
+    purpose="Where mail goes: how each destination answers, what waits for it, why, and what can be done.",
+)

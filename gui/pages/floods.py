@@ -20,6 +20,7 @@ from settings.rules import Flood, Rule
 from settings.rules.patterns import compile_pattern
 from settings.rules.snapshot import answer_text
 
+THRESHOLD = ("count", "period", "percent", "attempts", "reduce_to")
 MOST = 6  # answers that the form names
 EXAMPLE = "421 4.7.0 Try again later, closing connection"
 
@@ -41,13 +42,15 @@ class FloodsPage(RulePage):
 
     def shown_columns(self) -> list[RuleColumn]:
         found = {name: column for name, column in columns_of(self.kind).items() if not column.group}
-        del found["order"]
+        for name in ("order", *THRESHOLD):
+            del found[name]
+        when = RuleColumn(name="when", label="When", help="How many matches begin it.", sortable=False)
         found["pattern"] = msgspec.structs.replace(found["pattern"], kind="code")
         hits = msgspec.structs.replace(found.pop("hits"), live=True, kind="number", label="Hits in 1 h")
         lanes = msgspec.structs.replace(found.pop("reduced_lanes"), live=True, kind="number", label="Lanes now")
         help_ = "What holds for the lane after the pause. Empty: only the pause."
         limits = RuleColumn(name="limits", label="Reduced to", help=help_, empty="no limits of its own", sortable=False)
-        return [*found.values(), limits, hits, lanes]
+        return [*found.values(), when, limits, hits, lanes]
 
     def above(self) -> None:
         with tag("section", "card"):
@@ -65,7 +68,8 @@ class FloodsPage(RulePage):
         return (rule.order or 0, rule.id)
 
     def cells(self, rule: Rule) -> Cells:
-        return {**rule.shown(), "limits": limits_of(self.kind, rule)}
+        assert isinstance(rule, Flood)
+        return {**rule.shown(), "limits": _limits(self.kind, rule), "when": _when(rule)}
 
     def live_cells(self, rule: Rule) -> Cells:
         found = super().live_cells(rule)
@@ -105,6 +109,20 @@ class FloodsPage(RulePage):
         return {"tone": "good", "title": f"{found.name} matches.", "lines": [{"text": line}]}
 
 
+def _limits(kind: str, rule: Flood) -> list[dict[str, str]]:
+    part = (
+        [{"label": "All limits", "text": f"{rule.reduce_to} %", "tip": "of the normal ones"}] if rule.reduce_to else []
+    )
+    return [*part, *limits_of(kind, rule)]
+
+
+def _when(rule: Flood) -> str:
+    """Its threshold, in words."""
+    if rule.percent is not None:
+        return f"{rule.percent} % of {rule.attempts}"
+    return f"{rule.count} in {rule.period} s" if rule.count > 1 else "the first"
+
+
 def _said(outcome: Outcome) -> str:
     return answer_text(outcome.code, outcome.status, outcome.description)
 
@@ -121,4 +139,5 @@ PAGE = ConsolePage(
     icon="M2.5 7q2 0 4 1.5t4 0 4 0 3-1M2.5 12.5q2 0 4 1.500t4 0 4 0 3-1",
     key="f",
     build=FloodsPage,
+    purpose="What receivers answer when mail comes too fast, and how its lane is slowed down then.",
 )

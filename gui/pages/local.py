@@ -76,4 +76,5 @@ PAGE = ConsolePage(
     icon="M3 9l7-6 7 6v8H3zM7.500 17v-5h5v5",
     key="h",
     build=LocalAddresses,
+    purpose="Recipients whose mail is taken without a login, and goes to the local queue.",
 )

@@ -17,7 +17,7 @@ from nicegui import background_tasks, ui
 
 from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, steps
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.mail.log_records import MEANING, all_of, aware, duration, now, points, row, step
@@ -27,6 +27,7 @@ from gui.components.view import ConsolePage, View
 from pipeline.views.events import RESULTS, STATES
 from pipeline.views.logs import Filters, Follower, LogQueryFailed, LogRecord, Position, UnknownFilter
 from pipeline.views.logs import LogPage as Records
+from settings.rules.decisions import CLASSES
 
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart
@@ -37,7 +38,7 @@ RANGES = {"15m": 900, "1h": 3600, "24h": 86_400, "7d": 604_800}
 KINDS = ("csv", "json", "parquet")
 FAILURES = (LogQueryFailed, UnknownFilter, msgspec.ValidationError, OSError)
 FIELDS = (
-    Field("recipient", "Recipient", "search", "Whole address"),
+    Field("containing", "Recipient or sender", "search", "Part of an address, or message-id"),
     Field("log", "Log", "choice", options=(("", "Attempts"), ("received", "Received mail"))),
     Field(
         "range",
@@ -57,7 +58,10 @@ FIELDS = (
     Field("code", "Code", placeholder="550"),
     Field("text", "Answer has"),
     Field("state", "State", "choice", options=(("", "Any"), *((name, name) for name in STATES)), rare=True),
-    Field("envelope", "Sender", rare=True),
+    Field("bounce_class", "Class", "choice", options=(("", "Any"), *((name, name) for name in CLASSES)), rare=True),
+    Field("rule", "Rule", placeholder="errors/3", rare=True),
+    Field("recipient", "Recipient", placeholder="Whole address", rare=True),
+    Field("envelope", "Sender", placeholder="Whole address", rare=True),
     Field("tag", "Tag", rare=True),
     Field("message_id", "Message-id", rare=True),
     Field("since", "From", "time", rare=True),
@@ -97,6 +101,7 @@ class Logs:
         self._client = ui.context.client
         self._facade, self._view = view.facade, view
         self._values = kept(FIELDS, view.query)
+        say_mistakes(mistakes(FIELDS, view.query))
         self._ids = itertools.count()
         self._rows: collections.deque[dict[str, Any]] = collections.deque(maxlen=SIZE)
         self._records: dict[str, LogRecord] = {}
@@ -341,4 +346,12 @@ def _new(count: int) -> str:
     return f"{MOST_HELD:,} and more new" if count >= MOST_HELD else f"{count:,} new"
 
 
-PAGE = ConsolePage(path="/logs", title="Log files", section="Monitor", icon=drawing.LINES, key="l", build=Logs)
+PAGE = ConsolePage(
+    path="/logs",
+    title="Log files",
+    section="Monitor",
+    icon=drawing.LINES,
+    key="l",
+    build=Logs,
+    purpose="Every delivery attempt and every message that came in, newest first; the whole story of each message.",
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+import html
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -12,9 +14,15 @@ from nicegui import ui
 from nicegui.element import Element
 
 from gui.components import drawing
+from gui.components.dialog_box import DialogBox
+from gui.components.filter_bar import address
 from gui.components.instances import WholeNote
+from gui.components.live_table import shown
+from gui.components.mail.answer_table import AnswerTable, answer_rows
+from gui.components.mail.mta_names import MtaNames
+from gui.components.notes import Notes
 from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
-from gui.components.running import Running
+from gui.components.pausing.running import Running
 from gui.components.view import ConsolePage, View
 from pipeline.views.figures import (
     COUNTERS,
@@ -25,6 +33,9 @@ from pipeline.views.figures import (
     Range,
 )
 from pipeline.views.scoped import SCOPES, Scope
+from pipeline.views.state.lens import Lens
+from pipeline.views.state.pauses import held_mail
+from pipeline.views.state.standing import Standing, sentence
 from pipeline.views.verdict import answer, code, judge, share
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
@@ -36,12 +47,11 @@ MOST = 8  # destinations with errors
 
 
 class Choice(msgspec.Struct):
-    """What the address says: which range, which lines, and of whom."""
+    """What the address says: which range, which lines, and of whom: an MTA IP, a domain, a tag, or what is of all."""
 
     span: Range = "1m"
     lines: tuple[str, ...] = LINES
-    dimension: Scope | None = None
-    key: str | None = None
+    selected: dict[str, str] = {}
     whole: bool = False  # of all instances of the cluster
 
     @classmethod
@@ -54,16 +64,16 @@ class Choice(msgspec.Struct):
         if "lines" in query:
             choice.lines = tuple(figure.name for figure in COUNTERS if figure.name in query["lines"].split(","))
         choice.whole = query.get("of") == "cluster"
-        for dimension in SCOPES:
-            if key := query.get(dimension, "").strip()[:255]:
-                choice.dimension, choice.key = dimension, key
-                break
+        given = {scope: query.get(scope, "").strip()[:255] for scope in SCOPES}
+        choice.selected = {scope: key for scope, key in given.items() if key}
+        if len(choice.selected) > 1:
+            choice.selected.pop("pool", None)  # its figures are sums, of which nothing is known in common with others
         return choice
 
     def address(self, **changes: Any) -> str:
         """The address that says this, with these changes."""
         chosen = msgspec.structs.replace(self, **changes)
-        query: dict[str, str] = {chosen.dimension: chosen.key} if chosen.dimension and chosen.key else {}
+        query = dict(chosen.selected)
         if chosen.whole:
             query["of"] = "cluster"
         if chosen.span != "1m":
@@ -72,17 +82,28 @@ class Choice(msgspec.Struct):
             query["lines"] = ",".join(chosen.lines)
         return "/" + ("?" + urlencode(query, safe=",") if query else "")
 
+    @property
+    def scope(self) -> tuple[Scope, str] | tuple[None, None]:
+        """The one that is selected, where it is one."""
+        if len(self.selected) != 1:
+            return None, None
+        ((scope, key),) = self.selected.items()
+        return cast(Scope, scope), key
+
 
 class Overview:
     """One opened Overview."""
 
     def __init__(self, view: View) -> None:
-        self._view = view
-        self._facade, self._telemetry, self._figures = view.facade, view.facade.telemetry, view.facade.scoped
-        self._choice = Choice.of(view.query)
+        self._view, self._facade, self._choice = view, view.facade, Choice.of(view.query)
+        self._selected = self._choice.selected
+        self._lens = lens = self._facade.lenses.of(self._selected) if len(self._selected) > 1 else None
+        self._figures = lens.telemetry if lens else self._facade.scoped
         with view.tools:
             self._selectors()
         self._verdict = Verdict()
+        if self._selected:
+            self._links(lens)
         with ui.element("section").classes("card flow"):
             self._counters = Counters(COUNTERS, self._choice.lines, self._toggled)
             with ui.element("div").classes("chart-head"):
@@ -93,16 +114,26 @@ class Overview:
             self._chart._props["initial"] = self._points()
         with ui.element("div").classes("columns"):
             with ui.element("section").classes("card"):
-                _heading("Destinations with errors", "last 5 minutes")
-                self._troubles = Troubles()
+                self._below()
             with ui.element("section").classes("card now"):
                 _heading("Messages", "now")
                 self._messages = Gauges(_figures("in_memory", "parked", "waiting"))
-                _heading("Connections", "now, of the whole machine" if self._choice.dimension else "now")
+                _heading("Connections", "now")
                 self._connections = Gauges(_figures("attempting", "active", "idle"), bar=True)
+                drawing.text("a", "Queues in and out: AMQP monitor", "more-link").props("href=/amqp")
         self._refresh()
         view.live.each(self._refresh)
         view.live.each(self._advance)
+
+    def _below(self) -> None:
+        if self._selected:
+            _heading("Answers", "of the last 5 minutes, equal ones counted together")
+            self._answers: AnswerTable | None = AnswerTable()
+        else:
+            self._answers = None
+        if "domain" not in self._selected:
+            _heading("Destinations with errors", "last 5 minutes")
+        self._troubles = Troubles() if "domain" not in self._selected else None
 
     # -- what is selected -----------------------------------------------------------------------------------------
 
@@ -110,30 +141,47 @@ class Overview:
         with ui.element("div").classes("selectors"):
             if self._facade.cluster.there:
                 self._whole_or_not()
-            for dimension in SCOPES:
-                if dimension != "pool" or self._choice.dimension == "pool" or self._figures.keys("pool"):
-                    self._selector(dimension)
-            if self._choice.dimension != "pool":  # a pause is for one MTA IP, or all
-                Running(self._view, self._choice.dimension, self._choice.key)
+            for scope in SCOPES:
+                if scope != "pool" or "pool" in self._selected or self._facade.scoped.keys("pool"):
+                    self._selector(scope)
+            if "pool" not in self._selected:  # a pause is for one MTA IP, or all
+                Running(self._view, dict(self._selected))
+            if (ip := self._selected.get("ip")) is not None:
+                self._renaming(ip)
 
-    def _selector(self, dimension: Scope) -> None:
-        chosen = self._choice.key if self._choice.dimension == dimension else None
-        keys = self._figures.keys(dimension)[:SHOWN]
-        if chosen and chosen not in keys:
-            keys.append(chosen)
-        select = ui.select(
-            sorted(keys),
-            value=chosen,
-            with_input=True,
-            new_value_mode="add-unique",
-            clearable=True,
-            on_change=lambda event: self._selected(dimension, event.value),
-        )
-        select.props(f'placeholder="All {NAMES[dimension]}" aria-label="Show one of the {NAMES[dimension]}"')
-        select.props('dense outlined options-dense input-debounce=0 popup-content-class="options"')
-        if dimension == "domain":
-            select.props("data-search")
-        select.classes("selector" + (" chosen" if chosen else ""))
+    def _renaming(self, ip: str) -> None:
+        names = MtaNames(self._view, DialogBox(), Notes(), self._named)
+        button = drawing.text("button", "Rename", "small rename").props("type=button data-do-rename")
+        button.on("click", lambda: names.edit(ip))
+        self._name = ui.label("").classes("of ip-name")
+        self._named()
+
+    def _named(self) -> None:
+        self._name.set_text(shown(self._facade.store.snapshot.mta_name(self._selected["ip"]) or "", 60))
+
+    def _links(self, lens: Lens | None) -> None:
+        """From here to what else is known of what is selected."""
+        ip, domain, tag = (self._selected.get(name, "") for name in ("ip", "domain", "tag"))
+        smtp = {"mta_ip": ip, "domain": domain}
+        pages = [("Queue", address("/queue", self._selected)), ("Log", address("/logs", self._selected))]
+        if "pool" in self._selected:
+            pages = [("Members of the pool", address("/pools", {"q": self._selected["pool"]}))]
+        elif not tag:
+            pages.append(("SMTP monitor", address("/smtp", smtp)))
+        if domain:
+            lanes = address("/domains", {"domain": domain})
+            pages = [
+                ("Lanes and limits", lanes),
+                *pages,
+                ("Throttle it", address("/throttling", {"ip": ip, "domain": domain})),
+            ]
+        with ui.element("nav").classes("of-it").props('aria-label="More of it"'):
+            for label, href in pages:
+                drawing.text("a", label, "small").props(f'href="{html.escape(href)}"')
+            drawing.text("a", "Show everything", "small").props("href=/")
+            if lens is not None:
+                since = time.strftime("%H:%M:%S", time.gmtime(lens.since))
+                ui.label(f"The counters of a combination begin when it is looked at: {since} UTC").classes("of")
 
     def _whole_or_not(self) -> None:
         if self._choice.whole:
@@ -146,13 +194,34 @@ class Overview:
         select.props('aria-label="Of this instance or the whole cluster" dense outlined options-dense')
         select.props('popup-content-class="options"').classes("selector" + (" chosen" if self._choice.whole else ""))
 
-    def _selected(self, dimension: Scope, key: Any) -> None:
-        key = self._meant(dimension, str(key).strip()[:255]) if key else None
-        ui.navigate.to(self._choice.address(dimension=dimension if key else None, key=key))
+    def _selector(self, dimension: Scope) -> None:
+        chosen = self._selected.get(dimension)
+        keys = self._facade.scoped.keys(dimension)[:SHOWN]
+        if chosen and chosen not in keys:
+            keys.append(chosen)
+        select = ui.select(
+            sorted(keys),
+            value=chosen,
+            with_input=True,
+            new_value_mode="add-unique",
+            clearable=True,
+            on_change=lambda event: self._select(dimension, event.value),
+        )
+        select.props(f'placeholder="All {NAMES[dimension]}" aria-label="Show one of the {NAMES[dimension]}"')
+        select.props('dense outlined options-dense input-debounce=0 popup-content-class="options"')
+        if dimension == "domain":
+            select.props("data-search")
+        select.classes("selector" + (" chosen" if chosen else ""))
+
+    def _select(self, dimension: Scope, key: Any) -> None:
+        key = self._meant(dimension, str(key).strip()[:255]) if key else ""
+        given: dict[str, str] = {} if dimension == "pool" else {**self._selected, "pool": ""}
+        given[dimension] = key
+        ui.navigate.to(self._choice.address(selected={name: given[name] for name in SCOPES if given.get(name)}))
 
     def _meant(self, dimension: Scope, typed: str) -> str:
         """The key that was typed; where it is none, the most recently active one that has it in its name."""
-        keys = self._figures.keys(dimension)
+        keys = self._facade.scoped.keys(dimension)
         return typed if typed in keys else next((key for key in keys if typed.lower() in key.lower()), typed)
 
     # -- the chart --------------------------------------------------------------------------------------------------
@@ -188,15 +257,23 @@ class Overview:
     def _points(self) -> dict[str, Any]:
         """All points of the chosen lines."""
         choice = self._choice
-        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
-        return {"first": times[0], "step": step, "values": values}
+        began = self._began() // step * step
+        known = {
+            name: [n if at >= began else None for at, n in zip(times, row, strict=True)] for name, row in values.items()
+        }
+        return {"first": times[0], "step": step, "values": known}
+
+    def _began(self) -> int:
+        """Since when it is counted; before that there is a gap, and not nothing."""
+        return self._lens.telemetry.began if self._lens else self._facade.telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
         choice = self._choice
-        times, values = self._figures.series(choice.lines, choice.span, choice.dimension, choice.key)
+        times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         new = (times[-1] - self._drawn) // STEPS[RANGES[choice.span]]
         if 0 < new <= len(times):
             self._chart.run_method("push", {"values": {name: counts[-new:] for name, counts in values.items()}})
@@ -207,29 +284,52 @@ class Overview:
     # -- the figures --------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
+        selected = self._selected
         figures = self._snapshot()
-        troubles = self._telemetry.top_errors(MOST)
-        if self._choice.dimension:
-            troubles = [trouble for trouble in troubles if trouble.domain == self._choice.key]
-        verdict = judge(figures, troubles, self._facade.states())
-        for name in ("level", "word", "text", "detail"):
-            self._verdict.show(name, getattr(verdict, name))
+        troubles, standing = self._facade.troubles(selected, MOST), self._facade.standing(selected)
+        self._judge(figures, troubles, standing)
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
-        waiting = None if self._choice.dimension else figures["waiting"]  # known of the whole machine only
+        waiting = standing.retrying if selected else figures["waiting"]
         messages = {"in_memory": figures["in_memory"], "parked": figures["parked"], "waiting": waiting}
         self._messages.show("values", messages)
-        self._connections.show("values", {name: figures[name] for name in ("attempting", "active", "idle")})
-        self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
+        self._connections.show("values", self._connected(figures))
+        if self._troubles is not None:
+            self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
+        if self._answers is not None:
+            self._answers.show("rows", answer_rows(standing))
 
     def _snapshot(self) -> Mapping[str, int]:
-        dimension, key = self._choice.dimension, self._choice.key
-        figures = self._figures.snapshot(dimension, key)
-        if not self._choice.whole or dimension == "tag" or dimension == "pool":
+        scope, key = self._choice.scope
+        figures = self._figures.snapshot(scope, key)  # type: ignore[arg-type]
+        if not self._choice.whole or len(self._selected) > 1 or scope == "tag" or scope == "pool":
             return figures
-        if dimension is None:
+        if scope is None:
             return figures | self._facade.cluster.whole().figures
-        others = self._facade.cluster.by(dimension)[key or ""]
+        others = self._facade.cluster.by(scope)[key or ""]
         return {name: count + others[name] for name, count in figures.items()}
+
+    def _judge(self, figures: Mapping[str, int], troubles: Sequence[DomainErrors], standing: Standing) -> None:
+        selected, facade = self._selected, self._facade
+        held = held_mail(facade.store.snapshot.pauses, selected, facade.held)
+        what = " and ".join(shown(key, 80) for key in selected.values())
+        seen = not selected or standing.ended or standing.retrying or facade.knows(selected)
+        of_it = {**figures, "waiting": standing.retrying} if selected else figures
+        verdict = judge(of_it, troubles, facade.states(), held, what, bool(seen))
+        detail = sentence(standing) if selected and not verdict.detail else verdict.detail
+        for name, value in {**msgspec.structs.asdict(verdict), "detail": detail}.items():
+            self._verdict.show(name, value)
+
+    def _connected(self, figures: Mapping[str, int]) -> dict[str, int | None]:
+        """Connections of what is selected; a connection has no tag."""
+        names = ("attempting", "active", "idle")
+        if not self._selected:
+            return {name: figures[name] for name in names}
+        if "tag" in self._selected:
+            return dict.fromkeys(names)
+        by_ip = self._facade.connections(self._selected.get("domain"))
+        ips = self._facade.ips_of(self._selected) or list(by_ip)
+        counts = [by_ip.get(ip, (0, 0, 0)) for ip in ips]
+        return {name: sum(count[at] for count in counts) for at, name in enumerate(names)}
 
     def _row(self, trouble: DomainErrors) -> dict[str, Any]:
         outcome = trouble.last.outcome
@@ -241,7 +341,7 @@ class Overview:
             "text": answer(outcome)[:300],
             "host": outcome.host or outcome.remote_ip or "",
             "time": trouble.last.time,
-            "link": self._choice.address(dimension="domain", key=trouble.domain),
+            "link": self._choice.address(selected={**self._selected, "domain": trouble.domain}),
         }
 
 
@@ -262,4 +362,5 @@ PAGE = ConsolePage(
     icon=drawing.BARS,
     key="o",
     build=Overview,
+    purpose="What goes through this machine now, and what is wrong: of all mail, an MTA IP, a domain, a tag.",
 )

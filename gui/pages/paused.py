@@ -7,12 +7,16 @@ from typing import Any
 
 import msgspec
 
-from gui.components.mail.target import target_cells, target_name, with_target
+from gui.components.mail.target import target_cells, with_target
 from gui.components.rules.flood_list import FloodList
 from gui.components.rules.rule_page import EDIT, Cells, RulePage
 from gui.components.rules.rule_table import Action, RuleColumn, columns_of
 from gui.components.view import ConsolePage
+from pipeline.views.bulk import Busy
+from pipeline.views.state.pauses import named
+from pipeline.views.state.standing import many
 from settings.rules import Pause, Rule
+from settings.store import NotAllowed
 
 EMPTIES = {"ip": "all MTA IPs", "until": "somebody resumes it", "cluster": "this one", "tag": "any"}
 
@@ -24,7 +28,11 @@ class Paused(RulePage):
     kind = "pauses"
     noun = "pause"
     label = "Pauses"
-    actions = (EDIT, Action("resume", "Resume", text=True, tone="good"))
+    actions = (
+        EDIT,
+        Action("resume", "Resume", text=True, tone="good"),
+        Action("delete-held", "Delete held…", text=True, tone="danger"),
+    )
     gone = "Resumed"
     empty = (
         "Nothing is paused by hand",
@@ -43,10 +51,7 @@ class Paused(RulePage):
 
     def title(self, rule: Rule) -> str:
         assert isinstance(rule, Pause)
-        tag = f", tag {rule.tag}" if rule.tag else ""
-        if rule.ip is None and target_name(rule) == "everywhere":
-            return f"all mail{tag}"
-        return f"{rule.ip or 'all MTA IPs'} to {target_name(rule)}{tag}"
+        return named(rule)
 
     def rank(self, rule: Rule) -> Any:
         """The newest first."""
@@ -65,6 +70,25 @@ class Paused(RulePage):
     async def acted(self, action: str, rule: Rule) -> None:
         if action == "resume":
             await self.take_away(rule)
+        elif action == "delete-held" and isinstance(rule, Pause):
+            await self._delete_held(rule)
+
+    async def _delete_held(self, pause: Pause) -> None:
+        """What it holds is thrown away; the pause stays."""
+        held = self.facade.held(pause)
+        if not held:
+            self.notes.say("It holds no message.")
+            return
+        lines = ["Nobody is told, and it cannot be undone. The pause itself stays."]
+        if not await self.box.confirm_count(f"Delete {many(held)} of {named(pause)}?", lines, "Delete", held):
+            return
+        try:
+            job = self.facade.begin("delete", self.facade.held_by(pause), self.view.who)
+        except (Busy, NotAllowed) as error:
+            self.notes.say(str(error), level="bad")
+            return
+        await self.facade.bulk.finished(job)
+        self.notes.say(job.error or f"Deleted: {many(job.changed)}.", level="bad" if job.error else "good")
 
 
 PAGE = ConsolePage(
@@ -74,4 +98,5 @@ PAGE = ConsolePage(
     icon="M10 2.500a7.500 7.500 0 1 1 0 15 7.500 7.500 0 0 1 0-15zM8 7v6M12 7v6",
     key="p",
     build=Paused,
+    purpose="What is held, from which MTA IP to which target, until when and why; it fills the queue.",
 )

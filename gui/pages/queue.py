@@ -2,68 +2,77 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from nicegui import ui
 
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.gauge_strip import GaugeStrip
 from gui.components.latest import Latest
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.mail.message_drawer import MessageDrawer
-from gui.components.mail.message_table import MessageTable, last_answer
+from gui.components.mail.message_table import MessageTable
+from gui.components.mail.queue_growth import QueueGrowth
 from gui.components.notes import Notes
 from gui.components.progress import Progress
 from gui.components.view import ConsolePage, View
-from pipeline.views.bulk import MOST, Bulk, BulkJob, Busy, Selection
+from pipeline.views.bulk import MOST, BulkJob, Busy, Selection
 from pipeline.views.explain import Brief
 from pipeline.views.facade import WORST
-from pipeline.views.queues import Action, Listed, QueueFigures, QueueUnavailable, Unbrowsable
+from pipeline.views.queues import Action, QueueFigures, QueueUnavailable, Unbrowsable
+from pipeline.views.state.standing import many, provider
+from settings.store import NotAllowed
 
-LANES = 6  # rows in each table above
-SOONEST = 1000  # waiting messages that are looked at
-LOOK = 5.0  # seconds between looks into the queue for these tables
+LANES = 5  # rows of the table above
+LOOKED = 50  # lanes that the next retry is looked for in
 STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Waiting for a retry"), ("parked", "Parked"))
+AGES = (
+    ("", "Any"),
+    ("900", "15 min and more"),
+    ("3600", "1 h and more"),
+    ("21600", "6 h and more"),
+    ("86400", "1 day and more"),
+)
+LAST = (("", "Any"), ("none", "Not tried yet"), ("4xx", "4xx"), ("5xx", "5xx"), ("silent", "No answer"))
 FIELDS = (
     Field("containing", "Recipient or sender", "search", "Part of an address"),
     Field("state", "State", "choice", options=STATES),
     Field("domain", "Domain", placeholder="example.com"),
-    Field("lane", "Parked in lane", placeholder="MTA IP/destination"),
-    Field("queue", "Queue", placeholder="outbox"),
+    Field("tag", "Tag"),
+    Field("ip", "MTA IP", rare=True),
+    Field("envelope", "Sender", placeholder="<> for none", rare=True),
+    Field("older", "In the queue", "choice", options=AGES, rare=True),
+    Field("last", "Last answer", "choice", options=LAST, rare=True),
+    Field("lane", "Parked in lane", placeholder="MTA IP/destination", rare=True),
+    Field("queue", "Queue", placeholder="outbox", rare=True),
 )
 GAUGES = {
     "ready": ("Ready", "Messages that can be taken up now."),
-    "waiting": ("Waiting", "Messages that wait for their retry time."),
+    "waiting": ("Retrying", "Messages that wait for their retry."),
     "parked": ("Parked", "Messages outside memory, because their lane is full, slow or paused."),
     "unsettled": ("In memory", "Messages that are lent, and on their way."),
     "next": ("Next retry", "When the next of the waiting messages goes, and what was said to it the last time."),
     "other": ("Other queues", "Messages in other queues: results, local mail. Name one in the filter to see them."),
 }
 LANE_COLUMNS = (
-    Column("lane", "Lane", "link", "MTA IP and destination, and what its mail waits for.", main=True),
-    Column("state", "State", "state", width="98px"),
-    Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="72px"),
-    Column("parked", "Parked", "number", "Messages of the lane outside memory.", width="70px"),
-    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="94px"),
-)
-RETRY_COLUMNS = (
     Column(
-        "from", "Retried", "link", "From the MTA IP of the last attempt to the destination.", width="40%", main=True
+        "lane", "Where it waits", "link", "MTA IP and destination, and what its mail waits for.", False, "38%", True
     ),
-    Column("count", "Waiting", "number", f"Of the {SOONEST:,} messages that go soonest.", width="76px"),
-    Column("due", "Next", "in", "When the first of them goes.", width="78px"),
-    Column("last", "Why", "answer", "The last answer to the first of them."),
+    Column("state", "State", "state", width="104px"),
+    Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="76px"),
+    Column("parked", "Parked", "number", "Outside memory, since the lane is full, slow or paused.", width="72px"),
+    Column("retrying", "Retrying", "number", "Wait for their retry, and left from it last.", width="82px"),
+    Column("due", "Next", "in", "When the first of those goes.", width="84px"),
+    Column("oldest", "Oldest", "time", "When the oldest parked message came into the queue.", width="94px"),
+    Column("why", "Why", "text", "How it answered in the last 5 minutes."),
 )
-RETRIES_EMPTY = Empty("Nothing is retried", "A destination appears here when it has deferred mail, which then waits.")
 LANES_EMPTY = Empty(
-    "No lane holds mail", "A lane appears while mail of one MTA IP to one destination is in memory or parked."
+    "Nothing waits",
+    "A lane, which is an MTA IP and a destination, stands here while mail of it is in memory, parked, or retried.",
 )
 ACTIONS: dict[Action, tuple[str, str, str]] = {  # label, question, done
     "retry": ("Retry now", "goes now, whatever time it waits for", "go now"),
@@ -79,14 +88,13 @@ class QueuePage:
         self._client = ui.context.client
         self._facade, self._who = view.facade, view.who
         self._filters = kept(FIELDS, view.query)
-        self._looked, self._oldest, self._waiting = 0.0, dict[str, float](), list[Listed]()
+        self._mistakes = mistakes(FIELDS, view.query, ("message",))
+        say_mistakes(self._mistakes)
         self._job: BulkJob | None = None
         self._gauges = GaugeStrip(GAUGES)
-        with ui.element("div").classes("halves"):
-            self._lanes = LiveTable(LANE_COLUMNS, "Lanes", LANES_EMPTY)
-            self._retries = LiveTable(RETRY_COLUMNS, "Retries", RETRIES_EMPTY)
-            for table in (self._lanes, self._retries):
-                table.classes("card table-card")
+        self._growth = QueueGrowth(view)
+        self._lanes = LiveTable(LANE_COLUMNS, "Lanes", LANES_EMPTY)
+        self._lanes.classes("card table-card queue-lanes")
         self._build_messages(view)
         self._box, self._notes = DialogBox(), Notes()
         self._drawer = MessageDrawer(view, self._box, self._notes, self._opened)
@@ -115,31 +123,12 @@ class QueuePage:
 
     async def _show_figures(self) -> None:
         figures = await self._facade.queues()
-        briefs = sorted(self._facade.lanes(), key=lambda b: (WORST.index(b.state), -b.parked, -b.in_memory, b.lane))
-        await self._look(briefs[:LANES])
-        self._gauges.show("values", _gauges(figures, self._waiting[0] if self._waiting else None))
-        rows = [_lane_row(brief, self._oldest.get(brief.lane)) for brief in briefs[:LANES]]
-        self._lanes.show(rows, pager=_of(len(rows), len(briefs), "lanes, the worst first"))
-        retries = _retries(self._waiting)
-        self._retries.show(
-            retries[:LANES], pager=_of(min(LANES, len(retries)), len(retries), "retried, the most first")
-        )
-
-    async def _look(self, briefs: list[Brief]) -> None:
-        """Look into the queue, now and then only: for the oldest of each lane, and for what goes next."""
-        if time.monotonic() - self._looked < LOOK:
-            return
-        self._looked = time.monotonic()
-        with contextlib.suppress(Unbrowsable):
-            await self._look_into(self._facade.bulk, briefs)
-
-    async def _look_into(self, bulk: Bulk, briefs: list[Brief]) -> None:
-        self._oldest = {}
-        for brief in briefs:
-            if brief.parked:
-                page, _ = await bulk.page(Selection(lane=brief.lane), (0, 0), 1)
-                self._oldest.update((brief.lane, message.queued) for message in page)
-        self._waiting, _ = await bulk.page(Selection(state="waiting"), (0, 0), SOONEST)
+        found, total = self._facade.largest_lanes(LOOKED)
+        briefs = sorted(found, key=_largest)
+        self._gauges.show("values", _gauges(figures, briefs))
+        oldest = self._growth.oldest
+        rows = [_lane_row(brief, oldest.get(brief.lane)) for brief in briefs[:LANES]]
+        self._lanes.show(rows, pager=_of(len(rows), total, "lanes, those with the most first"))
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -147,12 +136,18 @@ class QueuePage:
         filters = self._filters
         domain = filters.get("domain", "").lower().rstrip(".")
         state: Any = filters.get("state", "")
+        last: Any = filters.get("last", "")
         return Selection(
             queue=filters.get("queue", ""),
             state=state,
             lane=filters.get("lane", ""),
             domain=(domain,) if domain else (),
             containing=filters.get("containing", ""),
+            ip=filters.get("ip", ""),
+            envelope=filters.get("envelope", ""),
+            tag=filters.get("tag", ""),
+            older=int(filters.get("older", "0")),
+            last=last,
         )
 
     def _chosen(self) -> tuple[Selection, bool]:
@@ -166,7 +161,7 @@ class QueuePage:
             self._notes.say(str(error), level="bad")
 
     def _filtered(self, filters: dict[str, str]) -> None:
-        self._filters = filters
+        self._filters, self._mistakes = filters, []
         self._say()
         self._messages.restart()
 
@@ -185,23 +180,25 @@ class QueuePage:
     async def _bulk(self, action: Action) -> None:
         try:
             await (self._change_ticked(action) if self._messages.ticked else self._change_all(action))
-        except (QueueUnavailable, Unbrowsable, Busy) as error:
+        except (QueueUnavailable, Unbrowsable, Busy, NotAllowed) as error:
             self._notes.say(str(error), level="bad")
 
     async def _change_ticked(self, action: Action) -> None:
         label, question, _ = ACTIONS[action]
         ids = self._messages.ticked
-        title = f"{label} {_messages(len(ids))}?"
+        title = f"{label} {many(len(ids))}?"
         if not await self._box.confirm(title, [f"Each of them {question}."], label, danger=action == "delete"):
             return
         changed = 0
         for id in ids:
             changed += await self._facade.change(action, id, self._who)
-        self._notes.say(f"{_messages(changed)} of {len(ids):,} {_done(action, changed)}.")
+        self._notes.say(f"{many(changed)} of {len(ids):,} {_done(action, changed)}.")
         self._messages.again()
 
     async def _change_all(self, action: Action) -> None:
-        label, question, _ = ACTIONS[action]
+        if self._mistakes:
+            self._notes.say(f"Not done: {'; '.join(self._mistakes)}. Set the filters first.", level="bad")
+            return
         selection = self._meant(action)
         self._messages.table.wait()
         count = await self._facade.bulk.count(selection)
@@ -209,10 +206,18 @@ class QueuePage:
         if not count:
             self._notes.say(f"Nothing that passes these filters could be {_past(action)}.")
             return
-        at_most = " at most, the rest takes another time" if count >= MOST else ""
-        lines = [f"All that pass the filters{at_most}. Each of them {question}.", *_said(self._filters)]
-        if await self._box.confirm(f"{label} {_messages(count)}?", lines, label, danger=action == "delete"):
+        if await self._sure(action, count):
             self._job = self._facade.begin(action, selection, self._who)
+
+    async def _sure(self, action: Action, count: int) -> bool:
+        """Ask; to delete everything, the number has to be typed."""
+        label, question, _ = ACTIONS[action]
+        at_most = " at most, the rest takes another time" if count >= MOST else ""
+        which = "All that pass the filters" if self._filters else "All messages of the outbox: no filter is set"
+        lines, title = [f"{which}{at_most}. Each of them {question}.", *_said(self._filters)], f"{label} {many(count)}?"
+        if action == "delete" and not self._filters:
+            return await self._box.confirm_count(title, lines, label, count)
+        return await self._box.confirm(title, lines, label, danger=action == "delete")
 
     def _meant(self, action: Action) -> Selection:
         """Only what waits can be retried, and only what is parked released."""
@@ -227,13 +232,18 @@ class QueuePage:
         self._progress.show("job", _progress(job))
         if job.ended is not None:
             self._job = None
-            done = f"{_messages(job.changed)} {_done(job.action, job.changed)}."
+            done = f"{many(job.changed)} {_done(job.action, job.changed)}."
             self._notes.say(job.error or done, level="bad" if job.error else "good")
             self._progress.show("job", None)
             self._messages.again()
 
 
-def _gauges(figures: QueueFigures, first: Listed | None) -> dict[str, Any]:
+def _largest(brief: Brief) -> tuple[int, int, str]:
+    """The most mail first, of as much the worst state."""
+    return -(brief.in_memory + brief.parked + brief.retrying), WORST.index(brief.state), brief.lane
+
+
+def _gauges(figures: QueueFigures, briefs: Sequence[Brief]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "ready": figures.ready,
         "waiting": figures.waiting,
@@ -246,48 +256,31 @@ def _gauges(figures: QueueFigures, first: Listed | None) -> dict[str, Any]:
         values["other_under"] = ", ".join(
             f"{shown(name, 60)} {count:,}" for name, count in sorted(figures.other.items())
         )
-    if first is not None:
-        values["next"] = {"at": first.due}
-        values["next_under"] = (
-            f"{shown(first.recipient, 80)}: {last_answer(first.last)['text'][:160]}" if first.last else ""
-        )
+    retried = [brief for brief in briefs if brief.next_retry is not None]
+    if retried:
+        first = min(retried, key=lambda brief: brief.next_retry or 0.0)
+        values["next"] = {"at": first.next_retry}
+        values["next_under"] = f"{shown(provider(first.group), 80)}: {shown(first.says, 160)}"
     return values
 
 
 def _lane_row(brief: Brief, oldest: float | None) -> dict[str, Any]:
-    where = "looked up" if brief.ip == "?" else "paused" if brief.ip == "pause" else brief.ip
+    where = {"?": "looked up", "pause": "paused", "": "never connected"}.get(brief.ip, brief.ip)
+    lane = {"lane": brief.lane} if brief.ip else {"domain": brief.group}
     return {
         "key": brief.lane,
         "lane": {
-            "text": f"{where} → {shown(brief.group, 255)}",
+            "text": f"{where} → {shown(provider(brief.group), 255)}",
             "under": shown(brief.waits_for, 200),
-            "href": "/domains?" + urlencode({"lane": brief.lane}) if brief.ip != "pause" else "/paused",
+            "href": address("/domains", lane) if brief.ip != "pause" else "/paused",
         },
         "state": brief.state,
         "in_memory": brief.in_memory,
         "parked": brief.parked,
+        "retrying": brief.retrying,
+        "due": brief.next_retry,
         "oldest": oldest,
-    }
-
-
-def _retries(waiting: Sequence[Listed]) -> list[dict[str, Any]]:
-    """What waits, by where it was sent from and to; those with the most messages first."""
-    groups: dict[tuple[str, str], list[Listed]] = {}
-    for message in waiting:
-        ip, domain = str((message.last or {}).get("from") or ""), message.recipient.rpartition("@")[2].lower()
-        groups.setdefault((ip, domain), []).append(message)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return [_retry(ip, domain, messages) for (ip, domain), messages in ordered]
-
-
-def _retry(ip: str, domain: str, messages: Sequence[Listed]) -> dict[str, Any]:
-    link = address("/queue", {"state": "waiting", "domain": domain})
-    return {
-        "key": f"{ip}/{domain}",
-        "from": {"text": f"{shown(ip, 60)} → {shown(domain, 255)}" if ip else shown(domain, 255), "href": link},
-        "count": len(messages),
-        "due": messages[0].due,
-        "last": last_answer(messages[0].last) if messages[0].last else None,
+        "why": shown(brief.says, 300),
     }
 
 
@@ -317,8 +310,12 @@ def _done(action: Action, count: int) -> str:
     return words.replace("are ", "is ").replace("go ", "goes ") if count == 1 else words
 
 
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"
-
-
-PAGE = ConsolePage(path="/queue", title="Queue", section="Monitor", icon=drawing.STACK, key="q", build=QueuePage)
+PAGE = ConsolePage(
+    path="/queue",
+    title="Queue",
+    section="Monitor",
+    icon=drawing.STACK,
+    key="q",
+    build=QueuePage,
+    purpose="What waits, why, and how long it will; each message, and what can be done with many at once.",
+)

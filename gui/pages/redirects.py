@@ -88,4 +88,5 @@ PAGE = ConsolePage(
     icon="M3 14.500v-2a4 4 0 0 1 4-4h9M12.500 5l3.500 3.500-3.500 3.500",
     key="r",
     build=RedirectsPage,
+    purpose="Which MTA IP stands in for which, for what mail, and until when.",
 )

@@ -21,11 +21,13 @@ from gui.components.filter_bar import Field
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
+from gui.components.settings.user_card import UserCard
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import WorkerRow
 from pipeline.views.queues import QueueUnavailable
 from pipeline.views.submit import Unacceptable
 from settings import effective
+from settings.store import NotAllowed, Role
 
 SHORTEST = 8  # characters of a password
 COLUMNS = (
@@ -88,6 +90,7 @@ class SettingsView:
             self._about()
             if workers := view.facade.workers():
                 self._workers(workers)
+            self._users = UserCard(view)
             self._tokens = self._token_card()
             self._console()
         self._listing = Listing(
@@ -158,6 +161,8 @@ class SettingsView:
 
     async def _make(self) -> None:
         made: list[str] = []
+        if not self._may("administer"):
+            return
 
         async def save(values: Values) -> Errors:
             expires = time.time() + DAY * int(values["days"]) if values["days"] in DAYS else None
@@ -176,7 +181,7 @@ class SettingsView:
 
     async def _revoke(self, key: str, _: str) -> None:
         token = next((token for token in self._view.tokens.all() if str(token.id) == key), None)
-        if token is None:
+        if token is None or not self._may("administer"):
             return
         lines = ["Programs that use it are refused from now on. It cannot be undone."]
         if await self._box.confirm(f"Revoke {shown(token.name, 100)}?", lines, "Revoke", danger=True):
@@ -194,14 +199,23 @@ class SettingsView:
     def _console(self) -> None:
         with self._card("Console and test"):
             if self._view.access.changeable:
-                drawing.text("p", "One password opens the console.")
+                drawing.text("p", "One password opens the console to its administrator.")
                 self._button("Change the password…", "password", self._change_password)
             else:
                 drawing.text("p", "The password stands in the configuration (www-password); change it there.")
             drawing.text("p", "A test mail takes the way of all mail: through the queue, with your rules.", "spaced")
             self._button("Send a test mail…", "test", self._test)
 
+    def _may(self, role: Role) -> bool:
+        try:
+            self._view.who.must(role)
+        except NotAllowed as error:
+            self._notes.say(str(error), level="bad")
+        return self._view.who.may(role)
+
     async def _change_password(self) -> None:
+        if not self._may("administer"):
+            return
         access, client = self._view.access, self._view.request.client
         host, browser = client.host if client else "", browser_of(self._view.request.headers, access)
 
@@ -223,6 +237,8 @@ class SettingsView:
         await self._box.fill("Change the password", PASSWORD, {}, "Change", save)  # the next tick leads to the login
 
     async def _test(self) -> None:
+        if not self._may("operate"):
+            return
         facade, host = self._view.facade, self._settings.server_id or socket.gethostname()
 
         async def save(values: Values) -> Errors:
@@ -290,5 +306,11 @@ def _span(seconds: float) -> str:
 
 
 PAGE = ConsolePage(
-    path="/settings", title="Settings", section="System", icon=drawing.SLIDERS, key="e", build=SettingsView
+    path="/settings",
+    title="Settings",
+    section="System",
+    icon=drawing.SLIDERS,
+    key="e",
+    build=SettingsView,
+    purpose="The configuration in force, users, tokens of the API, the password, a test mail.",
 )

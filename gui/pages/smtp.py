@@ -12,7 +12,7 @@ from reactivex.disposable import SerialDisposable
 
 from gui.components import drawing
 from gui.components.detail_drawer import DetailDrawer, html, text
-from gui.components.filter_bar import Field, FilterBar, address, kept
+from gui.components.filter_bar import Field, FilterBar, address, kept, mistakes, say_mistakes
 from gui.components.live_table import shown
 from gui.components.mail.message_drawer import FRAMED
 from gui.components.mail.preview import framed, preview
@@ -27,7 +27,7 @@ HELD = 500  # lines between two ticks of the page
 FIELDS = (
     Field("direction", "Direction", "choice", options=(("", "In and out"), ("in", "In"), ("out", "Out"))),
     Field("mta_ip", "MTA IP"),
-    Field("domain", "Domain"),
+    Field("domain", "Domain", placeholder="All or part of it"),
     Field("remote_ip", "Remote IP"),
 )
 
@@ -43,10 +43,12 @@ class SmtpMonitor:
         self._client = ui.context.client
         self._dialogue = view.facade.dialogue
         self._values = kept(FIELDS, view.query)
+        say_mistakes(mistakes(FIELDS, view.query))
         self._watching = SerialDisposable()
         view.live.keep(self._watching)
         self._lines: collections.deque[Line] = collections.deque(maxlen=HELD)
         self._skipped = 0
+        self._kept: list[int] = []  # messages that can be opened
         self._running = False
         with ui.element("div").classes("toolbar"):
             FilterBar(FIELDS, self._values, self._filtered, "Filter the dialogue")
@@ -112,7 +114,12 @@ class SmtpMonitor:
             lines = [_told(line) for line in self._lines]
             self._lines.clear()
             self._monitor.run_method("add", lines)
-        self._said.set_text(f"{self._skipped:,} lines skipped: faster than eyes" if self._skipped else "")
+        if (kept := self._dialogue.kept) != self._kept:
+            self._kept = kept
+            self._monitor.run_method("keep", kept)
+        self._said.set_text(
+            f"{self._skipped:,} lines left out: as many whole connections as eyes can follow" if self._skipped else ""
+        )
 
     def _open(self, number: Any) -> None:
         caught = self._dialogue.caught(number) if isinstance(number, int) else None
@@ -144,9 +151,16 @@ def _told(line: Line) -> dict[str, Any]:
         "domain": shown(line.domain, 255),
         "size": line.size,
         "caught": line.caught,
+        "missed": line.missed,
     }
 
 
 PAGE = ConsolePage(
-    path="/smtp", title="SMTP monitor", section="Monitor", icon=drawing.DIALOG, key="s", build=SmtpMonitor
+    path="/smtp",
+    title="SMTP monitor",
+    section="Monitor",
+    icon=drawing.DIALOG,
+    key="s",
+    build=SmtpMonitor,
+    purpose="What servers and clients say to each other, live.",
 )

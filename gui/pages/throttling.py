@@ -29,6 +29,14 @@ APPLIES = RuleColumn(
 )
 
 
+# Limits that each MTA IP has for itself: what is limited, and in which time.
+MEANING = {
+    "domain_messages": ("message", " a minute"),
+    "domain_connects": ("new connection", " a minute"),
+    "domain_connections": ("connection", " at once"),
+}
+
+
 class Throttling(RulePage):
     """One opened Email throttling."""
 
@@ -73,7 +81,7 @@ class Throttling(RulePage):
             super()._open()
             return
         rules = {(rule.ip, rule.domain): rule for rule in self.store.snapshot.throttles}
-        if rule := rules.get((ip, domain)) or rules.get((None, domain)):
+        if rule := rules.get((ip or None, domain)) or rules.get((None, domain)):
             self.form.begin(rule.shown(), rule.id)
         else:
             self.form.begin({"ip": ip, "domain": domain})
@@ -117,7 +125,7 @@ class Throttling(RulePage):
     def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
         if not isinstance(rule, Throttle):
             return []
-        blocks = [self._applying(rule)]
+        blocks = [*self._meaning(rule), self._applying(rule)]
         if others := self._sharing(rule):
             title = f"Shares its servers with {_some(others)}"
             text = (
@@ -125,6 +133,22 @@ class Throttling(RulePage):
             )
             blocks.insert(0, {"tone": "watch", "title": title, "lines": [{"text": text}]})
         return blocks
+
+    def _meaning(self, rule: Throttle) -> list[Cells]:
+        """What will hold, in words: each MTA IP has its limits for itself."""
+        ips = self.facade.sending_ips(rule.domain) if rule.ip is None else [rule.ip]
+        lines = [
+            {"text": line}
+            for field, (what, rate) in MEANING.items()
+            if (line := _means(rule, field, what, rate, len(ips)))
+        ]
+        if not lines:
+            return []
+        now = self.facade.sent_a_minute(rule.ip, rule.domain)
+        target = rule.domain or "each destination"
+        whom = rule.ip or f"each of {_many(len(ips), 'MTA IP')}"
+        lines.append({"text": f"In the last minute: {_many(now, 'attempt')}."})
+        return [{"tone": "good", "title": f"To {target}, from {whom}:", "lines": lines}]
 
     def _applying(self, rule: Throttle) -> Cells:
         lanes = self._lanes.of(rule)
@@ -169,6 +193,16 @@ def _decides(mine: int, rule: Throttle, memory: int) -> str:
     return f"{_many(memory, 'message')} in memory; {part if given else 'sets no limit yet'}"
 
 
+def _means(rule: Throttle, field: str, what: str, rate: str, ips: int) -> str:
+    """What a limit comes to."""
+    value = getattr(rule, field)
+    if value is None:
+        return ""
+    if value == 0:
+        return f"no limit on {what}s{rate}"
+    return f"{_many(value, what)}{rate}" + (f" from each, {value * ips:,} in all" if ips > 1 else "")
+
+
 def _short(label: str) -> str:
     """As ten of them fit side by side; the whole name is in the form, and what it means in the tooltip."""
     return label.replace("onnections", "onn.")
@@ -189,4 +223,5 @@ PAGE = ConsolePage(
     icon="M3 14a7 7 0 0 1 14 0M10 14l3.500-4.500M10 14h.01",
     key="t",
     build=Throttling,
+    purpose="Limits: how fast mail goes, for a domain, an MTA IP, both, or all; each MTA IP has its limits for itself.",
 )

@@ -50,6 +50,7 @@ let going = 0; // when `g` was pressed
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (document.querySelector("dialog[open]") && event.key !== "Escape" && event.key !== "?") return;
   if (event.key === "Escape") leave();
   if (Date.now() - going < 1500) {
     going = 0;
@@ -63,6 +64,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") help();
   else if (event.key === "g") going = Date.now();
   else if (event.key === "/") {
+    event.preventDefault();
+    document.dispatchEvent(new CustomEvent("mailrace-search"));
+  } else if (event.key === "f") {
     const field =
       document.querySelector(".stage input[data-search]") ?? document.querySelector(".stage input[type=search]");
     if (field) {
@@ -77,6 +81,7 @@ document.addEventListener("click", (event) => {
   const does = event.target.closest?.("[data-do]")?.dataset.do;
   if (does === "theme") toggleTheme();
   else if (does === "help") help();
+  else if (does === "search") document.dispatchEvent(new CustomEvent("mailrace-search"));
   else if (does === "menu") document.body.classList.toggle("menu");
   else if (does === "logout") document.querySelector("form.logout").submit();
   else if (event.target.matches?.("dialog.keys")) event.target.close();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import string
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 from nicegui import app as pages
 from nicegui import ui
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from gui.access import login, switch
 from gui.access.access import Access
 from gui.access.connections import Connections
 from gui.access.gate import RequestGate
+from gui.access.proxies import prefix
 from gui.api import open_tokens, with_api
 from gui.api.methods import Methods
 from gui.components.frame import Frame
@@ -41,6 +45,7 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
     app.include_router(health.routes(facade, connections))
     tokens = open_tokens(settings)
     Frame(facade, access, tokens, PAGES, SECTIONS, instance, version).register()
+    pages.add_exception_handler(404, partial(_no_such_view, version))
     pages.on_exception(partial(failed, "page", grave=False))
     ui.run_with(
         app,
@@ -71,3 +76,14 @@ def _version() -> str:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:10]
+
+
+async def _no_such_view(version: str, request: Request, error: Exception) -> Response:
+    """An address that is none, in the console's own words; for programs, and for parts of a page, the bare state."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return PlainTextResponse("There is nothing at this address.\n", 404)
+    page = string.Template(NOWHERE).substitute(version=version, prefix=prefix(request.scope))
+    return HTMLResponse(page, 404)
+
+
+NOWHERE = (STATIC / "nowhere.html").read_text()

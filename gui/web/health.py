@@ -22,6 +22,7 @@ from pipeline.views.background import awaited, supervisor
 from pipeline.views.facade import Facade
 from pipeline.views.figures import (
     BACKGROUND,
+    CLASSED,
     COUNTERS,
     GAUGES,
     INSTANCES,
@@ -103,7 +104,8 @@ class Metrics(Collector):
     """The telemetry, as Prometheus reads it."""
 
     def __init__(self, facade: Facade) -> None:
-        self._telemetry, self._cluster = facade.telemetry, facade.cluster
+        self._facade, self._telemetry = facade, facade.telemetry
+        self._cluster = facade.cluster
 
     def collect(self) -> Iterator[Metric]:
         """Each figure of the machine, then some by MTA IP and by domain."""
@@ -117,6 +119,10 @@ class Metrics(Collector):
             background.add_metric([part], count)
         yield background
         yield CounterMetricFamily(f"mailrace_{LOST_LINES.name}", LOST_LINES.definition, value=supervisor().lost_lines())
+        classes = CounterMetricFamily(f"mailrace_{CLASSED.name}", CLASSED.definition, labels=["class"])
+        for class_, count in self._facade.classes().items():
+            classes.add_metric([class_], count)
+        yield classes
         yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
         yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
         yield from self._by("ip", now)

@@ -244,7 +244,9 @@ class SecureListener:
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """uvicorn's log, in which a stranger cannot write: requests that are no HTTP are counted."""
+    """uvicorn's log, in which a stranger cannot write: requests that are no HTTP are counted, and those that a stop
+    ends while they are answered are no faults.
+    """
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(logging.getLogger("uvicorn.error"), {})
@@ -258,3 +260,10 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
         """Count it."""
         self._connections.count("no HTTP")
+
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """As it is, unless the program stops."""
+        if isinstance(kwargs.get("exc_info"), asyncio.CancelledError):
+            self._connections.count("stopped")
+        else:
+            super().error(msg, *args, **kwargs)

@@ -51,12 +51,14 @@ class Web:
         """Serve the console; lines for the person at the terminal, none where it is turned off."""
         if not self._plain and not self._secure:
             return []
+        facade.start()
         opened = open_access(self._settings)
-        app = Proxies(console(facade, opened.access, self.connections), self._settings.www_trusted_proxies)
+        header = self._settings.www_user_header
+        app = Proxies(console(facade, opened.access, self.connections), self._settings.www_trusted_proxies, header)
         self.connections.start()
         if self._secure:
             await self._serve(app, self._secure, self._context)
-            app = Proxies(_redirect(self._secure.getsockname()[1], app), self._settings.www_trusted_proxies)
+            app = Proxies(_redirect(self._secure.getsockname()[1], app), self._settings.www_trusted_proxies, header)
         if self._plain:
             await self._serve(app, self._plain, None, lifespan=not self._secure)
         return list(_told(self._settings, opened.generated))

@@ -1,4 +1,4 @@
-"""custom: the guard around an operator of somebody else's. Whatever that does, no message is lost and no stream ends.
+"""Guards a custom operator: whatever it does, no message is lost and no stream ends.
 
 Owner of: the deliveries that are inside the operator; at most the queue's credit. An exception that ends its stream
 defers the delivery that it was about, and the operator is subscribed anew for the next one. What it swallows goes
@@ -160,7 +160,7 @@ class _Guard:
         if not inside:
             self._complaints.add(f"failed between two deliveries: {type(error).__name__}: {error}")
         for delivery in inside:
-            if delivery is current or current is None:  # where nobody can say which it was, it was each of them
+            if delivery is current or current is None:  # where it is unknown which delivery failed, each of them did
                 self._live.report(name, delivery, error)
                 self._release(delivery, deferred("process", "error", f"{name}: {type(error).__name__}"))
             else:

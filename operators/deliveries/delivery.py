@@ -76,6 +76,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         lane: `ip/group`: where it waits and whose limits hold.
         slot: the connection it may use, from `throttle`.
         outcome: set once it has come to its end.
+        rules: those that have decided on it, as `kind/id`.
     """
 
     lease: Lease
@@ -89,6 +90,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     lane: str = ""
     slot: Any = None
     outcome: Outcome | None = None
+    rules: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

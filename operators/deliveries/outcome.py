@@ -88,6 +88,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         dsn: the receiver offers DSN (RFC 3461).
         until: with POSTPONE and PARK: not before (epoch seconds), where known.
         lane: with PARK: the parked queue.
+        ours: the answer is a rule's, no receiver's.
+        extra: what rules have set in the entry of the results.
+        bounce_class: what a negative answer means, one of CLASSES in `classes`.
         skipped: no host was reached for, since all had failed a moment ago. It is listed, and counts as no attempt.
     """
 
@@ -112,6 +115,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     lane: str | None = None
     skipped: bool = False
+    ours: bool = False
+    bounce_class: str | None = None
+    extra: dict[str, Any] | None = None
 
 
 def failed(state: str, result: str, description: str, **more: Any) -> Outcome:

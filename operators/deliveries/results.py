@@ -39,8 +39,12 @@ def entry(outcome: Outcome, when: float) -> dict[str, Any]:
         result["dsn"] = outcome.dsn
     if outcome.skipped:
         result["skipped"] = True
+    if outcome.ours and outcome.state == "process":
+        result["forced"] = True
+    if outcome.bounce_class is not None:
+        result["class"] = outcome.bounce_class
     tls = outcome.tls or {}
-    return result | (tls.whole() if isinstance(tls, TlsFacts) else tls)
+    return result | (tls.whole() if isinstance(tls, TlsFacts) else tls) | (outcome.extra or {})
 
 
 def tried(message: Message, outcome: Outcome, when: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Routes: what DNS said about a domain becomes the hosts to try, in order, or the reason why there are none.
 
-Pure functions, RFC 5321 5.1 and RFC 7505. Whoever asks DNS (`pipeline.dns.resolver`) calls `exchangers` with the MX
+Pure functions, RFC 5321 5.1 and RFC 7505. The resolver (`pipeline.dns.resolver`) calls `exchangers` with the MX
 answer, looks up the hosts it names, and calls `route` with their addresses.
 """
 

@@ -14,9 +14,11 @@ import msgspec
 from operators.deliveries.delivery import Delivery
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Wait
+from operators.lanes.thresholds import Thresholds
 from operators.stages.stage import Report, Stage, unreported
 from operators.stages.tap import tap
 from settings.rules import Flood, Snapshot
+from settings.rules.fields import lookup_name
 
 HOUR = 3600.0  # seconds for which hits are counted
 
@@ -43,18 +45,26 @@ class Floods:
     def __init__(self, clock: Callable[[], float], begun: Callable[[Active], None] = lambda active: None) -> None:
         self._clock, self._begun = clock, begun
         self._active: dict[str, Active] = {}
+        self._tagged: dict[tuple[str, str], Active] = {}
+        self._thresholds = Thresholds()
         self._hits: dict[int, collections.deque[float]] = {}
 
     def detect(self, rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
         """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew."""
 
         def look(delivery: Delivery) -> None:
-            outcome = delivery.outcome
-            if outcome is None or outcome.code is None or outcome.result == "accepted":
+            outcome, lane = delivery.outcome, delivery.lane
+            if outcome is None or outcome.code is None or outcome.ours or not lane:
                 return
-            rule = rules().flood_match(outcome.code, outcome.status, outcome.description)
-            if rule is not None and delivery.lane:
-                self._begin(delivery.lane, rule, f"{outcome.code} {outcome.description}")
+            snapshot, rule = rules(), None
+            if outcome.result != "accepted":
+                names, tags = (lookup_name(delivery.domain), lane.partition("/")[2]), delivery.message.tags
+                rule = snapshot.flood_match(outcome.code, outcome.status, outcome.description, names, tags)
+            if snapshot.flood_shares:
+                self._thresholds.attempt(lane, snapshot.flood_shares, rule)
+            if rule is not None and self._thresholds.reached(rule, lane, self._clock()):
+                self._thresholds.forget(rule, lane)
+                self._begin(lane, rule, f"{outcome.code} {outcome.description}")
 
         return tap("detect_floods", look, report)
 
@@ -62,9 +72,25 @@ class Floods:
         now = self._clock()
         paused = now + rule.pause
         active = Active(lane, rule, answer[:500], now, paused, paused + rule.reduced)
-        self._active[lane] = active
+        if rule.tag is None:
+            self._active[lane] = active
+        else:
+            self._tagged[lane, rule.tag] = active
         self._hits.setdefault(rule.id, collections.deque(maxlen=10_000)).append(now)
         self._begun(active)
+
+    def of_tag(self, lane: str, tag: str) -> Active | None:
+        """The flood in force on a tag's mail in a lane, or None."""
+        if not self._tagged or (active := self._tagged.get((lane, tag))) is None:
+            return None
+        if active.reduced_until <= self._clock():
+            del self._tagged[lane, tag]
+            return None
+        return active
+
+    def tagged(self) -> list[Active]:
+        """The floods in force on single tags."""
+        return [active for key in list(self._tagged) if (active := self.of_tag(*key)) is not None]
 
     def adopt(self, active: Active) -> None:
         """A flood that began in another worker."""
@@ -93,8 +119,11 @@ class Floods:
         return len(moments)
 
     def end(self, lane: str) -> bool:
-        """End a flood early; False where there is none."""
-        return self._active.pop(lane, None) is not None
+        """End the floods of a lane early, those of single tags too; False where there is none."""
+        tagged = [key for key in self._tagged if key[0] == lane]
+        for key in tagged:
+            del self._tagged[key]
+        return self._active.pop(lane, None) is not None or bool(tagged)
 
     def paused(self, lane: str) -> Wait | None:
         """Until when a lane is paused by a flood, or None. Costs 0.1 microseconds where there are no floods."""

@@ -3,7 +3,7 @@
 A delivery under way holds a connection and credit until the receiver answers, for minutes where it is silent
 (RFC 5321 4.5.3.2.1: five for the greeting alone). So lanes are told apart by how soon they answer (`Pace`). A place is
 a connection and a credit: lanes that are silent have SHARE of the places, new ones as many, and all that are not quick
-have MOST of them. What is left is for lanes that answer: nobody waits for a stranger.
+have MOST of them. What is left is for lanes that answer: no lane waits for a receiver that is not known to answer.
 
 A lane that has never answered is new. While places are plenty, its connection has all the time that the RFC asks for.
 While they are few, it has one, and must answer within HURRIED or HASTY seconds; if it does not, its message is parked,

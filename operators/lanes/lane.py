@@ -5,14 +5,13 @@ Only `Lanes` changes it, and bounds it.
 
 from __future__ import annotations
 
-import collections
 import enum
 import math
 
 from reactivex import abc
 
-from operators.deliveries.delivery import Delivery
 from operators.lanes.limits import Pacer
+from operators.lanes.turns import Tenants, Turns
 
 START = 5  # deliveries under way at once in a new lane
 QUICK = 1.0  # seconds: what a lane lets go within them, it may always hold
@@ -60,12 +59,12 @@ class Lane:
         "went", "window",
     )  # fmt: skip
 
-    def __init__(self, name: str, ip: str, group: str, now: float) -> None:
+    def __init__(self, name: str, ip: str, group: str, now: float, tenants: Tenants | None = None) -> None:
         self.name = name
         self.ip = ip
         self.group = group
         self.domains: dict[str, None] = {}
-        self.waiting: collections.deque[Delivery] = collections.deque()
+        self.waiting = Turns(tenants, name)
         self.in_flight = 0
         self.parking = 0  # deliveries on their way to its parked queue
         self.window = START

@@ -37,6 +37,7 @@ from operators.lanes.gate import FRESH, Gate, Hold
 from operators.lanes.lane import QUICK, Called, Lane, Pace
 from operators.lanes.limits import Limits, Pacer
 from operators.lanes.slots import TURN, SkippedHost, Slot, Slots, Wait
+from operators.lanes.turns import ShareOf, Tenants, plain
 from operators.stages.stage import Report, Stage, unreported
 
 __all__ = ["HORIZON", "REST", "Lane", "Lanes"]
@@ -66,6 +67,7 @@ class Lanes:
         blocked: says of a parked queue that is no lane in memory whether calling its messages in is of no use now.
         paused: until when a lane is paused as a whole, or None.
         credit: all of the queue's credit.
+        share: what a tag may have of a lane.
         pacer: makes the pacer of a lane, by name, where several workers share its rate.
     """
 
@@ -81,6 +83,7 @@ class Lanes:
         blocked: Callable[[str], bool] = lambda queue: False,
         paused: Callable[[str], Wait | None] = lambda lane: None,
         credit: int = 1000,
+        share: ShareOf = plain,
         pacer: Callable[[str], Pacer] | None = None,
     ) -> None:
         self._slots, self._limits, self._free = slots, limits, free
@@ -90,6 +93,7 @@ class Lanes:
         self._scheduler, self._clock = scheduler, clock
         self._lanes: dict[str, Lane] = {}
         self._starved: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a connection
+        self._tenants = Tenants(share)
         self._gate = Gate(credit, slots.maximum)
         self._relieving = False  # `_relieve` is about to run
         self._gated: collections.OrderedDict[str, None] = collections.OrderedDict()  # wait for a place there
@@ -135,7 +139,7 @@ class Lanes:
             self._emit(delivery.ended(_returned()))
             return
         lane = self._lane(delivery)
-        if why := self._full(lane, recalled):
+        if why := self._full(lane, recalled, bool(delivery.message.priority)):
             self._park(lane, delivery, why)
             return
         if lane.can_go:
@@ -153,7 +157,7 @@ class Lanes:
         lane = self._lanes.get(delivery.lane)
         if lane is None:
             group = delivery.lane.partition("/")[2]
-            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now)
+            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.ip, group, now, self._tenants)
             if self._pacer is not None:
                 lane.pacer = self._pacer(f"messages {lane.name}")
         lane.active_at = now
@@ -161,13 +165,16 @@ class Lanes:
             lane.domains[delivery.domain] = None
         return lane
 
-    def _full(self, lane: Lane, recalled: str | None) -> str | None:
-        """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from."""
-        if recalled != lane.name and (lane.parking or self._parked().get(lane.name)):
+    def _full(self, lane: Lane, recalled: str | None, urgent: bool = False) -> str | None:
+        """Why another delivery cannot be held in memory, or None. `recalled`: the parked queue it comes from.
+
+        An `urgent` one, with a priority, passes by those that are parked, and has half as much room again.
+        """
+        if recalled != lane.name and not urgent and (lane.parking or self._parked().get(lane.name)):
             return "behind those that are parked already"
         if (pause := self._paused(lane.name)) is not None:
             return pause.why
-        if lane.memory >= (room := self._room(lane)):
+        if lane.memory >= (room := self._room(lane)) * (1 + urgent / 2):
             return f"the lane's memory is full: {room} at once"
         return Hold.MEMORY if self._gate.crowded(lane, self._clock()) else None
 
@@ -202,6 +209,9 @@ class Lanes:
             if (ready := lane.pacer.want(limits.domain_messages)) > now:
                 self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
                 return
+            if (ready := lane.waiting.ready(now)) > now:
+                self._hold(lane, Wait("the rates of the tags that wait", ready))
+                return
             if not self._gate.admits(lane):
                 self._gated[lane.name] = None
                 lane.gated_at = now if lane.gated_at is None else lane.gated_at
@@ -231,6 +241,7 @@ class Lanes:
         lane.in_flight += 1
         lane.went += 1
         lane.pacer.take(now)
+        lane.waiting.went(head, now)
         self._emit(head.but(slot=got))
 
     def _hold(self, lane: Lane, wait: Wait) -> None:

@@ -106,7 +106,9 @@ class Pools:
         if not snapshot.pauses or not route.targets:
             return ()
         now, tags = self._clock(), delivery.message.tags
-        held = [snapshot.pauses_for(ip, delivery.domain, target.address, tags, now) for target in route.targets]
+        held = [
+            snapshot.pauses_for(ip, delivery.domain, target.address, tags, now, route.group) for target in route.targets
+        ]
         return held[0] if all(held) else ()
 
     def _urn(self, name: str, weights: Mapping[str, int]) -> Urn:

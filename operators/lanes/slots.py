@@ -117,10 +117,10 @@ class _Remote:
 class _Lane:
     """What is counted for one lane."""
 
-    __slots__ = ("connects", "idle", "leaving", "open")
+    __slots__ = ("attempting", "connects", "idle", "leaving", "open")
 
     def __init__(self) -> None:
-        self.open = 0
+        self.open = self.attempting = 0
         self.leaving: Slot | None = None  # was asked to quit, so that this lane gets a connection
         self.idle: list[Slot] = []  # most recently used last
         self.connects = Pacer()
@@ -142,6 +142,11 @@ class Slots:
         self._remotes: dict[tuple[str, str], _Remote] = {}
         self._idle: _Idle = collections.OrderedDict()
         self._skipped: collections.OrderedDict[tuple[str, str, int], tuple[float, str]] = collections.OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        """Lanes and receivers' addresses that something is known of."""
+        return len(self._lanes) + len(self._remotes)
 
     # -- taking ---------------------------------------------------------------------------------------------
 
@@ -195,6 +200,7 @@ class Slots:
         mine.connects.take(now)
         self.open += 1
         self.attempting += 1
+        mine.attempting += 1
         self._count(slot, now)
         return slot
 
@@ -305,6 +311,7 @@ class Slots:
         if not slot.attempting:
             slot.attempting = True
             self.attempting += 1
+            self._lanes[slot.lane].attempting += 1
         self._lanes[slot.lane].connects.take(now)
         self._remotes[slot.ip, slot.target.address].connects.take(now)
         if self._leases is not None:
@@ -319,6 +326,7 @@ class Slots:
         if slot.attempting:
             slot.attempting = False
             self.attempting -= 1
+            self._lanes[slot.lane].attempting -= 1
 
     def closed(self, slot: Slot) -> None:
         """The transport says that the slot's connection is gone."""
@@ -402,7 +410,7 @@ class Slots:
         """This address and port refused or timed out: pass them over until then (monotonic seconds).
 
         From this MTA IP only: what a receiver makes of one, and the way to it, says nothing of the others. So a
-        message that brings an IP of its own, or a smarthost's port, is in nobody's way.
+        message that brings an IP of its own, or a smarthost's port, delays no other message.
         """
         self.noted(ip, target, why, until)
         self.pass_over(ip, target, why, until)
@@ -448,3 +456,8 @@ class Slots:
         """(open, idle) connections of a lane."""
         mine = self._lanes.get(lane)
         return (mine.open, len(mine.idle)) if mine else (0, 0)
+
+    def states(self) -> dict[str, tuple[int, int, int]]:
+        """(attempting, active, idle) connections of each lane that has some."""
+        lanes = ((name, mine.attempting, mine.open, len(mine.idle)) for name, mine in self._lanes.items() if mine.open)
+        return {name: (attempting, open_ - attempting - idle, idle) for name, attempting, open_, idle in lanes}

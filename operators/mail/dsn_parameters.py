@@ -10,7 +10,8 @@ NOTIFY = "NEVER, or some of SUCCESS, FAILURE, DELAY"
 RET = "FULL or HDRS"
 
 _WORDS = {"SUCCESS", "FAILURE", "DELAY"}
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*").fullmatch
+# RFC 3461 4 has capitals only; senders write small ones, too, and mean the same. What we write has capitals.
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*").fullmatch
 
 is_address_type = re.compile(r"[A-Za-z0-9-]{1,32}").fullmatch  # before the semicolon of ORCPT
 
@@ -50,7 +51,7 @@ def from_xtext(value: str, most: int) -> str:
     """
     if not value or len(value) > most or not _XTEXT(value):
         raise ValueError(f"is xtext of at most {most} characters")
-    plain = re.sub(r"\+([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), value)
+    plain = re.sub(r"\+([0-9A-Fa-f]{2})", lambda code: chr(int(code[1], 16)), value)
     if not plain.isascii() or not plain.isprintable():
         raise ValueError("holds a character that is not printable ASCII")
     return plain

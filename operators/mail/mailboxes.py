@@ -145,7 +145,7 @@ def _address(tokens: list[HeaderToken]) -> tuple[str, str]:
     """(local part, domain) up to `>`, without white space, comments and a route; ("", "") where there is none.
 
     What else stands there belongs to neither: `a@b.example(x)c.example` is of b.example, and its local part is no more
-    than a text, so that nobody takes it for an address.
+    than a text, so that it is not taken for an address.
     """
     kinds = [token.kind for token in tokens]
     words = _joined(tokens[: kinds.index(">") if ">" in kinds else len(kinds)])

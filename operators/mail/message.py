@@ -35,7 +35,7 @@ class InvalidMessage(ValueError):
 class Content(Protocol):
     """What follows a large mail's header and its empty line, where the queue keeps it apart, on disk.
 
-    Its octets are as they are signed: lines end in CRLF, no NUL, no dot doubled. So whoever sends it looks at it once.
+    Its octets are as they are signed: lines end in CRLF, no NUL, no dot doubled. So the client looks at them once.
 
     Attributes:
         size: octets.

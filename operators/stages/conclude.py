@@ -46,21 +46,25 @@ def conclude(
     def put_off(delivery: Delivery, outcome: Outcome) -> Delivery:
         try:
             at = again(delivery, delivery.message.retries or delays)
-        except Exception as error:  # a number of the message's that nobody can count with
+        except Exception as error:  # a number in the message that cannot be computed with
             report("conclude", delivery, error)
             at = again(delivery, delays)
+        if at is not None and outcome.until is not None:
+            at = outcome.until if outcome.until <= limit(delivery) else None  # a rule says when
         if at is None:
             return delivery.ended(msgspec.structs.replace(outcome, next=Next.FAIL))
         return delivery.ended(msgspec.structs.replace(outcome, until=at))
 
     def again(delivery: Delivery, delays: Sequence[int]) -> float | None:
-        message, now = delivery.message, clock()
-        try:
-            last = deadline(message, delivery.lease, lifetime, now)
-        except InvalidMessage:
-            last = now
+        message, now, last = delivery.message, clock(), limit(delivery)
         allowed = most if message.maxattempts is None else message.maxattempts
         made = message.attempts + (delivery.outcome is None or not delivery.outcome.skipped)
         return retry_at(made, delays, now, last, allowed, chance())
+
+    def limit(delivery: Delivery) -> float:
+        try:
+            return deadline(delivery.message, delivery.lease, lifetime, clock())
+        except InvalidMessage:
+            return clock()
 
     return handover("conclude", start, report, ended=True)

@@ -96,7 +96,7 @@ def decode(
 
 
 def unusable_way(message: Message) -> str | None:
-    """Why no connection can be as the message asks for it, or None: nobody has to try in order to know."""
+    """Why no connection can be as the message asks for it, or None; found without a connection."""
     if message.security is not None and message.security not in SECURITIES:
         return f"security: {message.security[:60]!r} is none of {', '.join(SECURITIES)}"
     if message.smarthost is not None and not is_host(message.smarthost.hostname):

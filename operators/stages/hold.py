@@ -53,7 +53,7 @@ def hold(
             return delivery
         now, tags = clock(), delivery.message.tags
         pauses = [
-            snapshot.pauses_for(delivery.ip, delivery.domain, target.address, tags, now)
+            snapshot.pauses_for(delivery.ip, delivery.domain, target.address, tags, now, delivery.route.group)
             for target in delivery.route.targets
         ]
         if pauses and all(pauses):

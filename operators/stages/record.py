@@ -1,6 +1,6 @@
 """record: writes each attempt to the delivery log, before the queue forgets the message.
 
-Runs for every delivery, after conclude. The log decides what is an attempt, bounds what it holds, and lets nobody wait.
+Runs for every delivery, after conclude. The log decides what is an attempt, bounds itself, and delays no delivery.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ def redirect(
         snapshot = rules()
         if not snapshot.redirects or delivery.route is None:
             return delivery
-        remotes, now = [target.address for target in delivery.route.targets], clock()
+        remotes = [*(target.address for target in delivery.route.targets), delivery.route.group]
+        now = clock()
         chain = [rule.to_ip for rule in snapshot.redirects_of(delivery.ip, delivery.domain, remotes, now)]
         if not chain:
             return delivery

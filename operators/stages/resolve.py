@@ -10,21 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from operators.deliveries.delivery import Delivery, Route
 from operators.deliveries.outcome import Next, Outcome, parked
 from operators.deliveries.relay import Relay
 from operators.deliveries.routes import Found
 from operators.stages.stage import Done, Report, Stage, handover, unreported
 
+ProviderOf = Callable[[str], str | None]
 DIRECT = Relay()  # no smarthost but a message's own
 MOST_PER_NAME = 50  # deliveries that wait for one look-up
 
 
 class Lookups(Protocol):
-    """Who knows, or finds out, where mail goes. With a `port` the name is a host itself, else a mail domain."""
+    """Finds out where mail goes. With a `port` the name is a host itself, else a mail domain."""
 
     def peek(self, name: str, port: int | None = None) -> Found | None:
-        """The route, or the outcome of those who want to go there; None where that takes a look-up."""
+        """The route, or the outcome of mail for it; None where that takes a look-up."""
 
     def lookup(self, name: str, done: Callable[[Found], None], port: int | None = None) -> None:
         """Find out; calls `done` exactly once: at once where it is known, else when the look-up is over.
@@ -73,7 +76,17 @@ def unresolved(name: str) -> str:
     return f"?/{name}"
 
 
-def resolve(resolving: Resolving, report: Report = unreported, relay: Relay = DIRECT) -> Stage:
+def unnamed(host: str) -> str | None:
+    """No host is a provider's."""
+    return None
+
+
+def resolve(
+    resolving: Resolving,
+    report: Report = unreported,
+    relay: Relay = DIRECT,
+    provider: ProviderOf = unnamed,
+) -> Stage:
     """Sets `route`: to the message's smarthost, else to the configured one, else to the mail servers of its domain.
 
     Ends the delivery where the domain takes no mail (`dns/error`), where DNS does not answer (retried), and, parked,
@@ -84,9 +97,10 @@ def resolve(resolving: Resolving, report: Report = unreported, relay: Relay = DI
         name, port = delivery.domain, None
         if (smarthost := relay.host(delivery.message)) is not None:
             name, port = smarthost.hostname, smarthost.port
+        named = provider if port is None else unnamed
         found = resolving.names.peek(name, port)
         if found is not None:
-            done(_resolved(delivery, relay.found(delivery.message, found)))
+            done(_resolved(delivery, relay.found(delivery.message, found), named))
             return
         key = name if port is None else f"{name}:{port}"
         if resolving.names.late(key) or not resolving.enter(key):
@@ -97,7 +111,7 @@ def resolve(resolving: Resolving, report: Report = unreported, relay: Relay = DI
             if isinstance(answer, Outcome) and answer.next is Next.PARK:
                 answer = parked(unresolved(key), answer.description)
             try:
-                done(_resolved(delivery, relay.found(delivery.message, answer)))
+                done(_resolved(delivery, relay.found(delivery.message, answer), named))
             finally:
                 resolving.leave(key)
 
@@ -106,5 +120,8 @@ def resolve(resolving: Resolving, report: Report = unreported, relay: Relay = DI
     return handover("resolve", start, report)
 
 
-def _resolved(delivery: Delivery, found: Found) -> Delivery:
-    return delivery.but(route=found) if isinstance(found, Route) else delivery.ended(found)
+def _resolved(delivery: Delivery, found: Found, provider: ProviderOf) -> Delivery:
+    if not isinstance(found, Route):
+        return delivery.ended(found)
+    name = provider(found.targets[0].host) if found.targets else None
+    return delivery.but(route=found if name is None else msgspec.structs.replace(found, group=name))

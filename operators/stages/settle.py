@@ -23,7 +23,7 @@ from operators.stages.stage import Done, Report, Stage, handover, unreported
 
 Settler = Callable[[Lease, Settlement, Callable[[Exception | None], None]], None]
 Notify = Callable[[Delivery, float], tuple[str, bytes] | None]
-PUT_OFF = 60.0  # seconds until a message comes back for which nobody could work out a time
+PUT_OFF = 60.0  # seconds until a message comes back whose retry time could not be computed
 SHOWN = 1000  # characters
 KEPT = ("state", "result", "time", "code", "status", "skipped")  # of an attempt, where there is no room for all
 _encode = msgspec.json.Encoder().encode

@@ -21,7 +21,7 @@ Report = Callable[[str, Delivery, Exception], None]
 
 
 def unreported(name: str, delivery: Delivery, error: Exception) -> None:
-    """The default report: nobody is told."""
+    """The default report: it does nothing."""
 
 
 def stage(name: str, step: Callable[[Delivery], Delivery], report: Report = unreported) -> Stage:

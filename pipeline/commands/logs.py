@@ -182,6 +182,7 @@ _FILTERS = {
     "domain": "the recipient's domain",
     "recipient": "RCPT TO",
     "envelope": "MAIL FROM",
+    "containing": "part of either address",
     "message-id": "alone: the message's whole story",
     "lane": "MTA IP and destination group, ip/group",
     "host": "the receiving host",
@@ -190,6 +191,8 @@ _FILTERS = {
     "result": "what came of it there",
     "next": "what becomes of it",
     "code": "SMTP code",
+    "bounce-class": "what the answer means, as mailbox-full",
+    "rule": "one of the rules that decided on it, as errors/3",
     "text": "part of the answer",
     "user": "who was logged in (--received)",
 }

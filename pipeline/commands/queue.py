@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.folders import at, folders
-from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
 from pipeline.machine import health
 from pipeline.process import is_running, only_one
 from pipeline.process.supervisor import awaited
@@ -31,6 +30,7 @@ from pipeline.queues.embedded.damage.condition import SAVE
 from pipeline.queues.embedded.damage.recover import recover
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.transaction import Ids
+from pipeline.spool.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, StartError
 
 NAMED = 20  # ids that `recover` names

@@ -26,7 +26,7 @@ from pipeline.process.destinations import Destination, StreamSink, let_go_of_ter
 from pipeline.process.notify import ServiceManager
 from pipeline.process.program_log import ProgramLog, ProgramLogUnavailable
 from pipeline.process.supervisor import spawn, supervisor
-from pipeline.queues import adopt_orphans, open_queue, worker_files
+from pipeline.queues import adopt_orphans, open_queue, orphans
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.views.facade import Facade
 from settings import Settings, StartError
@@ -92,6 +92,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
     web = console(settings)
     machine = await machine_of(settings)
     facade = Facade(machine)
+    facade.fictional = traffic is not None
     manager = ServiceManager(os.environ)
     try:
         with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):
@@ -144,26 +145,26 @@ def _signals(stopped: asyncio.Event, *reopen: Callable[[], None]) -> Iterator[No
 async def machine_of(settings: Settings) -> Machine:
     """The machine, with workers where there are several. What other workers have left is taken up first."""
     if settings.workers == 1:
-        if worker_files(settings.data_dir):
-            await adopted(settings)
+        await adopted(settings)
         return Machine(settings)
     from pipeline.workers.head import HeadMachine
 
     machine = HeadMachine(settings)
     machine.prepare()
-    if worker_files(settings.data_dir):
-        await adopted(settings)
+    await adopted(settings)
     return machine
 
 
 async def adopted(settings: Settings) -> None:
     """Mail in queues without a worker goes into the first one's. Raises `StartError`."""
+    if settings.rabbitmq_address is not None or not orphans(settings.data_dir, settings.workers):
+        return
     queue = open_queue(settings, alone=True)
     try:
         await queue.start()  # so that the file is there
         await queue.close()
         moved = await asyncio.to_thread(adopt_orphans, settings.data_dir, settings.workers)
-    except (QueueUnavailable, sqlite3.Error) as error:
+    except (QueueUnavailable, sqlite3.Error, OSError) as error:
         raise StartError(f"workers: what is queued for others cannot be taken up: {error}") from None
     if moved:
         log.warning("mail of workers that are no more was taken up", messages=moved)

@@ -1,7 +1,7 @@
 """The names of log files: beside `send.jsonl`, which is written, lie `send.<UTC time>.<counter>.jsonl`, rotated, and
 `send.<UTC time>.<counter>.parquet`, converted.
 
-Names sort by age. Whoever lists them gets each line once, whatever moment of a rotation it is.
+Names sort by age. A reader that lists them gets each line once, at any moment of a rotation.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ class Attempt(LogRecord, frozen=True, omit_defaults=True, gc=False):
     queued: Annotated[float | None, Meta(description="seconds in the queue and in memory before the attempt")] = None
     wire: Annotated[float | None, Meta(description="seconds on the wire; null where no connection was used")] = None
     tls: Annotated[str | None, Meta(description="TLS version, null without TLS")] = None
+    bounce_class: Annotated[str | None, Meta(description="what a negative answer means, see docs/rules.md")] = None
+    rule: Annotated[str | None, Meta(description="rules that decided on it, as `errors/3`, with spaces between")] = None
 
 
 class Reception(LogRecord, frozen=True, omit_defaults=True, gc=False):
@@ -104,6 +106,8 @@ def attempt(delivery: Delivery, outcome: Outcome, when: float, retry_at: float |
         round(max(0.0, when - queued - outcome.wire), 4) if queued else None,
         round(outcome.wire, 4) or None,
         _tls_version(outcome.tls) if outcome.tls else None,
+        outcome.bounce_class,
+        " ".join(delivery.rules) or None,
     )
 
 

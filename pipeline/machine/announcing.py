@@ -13,6 +13,7 @@ from yarl import URL
 from operators.mail.message import Message
 from pipeline.cluster.words import MOST_IPS, MOST_KEYS, Announcement
 from settings import Settings
+from settings.rules import Snapshot
 
 if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
@@ -50,9 +51,9 @@ def _used(of: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     }
 
 
-def elsewhere_ips(message: Message, ours: tuple[str, ...]) -> list[str]:
+def elsewhere_ips(message: Message, ours: tuple[str, ...], snapshot: Snapshot) -> list[str]:
     """The MTA IPs that a message asks for, where none of them is one of those that this instance sends from."""
-    ips = message.ips or []
+    ips = message.ips if message.ips is not None else list(snapshot.pool(message.pool or "") or ())
     return [] if any(ip in ours for ip in ips) else ips
 
 

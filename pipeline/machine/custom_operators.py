@@ -20,8 +20,21 @@ from operators.custom.live import Function, Live
 from settings import StartError
 
 GROUP = "mailrace.operators"  # entry points, named `stage.anything`
-EARLY = ("decode", "expire", "resolve", "assign", "redirect", "hold", "throttle", "compose", "sign")
-LATE = ("deliver", "conclude", "record")  # behind the attempt: deliveries have their outcome
+EARLY = (
+    "decode",
+    "expire",
+    "suppress",
+    "rewrite",
+    "resolve",
+    "assign",
+    "redirect",
+    "force",
+    "hold",
+    "throttle",
+    "compose",
+    "sign",
+)
+LATE = ("deliver", "classify", "conclude", "record")  # behind the attempt: deliveries have their outcome
 STAGES = EARLY + LATE
 
 

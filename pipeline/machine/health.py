@@ -236,7 +236,6 @@ TABLE: tuple[HealthRow, ...] = (
         find=Health.paused,
         public="everything is paused: mail is taken, and does not leave",
         word="Paused",
-        level="watch",
     ),
     HealthRow(name="clock", find=Health.clock, public="the clock is wrong", stops=False, level="watch"),
     HealthRow(name="rules", find=Health.rules, public="the rules database does not answer", stops=False, ours=True),

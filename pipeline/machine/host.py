@@ -90,7 +90,8 @@ class MtaIps:
         mine = addresses()
         outward = [ip for ip in mine if not ipaddress.ip_address(ip).is_loopback]
         self.default = tuple(settings.smtp_default_ips or _ipv4_first(outward) or ["127.0.0.1"])
-        self.all = tuple(dict.fromkeys((*self.default, *mine)))
+        external = [way.public_ip for way in settings.external_mtas]
+        self.all = tuple(dict.fromkeys((*self.default, *external, *mine)))
 
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""

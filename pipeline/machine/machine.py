@@ -25,6 +25,11 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.custom.live import Live
+from operators.deciding.classes import classify_answers
+from operators.deciding.force import force
+from operators.deciding.respond import respond
+from operators.deciding.rewrite import rewrite
+from operators.deciding.suppress import suppress
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
@@ -45,7 +50,9 @@ from operators.lanes.lanes import Lane, Lanes
 from operators.lanes.leases import Leases
 from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
-from operators.lanes.slots import Slots
+from operators.lanes.slots import Slots, Wait
+from operators.lanes.turns import PLAIN, TagShare
+from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
@@ -65,6 +72,7 @@ from pipeline.log.writing.delivery_log import LogUnavailable
 from pipeline.machine.announcing import announcement, elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
 from pipeline.machine.custom_operators import load as load_customs
+from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
@@ -75,8 +83,10 @@ from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
+from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
 from settings.rules import Snapshot
@@ -149,25 +159,28 @@ class Machine:
         self.names = HostNames(_host_name(settings))
         self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
+        self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
             settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
         )
-        self.intake.reuse_port = seat is not None
+        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
             self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
+        self.spool = Spool(settings, self.queue, self.report, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
-        self.transport = Transport(self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay)
+        self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
+        self.transport = Transport(
+            self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
+        )
         self.floods = Floods(time.monotonic, self._flooded)
         self.lanes = self._lanes()
-        self.pools = Pools(
-            self._rules, time.time, self.ips.is_ours, self.floods.paused, self.lanes.outlook, CHANCE.random
-        )
+        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
@@ -196,7 +209,14 @@ class Machine:
     def faults(self) -> list[str]:
         """What is wrong now with the disk, the broker or a part of the program, a line each, the worst first."""
         log = f"the delivery log is not written: {self.log.trouble}" if self.log.trouble else None
-        troubles = (*self.queue.troubles, *self.supervisor.faults, log, *self.transport.troubles.lines)
+        troubles = (
+            *self.queue.troubles,
+            *self.supervisor.faults,
+            log,
+            *self.transport.troubles.lines,
+            *self.egress.troubles,
+            self.spool.trouble,
+        )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
     # -- the chain ----------------------------------------------------------------------------------------------
@@ -212,17 +232,25 @@ class Machine:
                 decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
                 tap("taken", self._taken, failed),
             ),
-            expire=expire(s.max_delivertime, time.time, failed),
+            expire=rx.compose(
+                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
+            ),
+            suppress=suppress(self.rules.suppressions, time.time, failed),
+            rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
-            resolve=resolve(self.resolving, failed, self.relay),
+            resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
             assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
+            force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
             compose=compose(failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
+            classify=rx.compose(
+                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
+            ),
             detect=self.floods.detect(self._rules, failed),
             conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
             record=record(self.log.attempt, time.time, failed),
@@ -259,8 +287,9 @@ class Machine:
             scheduler=self.scheduler,
             clock=time.monotonic,
             blocked=self._blocked,
-            paused=self.floods.paused,
+            paused=self._held_up,
             credit=self.settings.rabbitmq_qos,
+            share=self._share,
             pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
 
@@ -275,7 +304,11 @@ class Machine:
         cluster = self.cluster
         if cluster is None:
             return {}
-        wanted = partial(elsewhere_ips, ours=self.ips.default)
+        ours = self.ips.default
+
+        def wanted(message: Message) -> list[str]:
+            return elsewhere_ips(message, ours, self.rules.snapshot)
+
         return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
 
     def _rules(self) -> Snapshot:
@@ -291,9 +324,23 @@ class Machine:
 
     def _limits(self, lane: Lane) -> Limits:
         """Flood, then rules by specificity, then configuration."""
-        limits = self.rules.snapshot.limits(lane.ip, tuple(lane.domains), self._defaults)
+        names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
+        limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
+
+    def _share(self, lane: str, tag: str) -> TagShare:
+        """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
+        rule = self.rules.snapshot.share(tag)
+        share = PLAIN if rule is None else TagShare(rule.weight, rule.messages, rule.scope == "all")
+        if (flood := self.floods.of_tag(lane, tag)) is None:
+            return share
+        normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
+        return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _held_up(self, lane: str) -> Wait | None:
+        """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""
+        return self.floods.paused(lane) or self.egress.paused(lane)
 
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
@@ -390,6 +437,7 @@ class Machine:
     async def _start(self, life: contextlib.AsyncExitStack) -> None:
         """Each part says how it ends as soon as it has begun; they end in the opposite order."""
         self._find_here()
+        self.spool.check()
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
@@ -420,6 +468,9 @@ class Machine:
         await self.intake.start()
         life.push_async_callback(self.intake.close)
         self.here.listen(self.intake.addresses)
+        if self.settings.spool_directory is not None:
+            life.callback(self.spool.close)
+            life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
         life.push_async_callback(self._wind_down)
@@ -446,6 +497,7 @@ class Machine:
         if self.seat is None:  # else the head counts
             life.callback(self.telemetry.watch(self.events).dispose)
         listen(self.events, self.health.observe, "health")
+        listen(self.events, self.effects.count, "classes")
         self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
@@ -499,4 +551,4 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")

@@ -1,4 +1,4 @@
-"""Children: the one way to start a process, whether a module of ours or somebody else's program.
+"""Children: the one way to start a process, whether a module of ours or another program.
 
 A module of ours runs with the interpreter of the program, and finds what that finds, from whichever folder and kind of
 installation it was started: `sys.path` of the program is handed over behind Python's own folders (`-S`). It never
@@ -198,9 +198,9 @@ def run(kind: ChildKind, source: bytes, patience: float) -> bytes:
 
 
 async def ask(program: Path, source: bytes, patience: float) -> int:
-    """The exit status of somebody else's program that reads `source` from its standard input.
+    """The exit status of another program, which reads `source` from its standard input.
 
-    It and what it has started are ended where it takes longer than `patience` seconds, or nobody waits any more.
+    It and what it has started are ended where it takes longer than `patience` seconds, or nothing waits for it.
 
     Raises:
         ChildFailed: it cannot be started.

@@ -1,6 +1,6 @@
 """Destinations of the program log: a file, standard error or output, syslog; each with a thread of its own.
 
-A log call only puts a line into memory: neither a full pipe nor a hung disk nor a stuck syslog holds up whoever logs,
+A log call only puts a line into memory: neither a full pipe nor a hung disk nor a stuck syslog delays who logs,
 or another destination. Bounds: LINES lines and BYTES bytes wait for each destination; further ones are lost. What fails
 raises nothing: lines that are lost are counted, `trouble` says why, and the destination itself says how many there were
 once it works again.
@@ -106,7 +106,7 @@ class Destination:
             unsaid = self._unsaid
             try:
                 self._sink.write(_with_loss(entries, unsaid))
-            except Exception as error:  # whatever it is, nobody else could say it
+            except Exception as error:  # whatever it is, no other part could report it
                 why = error.strerror if isinstance(error, OSError) else None
                 self._written(why or str(error) or type(error).__name__, lost=len(entries))
             else:
@@ -197,7 +197,7 @@ class FileSink:
         self._fd, self._torn, self.trouble = fresh, False, ""
 
     def _open(self) -> int:
-        """Not blocking, or a FIFO that nobody reads would hold up the start."""
+        """Not blocking, or a FIFO without a reader would block the start."""
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
 
 
@@ -222,7 +222,7 @@ class StreamSink:
         while rest:
             try:
                 rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # somebody who shares the pipe has made it so
+            except BlockingIOError:  # another process that shares the pipe has set it so
                 select.select([], [descriptor], [])
 
     def reopen(self) -> None:

@@ -1,4 +1,4 @@
-"""Hashing passwords: one hash at a time in each lane, so that who guesses holds up nobody in another lane.
+"""Hashing passwords: one hash at a time in each lane, so that guesses in one lane delay no other lane.
 
 argon2 takes 40 ms on several cores by design. The lane of those who may be guessing is a process (`hasher`) that gives
 way to the mail and to everybody else. It starts when it is first needed, and anew where it has ended; where it cannot
@@ -45,7 +45,7 @@ class HumbleLane:
     async def matches(self, kept: str, password: str) -> bool:
         """Whether the password belongs to the hash, once all that came before are done. Raises `DamagedHash`."""
         await self._turn.acquire()
-        # It is finished where nobody waits for it any more: the next one must not get its answer.
+        # It is finished also where nothing waits for it any more: the next one must not get its answer.
         found = await asyncio.shield(spawn(self._asked(kept, password), HASHER.part))
         if found not in ("0", "1"):
             raise DamagedHash(found)

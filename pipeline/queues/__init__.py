@@ -1,4 +1,4 @@
-"""The queues: the contract that the machine needs, and who keeps it."""
+"""The queues: the contract that the machine needs, and the two implementations of it."""
 
 from __future__ import annotations
 
@@ -67,13 +67,17 @@ def worker_files(folder: Path) -> list[Path]:
 
 def adopt_orphans(folder: Path, workers: int) -> int:
     """Move what is in queues of workers that are no more into the first one's; how many messages. Blocks."""
-    kept = {queue_file(folder, number) for number in range(1, workers + 1)}
     moved = 0
-    for orphan in worker_files(folder):
-        if orphan not in kept:
-            moved += adopt(orphan, folder / FILE)
-            remove(orphan)
+    for orphan in orphans(folder, workers):
+        moved += adopt(orphan, folder / FILE)
+        remove(orphan)
     return moved
+
+
+def orphans(folder: Path, workers: int) -> list[Path]:
+    """Queues of workers that are no more."""
+    kept = {queue_file(folder, number) for number in range(1, workers + 1)}
+    return [path for path in worker_files(folder) if path not in kept]
 
 
 def largest_body(settings: Settings) -> int:
@@ -95,7 +99,7 @@ def result_rule(settings: Settings) -> ResultRule:
 def result_queues(settings: Settings) -> ResultQueues:
     """The names of the result queues that are on.
 
-    Nobody reads the embedded queue from outside, so there a result queue is on only where it is named in the
+    No other program reads the embedded queue, so there a result queue is on only where it is named in the
     configuration; the delivery log has the same facts, and is bounded.
     """
     named = {kind: getattr(settings, f"rabbitmq_{kind}") for kind in RESULTS}

@@ -1,4 +1,4 @@
-"""The queue contract: what the machine needs of a queue, whoever keeps it.
+"""The queue contract: what the machine needs of a queue, embedded or on a broker.
 
 Two implementations: `embedded` (SQLite in `data-dir`, the default) and RabbitMQ. One contract test suite holds for
 both. All calls are made on the event loop; answers come on the event loop.

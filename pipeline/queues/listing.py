@@ -48,6 +48,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     envelope: str = ""
     attempts: int = 0
     last: dict[str, Any] | None = None
+    tags: list[str] = []
 
 
 class Browsed(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What a queue says of all queues to people who look: depths, unacked messages, consumers, rates."""
+"""The figures of all queues, as a queue knows them: depths, unacked messages, consumers, rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue, or all of its kind. None is what nobody says.
+    """A queue, or all of its kind. None: not known.
 
     Attributes:
         into, out, ack: messages put into it, lent, and settled, a second.
@@ -30,7 +30,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         where: the queue's address, without the password.
-        source: embedded; management, for all clients; amqp, where nobody knows what other clients do.
+        source: embedded; management, for all clients; amqp, which does not tell what other clients do.
         note: why there is nothing of the management API.
         waiting: messages that wait for their time.
         rows: the outbox, what waits, the others, the parked ones.

@@ -1,9 +1,11 @@
 """The SMTP dialogue as a stream, both ways: what clients and servers say, for whoever watches.
 
 Owner of: the watchers, and the bodies caught for them. Bounds: a watcher gets at most `rate` items a second and is told
-how many lines it missed; BODIES bodies of BODY bytes are kept, and none once nobody watches. While nobody does,
-sessions and connections compare one attribute with None for each line (0.03 microseconds). A watcher that fails is let
-go, and mail does not notice. Nothing secret gets into a line: what belongs to AUTH is masked before anybody sees it.
+how many lines it missed. What it gets are whole connections, as far as they fit: one that it has begun to see goes on
+before another begins, and where lines of it are left out all the same, the next line says how many. BODIES bodies of
+BODY bytes are kept, and none once nobody watches. While nobody does, sessions and connections compare one attribute
+with None for each line (0.03 microseconds). A watcher that fails is let go, and mail does not notice. Nothing secret
+gets into a line: what belongs to AUTH is masked before anybody sees it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ WINDOW = 1.0  # seconds
 BODIES = 20
 BODY = 1_000_000  # bytes of a body that are kept
 TEXT = 1000  # characters of a line that are shown
+FOLLOWED = 200  # connections that a watcher is told of at once
 PARTIAL = 8192  # bytes of a reply's line that has not come whole
 MASK = "********"
 
@@ -98,6 +101,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         text: what was said, secrets masked, not escaped for any page.
         size: bytes of the body, where it is one, else 0.
         caught: the body's number for `DialogueWatch.caught`, else None.
+        missed: lines of this connection that were left out just before this one.
     """
 
     time: float
@@ -110,6 +114,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
     size: int = 0
     caught: int | None = None
+    missed: int = 0
 
 
 class SkippedLines(msgspec.Struct, frozen=True):
@@ -120,7 +125,9 @@ class SkippedLines(msgspec.Struct, frozen=True):
 
 
 class Only(msgspec.Struct, frozen=True):
-    """Which lines a watcher asks for; "" is any. Coming in, a domain is known once a recipient has been named."""
+    """Which lines a watcher asks for; "" is any. A domain may be a part of one; coming in, it is known once a recipient
+    has been named.
+    """
 
     direction: str = ""
     mta_ip: str = ""
@@ -132,7 +139,7 @@ class Only(msgspec.Struct, frozen=True):
         return (
             (not self.direction or self.direction == conversation.direction)
             and (not self.mta_ip or self.mta_ip == conversation.mta_ip)
-            and (not self.domain or self.domain.lower() == conversation.domain)
+            and (not self.domain or self.domain.lower() in conversation.domain)
             and (not self.remote_ip or self.remote_ip == conversation.remote_ip)
         )
 
@@ -177,9 +184,18 @@ class DialogueWatch:
 
         return rx.create(subscribe)
 
+    def __len__(self) -> int:
+        """Bodies that are kept."""
+        return len(self._bodies)
+
     def caught(self, number: int) -> Caught | None:
         """A body, by the number in its line; None where it has been dropped."""
         return self._bodies.get(number)
+
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the bodies that are kept now."""
+        return list(self._bodies)
 
     def _leave(self, watcher: _Watcher) -> None:
         watcher.close()
@@ -231,9 +247,9 @@ class DialogueWatch:
         """Give it to those who asked for it and have room; whether anybody got it. It is made for them only."""
         line: Line | None = None
         for watcher in self._watchers:
-            if watcher.only.takes(conversation) and watcher.admits():
+            if watcher.only.takes(conversation) and watcher.admits(conversation.id):
                 line = line or _line(self._clock(), conversation, sender, text(), size, caught)
-                if not watcher.give(line):
+                if not watcher.give(watcher.with_gap(line)):
                     self._leave(watcher)
         return line is not None
 
@@ -252,17 +268,33 @@ class _Watcher:
         self.only = only
         self._observer, self._rate, self._scheduler, self._clock = observer, rate, scheduler, clock
         self._left, self._skipped = rate, 0
+        self._missed: collections.OrderedDict[int, int] = collections.OrderedDict()  # by connection that is followed
         self._timer: abc.DisposableBase | None = None
 
-    def admits(self) -> bool:
-        """Room for one more; else it is counted as skipped."""
+    def admits(self, connection: int) -> bool:
+        """Room for one more; else it is counted as skipped. The second half is for connections that have begun."""
         if self._timer is None:
             self._timer = self._scheduler.schedule_relative(WINDOW, lambda *_: self._refill())
-        if not self._left:
+        followed = connection in self._missed
+        if self._left <= (0 if followed else self._rate // 2):
             self._skipped += 1
+            if followed:
+                self._missed[connection] += 1
             return False
+        if not followed:
+            self._missed[connection] = 0
+            if len(self._missed) > FOLLOWED:
+                self._missed.popitem(last=False)
         self._left -= 1
         return True
+
+    def with_gap(self, line: Line) -> Line:
+        """The line, with how many of its connection were left out just before it."""
+        missed = self._missed.get(line.connection, 0)
+        if not missed:
+            return line
+        self._missed[line.connection] = 0
+        return msgspec.structs.replace(line, missed=missed)
 
     def _refill(self) -> None:
         skipped, self._skipped, self._left, self._timer = self._skipped, 0, self._rate, None

@@ -39,13 +39,14 @@ UNREACHED = Figure(
 # Counted by the supervisor, whatever the event stream does.
 BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
+CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
 INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
 STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (
     Figure("in_memory", "In memory", "Messages held in memory now, on their way."),
     Figure("parked", "Parked", "Messages waiting outside memory now, because their lane is full, slow or paused."),
-    Figure("waiting", "Waiting", "Messages waiting now for their retry time."),
+    Figure("waiting", "Retrying", "Messages that wait now for their retry."),
     Figure("attempting", "Attempting", "Connections that are being made now."),
     Figure("active", "Active", "Connections with a message on them now."),
     Figure("idle", "Idle", "Connections that are open now, and wait for another message."),

@@ -115,7 +115,7 @@ class Telemetry:
         self._dimensions: dict[str, _Keys] = {name: collections.OrderedDict() for name in DIMENSIONS}
         self._ips, self._domains, self._tags = self._dimensions.values()
         self._touched: list[tuple[Series, _Keys, str]] = []
-        self._second = int(clock())
+        self._second = self.began = int(clock())  # epoch seconds; before it nothing is known
         self._where: tuple[Place, ...] = places(self._second)
         self._held: dict[int, _Held] = {}
         self._parked = 0
@@ -193,7 +193,7 @@ class Telemetry:
         counts = counted(
             outcome.next,
             outcome.result,
-            outcome.code is not None,
+            outcome.code is not None and not outcome.ours,
             outcome.attempted,
             outcome.messages > 1,
             outcome.remote_ip is not None,
@@ -294,6 +294,7 @@ class Telemetry:
         self._touched.clear()
         self._troubles = None
         self._second, self._where = second, places(second)
+        self.began = min(self.began, second)
 
     # -- parked -------------------------------------------------------------------------------------------------
 

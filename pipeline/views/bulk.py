@@ -41,7 +41,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         lane: parked there.
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
+        tag: one of the message's tags.
         containing: text that the recipient or the envelope contains, in any case.
+        envelope: text that the sender contains, in any case; `<>` is the null sender.
+        older: seconds that it has been in the queue, at least.
+        last: what its last attempt came to: none (no attempt yet), 4xx, 5xx, or silent (no answer).
     """
 
     queue: str = ""
@@ -49,7 +53,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lane: str = ""
     domain: tuple[str, ...] = ()
     ip: str = ""
+    tag: str = ""
     containing: str = ""
+    envelope: str = ""
+    older: int = 0
+    last: Literal["", "none", "4xx", "5xx", "silent"] = ""
 
     def plain(self) -> Selection:
         """The same with its names as messages have them: domains in lower case and in ASCII (RFC 5891), IPs short."""
@@ -172,7 +180,20 @@ class Bulk:
             return False
         if selection.domain and lookup_name(message.recipient.rpartition("@")[2]) not in selection.domain:
             return False
-        return not selection.ip or (message.last or {}).get("from") in (None, selection.ip)
+        if selection.ip and (message.last or {}).get("from") not in (None, selection.ip):
+            return False
+        return self._fits(selection, message)
+
+    def _fits(self, selection: Selection, message: Listed) -> bool:
+        """Sender, tag, age and last answer."""
+        sender = selection.envelope.lower()
+        if sender and not (message.envelope == "" if sender == "<>" else sender in message.envelope.lower()):
+            return False
+        if selection.tag and selection.tag not in message.tags:
+            return False
+        if selection.older and message.queued > self._clock() - selection.older:
+            return False
+        return not selection.last or selection.last == last_of(message)
 
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
@@ -185,6 +206,14 @@ def _short(ip: str) -> str:
         return str(ipaddress.ip_address(ip.strip().strip("[]")))
     except ValueError:
         return ip
+
+
+def last_of(message: Listed) -> str:
+    """What the last attempt came to: none, 4xx, 5xx or silent."""
+    if not message.last:
+        return "none"
+    code = message.last.get("code")
+    return f"{str(code)[0]}xx" if code else "silent"
 
 
 def state_of(message: Listed) -> str:

@@ -17,7 +17,9 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
+from pipeline.telemetry.backlog import Backlog, Standing
 from pipeline.telemetry.history import History, LaneAnswer, LaneEvent, Past
+from pipeline.views.state.standing import EqualAnswers, answers, condition, many, sentence
 from settings.rules import Pause
 from settings.rules.fields import lookup_name
 
@@ -48,7 +50,7 @@ class AppliedLimit(msgspec.Struct, frozen=True):
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lane waits for. `kind`: pause, flood, dns, or lane. `until`: epoch seconds, None where nobody knows.
+    """What the lane waits for. `kind`: pause, flood, proxy, dns, or lane. `until`: epoch seconds, None: nobody knows.
 
     `all` is false where it holds only some of the lane's mail: a tag's, a domain's, or that for some of its hosts.
     `held`: messages that a pause holds, of this lane and of the others that it is for: they have one parked queue.
@@ -87,7 +89,10 @@ class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane in a list. `state`: paused, flooded, reduced, throttled or running."""
+    """A lane in a list. `state`: paused, flooded, failing, deferring, reduced, throttled or running.
+
+    `retrying`: messages that wait for their retry, the first until `next_retry`; `says`: how it answers, in words.
+    """
 
     lane: str
     ip: str
@@ -100,6 +105,9 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     idle: int
     waits_for: str
     until: float | None
+    retrying: int = 0
+    next_retry: float | None = None
+    says: str = ""
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,21 +134,27 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[Host]
     answers: list[LaneAnswer]
     events: list[LaneEvent]
+    retrying: int = 0
+    next_retry: float | None = None
+    says: str = ""
+    reasons: list[EqualAnswers] = []
 
 
 class Explainer:
     """Explains the lanes of a machine."""
 
-    def __init__(self, machine: Machine, history: History) -> None:
-        self._machine, self._history = machine, history
+    def __init__(self, machine: Machine, history: History, backlog: Backlog | None = None) -> None:
+        self._machine, self._history, self._backlog = machine, history, backlog or Backlog()
         self._defaults = default_limits(machine.settings)
 
-    def names(self) -> list[str]:
-        """The lanes that hold mail, in memory or parked, or that a flood is in force on."""
+    def names(self, retried: bool = True) -> list[str]:
+        """The lanes that hold mail, in memory or parked, or that a flood is in force on; and `retried` ones."""
         machine = self._machine
+        standings = self._backlog.by("lane") if retried else {}
+        waiting = (lane for lane, standing in standings.items() if standing.retrying)
         parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
         floods = (active.lane for active in machine.floods.all())
-        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods)))
+        return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *waiting)))
 
     def knows(self, name: str) -> bool:
         """Whether there is such a lane, now or in the history."""
@@ -160,6 +174,7 @@ class Explainer:
         open_, idle = self._machine.slots.of(name)
         obstacles = self._obstacles(name, lane)
         first = next((obstacle for obstacle in obstacles if obstacle.all), None)
+        standing = self.standing(name)
         return Brief(
             lane=name,
             ip=name.partition("/")[0],
@@ -172,7 +187,14 @@ class Explainer:
             idle=idle,
             waits_for=first.why if first else "",
             until=first.until if first else None,
+            retrying=standing.retrying,
+            next_retry=standing.next_retry,
+            says=sentence(standing),
         )
+
+    def standing(self, name: str) -> Standing:
+        """How the lane answers, and what waits for its retry."""
+        return self._backlog.by("lane").get(name) or Standing()
 
     def explain(self, name: str) -> Explained | None:
         """Everything of one lane; None where there is no such lane."""
@@ -204,6 +226,10 @@ class Explainer:
             hosts=list(self._hosts(name)),
             answers=list(reversed(past.answers)),
             events=[msgspec.structs.replace(event) for event in reversed(past.events)],
+            retrying=brief.retrying,
+            next_retry=brief.next_retry,
+            says=brief.says,
+            reasons=answers(self.standing(name)),
         )
 
     def flood(self, name: str) -> FloodInForce | None:
@@ -226,7 +252,8 @@ class Explainer:
 
     def _limits(self, name: str, domains: Sequence[str]) -> list[AppliedLimit]:
         ip, snapshot = name.partition("/")[0], self._machine.rules.snapshot
-        deciding = snapshot.explain_limits(ip, tuple(domains))
+        group = name.partition("/")[2]
+        deciding = snapshot.explain_limits(ip, tuple(domains) if "." in group else (*domains, group))
         active = self._machine.floods.get(name)
         found = []
         for field in Limits.__struct_fields__:
@@ -245,6 +272,8 @@ class Explainer:
         if flood is not None and flood.state == "paused":
             why = f"paused by the flood pattern {flood.pattern!r}"
             found.append(Obstacle(kind="flood", why=why, until=flood.paused_until, rule=flood.id))
+        if (proxy := self._machine.egress.paused(name)) is not None and proxy.until is not None:
+            found.append(Obstacle(kind="proxy", why=proxy.why, until=_epoch(proxy.until)))
         if name.startswith("?/"):
             found.append(Obstacle(kind="dns", why=f"the mail servers of {name[2:]} are being looked up"))
         if lane is not None and lane.waiting and lane.waits_for and not (flood and flood.state == "paused"):
@@ -261,7 +290,7 @@ class Explainer:
         for pause in pauses:
             if pause.ended(now) or pause.ip not in (None, ip):
                 continue
-            held = _covered(pause, domains, addresses)
+            held = True if pause.domain == name.partition("/")[2] else _covered(pause, domains, addresses)
             if held is None:
                 continue
             until = pause.until.timestamp() if pause.until else None
@@ -273,14 +302,20 @@ class Explainer:
         kinds = {obstacle.kind for obstacle in obstacles if obstacle.all}
         if "pause" in kinds:
             return "paused"
-        if (flood := self._machine.floods.get(name)) is not None:
-            return "flooded" if flood.paused_until > time.monotonic() else "reduced"
+        if (flood := self._machine.floods.get(name)) is not None and flood.paused_until > time.monotonic():
+            return "flooded"
+        if state := condition(self.standing(name)):
+            return state
+        if flood is not None:
+            return "reduced"
         return "throttled" if kinds or self._machine.queue.parked().get(name) else "running"
 
     def _next(self, brief: Brief, obstacles: Sequence[Obstacle]) -> tuple[float | None, str]:
         """When the lane sends next, and why then."""
         whole = [obstacle for obstacle in obstacles if obstacle.all]
         if not brief.in_memory and not brief.parked and not whole:
+            if brief.retrying:
+                return brief.next_retry, f"{many(brief.retrying)} of it wait for a retry"
             return None, "nothing waits"
         endless = [obstacle.why for obstacle in whole if obstacle.until is None]
         if endless:
@@ -295,7 +330,8 @@ class Explainer:
 
     def _targets(self, name: str) -> Sequence[Target]:
         lane, past = self._machine.lanes.get(name), self._history.get(name)
-        head = lane.waiting[0].route if lane is not None and lane.waiting else None
+        first = next(iter(lane.waiting), None) if lane is not None else None
+        head = first.route if first is not None else None
         route = head or (past.route if past else None)
         return route.targets if route else ()
 

@@ -2,6 +2,7 @@
 
 from pipeline.telemetry.figures import (
     BACKGROUND,
+    CLASSED,
     COUNTERS,
     FIGURES,
     GAUGES,
@@ -17,6 +18,7 @@ from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainEr
 
 __all__ = [
     "BACKGROUND",
+    "CLASSED",
     "COUNTERS",
     "DIMENSIONS",
     "FIGURES",

@@ -9,10 +9,13 @@ import msgspec
 from operators.deliveries.outcome import Outcome
 from pipeline.machine.health import HealthState
 from pipeline.telemetry.telemetry import DomainErrors
+from pipeline.views.state.pauses import HeldMail
+from pipeline.views.state.standing import many
 
 WATCH = 0.10  # of the ended attempts went wrong: look at it
 BAD = 0.50  # of the ended attempts went wrong: act
 REFUSING = 0.25  # of one destination's attempts went wrong: it is named
+PAUSED = "Paused"
 ENOUGH = 10  # errors, below which a destination's share says nothing
 
 
@@ -25,17 +28,43 @@ class Judged(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def judge(figures: Mapping[str, int], troubles: Sequence[DomainErrors], states: Sequence[HealthState] = ()) -> Judged:
-    """What an operator should know first.
+def judge(
+    figures: Mapping[str, int],
+    troubles: Sequence[DomainErrors],
+    states: Sequence[HealthState] = (),
+    held: HeldMail = HeldMail(),  # noqa: B008 - immutable
+    what: str = "",
+    known: bool = True,
+) -> Judged:
+    """What an operator should know first, of all mail or of what is selected.
 
     Args:
         figures: a snapshot of the telemetry: sums of the last 60 s, and gauges.
         troubles: destinations with errors in the last 5 minutes, the worst first.
-        states: what is wrong now, the worst first.
+        states: what is wrong with the machine now, the worst first.
+        held: what pauses do.
+        what: what is selected; empty: all mail.
+        known: whether anything was ever seen of what is selected.
     """
+    states = [state for state in states if not (held.whole and state.word == PAUSED)]  # it says more of it
     if states:
         worst, *others = states
         return Judged(worst.level, worst.word, f"{worst.text}.", "; ".join(state.text for state in others))
+    if held.whole:
+        return Judged("bad", PAUSED, f"{what or 'All mail'}: {held.whole}; {many(held.held)} held.")
+    if not known:
+        return Judged("idle", "Unknown", f"Nothing is known of {what}: no mail of it was seen since the start.")
+    judged = _judged(figures, troubles)
+    detail = judged.detail
+    if held.parts:
+        said = f"{many(held.parts, 'pause')} {'hold' if held.parts > 1 else 'holds'} {many(held.held)}"
+        detail = f"{said}; {detail}" if detail else said
+    level = "watch" if held.parts and held.held and judged.level in ("good", "idle") else judged.level
+    word = "Watch" if level != judged.level else judged.word
+    return Judged(level, word, f"{what}: {judged.text}" if what else judged.text, detail)
+
+
+def _judged(figures: Mapping[str, int], troubles: Sequence[DomainErrors]) -> Judged:
     delivered, wrong = figures["delivered"], figures["errors"] + figures["strange"] + figures["unreached"]
     if not delivered + wrong:
         return _quiet(figures)

@@ -1,8 +1,8 @@
 """The crew: the workers' processes and the ledger of their limits, in the head.
 
 Owner of: each worker's process and link, what was leased to it, and its part of the event stream. A worker that ends
-is started again after RESTART seconds; MOST ends within WITHIN seconds end the instance with one line. A link's end
-stops a worker in order, so none outlives the head.
+is started again after RESTART seconds; MOST ends of one within WITHIN seconds end the instance with a line. A link's
+end stops a worker in order, so none outlives the head.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class _Worker:
         self.link: WorkerLink | None = None
         self.events = Unpacking()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ends: collections.deque[float] = collections.deque(maxlen=MOST)  # of its processes
 
     def say(self, *message: Any) -> None:
         """Tell it."""
@@ -76,7 +77,6 @@ class Crew:
         self._happened, self._flooded, self._skipped = happened, flooded, skipped
         self._ledger = LimitLedger()
         self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
-        self._ends: collections.deque[float] = collections.deque(maxlen=MOST)
         self._stopping = False
         self._beating: asyncio.Task[None] | None = None
         self.reports = Reports()
@@ -142,9 +142,11 @@ class Crew:
             worker.ready.exception()  # whoever starts them takes it, later ones nobody
         log.error("a worker has ended, and is started again", worker=worker.number, pid=worker.pid, why=why)
         now = time.monotonic()
-        self._ends.append(now)
-        if len(self._ends) == MOST and now - self._ends[0] <= WITHIN:
-            supervisor().give_up(f"workers have ended {MOST} times within a minute, the last one: {why}")
+        worker.ends.append(now)
+        if len(worker.ends) == MOST and now - worker.ends[0] <= WITHIN:
+            supervisor().give_up(
+                f"worker {worker.number} has ended {MOST} times within a minute, the last time: it {why}"
+            )
             return
         supervisor().spawn(self._again(worker), "workers")
 

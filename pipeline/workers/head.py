@@ -75,6 +75,7 @@ class HeadMachine(Machine):
         life.push_async_callback(self.crew.stop)
         await self.crew.start()
         self.here.listen(port.getsockname()[:2] for port in self._ports)
+        self.rules.suppressions.told = lambda: self.crew.say("reload")
         changes = self.rules.snapshots.pipe(ops.skip(1))
         life.callback(self.supervisor.listen(changes, lambda _: self.crew.say("reload"), "workers").dispose)
 

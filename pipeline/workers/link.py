@@ -1,7 +1,8 @@
 """The link between the head and a worker: messages of MessagePack over a pair of sockets, each with its length.
 
-Owns one end. What is said in one turn of the loop goes out together. Bounds: LARGEST bytes of a message, and BEHIND
-bytes that the other end has not read: then it is taken for dead, and `ended` is told.
+Owns one end. What is said in one turn of the loop goes out together, in the order in which it was said. Bounds:
+LARGEST bytes of a message, and BEHIND bytes that the other end has not read: then it is taken for dead, and `ended` is
+told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipeline.process.supervisor import supervisor
 LARGEST = 64_000_000
 BEHIND = 256_000_000
 HEAD = 4
+WITHIN = 0.05  # seconds
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -38,6 +40,7 @@ class WorkerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._out: list[bytes] = []
+        self._urgent = self._planned = False  # a flush is coming: in this turn, or soon
 
     @classmethod
     async def over(
@@ -73,15 +76,28 @@ class WorkerLink(asyncio.Protocol):
 
     def say(self, *message: Any) -> None:
         """Tell the other end; nothing happens where it is gone."""
-        if self._transport is None:
-            return
-        if not self._out:
+        if self._put(message) and not self._urgent:
+            self._urgent = True
             self._loop.call_soon(self._flush)
+
+    def mention(self, *message: Any) -> None:
+        """As `say`, within WITHIN seconds: each wake-up of the other end costs more than what it is told."""
+        if self._put(message) and not self._planned:
+            self._planned = True
+            self._loop.call_later(WITHIN, self._flush)
+
+    def _put(self, message: tuple[Any, ...]) -> bool:
+        if self._transport is None:
+            return False
         body = encode(message)
         self._out += (len(body).to_bytes(HEAD, "big"), body)
+        return True
 
     def _flush(self) -> None:
+        self._urgent = self._planned = False
         out, self._out = self._out, []
+        if not out:
+            return
         if self._transport is None:
             return
         self._transport.write(b"".join(out))

@@ -112,7 +112,7 @@ def _add(lanes: dict[str, Lane], row: list[Any]) -> None:
         lane = lanes[name] = Lane(name, ip, group, time.monotonic())
         lane.window, lane.pace = 0, Pace(pace)
     lane.domains.update(dict.fromkeys(domains))
-    lane.waiting.extend([None] * waiting)  # type: ignore[list-item] # they are counted, and not looked at
+    lane.waiting.count_others(waiting)
     lane.in_flight += in_flight
     lane.window += window
     lane.pace = max(lane.pace, Pace(pace))

@@ -53,7 +53,7 @@ def packed(event: Event) -> list[Any] | None:
         recipient = message.recipient[-300:]
         return [
             number, event.time, key, delivery.domain, recipient, message.tags[:10], message.message_id,
-            delivery.lease.recalled,
+            delivery.lease.recalled, (message.envelope or "")[:300], message.attempts,
         ]  # fmt: skip
     if number == _SETTLED:
         settled: Settled = event  # type: ignore[assignment]
@@ -83,8 +83,9 @@ class Unpacking:
                 self.parked[whole.lane] -= whole.count
             return whole
         if number == _TAKEN:
-            _, time, key, domain, recipient, tags, message_id, recalled = said
-            message = Message(recipient=recipient, tags=tags, message_id=message_id)
+            _, time, key, domain, recipient, tags, message_id, recalled, envelope, attempts = said
+            behind: list[dict[str, Any]] = [{}] * min(attempts, 1000)
+            message = Message(recipient=recipient, envelope=envelope, tags=tags, message_id=message_id, results=behind)
             delivery = Delivery(lease=Lease(key, b"", recalled=recalled), message=message, domain=domain)
             self._held[key] = delivery
             if recalled is not None:

@@ -113,7 +113,7 @@ class WorkerProcess:
         leases.wake = machine.lanes.go_on
         machine.slots.noted = self._skipped
         self._dialogue = WorkerDialogue(machine, link.say)
-        machine.events.subscribe(self._tell)
+        supervisor().listen(machine.events, self._tell, "events")
         try:
             await machine.start()
         except StartError as error:
@@ -135,7 +135,7 @@ class WorkerProcess:
     def _tell(self, event: Event) -> None:
         said = packed(event)
         if said is not None and self._link is not None:
-            self._link.say("event", said)
+            self._link.mention("event", said)
 
     def _log(self, logger: Any, name: str, fields: MutableMapping[str, Any]) -> Any:
         """A line of the program log is written by the head; more than LINES in a second are counted there."""

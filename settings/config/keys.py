@@ -1,6 +1,6 @@
 """Every key of the configuration, in one place: kind, default, one line of help, whether its feature comes later.
 
-Whoever adds a key adds it here, and it works in files, the environment and on the command line, in `mailrace config`
+A new key is added here; it then works in files, the environment and on the command line, in `mailrace config`
 and in the reference. Nothing here is changed after the start.
 """
 
@@ -25,6 +25,7 @@ from settings.config.values import (
     Count,
     Credentials,
     Database,
+    ExternalMtas,
     Factor,
     File,
     Flag,
@@ -55,7 +56,6 @@ from settings.config.values import (
 )
 
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
-SPOOL = "the spool directory comes later"
 
 
 def key(default: Any, help: str, *, shown: str = "", later: str = "", also: tuple[str, ...] = ()) -> Any:
@@ -126,6 +126,15 @@ class Settings(BaseSettings):
     )
     www_trusted_proxies: Networks = key(
         [], "CIDR ranges of reverse proxies whose `X-Forwarded-*` and `Forwarded` are believed", shown="none"
+    )
+    www_auth: Credentials | None = key(
+        None, "who may log in to the console by name, besides the users made in it: as `smtp-auth`"
+    )
+    www_role: Annotated[str, choice("read", "operate", "administer")] = key(
+        "administer", "what those may who are not in the console's list of users: `read`, `operate` or `administer`"
+    )
+    www_user_header: Annotated[str, pattern("[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header field")] | None = key(
+        None, "a field in which a trusted proxy names the user that it has let in, such as `X-Remote-User`"
     )
     api_token: Token | None = key(
         None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
@@ -215,10 +224,10 @@ class Settings(BaseSettings):
     )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
-    spool_directory: File | None = key(None, "messages dropped into this folder are queued", later=SPOOL)
-    spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first", later=SPOOL)
-    spool_remove: Flag = key(True, "remove files once they are queued", later=SPOOL)
-    spool_fail_directory: File | None = key(None, "where files go that cannot be read", later=SPOOL)
+    spool_directory: File | None = key(None, "messages dropped into this folder are queued")
+    spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first")
+    spool_remove: Flag = key(True, "remove files once they are queued")
+    spool_fail_directory: File | None = key(None, "where files go that cannot be read")
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
@@ -231,6 +240,9 @@ class Settings(BaseSettings):
     smtp_unmappable_ips: Networks = key([], "exceptions to `smtp-mappable-ips`")
     delivery_port: HostPortNumber = key(25, "port of the receiving servers")
     paused: Flag = key(False, "mail is taken and kept, and none leaves until a start without it")
+    external_mtas: ExternalMtas = key(
+        [], "MTA IPs that are not of this machine, and how their mail leaves: `203.0.113.7=socks://192.0.2.1:1080`"
+    )
     delivery_sink: Sink | None = key(None, "`host:port`: every message goes there instead, for trials")
     smtp_sink_address: Host | None = key(
         None, "the same as two keys: the host, with `smtp-sink-port`", also=("smtp-sink-ip",)

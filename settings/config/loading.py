@@ -104,7 +104,7 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 
 def private(folder: Path) -> bool:
-    """Nobody else can put anything there: it is this user's, or not there yet. Others must be named to be used."""
+    """Only this user can write there: it is theirs, or does not exist yet. Others must be named to be used."""
     try:
         found = folder.stat()
     except OSError:

@@ -31,7 +31,7 @@ send-log-directory send-log-file send-log-format send-log-maxage send-log-prefix
 smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection smtp-proxy
 smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-extract spool-open-files spool-threads
 storage-policy storage-reschedule storage-threads storage-timeout storage-ttl temporary-declare temporary-durable
-temporary-exchange temporary-type validate-envelope validate-recipient www-auth www-bin-log-file www-cache-control
+temporary-exchange temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control
 www-connections www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history
 www-log-maxage www-log-maxsize www-log-prefix
 """

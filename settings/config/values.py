@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from settings.config.egress import ALLOWED, ExternalMta, external_mta
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _BYTES = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
@@ -342,6 +344,7 @@ Credentials = Annotated[
         "exec",
     ),
 ]
+ExternalMtas = Annotated[list[ExternalMta], ValueKind(_listed(external_mta), ALLOWED)]
 OperatorNames = Annotated[
     list[str],
     ValueKind(

@@ -4,6 +4,7 @@
 what forms show of them, and `validate` is the one place that says whether a rule can be used.
 """
 
+from settings.rules.decisions import ForcedError
 from settings.rules.models import KINDS, DkimKey, Dns, Flood, Local, MtaName, Pause, Pool, Redirect, Rule, Throttle
 from settings.rules.snapshot import Snapshot
 from settings.rules.transfer import Imported
@@ -15,6 +16,7 @@ __all__ = [
     "Dns",
     "FieldError",
     "Flood",
+    "ForcedError",
     "Imported",
     "InvalidRule",
     "Local",

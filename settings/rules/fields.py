@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1035 2.3.1, RFC 1123 2.1
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 HEADER = re.compile(r"[!-9;-~]{1,200}")  # RFC 5322 2.2: printable ASCII without the colon
+STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 POOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST = 1_000_000_000  # of anything that is counted: it fits the integers of every database
 
@@ -112,6 +113,14 @@ def selector(value: str) -> str:
     return text
 
 
+def enhanced_status(value: str) -> str:
+    """An enhanced status code (RFC 3463 2)."""
+    text = one_line(value)
+    if not STATUS.fullmatch(text):
+        raise ValueError(f"{quoted(value)} is no enhanced status; allowed are such as 5.7.1 or 4.2.2")
+    return text
+
+
 def header_name(value: str) -> str:
     """A header's name (RFC 5322 2.2)."""
     text = one_line(value)
@@ -187,11 +196,14 @@ Ip = Annotated[str, AfterValidator(ip_address)]
 Domain = Annotated[str, AfterValidator(domain_name)]
 Selector = Annotated[str, AfterValidator(selector)]
 HeaderName = Annotated[str, AfterValidator(header_name)]
+Status = Annotated[str, AfterValidator(enhanced_status)]
 PoolName = Annotated[str, AfterValidator(pool_name)]
 EhloName = Annotated[str, AfterValidator(ehlo_name)]
 Time = Annotated[
     datetime.datetime, BeforeValidator(_a_time), AfterValidator(utc), PlainSerializer(iso, when_used="json")
 ]
 Count = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(_whole)]
+Permanent = Annotated[int, Field(ge=500, le=599), BeforeValidator(_whole)]
+Code = Annotated[int, Field(ge=200, le=599), BeforeValidator(_whole)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False), BeforeValidator(_whole)]
 Security = Literal["off", "opportunistic", "required", "verified"]

@@ -7,16 +7,16 @@ console and the API add from the running machine. Rules are immutable.
 
 from __future__ import annotations
 
-import datetime
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
-from pydantic.config import JsonDict
 
 from settings.rules import key_pairs as keys
+from settings.rules.acting import BounceClass, Response, Rewrite
+from settings.rules.decisions import ForcedError
 from settings.rules.fields import (
     Count,
     Domain,
@@ -35,32 +35,17 @@ from settings.rules.fields import (
 )
 from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
+from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
+from settings.rules.suppression import Suppression
+from settings.rules.tenants import ProviderRule, TagRule
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
-READ_ONLY: JsonDict = {"read_only": True}
 
 
-def _unit(unit: str, group: str = "") -> JsonDict:
-    return {"unit": unit, "group": group}
-
-
-class Rule(BaseModel):
-    """What every rule has. `id` is 0 until it is stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    live: ClassVar[Mapping[str, str]] = {}
-    identity: ClassVar[tuple[str, ...]] = ()  # fields that no two rules of the kind have alike; empty: no such thing
-
-    id: int = Field(0, title="Id", json_schema_extra=READ_ONLY)
-
-    def shown(self) -> dict[str, Any]:
-        """The rule as JSON values, whole but for what is write-only."""
-        return self.model_dump(mode="json")
-
-    def ended(self, now: float) -> bool:
-        """Whether its end (`until`) is past at `now`, epoch seconds."""
-        until: datetime.datetime | None = getattr(self, "until", None)
-        return until is not None and until.timestamp() <= now
+Percent = Annotated[int, Field(ge=1, le=100)]
+Threshold = Annotated[int, Field(ge=1, le=10_000)]
+Period = Annotated[int, Field(ge=1, le=86_400)]
+REDUCED = ("domain_messages", "domain_connects", "domain_connections", "ip_messages", "ip_connects", "ip_connections")
 
 
 class Limiting(Rule):
@@ -70,61 +55,61 @@ class Limiting(Rule):
         None,
         title="Attempts",
         description="Messages a minute to the destination. 0: unlimited. Empty: the less specific rule decides.",
-        json_schema_extra=_unit("messages a minute", "Domain"),
+        json_schema_extra=unit("messages a minute", "Domain"),
     )
     domain_connects: Maybe[Count] = Field(
         None,
         title="New connections",
         description="Connections begun a minute to the destination. 0: unlimited.",
-        json_schema_extra=_unit("a minute", "Domain"),
+        json_schema_extra=unit("a minute", "Domain"),
     )
     domain_connections: Maybe[Count] = Field(
         None,
         title="Connections",
         description="Connections open at once to the destination. 0: unlimited.",
-        json_schema_extra=_unit("at once", "Domain"),
+        json_schema_extra=unit("at once", "Domain"),
     )
     ip_messages: Maybe[Count] = Field(
         None,
         title="Attempts",
         description="Messages a minute to each remote IP of the destination. 0: unlimited.",
-        json_schema_extra=_unit("messages a minute", "Remote IP"),
+        json_schema_extra=unit("messages a minute", "Remote IP"),
     )
     ip_connects: Maybe[Count] = Field(
         None,
         title="New connections",
         description="Connections begun a minute to each remote IP. 0: unlimited.",
-        json_schema_extra=_unit("a minute", "Remote IP"),
+        json_schema_extra=unit("a minute", "Remote IP"),
     )
     ip_connections: Maybe[Count] = Field(
         None,
         title="Connections",
         description="Connections open at once to each remote IP. 0: unlimited.",
-        json_schema_extra=_unit("at once", "Remote IP"),
+        json_schema_extra=unit("at once", "Remote IP"),
     )
     connection_messages: Maybe[Count] = Field(
         None,
         title="Messages",
         description="Messages over one connection; then it is closed with QUIT. 0: unlimited.",
-        json_schema_extra=_unit("messages", "Connection"),
+        json_schema_extra=unit("messages", "Connection"),
     )
     connection_idle: Maybe[Seconds] = Field(
         None,
         title="Idle",
         description="How long a connection is kept open between messages.",
-        json_schema_extra=_unit("seconds", "Connection"),
+        json_schema_extra=unit("seconds", "Connection"),
     )
     connection_security: Maybe[Security] = Field(
         None,
         title="Security",
         description="TLS. opportunistic: where offered. required: always. verified: with a valid certificate.",
-        json_schema_extra=_unit("", "Connection"),
+        json_schema_extra=unit("", "Connection"),
     )
     queue: Maybe[Count] = Field(
         None,
         title="Queue",
         description="Deliveries in memory for the destination; more are parked. 0: unlimited.",
-        json_schema_extra=_unit("deliveries", "Memory"),
+        json_schema_extra=unit("deliveries", "Memory"),
     )
 
     def over(self, base: Limits) -> Limits:
@@ -164,20 +149,39 @@ class _Answer(Rule):
         title="Pause",
         le=31_536_000,
         description="How long the lane is paused after a match.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     reduced: Count = Field(
         3600,
         title="Reduced",
         le=31_536_000,
         description="How long the limits below hold after the pause.",
-        json_schema_extra=_unit("seconds"),
+        json_schema_extra=unit("seconds"),
     )
     order: Maybe[Count] = Field(None, title="Order", description="The first match in this order wins. Empty: last.")
+    domain: Maybe[Domain] = Field(None, title="Domain", description="Only there: a domain, or a provider. Empty: all.")
+    tag: Maybe[Line] = Field(
+        None, title="Tag", max_length=200, description="Only that tag's mail, and only it is slowed."
+    )
+    count: Threshold = Field(1, title="Matches", description="So many matches of a lane within the period begin it.")
+    period: Period = Field(1, title="Period", description="For the matches.", json_schema_extra=unit("seconds"))
+    percent: Maybe[Percent] = Field(
+        None,
+        title="Share",
+        description="Or: this share of the last attempts matched.",
+        json_schema_extra=unit("percent"),
+    )
+    attempts: Threshold = Field(20, title="Of attempts", description="The share is of the last so many attempts.")
+    reduce_to: Maybe[Percent] = Field(
+        None,
+        title="Reduce to",
+        description="The limits of the reduced time, of the normal ones; where a limit below is empty.",
+        json_schema_extra=unit("percent"),
+    )
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
-        _check("pattern", compile_pattern, self.type, self.pattern)
+        check("pattern", compile_pattern, self.type, self.pattern)
         return self
 
 
@@ -189,6 +193,14 @@ class Flood(Limiting, _Answer):
         "hits": "Matches in the last hour",
         "reduced_lanes": "Lanes paused or reduced by it",
     }
+
+    def over(self, base: Limits) -> Limits:
+        """`base` with the limits of the reduced time: those that it sets, else its share of the normal ones."""
+        if self.reduce_to is not None:
+            given = {name: getattr(base, name) for name in REDUCED if getattr(base, name)}
+            part = {name: max(1, value * self.reduce_to // 100) for name, value in given.items()}
+            base = msgspec.structs.replace(base, **part)
+        return super().over(base)
 
 
 class Pause(Rule):
@@ -207,7 +219,7 @@ class Pause(Rule):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        _check("remote_ip", _target, self.domain, self.remote_ip, self.ip)
+        check("remote_ip", one_target, self.domain, self.remote_ip, self.ip)
         return self
 
 
@@ -225,7 +237,7 @@ class Redirect(Rule):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        _check("remote_ip", _target, self.domain, self.remote_ip, self.from_ip, self.to_ip)
+        check("remote_ip", one_target, self.domain, self.remote_ip, self.from_ip, self.to_ip)
         return self
 
 
@@ -241,7 +253,7 @@ class DkimPattern(BaseModel):
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
-        _check("pattern", compile_pattern, self.type, self.pattern)
+        check("pattern", compile_pattern, self.type, self.pattern)
         return self
 
 
@@ -325,7 +337,7 @@ class Local(Rule):
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
-        _check("pattern", compile_pattern, self.type, self.pattern)
+        check("pattern", compile_pattern, self.type, self.pattern)
         return self
 
 
@@ -420,30 +432,17 @@ class Pool(Rule):
                 yield other, other.model_copy(update={"members": left})
 
 
-def _check(field: str, check: Any, *arguments: Any) -> None:
-    """Run a check of several fields; what it says is said of `field`."""
-    try:
-        check(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from None
-
-
-def _target(domain: str | None, remote_ip: str | None, *ips: str | None) -> None:
-    if remote_ip is None:
-        return
-    if domain is not None:
-        raise ValueError("is given, and so is domain; allowed is one of both, or neither for all")
-    if any(ip is not None and (":" in ip) != (":" in remote_ip) for ip in ips):
-        raise ValueError(
-            f"{remote_ip} is out of reach from the other family; allowed is IPv4 with IPv4, IPv6 with IPv6"
-        )
-
-
 KINDS: Mapping[str, type[Rule]] = {
     "throttles": Throttle,
     "floods": Flood,
     "pauses": Pause,
     "redirects": Redirect,
+    "errors": ForcedError,
+    "classes": BounceClass,
+    "responses": Response,
+    "rewrites": Rewrite,
+    "tags": TagRule,
+    "providers": ProviderRule,
     "dkim-keys": DkimKey,
     "locals": Local,
     "mta-names": MtaName,
@@ -452,4 +451,23 @@ KINDS: Mapping[str, type[Rule]] = {
 }
 """The model of each kind, under the name that the API has for it."""
 
-NAMES: Mapping[type[Rule], str] = {model: kind for kind, model in KINDS.items()}
+MODELS: Mapping[str, type[Rule]] = {**KINDS, "suppressions": Suppression}
+"""With those that may be too many for a snapshot: they have a table of their own."""
+
+__all__ = [
+    "KINDS",
+    "MODELS",
+    "NAMES",
+    "DkimKey",
+    "Dns",
+    "Flood",
+    "Limiting",
+    "Local",
+    "MtaName",
+    "Pause",
+    "Redirect",
+    "Rule",
+]
+__all__ += ["Throttle"]
+
+NAMES: Mapping[type[Rule], str] = {model: kind for kind, model in MODELS.items()}

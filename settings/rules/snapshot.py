@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from settings.rules.acting import BounceClass
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -31,8 +32,13 @@ from settings.rules.models import (
     Throttle,
 )
 from settings.rules.patterns import Matcher, compile_pattern
+from settings.rules.selection import Chosen, Selecting
+from settings.rules.shipped import PROVIDERS
+from settings.rules.tenants import ProviderRule, TagRule
 
 CACHED = 10_000
+ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
+ENDING = [kind for kind, model in KINDS.items() if "until" in model.model_fields]
 ALL = ""  # in an index: any MTA IP, any target
 
 
@@ -46,7 +52,8 @@ class Snapshot:
 
     def __init__(self, rules: Mapping[str, Iterable[Rule]] | None = None, faults: Sequence[str] = ()) -> None:
         self._rules = {kind: tuple((rules or {}).get(kind, ())) for kind in KINDS}
-        self._rules["floods"] = tuple(sorted(self._rules["floods"], key=_in_order))
+        for kind in ORDERED:
+            self._rules[kind] = tuple(sorted(self._rules[kind], key=_in_order))
         self.faults = tuple(faults)
         self.throttles = cast(tuple[Throttle, ...], self._rules["throttles"])
         self.floods = cast(tuple[Flood, ...], self._rules["floods"])
@@ -59,6 +66,7 @@ class Snapshot:
         self.pools = cast(tuple[Pool, ...], self._rules["pools"])
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
+        self._providers: dict[str, str | None] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
 
     # -- indexes, each built when it is first used: a trial snapshot needs one or none of them ------------------
@@ -85,6 +93,26 @@ class Snapshot:
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
         return _by_target((rule.from_ip, rule) for rule in self.redirects)
+
+    @functools.cached_property
+    def _chosen(self) -> dict[str, Chosen]:
+        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+
+    @functools.cached_property
+    def _mx(self) -> dict[str, str]:
+        """Suffixes (with their dot) and whole names of MX hosts, each with its provider."""
+        own = {rule.name: rule.patterns for rule in cast(tuple[ProviderRule, ...], self._rules["providers"])}
+        both = {**PROVIDERS, **own}
+        return {pattern.removeprefix("*"): name for name, patterns in both.items() for pattern in patterns}
+
+    @functools.cached_property
+    def _tags(self) -> dict[str, TagRule]:
+        return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
+
+    @functools.cached_property
+    def _own_classes(self) -> list[tuple[Matcher, str]]:
+        rules = cast(tuple[BounceClass, ...], self._rules["classes"])
+        return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -138,10 +166,16 @@ class Snapshot:
         return Snapshot({**self._rules, kind: (*others, rule)}, self.faults)
 
     def next_end(self) -> float | None:
-        """When the first pause or redirect ends, epoch seconds."""
-        untils = [*(rule.until for rule in self.pauses), *(rule.until for rule in self.redirects)]
-        ends = [until.timestamp() for until in untils if until is not None]
-        return min(ends, default=None)
+        """When the first rule ends, epoch seconds."""
+        return min((rule.until.timestamp() for rule in self.ending()), default=None)
+
+    def ending(self) -> list[Any]:
+        """The rules that have an end."""
+        return [rule for kind in ENDING for rule in self._rules[kind] if getattr(rule, "until", None) is not None]
+
+    def chosen(self, kind: str) -> Chosen:
+        """The rules of a kind that chooses deliveries, by what they are for."""
+        return self._chosen[kind]
 
     # -- limits -----------------------------------------------------------------------------------------------
 
@@ -179,8 +213,13 @@ class Snapshot:
 
     # -- what stands in a message's way -------------------------------------------------------------------------
 
-    def pauses_for(self, ip: str, domain: str, remote_ip: str, tags: Sequence[str], now: float) -> tuple[Pause, ...]:
-        """All pauses that hold a message of these tags from `ip` to `domain` at `remote_ip`; unknown ones are empty."""
+    def pauses_for(
+        self, ip: str, domain: str, remote_ip: str, tags: Sequence[str], now: float, group: str = ""
+    ) -> tuple[Pause, ...]:
+        """All pauses that hold a message of these tags from `ip` to `domain` at `remote_ip`; unknown ones are empty.
+
+        A pause may name a destination group in place of a domain: a provider.
+        """
         if not self._pauses:
             return ()
         name = lookup_name(domain)
@@ -188,7 +227,7 @@ class Snapshot:
             rule
             for source in dict.fromkeys((ip, ALL))
             if (targets := self._pauses.get(source)) is not None
-            for target in dict.fromkeys((name, remote_ip, ALL))
+            for target in dict.fromkeys((name, remote_ip, group, ALL))
             for until, rule in targets.get(target, ())
             if until > now and (rule.tag is None or rule.tag in tags)
         )
@@ -215,12 +254,69 @@ class Snapshot:
             seen.add(ip)
         return chain
 
-    def flood_match(self, code: int | None, status: str | None, description: str) -> Flood | None:
-        """The first flood pattern, in the operator's order, that a negative answer matches."""
+    def flood_match(
+        self,
+        code: int | None,
+        status: str | None,
+        description: str,
+        names: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Flood | None:
+        """The first flood pattern, in the operator's order, that a negative answer matches.
+
+        Args:
+            names: the domain and the destination group that it is of; None: any.
+            tags: of the message; None: any.
+        """
         if not self._floods:
             return None
         text = answer_text(code, status, description)
-        return next((rule for matches, rule in self._floods if matches(text)), None)
+        return next(
+            (
+                rule
+                for matches, rule in self._floods
+                if (rule.domain is None or names is None or rule.domain in names)
+                and (rule.tag is None or tags is None or rule.tag in tags)
+                and matches(text)
+            ),
+            None,
+        )
+
+    @functools.cached_property
+    def flood_shares(self) -> tuple[Flood, ...]:
+        """The flood patterns that look at a share of the attempts."""
+        return tuple(rule for rule in self.floods if rule.percent is not None)
+
+    def provider_of(self, host: str) -> str | None:
+        """The provider whose MX host this is; the longest pattern counts."""
+        found = self._providers.get(host, "")
+        if found != "":
+            return found
+        if len(self._providers) >= CACHED:
+            self._providers.clear()
+        found = self._providers[host] = self._look_up_provider(host.lower().rstrip("."))
+        return found
+
+    def _look_up_provider(self, host: str) -> str | None:
+        if host in self._mx:
+            return self._mx[host]
+        labels = host.split(".")
+        suffixes = ("." + ".".join(labels[at:]) for at in range(1, len(labels)))
+        return next((self._mx[suffix] for suffix in suffixes if suffix in self._mx), None)
+
+    def is_provider(self, group: str) -> bool:
+        """Whether a destination group is a provider; its name has no dot."""
+        return "." not in group and not group.startswith("(")
+
+    def share(self, tag: str) -> TagRule | None:
+        """What a tag may have of a lane; None where no rule says."""
+        return self._tags.get(tag) if self._tags else None
+
+    def own_class(self, text: str) -> str | None:
+        """The class that the operator's own patterns give an answer; None where none matches."""
+        if not self._own_classes:
+            return None
+        return next((meaning for matches, meaning in self._own_classes if matches(text)), None)
 
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 
@@ -242,9 +338,9 @@ class Snapshot:
         """The MTA IPs of a pool with their weights; empty where there is none."""
         return self._pools.get(name, {})
 
-    def pool_of(self, ip: str) -> str | None:
-        """The pool that a MTA IP is in."""
-        return self._pool_of.get(ip)
+    def pool_of(self, ip: str) -> str:
+        """The pool that an MTA IP is in; empty where it is in none."""
+        return self._pool_of.get(ip, "") if self.pools else ""
 
     def is_local(self, address: str) -> bool:
         """Whether a recipient is one of the local addresses."""

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
-from settings.rules.models import KINDS, NAMES, DkimKey, Flood, Redirect, Rule
+from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
 
 
@@ -43,7 +43,7 @@ class NoSuchRule(LookupError):
 def model_of(kind: str) -> type[Rule]:
     """The model of a kind. Raises `NoSuchRule`, naming the kinds there are."""
     try:
-        return KINDS[kind]
+        return MODELS[kind]
     except KeyError:
         raise NoSuchRule(f"{kind!r} is no kind of rule; there are {', '.join(KINDS)}") from None
 
@@ -81,8 +81,8 @@ def complete(rule: Rule, snapshot: Snapshot) -> Rule:
     if isinstance(rule, DkimKey) and rule.generate:
         pem = keys.generate(rule.algorithm or "rsa")
         return DkimKey.model_validate({**fields_of(rule), "key": SecretStr(pem), "generate": False})
-    if isinstance(rule, Flood) and rule.order is None:
-        others = [flood.order or 0 for flood in snapshot.floods if flood.id != rule.id]
+    if "order" in type(rule).model_fields and getattr(rule, "order") is None:  # noqa: B009
+        others = [getattr(other, "order") or 0 for other in snapshot.rules(NAMES[type(rule)]) if other.id != rule.id]  # noqa: B009
         return rule.model_copy(update={"order": max(others, default=0) + 1})
     return rule
 

@@ -1,7 +1,18 @@
 """The rule store: the rules database, its migrations, the audit, and the vault for private keys."""
 
-from settings.store.audit import AuditRecord, Who
+from settings.store.audit import ROLES, AuditRecord, NotAllowed, Role, Who
 from settings.store.engine import RulesUnavailable
 from settings.store.store import RuleStore
+from settings.store.undo import undo, undoable
 
-__all__ = ["AuditRecord", "RuleStore", "RulesUnavailable", "Who"]
+__all__ = [
+    "ROLES",
+    "AuditRecord",
+    "NotAllowed",
+    "Role",
+    "RuleStore",
+    "RulesUnavailable",
+    "Who",
+    "undo",
+    "undoable",
+]

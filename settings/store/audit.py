@@ -10,23 +10,48 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import sqlalchemy as sa
 
 from settings.rules.models import NAMES, Rule
+from settings.rules.validate import FieldError, InvalidRule
 from settings.store import tables
 
 KEPT = 100_000
 Action = Literal["create", "update", "delete", "end", "retry", "release"]
 
 
+class NotAllowed(InvalidRule):
+    """The caller may not do this; the text says what they may."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__([FieldError("", why)])
+
+
+Role = Literal["read", "operate", "administer"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
 class Who(msgspec.Struct, frozen=True):
-    """Who changes something: a user, token or part of the machine, and from where (IP address; empty: from inside)."""
+    """Who changes something: a user, token or part of the machine, and from where (IP address; empty: from inside).
+
+    `role`: what a user may: read (look), operate (change rules and mail), administer (all, users and tokens too).
+    """
 
     name: str
     origin: str = ""
+    role: Role = "administer"
+
+    def may(self, role: Role) -> bool:
+        """Whether what needs this role is allowed."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+    def must(self, role: Role) -> None:
+        """Raises `NotAllowed` where it is not."""
+        if not self.may(role):
+            raise NotAllowed(f"{self.name} may {self.role}; this needs {role}")
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from settings.rules import validate
-from settings.rules.models import KINDS, NAMES, DkimKey, Flood, Pause, Pool, Rule
+from settings.rules.models import KINDS, NAMES, DkimKey, Pool, Rule
 from settings.rules.snapshot import Snapshot
 from settings.rules.validate import FieldError, InvalidRule, NoSuchRule
 from settings.store import audit, engine, tables
@@ -114,14 +114,15 @@ class Database:
 
         return self._change(change)
 
-    def reorder(self, ids: Sequence[int], who: Who, now: float) -> Snapshot:
-        """Put the flood patterns in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+    def reorder(self, ids: Sequence[int], who: Who, now: float, kind: str = "floods") -> Snapshot:
+        """Put a kind's rules in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
         with self._writing() as connection:
             snapshot = self._read(connection)
-            named = [self._one(snapshot, "floods", id_) for id_ in dict.fromkeys(ids)]
-            for order, flood in enumerate([*named, *(rule for rule in snapshot.floods if rule not in named)], 1):
-                if isinstance(flood, Flood) and flood.order != order:
-                    self._store(connection, flood, flood.model_copy(update={"order": order}), who, now)
+            named = [self._one(snapshot, kind, id_) for id_ in dict.fromkeys(ids)]
+            rest = (rule for rule in snapshot.rules(kind) if rule not in named)
+            for order, rule in enumerate([*named, *rest], 1):
+                if getattr(rule, "order", order) != order:
+                    self._store(connection, rule, rule.model_copy(update={"order": order}), who, now)
             return self._read(connection).indexed()
 
     def merge(
@@ -140,10 +141,10 @@ class Database:
             return done, self._read(connection).indexed()
 
     def sweep(self, now: float) -> Snapshot:
-        """Remove the pauses and redirects that have ended, and the oldest audit records. Raises `RulesUnavailable`."""
+        """Remove the rules that have ended, and the oldest audit records. Raises `RulesUnavailable`."""
         with self._writing() as connection:
             snapshot = self._read(connection)
-            for rule in (*snapshot.pauses, *snapshot.redirects):
+            for rule in snapshot.ending():
                 if rule.ended(now):
                     self._delete(connection, rule, Who("mailrace"), now, "end")
             audit.trim(connection)
@@ -174,6 +175,12 @@ class Database:
         with self._errors(), self._engine.begin() as connection:
             lock = "SELECT version_num FROM alembic_version"
             connection.exec_driver_sql(lock if connection.dialect.name == "sqlite" else f"{lock} FOR UPDATE")
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of another part of the store, in its thread. Raises `RulesUnavailable`."""
+        with self._errors(), self._engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -217,7 +224,8 @@ class Database:
         now: float,
         reason: str,
     ) -> Rule:
-        ours = {"reason": reason, "instance": self._instance} if kind == "pauses" else {}
+        given = {"reason": reason, "instance": self._instance}
+        ours = {name: given[name] for name in validate.read_only(validate.model_of(kind)) & set(given)}
         rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot)
         rule = self._store(connection, None, rule, who, now)
         if isinstance(rule, Pool):
@@ -248,7 +256,7 @@ class Database:
         return ("unchanged", snapshot) if rule == old else ("updated", snapshot.having(rule))
 
     def _store(self, connection: sa.Connection, old: Rule | None, rule: Rule, who: Who, now: float) -> Rule:
-        table = tables.TABLES[type(rule)]
+        table = tables.table_of(type(rule))
         row = tables.row_of(rule)
         if isinstance(rule, DkimKey) and rule.key is not None:
             row["key"] = self._vault.encrypt(rule.key.get_secret_value())
@@ -277,7 +285,7 @@ class Database:
         if isinstance(rule, DkimKey):
             patterns = tables.dkim_patterns
             connection.execute(patterns.delete().where(patterns.c.dkim_key == rule.id))
-        table = tables.TABLES[type(rule)]
+        table = tables.table_of(type(rule))
         connection.execute(table.delete().where(table.c.id == rule.id))
         audit.write(connection, who, now, action, rule, None)
 
@@ -289,6 +297,9 @@ class Database:
         known: dict[tuple[str, int], tuple[Row, Rule]] = {}
         faults = []
         for kind, row in self._rows(connection):
+            if kind not in KINDS:
+                faults.append(f"{kind} {row['id']} is left out: a newer Mailrace has stored it")
+                continue
             seen = self._known.get((kind, row["id"]))
             try:
                 rule = seen[1] if seen is not None and seen[0] == row else self._rule(kind, row)
@@ -296,7 +307,7 @@ class Database:
                 faults.append(f"{kind} {row['id']} is left out: {error}")
                 continue
             known[kind, row["id"]] = row, rule
-            if not isinstance(rule, Pause) or rule.cluster or rule.instance in (None, self._instance):
+            if getattr(rule, "cluster", True) or getattr(rule, "instance", None) in (None, self._instance):
                 rules[kind].append(rule)
         self._known = known
         return Snapshot(rules, faults)
@@ -310,9 +321,15 @@ class Database:
             for values in connection.execute(table.select().order_by(table.c.id)):
                 more = {"patterns": patterns.get(values.id, [])} if model is DkimKey else {}
                 yield NAMES[model], {**dict(zip(names, values, strict=True)), **more}
+        for row in connection.execute(tables.documents.select().order_by(tables.documents.c.id)):
+            yield row.kind, {"id": row.id, "document": row.document}
 
     def _rule(self, kind: str, row: Row) -> Rule:
         values = dict(row)
+        if "more" in row:
+            values |= tables.parsed(values.pop("more") or "{}")
+        if "document" in row:
+            values = {"id": row["id"], **tables.parsed(row["document"])}
         if kind == "dkim-keys":
             values["key"] = SecretStr(self._vault.decrypt(values["key"]))
         return validate.parse(kind, values)

@@ -31,6 +31,7 @@ from settings.rules.transfer import Imported, entries_of, exported, imported
 from settings.store.audit import Action, AuditRecord, Who
 from settings.store.database import Change, Database
 from settings.store.engine import RulesUnavailable
+from settings.store.suppressions import Suppressions
 
 BACKOFF = 60.0  # seconds
 PATIENCE = 30.0  # seconds
@@ -79,6 +80,7 @@ class RuleStore:
         self._thread = ThreadPoolExecutor(1, "rules")
         self._turn = asyncio.Lock()
         self._failures = 0
+        self.suppressions = Suppressions(self._database, self._in_turn, clock)
         self._timer: abc.DisposableBase | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -91,6 +93,7 @@ class RuleStore:
         self._scheduler = self._scheduler or AsyncIOScheduler(asyncio.get_running_loop())
         try:
             await self._work(self._database.open, lambda snapshot: snapshot)
+            await self.suppressions.reload()
         except BaseException:
             await self.close()
             raise
@@ -178,6 +181,7 @@ class RuleStore:
             NoSuchRule: no such kind.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.create(kind, values, who, now, reason))
 
@@ -189,18 +193,21 @@ class RuleStore:
         Args:
             before: called when no other change can come between; what it raises is raised, and nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.update(kind, id_, values, who, now), before)
 
     async def delete(self, kind: str, id_: int, who: Who, before: Callable[[], None] | None = None) -> Rule:
         """Remove a rule, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`, and what `before` raises."""
+        who.must("operate")
         now = self._clock()
         return await self._change(lambda: self._database.delete(kind, id_, who, now), before)
 
-    async def reorder(self, ids: Sequence[int], who: Who) -> None:
-        """Put the flood patterns in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+    async def reorder(self, ids: Sequence[int], who: Who, kind: str = "floods") -> None:
+        """Put a kind's rules in this order; those not named come after. Raises `NoSuchRule`, `RulesUnavailable`."""
+        who.must("operate")
         now = self._clock()
-        await self._work(lambda: self._database.reorder(ids, who, now), lambda snapshot: snapshot)
+        await self._work(lambda: self._database.reorder(ids, who, now, kind), lambda snapshot: snapshot)
 
     async def import_rules(self, document: Mapping[str, Any], who: Who) -> Imported:
         """Create or change the rules of an exported document; what cannot be used is left out, with a line each.
@@ -209,6 +216,7 @@ class RuleStore:
             Invalid: it is no such document.
             Unavailable: the database does not answer; nothing has changed.
         """
+        who.must("operate")
         now = self._clock()
         entries, errors = entries_of(document)
         more = len(entries) * EACH
@@ -218,7 +226,17 @@ class RuleStore:
     async def reload(self) -> None:
         """Read the rules that others have changed; a failure is reported, and the last rules stay."""
         with contextlib.suppress(RulesUnavailable):
+            await self.suppressions.reload()
             await self._work(self._database.read, lambda snapshot: snapshot)
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Database work of another part of the store. Shielded, as `_work`."""
+
+        async def taken() -> T:
+            async with self._turn:
+                return await self._threaded(work)
+
+        return await asyncio.shield(taken())
 
     # -- the machinery --------------------------------------------------------------------------------------------
 
@@ -231,7 +249,7 @@ class RuleStore:
     ) -> T:
         """Do a piece of database work, and put the rules after it in force.
 
-        Shielded: once begun it is finished and published, even if who asked for it has gone.
+        Shielded: once begun it is finished and published, even if its caller is gone.
         """
         return await asyncio.shield(self._turn_taken(work, after, more, before))
 

@@ -1,5 +1,6 @@
 """The tables: where the rules are kept. `settings/migrations` makes and changes them; a test holds both together.
 
+Kinds of rules that have no table of their own are JSON objects in `documents`, so that a new one needs no migration.
 Other programs may write here: text that is not given is empty, a limit that is not given NULL, times are UTC.
 Private keys are stored encrypted (`settings.store.vault`).
 """
@@ -7,12 +8,13 @@ Private keys are stored encrypted (`settings.store.vault`).
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from settings.rules.models import DkimKey, Dns, Flood, Local, MtaName, Pause, Pool, Redirect, Rule, Throttle
+from settings.rules.models import NAMES, DkimKey, Dns, Flood, Local, MtaName, Pause, Pool, Redirect, Rule, Throttle
 
 OPTIONS: dict[str, Any] = {
     "sqlite_autoincrement": True,  # the id of a rule that is gone is never another's: the audit names rules by it
@@ -63,7 +65,7 @@ throttles = sa.Table(
 floods = sa.Table(
     "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),
     sa.Column("pause", sa.Integer, nullable=False), sa.Column("reduced", sa.Integer, nullable=False),
-    sa.Column("position", sa.Integer, nullable=False, key="order"), *_limits(),
+    sa.Column("position", sa.Integer, nullable=False, key="order"), *_limits(), sa.Column("more", sa.Text),
     sa.UniqueConstraint("name", name="floods_once"), **OPTIONS,
 )  # fmt: skip
 pauses = sa.Table(
@@ -99,6 +101,16 @@ dns = sa.Table(
     "dns_overrides", metadata, _id(), _text("name", 255), sa.Column("addresses", sa.Text, nullable=False),
     sa.UniqueConstraint("name", name="dns_overrides_once"), **OPTIONS,
 )  # fmt: skip
+documents = sa.Table(
+    "documents", metadata, _id(), _text("kind", 32, index=True), sa.Column("document", sa.Text, nullable=False),
+    **OPTIONS,
+)  # fmt: skip
+suppressions = sa.Table(
+    "suppressions", metadata, _id(), sa.Column("hash", sa.BigInteger, nullable=False), _text("type", 8),
+    _text("value", 320), _text("tag", 200), sa.Column("code", sa.Integer, nullable=False), _text("extended", 16),
+    _text("description", 500), sa.Column("until", Utc), _text("source", 16), sa.Column("created", Utc),
+    sa.Index("suppressions_by_hash", "hash", "type"), sa.Index("suppressions_ending", "until"), **OPTIONS,
+)  # fmt: skip
 pools = sa.Table(
     "pools", metadata, _id(), _text("name", 64), _text("description", 500),
     sa.Column("members", sa.Text, nullable=False),
@@ -123,10 +135,44 @@ TABLES: Mapping[type[Rule], sa.Table] = {
 }
 
 
+def table_of(model: type[Rule]) -> sa.Table:
+    """Where the rules of a model are."""
+    return TABLES.get(model, documents)
+
+
+def parsed(document: str) -> dict[str, Any]:
+    """The values in a document; what is no JSON object, which only a foreign hand writes, has none."""
+    try:
+        found = json.loads(document)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def row_of(rule: Rule) -> dict[str, Any]:
     """The rule as column values, without its id and what is in tables of its own; the private key as it is."""
+    if type(rule) not in TABLES:
+        document = rule.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
+        return {"kind": NAMES[type(rule)], "document": json.dumps(document, ensure_ascii=False)}
     table = TABLES[type(rule)]
-    return {column.key: _stored(column, getattr(rule, column.key)) for column in table.columns if column.key != "id"}
+    if "more" in table.columns:
+        return {**_columns(rule, table), "more": _more(rule, table)}
+    return _columns(rule, table)
+
+
+def _more(rule: Rule, table: sa.Table) -> str | None:
+    """The fields that are not at their default and have no column of their own, as JSON."""
+    own = {column.key for column in table.columns} | {"id"}
+    more = {n: v for n, v in rule.model_dump(mode="json", exclude_defaults=True).items() if n not in own}
+    return json.dumps(more, ensure_ascii=False) if more else None
+
+
+def _columns(rule: Rule, table: sa.Table) -> dict[str, Any]:
+    return {
+        column.key: _stored(column, getattr(rule, column.key))
+        for column in table.columns
+        if column.key not in ("id", "more")
+    }
 
 
 def _stored(column: sa.Column[Any], value: Any) -> Any:

@@ -3,7 +3,8 @@
 Run as a program: `python live_stage.py <mailrace options>`. Prints `ready` when the console answers. Its standard input
 takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`),
 `crowd <count>` (mail for so many domains has been seen, prints `seen`), `queue <json>` (publishes this message, prints
-`queued`), `open` (prints how many pages are open), `watching` (how many watch the dialogue and the events), `port` (of
+`queued`), `demo` (says that its data is fictional), `open` (prints how many pages are open), `watching` (how many
+watch the dialogue and the events), `port` (of
 intake), `audit` (the last change), `locals` (the local addresses), `routes` (all that is served, as JSON), `stop`.
 """
 
@@ -86,6 +87,9 @@ async def main() -> None:
             count, domain = line.split()[1:]
             await Source(machine.intake.addresses[0][1], int(count), sessions=1, domain=lambda _, to=domain: to).run()
             print("sent", flush=True)
+        elif line == "demo":
+            facade.fictional = True
+            print("demo", flush=True)
         elif line == "port":
             print(machine.intake.addresses[0][1], flush=True)
         elif line == "watching":

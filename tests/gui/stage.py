@@ -28,6 +28,8 @@ from operators.deliveries.events import Assigned, Connecting, Event, Settled, Ta
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import Message
 from pipeline.commands.serve import announce
+from pipeline.queues.contract import QueueFigures
+from pipeline.queues.listing import Unbrowsable
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.views.facade import Facade
 from settings import load
@@ -46,8 +48,14 @@ DOMAINS = {
 DICE = random.Random(1)
 
 
-async def no_figures() -> None:
+async def no_figures() -> QueueFigures:
     """The queue answers."""
+    return QueueFigures()
+
+
+async def no_messages(*_: Any) -> None:
+    """It lists none."""
+    raise Unbrowsable
 
 
 class Stage:
@@ -56,7 +64,11 @@ class Stage:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
-        self.queue = SimpleNamespace(figures=no_figures, parked=dict, full=None)
+        self.queue = SimpleNamespace(figures=no_figures, browse=no_messages, parked=dict, full=None)
+        self.lanes = self.floods = SimpleNamespace(all=list, get=lambda name: None)
+        self.slots = SimpleNamespace(states=dict, of=lambda lane: (0, 0))
+        self.ips = SimpleNamespace(all=("192.0.2.10",), default=("192.0.2.10",), is_ours=bool)
+        self.names = SimpleNamespace(ehlo=lambda ip: "mx1.example")
         self.rules = RuleStore("", Path(settings.data_dir))
         gauges = {
             "attempting": lambda: 3,

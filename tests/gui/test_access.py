@@ -88,7 +88,7 @@ def test_the_tries_of_many_clients_are_bounded() -> None:
     tries = Tries(Clock())
     for number in range(REMEMBER + 50):
         tries.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(tries._failed) == REMEMBER
+    assert len(tries) == REMEMBER
 
 
 @pytest.mark.parametrize(

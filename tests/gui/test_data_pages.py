@@ -71,7 +71,7 @@ async def test_the_mta_ips_are_sorted_and_filtered_and_the_address_says_so(live:
     await page.click("th[data-column=attempts] button")
     await expect(page).to_have_url(f"{live.url}/ips?sort=-attempts")
     await expect(page.locator("th[data-column=attempts]")).to_have_attribute("aria-sort", "descending")
-    await page.keyboard.press("/")
+    await page.keyboard.press("f")
     await page.keyboard.type("0.0.3")
     await expect(page.locator("[data-row]")).to_have_count(1)
     await page.reload()
@@ -412,7 +412,7 @@ async def test_the_audit_says_who_changed_what(live: Any, visitor: Visitor) -> N
     await expect(page.locator(".note")).to_be_visible()
     await page.goto(live.url + "/audit?search=Receipts")
     row = page.locator("[data-row]").first
-    for text in ("console", "127.0.0.1", "create", "mta-names", "Receipts"):
+    for text in ("console", "127.0.0.1", "create", "names of 127.0.0.3", "Receipts"):
         await expect(row).to_contain_text(text)
     await row.click()
     await expect(page.locator(".drawer [data-section=After]")).to_contain_text("name: Receipts")
@@ -428,7 +428,7 @@ async def test_the_audit_has_what_was_done_to_messages(live: Any, visitor: Visit
     await expect(page.locator(".notes")).to_contain_text("1 message is deleted.")
     await page.goto(live.url + "/audit?kind=messages&search=audited.example")
     row = page.locator("[data-row]").first
-    for text in ("console", "127.0.0.1", "delete", "messages", "audited.example", "messages 1"):
+    for text in ("console", "127.0.0.1", "delete", "audited.example", "messages 1"):
         await expect(row).to_contain_text(text)
 
 

@@ -13,7 +13,7 @@ from gui.pages import PAGES
 Visitor = Callable[..., Awaitable[Page]]
 pytestmark = [pytest.mark.browser, pytest.mark.system]
 
-RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local")
+RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local", "/errors")
 SEARCHES = ("/ips", "/domains", "/queue", "/logs", "/settings", "/audit", *RULES)
 
 
@@ -32,7 +32,7 @@ async def test_every_view_has_its_letter(live: Any, visitor: Visitor) -> None:
     page = await visitor(live, "/audit")
     await page.keyboard.press("?")
     listed = await page.locator("dialog.keys dt").all_inner_texts()
-    assert listed == ["?", "/", "n", *(f"g {view.key}" for view in PAGES)]
+    assert listed == ["?", "/", "f", "n", *(f"g {view.key}" for view in PAGES)]
     assert len(set(listed)) == len(listed)
     await page.keyboard.press("Escape")
     await expect(page.locator("dialog.keys")).to_be_hidden()
@@ -43,13 +43,13 @@ async def test_every_view_has_its_letter(live: Any, visitor: Visitor) -> None:
         await page.wait_for_selector(".view .card, .view .tile-value")
 
 
-async def test_slash_searches_and_n_adds(live: Any, visitor: Visitor) -> None:
-    """In every view that has something to search; in every view of rules. Escape leads out of the form."""
+async def test_f_filters_and_n_adds(live: Any, visitor: Visitor) -> None:
+    """In every view that has something to filter; in every view of rules. Escape leads out of the form."""
     page = await visitor(live, "/ips")
     for path in SEARCHES:
         await page.goto(live.url + path)
         await page.wait_for_selector(".stage input")
-        await page.keyboard.press("/")
+        await page.keyboard.press("f")
         assert await page.evaluate("document.activeElement.matches('.stage input')"), path
         if path in RULES:
             await page.evaluate("document.activeElement.blur()")

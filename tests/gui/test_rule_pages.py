@@ -15,7 +15,21 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-VIEWS = ("throttling", "floods", "paused", "redirects", "pools", "dkim", "local")
+VIEWS = (
+    "tags",
+    "providers",
+    "throttling",
+    "floods",
+    "paused",
+    "redirects",
+    "pools",
+    "dkim",
+    "local",
+    "errors",
+    "responses",
+    "rewrites",
+    "classes",
+)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 pytestmark = [pytest.mark.browser, pytest.mark.system]
@@ -59,6 +73,13 @@ async def add(page: Page, **values: str) -> None:
 def row(page: Page, text: str) -> Locator:
     """The row of the table of rules that has this text."""
     return page.locator(".rule-grid tbody tr", has_text=text)
+
+
+async def pause(page: Page, reason: str = "") -> None:
+    """Pause what the Overview shows, for an hour."""
+    await page.locator("button.running").click()
+    await page.fill(".box input[name=reason]", reason)
+    await page.click(".box button[type=submit]")
 
 
 async def undo(page: Page, said: str) -> None:
@@ -167,7 +188,7 @@ async def test_search_and_order_are_in_the_address(live: Any, visitor: Visitor) 
     page = await visitor(live, "/local")
     for name in ("b@one.example", "a@one.example", "c@two.example"):
         await add(page, pattern=name)
-    await page.keyboard.press("/")
+    await page.keyboard.press("f")
     await page.keyboard.type("one.ex")
     await expect(page.locator(".rule-grid tbody tr")).to_have_count(2)
     await page.get_by_role("button", name="Pattern", exact=True).click()
@@ -187,7 +208,7 @@ async def test_a_row_leads_to_the_overview_which_pauses_and_resumes(live: Any, v
     await page.wait_for_url(live.url + "/?domain=florist.example")
     button = page.locator("button.running")
     await expect(button).to_have_text("Running")
-    await button.click()
+    await pause(page)
     await expect(button).to_contain_text("Paused")
     await expect(button).to_have_attribute("aria-pressed", "true")
     assert live.ask("mail 7 florist.example") == "sent"
@@ -205,7 +226,7 @@ async def test_a_row_leads_to_the_overview_which_pauses_and_resumes(live: Any, v
 async def test_everything_can_be_paused_at_once(live: Any, visitor: Visitor) -> None:
     """And what is part of it says so, with the way to Paused deliveries."""
     page = await visitor(live, "/")
-    await page.locator("button.running").click()
+    await pause(page)
     await expect(page.locator("button.running")).to_contain_text("Paused")
     await page.goto(live.url + "/?domain=fast.example")
     covered = page.locator("a.running")

@@ -14,19 +14,34 @@ from gui.components.record import zone_line
 from gui.components.rules.rule_listing import RuleListing, as_csv, limits_of
 from gui.components.rules.rule_page import whole
 from gui.components.rules.rule_table import columns_of
-from gui.components.running import describes
+from gui.pages.classes import BounceClasses
 from gui.pages.dkim import DkimKeys
+from gui.pages.errors import ForcedErrors
 from gui.pages.floods import FloodsPage
 from gui.pages.local import LocalAddresses
 from gui.pages.paused import Paused
 from gui.pages.redirects import RedirectsPage
+from gui.pages.responses import Responses
+from gui.pages.rewrites import Rewrites
 from gui.pages.throttling import Throttling
+from pipeline.views.state.pauses import describes
 from settings.rules import KINDS, DkimKey, Flood, Pause
 from settings.rules.form import fields
 from settings.rules.snapshot import Snapshot
 from settings.rules.validate import complete, parse
 
-VIEWS = (Throttling, FloodsPage, DkimKeys, Paused, RedirectsPage, LocalAddresses)
+VIEWS = (
+    Throttling,
+    FloodsPage,
+    DkimKeys,
+    Paused,
+    RedirectsPage,
+    LocalAddresses,
+    ForcedErrors,
+    Responses,
+    Rewrites,
+    BounceClasses,
+)
 
 
 @given(
@@ -63,7 +78,11 @@ def test_every_field_that_can_be_shown_is_in_its_view(view: type) -> None:
     page = object.__new__(view)
     names = {column.name for column in page.shown_columns()}
     stands_for = {
-        "target": {"domain", "remote_ip"}, "limits": {f.name for f in fields(view.kind) if f.group},
+        "target": {"domain", "remote_ip"},
+        "ip": {"ip", "pool"},
+        "does": set(columns_of("responses")),
+        "when": {"count", "period", "percent", "attempts", "reduce_to"},
+        "limits": {f.name for f in fields(view.kind) if f.group},
     }  # fmt: skip
     covered = names.union(*(stands_for.get(name, set()) for name in names))
     elsewhere = {"order", "record", "instance"}  # the rows' own order; a dialog; where we are

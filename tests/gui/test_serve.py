@@ -139,7 +139,7 @@ sys.exit(asyncio.run(run(load(sys.argv[1:], None, None), Web)))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_machine_and_its_console_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    """With a browser's connection open; the exit code says that all is well."""
+    """With a browser's connection open, and a request that is not answered yet; the exit code says that all is well."""
     port, smtp = free(), free()
     options = ["--data-dir", str(tmp_path), "--www-ip", "127.0.0.1", "--www-port", port, "--smtp-port", smtp]
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, *options], stderr=subprocess.PIPE, text=True)
@@ -150,7 +150,10 @@ def test_a_signal_stops_the_machine_and_its_console_in_order(tmp_path: Path, num
         assert browser.get("/readyz").text == "ok\n"
         program.send_signal(signal.SIGHUP)
         assert browser.get("/healthz").text == "ok\n"
-        program.send_signal(number)
-        _, rest = program.communicate(timeout=30)
+        with socket.create_connection(("127.0.0.1", int(port))) as half:
+            half.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            assert browser.get("/healthz").text == "ok\n"
+            program.send_signal(number)
+            _, rest = program.communicate(timeout=30)
     assert program.returncode == 0, rest
     assert "Traceback" not in rest

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
+
+import pytest
 
 from operators.deliveries.outcome import Next, Outcome
 from pipeline.machine.health import HealthState
 from pipeline.telemetry.telemetry import FIGURES, DomainErrors, LastAnswer
+from pipeline.views.state.pauses import HeldMail, describes, held_mail, why
 from pipeline.views.verdict import judge
+from settings.rules import Pause
 
 
 def figures(**counts: int) -> dict[str, int]:
@@ -79,3 +84,51 @@ def test_what_is_wrong_with_the_machine_itself_comes_first() -> None:
     """A full disk, a broker that is away: however well the rest goes."""
     judged = judge(figures(delivered=6000), [trouble()], [wrong("the disk is full"), wrong("the log loses lines")])
     assert (judged.level, judged.text, judged.detail) == ("bad", "the disk is full.", "the log loses lines")
+
+
+def test_what_is_paused_is_no_good_news() -> None:
+    """All of it: whatever was delivered a moment ago. A part: named, with what it holds."""
+    whole = judge(figures(delivered=6000), [], held=HeldMail("paused, until somebody resumes it", 3300))
+    assert (whole.level, whole.word) == ("bad", "Paused")
+    assert whole.text == "All mail: paused, until somebody resumes it; 3,300 messages held."
+    part = judge(figures(delivered=6000), [], held=HeldMail("", 12, 2))
+    assert (part.level, part.detail) == ("watch", "2 pauses hold 12 messages")
+
+
+def test_what_is_selected_is_judged_alone() -> None:
+    """By its own name and figures; of what was never seen it says that, and not how the machine is."""
+    assert judge(figures(delivered=60), [], what="a.example").text.startswith("a.example: 60 messages a minute")
+    unknown = judge(figures(), [], what="never.example", known=False)
+    assert (unknown.word, unknown.level) == ("Unknown", "idle")
+    assert "never.example" in unknown.text
+
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("pause", "selected", "says"),
+    [
+        ({}, {}, "same"),
+        ({}, {"domain": "a.example"}, "wider"),
+        ({"ip": "192.0.2.1"}, {"ip": "192.0.2.1", "domain": "a.example"}, "wider"),
+        ({"domain": "a.example"}, {}, "part"),
+        ({"domain": "a.example"}, {"ip": "192.0.2.1"}, "part"),
+        ({"domain": "b.example"}, {"domain": "a.example"}, "none"),
+        ({"domain": "a.example", "tag": "x"}, {"domain": "a.example"}, "part"),
+    ],
+)
+def test_a_pause_is_for_the_same_for_more_or_for_a_part_of_what_is_selected(
+    pause: dict[str, str], selected: dict[str, str], says: str
+) -> None:
+    """What it says of the selection follows from that."""
+    assert describes(Pause(**pause), selected) == says
+
+
+def test_a_pause_says_why_and_for_how_long() -> None:
+    """In words, by whoever reads it where."""
+    later = Pause(until=NOW + datetime.timedelta(minutes=54), reason="the list was wrong")
+    assert why(later, NOW.timestamp()) == "paused (the list was wrong), for another 54 min"
+    assert why(Pause(reason="manual"), 0) == "paused, until somebody resumes it"
+    held = held_mail([later], {"domain": "a.example"}, lambda pause: 7)
+    assert held.held == 7 and held.whole.startswith("paused (the list was wrong)")

@@ -27,6 +27,7 @@ NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 # For each: plots at least, and what its last words must speak of, since it happened on the sample's day.
 EXPECTED = {
     "deliverability": (5, [r"0\.3 to mx1\.lookout\.example", r"0\.3 to mx1\.yippee\.example", "campaign"]),
+    "incident": (1, ["attempts went wrong; usual are", "from 127.0.0.3", "Most heard", "messages put off"]),
     "operators": (2, [r"127\.0\.0\.3/mx1\.lookout\.example", r"60 seconds of rest", "spare the most"]),
     "responses": (4, [r"6 blocks began", r"127\.0\.0\.3/mx1\.lookout\.example\S* at 10:", "2 flood patterns"]),
     "throughput": (7, [r"127\.0\.0\.3/mx1\.bigmail\.example", "password-reset", r"mx1\.lookout\.example\S* was \d"]),
@@ -109,6 +110,16 @@ def test_a_notebook_reads_the_log_that_mailrace_logs_names(tmp_path: Path, kerne
     notebook = executed("deliverability", kernel, tmp_path / "logs")
     assert str(tmp_path / "logs" / "send.jsonl") in printed(notebook)
     assert outputs(notebook, "text/markdown")[-1].startswith("### What this log says")
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+def test_an_incident_is_told_of_any_log(tmp_path: Path, kernel: KernelManager) -> None:
+    """Also of one with a single attempt, in which nothing went wrong."""
+    line = {"time": "2027-01-15T10:00:00.000Z", "recipient": "a@b.example", "domain": "b.example", "next": "delivered"}
+    (tmp_path / "send.jsonl").write_text(json.dumps({"v": 1, **line, "result": "accepted", "state": "message"}) + "\n")
+    said = outputs(executed("incident", kernel, tmp_path), "text/markdown")[-1]
+    assert "there is no incident to tell of" in said
 
 
 def test_the_machine_loads_the_operators_of_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

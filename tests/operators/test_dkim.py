@@ -74,6 +74,17 @@ def test_from_is_signed_and_oversigned() -> None:
     assert tag(signatures(double, [key()], NOW) + double, "h").split(":").count("from") == 3
 
 
+@pytest.mark.parametrize(
+    "own", [b"", b" v=1; a=; b", b" \xff\xfe", b" v=1;\r\n\t\r\n b=", b" x" * 3000, b" v=1; l=-1; b=" + b"A" * 5000]
+)
+def test_a_damaged_signature_of_the_sender_harms_ours_not(own: bytes) -> None:
+    """K6: it is left as it is, and ours beside it is right."""
+    source = b"DKIM-Signature:" + own + b"\r\n" + MAIL
+    signed = signatures(source, [key()], NOW) + source
+    record = keys.record_of(load(RSA)).encode()
+    assert dkim.verify(signed, dnsfunc=lambda name, timeout=5: record)
+
+
 def test_an_added_from_breaks_the_signature() -> None:
     """Which is what oversigning is for."""
     signed = signatures(MAIL, [key()], NOW) + MAIL

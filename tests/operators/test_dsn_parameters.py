@@ -27,11 +27,20 @@ def test_xtext_is_printable_whatever_is_written(text: str) -> None:
             from_xtext(written, len(written))
 
 
-@pytest.mark.parametrize("value", ["", "+", "+0d", "a b", "a=b", "é", "abcd"])
+@pytest.mark.parametrize("value", ["", "+", "+0g", "a b", "a=b", "é", "abcd"])
 def test_what_is_no_xtext_or_too_long_is_refused(value: str) -> None:
     """With what is allowed."""
     with pytest.raises(ValueError, match="xtext of at most 3 characters"):
         from_xtext(value, 3)
+
+
+def test_xtext_is_read_with_small_letters_and_written_with_capitals() -> None:
+    """K6: RFC 3461 4 has capitals; what senders write instead means the same, and nothing else may be hidden in it."""
+    assert from_xtext("b+2bx+3d", 100) == "b+x="
+    assert to_xtext("b+x=") == "b+2Bx+3D"
+    for hidden in ("+0d", "+0a", "+7f", "+c3+bc"):
+        with pytest.raises(ValueError, match="not printable ASCII"):
+            from_xtext(hidden, 100)
 
 
 def test_notify_and_ret_are_read_in_any_case() -> None:

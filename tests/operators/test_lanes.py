@@ -244,8 +244,7 @@ def test_idle_lanes_are_forgotten() -> None:
     world.run(REST + 10)
     assert world.lanes.all() == []
     assert world.slots.open == 0
-    assert not world.slots._lanes
-    assert not world.slots._remotes
+    assert world.slots.remembered == 0
 
 
 def test_a_lane_is_remembered_as_long_as_it_has_learned_something() -> None:

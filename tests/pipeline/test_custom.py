@@ -215,7 +215,8 @@ def test_a_function_that_is_not_there_is_said_with_those_that_are(module: Module
 
 def test_an_unknown_stage_is_said_with_all_there_are(module: Module) -> None:
     """In the order of the chain."""
-    allowed = "decode, expire, resolve, assign, redirect, hold, throttle, compose, sign, deliver, conclude, record"
+    allowed = "decode, expire, suppress, rewrite, resolve, assign, redirect, force, hold, throttle, compose, sign, "
+    allowed += "deliver, classify, conclude, record"
     assert refusal(f"{module(SHOP)}:mark@settle").endswith(f": there is no stage 'settle'; there are {allowed}")
 
 

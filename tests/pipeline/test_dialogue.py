@@ -231,9 +231,11 @@ async def test_parts_of_a_reply_become_one_line() -> None:
 # -- watchers ---------------------------------------------------------------------------------------------------------
 
 
-def talk(part: Part, count: int = 1, **changes: str) -> Conversation:
+def talk(part: Part, count: int = 1, conversation: Conversation | None = None, **changes: str) -> Conversation:
     """So many commands of one connection; while nobody watches nothing is told, as a connection would do it."""
-    conversation = Conversation(**{"direction": OUT, "mta_ip": "127.0.0.1", "remote_ip": "192.0.2.1", **changes})
+    conversation = conversation or Conversation(
+        **{"direction": OUT, "mta_ip": "127.0.0.1", "remote_ip": "192.0.2.1", **changes}
+    )
     for number in range(count):
         if part.watch is not None:
             part.watch.line(conversation, CLIENT, f"NOOP {number}\r\n".encode())
@@ -267,9 +269,29 @@ def test_a_watcher_gets_so_many_lines_a_second_and_is_told_how_many_it_missed() 
     assert len(ear.got) == 5
 
 
+def test_whole_connections_are_shown_and_what_is_left_out_is_marked_where_it_is_missing() -> None:
+    """One that has begun goes before another that would begin; the next line of it says what it lacks."""
+    part = Part()
+    ear = Ear(part, rate=4)
+    first = talk(part, 2)
+    other = talk(part, 3)
+    talk(part, 3, conversation=first)
+    assert [line.connection for line in ear.lines] == [first.id] * 4
+    ear.scheduler.advance_by(1)
+    talk(part, 1, conversation=first)
+    talk(part, 1, conversation=other)
+    assert [(line.connection, line.missed) for line in ear.lines[4:]] == [(first.id, 1), (other.id, 0)]
+
+
 @pytest.mark.parametrize(
     "only",
-    [Only(direction=OUT), Only(mta_ip="127.0.0.7"), Only(domain="A.Example"), Only(remote_ip="192.0.2.7")],
+    [
+        Only(direction=OUT),
+        Only(mta_ip="127.0.0.7"),
+        Only(domain="A.Example"),
+        Only(domain="a.ex"),
+        Only(remote_ip="192.0.2.7"),
+    ],
 )
 def test_a_watcher_gets_what_it_asks_for(only: Only) -> None:
     """What it does not ask for takes none of its room, and is not called skipped."""
@@ -331,7 +353,7 @@ def test_a_body_that_nobody_was_shown_is_not_kept() -> None:
     talk(part)
     assert part.watch is not None
     part.watch.body(talk(part), b"x")
-    assert not ear.dialogue._bodies
+    assert len(ear.dialogue) == 0
 
 
 def test_a_long_line_is_cut() -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.mail.message import Message, decode
-from pipeline.commands.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
 from pipeline.smtp.server.refusal import Refusal
+from pipeline.spool.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
 from tests.support import strict
 
 ORIGIN = Origin("wanda", "host.example.org", 1_700_000_000.0)

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.deliveries.delivery import Delivery, Lease, Route, Target
 from operators.deliveries.events import Assigned, Connecting, Event, Notice, Parked, Settled, Taken, Unparked
@@ -20,7 +22,9 @@ from pipeline.queues import adopt_orphans, open_files, open_queue, queue_file, w
 from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.adopt import adopt
 from pipeline.queues.listing import Filter
+from pipeline.smtp.watch import Line, Only
 from pipeline.telemetry.telemetry import Telemetry
+from pipeline.workers.dialogue import APART, HeadDialogue
 from pipeline.workers.link import WorkerLink, decode, encode
 from pipeline.workers.wire import Unpacking, packed
 from settings import Settings, load
@@ -186,3 +190,45 @@ def test_workers_are_a_number_or_auto(text: str, ok: bool) -> None:
     else:
         with pytest.raises(ConfigurationErrors, match=r"workers.*from 1 to 64, or auto"):
             load([f"--workers={text}"], system_file=None)
+
+
+async def test_a_watcher_of_the_head_hears_each_worker() -> None:
+    """Numbers of connections and bodies are the worker's own; one that comes later is told to watch, too."""
+    said: list[Any] = []
+
+    class Told:
+        """What the head has of its workers."""
+
+        line: Any = None
+        body: Any = None
+
+        def ask(self, number: int, *message: Any) -> None:
+            said.append(message)
+
+        def ask_no_more(self, number: int, *message: Any) -> None:
+            said.append(message)
+
+    told = Told()
+    head = HeadDialogue(told, AsyncIOScheduler(asyncio.get_running_loop()))  # type: ignore[arg-type]
+    got: list[Any] = []
+    watching = head.watch(Only(domain="a.example"), 50).subscribe(got.append)
+    line = Line(
+        time=1.0,
+        connection=7,
+        direction="out",
+        sender="client",
+        text="EHLO",
+        mta_ip="",
+        remote_ip="",
+        domain="",
+        caught=3,
+    )
+    told.body(2, 3, b"body", 4)
+    told.line(2, 1, msgspec.to_builtins(line))
+    told.line(1, 1, {"time": 1.0, "count": 9})
+    watching.dispose()
+    told.line(1, 1, msgspec.to_builtins(line))
+    assert [type(one).__name__ for one in got] == ["Line", "SkippedLines"]
+    assert (got[0].connection, got[0].caught) == (2 * APART + 7, 2 * APART + 3)
+    assert said[0][2]["domain"] == "a.example"
+    assert said[1] == ("leave", 1)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 import settings
+from settings.config.egress import ExternalMta
 from settings.config.keys import FIELDS
 from settings.config.values import HostPort
 
@@ -32,6 +33,9 @@ VALUES: list[tuple[str, str, Any]] = [
     ("www-ciphers", "ECDHE+AESGCM", "ECDHE+AESGCM"),
     ("www-url", "https://mta.example.org:8443/", "https://mta.example.org:8443/"),
     ("www-trusted-proxies", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
+    ("www-auth", "hardcoded://u:p", "hardcoded://u:p"),
+    ("www-role", "read", "read"),
+    ("www-user-header", "X-Remote-User", "X-Remote-User"),
     ("api-token", "0123456789abcdef", "0123456789abcdef"),
     ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
     ("rabbitmq-outbox", "out", "out"),
@@ -44,6 +48,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("rabbitmq-success", "won", "won"),
     ("rabbitmq-failure", "lost", "lost"),
     ("rabbitmq-retry", "", None),
+    ("results-format", "previous", "previous"),
     ("rabbitmq-exchange", "mail", "mail"),
     ("rabbitmq-durable", "no", False),
     ("rabbitmq-persistent", "False", False),
@@ -80,6 +85,11 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-unmappable-ips", "192.0.2.9", [ipaddress.ip_network("192.0.2.9/32")]),
     ("delivery-port", "2525", 2525),
     ("paused", "yes", True),
+    (
+        "external-mtas",
+        "203.0.113.7=socks://192.0.2.1:1080",
+        [ExternalMta("203.0.113.7", "socks", "", "192.0.2.1", 1080)],
+    ),
     ("delivery-sink", "[::1]:1025", HostPort("::1", 1025)),
     ("smtp-sink-address", "sink.example", "sink.example"),
     ("smtp-sink-port", "2525", 2525),

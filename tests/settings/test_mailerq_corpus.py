@@ -11,6 +11,9 @@ import settings
 FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
 # What decides where mail goes, or who may send it, and cannot be honoured; and pages with a mistake of their own.
 REFUSED = {
+    "management-console-44-1.txt": "www-auth",
+    "management-console-44-2.txt": "www-auth",
+    "management-console-44-3.txt": "www-auth",
     "smarthost-22.txt": "must be a host's name or IP address",
     "smtp-server-140-1.txt": "smtp-auth",
     "smtp-server-140-2.txt": "smtp-auth",

@@ -11,7 +11,17 @@ import settings
 from gui.access.connections import Connections
 from gui.web.health import LABELLED, Doors
 from pipeline.log import schema
-from pipeline.telemetry.figures import BACKGROUND, COUNTERS, GAUGES, INSTANCES, LOST_LINES, REMOVED, STRAY, UNREACHED
+from pipeline.telemetry.figures import (
+    BACKGROUND,
+    CLASSED,
+    COUNTERS,
+    GAUGES,
+    INSTANCES,
+    LOST_LINES,
+    REMOVED,
+    STRAY,
+    UNREACHED,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -41,7 +51,7 @@ def metrics() -> str:
     """A row for each metric of `/metrics`."""
     rows = [
         f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
-        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, REMOVED, STRAY)
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES)]
     for one in Doors(Connections(())).collect():

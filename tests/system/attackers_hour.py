@@ -28,7 +28,8 @@ HANGING = 1000
 def attacked(target: AttackedProgram, seconds: float) -> Iterator[Figure]:
     """One round, of about so many seconds."""
     checks: list[attacks.Attack] = [
-        attacks.relay, attacks.smuggling, attacks.steering, attacks.sessions, attacks.bombs, attacks.halves,
+        attacks.relay, attacks.smuggling, attacks.steering, attacks.sessions, attacks.new_password, attacks.bombs,
+        attacks.halves,
     ]  # fmt: skip
     for check in checks:
         yield from _tried(check, target)

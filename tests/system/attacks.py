@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
+
 from tests.bench.strangers import offer
 from tests.pipeline.intake.test_open_relay import TRICKS
 from tests.pipeline.intake.test_strangers import STEERING
+from tests.support.program import Program
 from tests.support.strangers import scene
 from tests.system.attacked import SECRET, USER, AttackedProgram, Figure
 from tests.system.smtp_dialogues import FALSE_ENDS
@@ -183,6 +186,24 @@ def sessions(target: AttackedProgram) -> list[Figure]:
         Figure("a token before and after it is revoked", f"{valid}, {revoked}", "200, 401",
                (valid, revoked) == (200, 401)),
     ]  # fmt: skip
+
+
+def new_password(_: AttackedProgram) -> list[Figure]:
+    """A session, after a restart with the same password and after one with another; of a program of its own."""
+    answers, cookies = [], dict[str, str]()
+    with tempfile.TemporaryDirectory() as name:
+        for password in ("one of the tests, long", "one of the tests, long", "another of the tests"):
+            with Program(pathlib.Path(name), www_password=password) as program:
+                with httpx.Client(base_url=f"http://127.0.0.1:{program.www_port}") as client:
+                    if not cookies:
+                        client.post("/login", data={"password": password})
+                        cookies = dict(client.cookies.items())
+                with httpx.Client(base_url=f"http://127.0.0.1:{program.www_port}") as thief:
+                    answers.append(thief.get("/settings", cookies=cookies).status_code)
+                program.stop()
+    figure = ", ".join(map(str, answers))
+    what = "a session; after a restart; after a new password"
+    return [Figure(what, figure, "200, 200, 303", answers == [200, 200, 303])]
 
 
 def hanging(count: int, seconds: float, rate: int = 40) -> list[Figure]:

@@ -2,7 +2,7 @@
 
     python -m tests.system.fuzz --smtp 24000 --rest 5000 --amqp 5000 --config 2000
 
-The same seed draws the same cases. 0 leaves one out. Exit code 1 where one found something.
+The same seed draws the same cases. 0 leaves one out, `--only smtp` all others. Exit code 1 where one found something.
 """
 
 from __future__ import annotations
@@ -102,10 +102,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     for name, (_, usual) in FUZZERS.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--only", choices=FUZZERS)
     given = parser.parse_args()
-    rows = [run(name, count, given.seed) for name in FUZZERS if (count := getattr(given, name))]
+    chosen = [given.only] if given.only else FUZZERS
+    print(HEAD, flush=True)
+    rows = []
+    for name in chosen:
+        if count := getattr(given, name):
+            rows.append(run(name, count, given.seed))
+            print(rows[-1], flush=True)
     print(*(f"{row.what}: {line}" for row in rows for line in row.wrong[:20]), sep="\n")
-    print(HEAD, *rows, sep="\n")
     return int(any(row.failed for row in rows))
 
 

@@ -1,6 +1,6 @@
 """Odd AMQP deliveries, thousands of them, drawn from a seed: bodies, and properties that no client library sets.
 
-    python -m tests.system.fuzz_amqp --count 5000 --seed 1
+    python -m tests.system.fuzz --only amqp
 
 Each one that the broker takes must be accounted for: it has a result, is refused with its body, or waits for its time.
 The program must not end, write no traceback, stay ready, and need no more memory; good mail among them is delivered.
@@ -9,14 +9,12 @@ The program must not end, write no traceback, stay ready, and need no more memor
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gzip
 import json
 import pathlib
 import random
 import struct
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -220,20 +218,3 @@ def _ready(program: Program) -> str:
             return answer.read().decode().strip()
     except urllib.error.HTTPError as error:
         return error.read().decode().strip()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("options", nargs="*", help="rabbitmq-maxpriority=10 and the like")
-    asked = parser.parse_args()
-    options = dict(option.replace("-", "_").split("=") for option in asked.options)
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        tally = run(pathlib.Path(name), asked.count, asked.seed, **options)
-        print((pathlib.Path(name) / "terminal").read_text(errors="replace")[-3000:])
-    print(tally)
-    print(
-        f"{asked.count} deliveries in {time.monotonic() - begin:.0f} s; the broker refused {asked.count - tally.taken}"
-    )

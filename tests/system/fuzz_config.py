@@ -1,6 +1,6 @@
 """Odd configurations, thousands of them, drawn from a seed: files, environments and command lines, of keys and of junk.
 
-    python -m tests.system.fuzz_config --count 2000 --seed 1
+    python -m tests.system.fuzz --only config
 
 `mailrace config` is run with each, in a process of its own: it ends with 0, or with 2 and one line for each mistake. No
 traceback, no secret, nothing that a terminal would obey, and no case that takes long or keeps memory.
@@ -8,7 +8,6 @@ traceback, no secret, nothing that a terminal would obey, and no case that takes
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import pathlib
@@ -16,7 +15,6 @@ import random
 import resource
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from typing import NamedTuple, NoReturn
@@ -207,21 +205,3 @@ def _child(folder: pathlib.Path, case: ConfigCase) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def main() -> int:
-    """As a command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(pathlib.Path(folder), given.count, given.seed)
-    print(*tally.wrong[:30], sep="\n")
-    print(f"{tally._replace(wrong=[])}, {len(tally.wrong)} wrong, in {time.monotonic() - begin:.0f} s")
-    return int(bool(tally.wrong or tally.tracebacks))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,15 @@
 """Calls of the REST API made from its own OpenAPI document, well formed and odd: none is answered with 500.
 
-Run as a command: `python -m tests.system.fuzz_rest --count 5000 --seed 1`. It starts a program of its own, whose mail
+Run as a command: `python -m tests.system.fuzz --only rest`. It starts a program of its own, whose mail
 goes nowhere, and says what it found; the exit code is 1 where a call failed. The same seed makes the same calls.
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
-import pathlib
 import random
 import string
-import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -171,21 +167,3 @@ def grew(before: int, after: int) -> bool:
 def options() -> dict[str, object]:
     """Of the program that is fuzzed: its mail is not sent anywhere."""
     return {"api_token": TOKEN, "delivery_sink": "127.0.0.1:9", "rabbitmq_qos": 10, "smtp_maxsize": "1MB"}
-
-
-def main() -> int:
-    """As a command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Program(pathlib.Path(folder), **options()) as program:
-        found, before, after = fuzz(program, given.count, given.seed)
-        tracebacks = program.output.count("Traceback")
-    print(dict(sorted(found.statuses.items())), f"memory {before // 10**6} MB, then {after // 10**6} MB")
-    print(*found.wrong[:50], f"{len(found.wrong)} calls failed, {tracebacks} tracebacks", sep="\n")
-    return int(bool(found.wrong or tracebacks or grew(before, after)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

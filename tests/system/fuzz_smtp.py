@@ -1,6 +1,6 @@
 """Odd SMTP dialogues, thousands of them, drawn from a seed, beside a reader of its own that says what they mean.
 
-    python -m tests.system.fuzz_smtp --count 24000 --seed 1
+    python -m tests.system.fuzz --only smtp
 
 Two programs take them: one that lets anybody send, one where mail needs a login. `reading` takes the octets that were
 sent and the replies that came, and says which message each 250 was for. Each of these must reach the receiver once,
@@ -10,15 +10,12 @@ a second one. No traceback, no fault, no dialogue without an end, and no memory 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import collections
 import contextlib
 import pathlib
 import re
 import ssl
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -260,22 +257,3 @@ def _account(tally: SmtpTally, outcomes: list[DialogueOutcome], mailbox: Mailbox
             tally.unsure += len(messages)
         else:
             tally.wrong.append(f"{transaction}: nobody was told of it: {messages[0]!r:.500}")
-
-
-def main() -> int:
-    """As a command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=24_000)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(pathlib.Path(folder), given.count, given.seed)
-    print(*tally.wrong[:30], sep="\n")
-    tally.wrong, wrong = [], len(tally.wrong)
-    print(f"{tally}, {wrong} wrong, in {time.monotonic() - begin:.0f} s")
-    return int(bool(wrong) or tally.failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Odd AMQP deliveries from a seed, a few of them. Full size: `python -m tests.system.fuzz_amqp`."""
+"""Odd AMQP deliveries from a seed, a few of them. Full size: `python -m tests.system.fuzz --only amqp`."""
 
 from __future__ import annotations
 

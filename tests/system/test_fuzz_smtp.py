@@ -1,4 +1,4 @@
-"""Odd SMTP dialogues from a seed, a few of them. Full size: `python -m tests.system.fuzz_smtp`."""
+"""Odd SMTP dialogues from a seed, a few of them. Full size: `python -m tests.system.fuzz --only smtp`."""
 
 from __future__ import annotations
 

@@ -6,31 +6,31 @@ that changed. What the actions do goes through the same rules as the forms and t
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 from nicegui.element import Element
 
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
+from gui.components.filter_bar import address
 from gui.components.live_table import shown
+from gui.components.mail.answer_table import pattern_of
 from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS
+from gui.components.pausing.running import FOR, until
 from gui.components.view import View
 from pipeline.views.bulk import Busy
 from pipeline.views.explain import AppliedLimit, Brief, Explained
 from pipeline.views.facade import WORST
 from pipeline.views.queues import Unbrowsable
-from settings.rules import InvalidRule, NoSuchRule, Throttle
+from pipeline.views.state.standing import EqualAnswers
+from settings.rules import InvalidRule, NoSuchRule, Rule, Throttle
 from settings.store import RulesUnavailable
 
 MOST = 200  # lanes in the list
 KINDS = {"throttles": "/throttling", "floods": "/floods"}
-FOR = (
-    ("10", "10 minutes"), ("60", "1 hour"), ("360", "6 hours"), ("1440", "1 day"), ("", "until somebody resumes it"),
-)  # fmt: skip
 
 
 class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
@@ -103,6 +103,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
             "chosen": self._chosen if explained else "",
             "actions": _actions(explained) if explained else [],
             "limitsLink": self._limits_link(explained) if explained else "",
+            "links": self._links(explained) if explained else [],
         }
         self._send(state, _explanation(explained) if explained else None)
 
@@ -117,9 +118,19 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         if patch:
             self.run_method("patch", patch)
 
+    def _links(self, explained: Explained) -> list[list[str]]:
+        """To the log, the dialogue and the queued mail of this lane."""
+        domain, ip = self._domain or next(iter(explained.domains), ""), explained.ip if explained.ip != "?" else ""
+        pages = {"Log": ("/logs", {"domain": domain, "ip": ip}), "Queue": ("/queue", {"domain": domain, "ip": ip})}
+        pages["SMTP monitor"] = ("/smtp", {"domain": domain, "mta_ip": ip})
+        return [[label, address(path, values)] for label, (path, values) in pages.items()]
+
     def _limits_link(self, explained: Explained) -> str:
-        domain = self._domain or next(iter(explained.domains), explained.group)
-        return "/throttling?" + urlencode({"ip": explained.ip, "domain": domain})
+        """Of a domain: its limits from all MTA IPs; of a lane: those of its own MTA IP."""
+        if self._domain:
+            return address("/throttling", {"domain": self._domain})
+        domain = next(iter(explained.domains), explained.group)
+        return address("/throttling", {"ip": explained.ip, "domain": domain})
 
     # -- actions --------------------------------------------------------------------------------------------------
 
@@ -148,7 +159,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         )
 
         async def save(values: Values) -> Errors:
-            rule = {"ip": values["ip"] or None, "domain": domain, "until": _until(values["minutes"])}
+            rule = {"ip": values["ip"] or None, "domain": domain, "until": until(values["minutes"])}
             return await self._create("pauses", rule, f"Mail to {domain} is paused.")
 
         lines = [f"Mail to {domain} is parked, and called back in order when it is resumed."]
@@ -156,7 +167,9 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         await self._box.fill(f"Pause {domain}?", entries, start, "Pause", save, lines=lines)
 
     async def _redirect(self, explained: Explained) -> None:
-        domain = self._target(explained)
+        """Of one domain, or of all whose mail is in the lane: those of one provider have the same servers."""
+        domains = [self._domain] if self._domain else explained.domains or [explained.group]
+        what = domains[0] if len(domains) == 1 else f"{len(domains)} domains of {explained.group}"
         same = [ip.ip for ip in self._facade.ips() if (":" in ip.ip) == (":" in explained.ip) and ip.ip != explained.ip]
         entries = (
             Entry("to_ip", "To MTA IP", options=tuple((ip, ip) for ip in same)),
@@ -164,24 +177,33 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         )
 
         async def save(values: Values) -> Errors:
-            rule = {
-                "from_ip": explained.ip, "domain": domain, "to_ip": values["to_ip"], "until": _until(values["minutes"]),
-            }  # fmt: skip
-            return await self._create("redirects", rule, f"Mail to {domain} leaves from {values['to_ip']} now.")
+            common = {"from_ip": explained.ip, "to_ip": values["to_ip"], "until": until(values["minutes"])}
+            rules = [{**common, "domain": domain} for domain in domains]
+            return await self._create_all("redirects", rules, f"Mail to {what} leaves from {values['to_ip']} now.")
 
         start = {"to_ip": same[0] if same else "", "minutes": "60"}
-        lines = [f"Mail to {domain} that would leave from {explained.ip} leaves from another MTA IP."]
-        await self._box.fill(f"Redirect {domain}?", entries, start, "Redirect", save, lines=lines)
+        lines = [f"Mail to {what} that would leave from {explained.ip} leaves from another MTA IP."]
+        if len(domains) > 1:
+            lines.append(shown(", ".join(domains[:20]), 300))
+        await self._box.fill(f"Redirect {what}?", entries, start, "Redirect", save, lines=lines)
 
     async def _create(self, kind: str, values: Mapping[str, Any], text: str) -> Errors:
-        rules = self._facade.store
+        return await self._create_all(kind, [values], text)
+
+    async def _create_all(self, kind: str, values: Sequence[Mapping[str, Any]], text: str) -> Errors:
+        """All of these rules, with one way back."""
+        store, made = self._facade.store, list[Rule]()
         try:
-            rule = await rules.create(kind, values, self._who)
+            for one in values:
+                made.append(await store.create(kind, one, self._who))
         except InvalidRule as error:
+            for rule in made:
+                await store.delete(kind, rule.id, self._who)
             return {"": str(error)}
 
         async def undo() -> None:
-            await rules.delete(kind, rule.id, self._who)
+            for rule in made:
+                await store.delete(kind, rule.id, self._who)
             self._notes.say("Undone.")
 
         self._notes.say(text, undo)
@@ -214,7 +236,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
 
 def _urgency(brief: Brief) -> tuple[int, int, str]:
     """The worst state first, in it the most mail."""
-    return WORST.index(brief.state), -brief.in_memory - brief.parked, brief.lane
+    return WORST.index(brief.state), -brief.in_memory - brief.parked - brief.retrying, brief.lane
 
 
 def overview(dimension: str, key: str) -> str:
@@ -236,7 +258,12 @@ def _actions(explained: Explained) -> list[list[str]]:
 def _explanation(explained: Explained) -> dict[str, Any]:
     told: dict[str, Any] = _clean(msgspec.to_builtins(explained))
     told["limits"] = [_limit(limit) for limit in explained.limits]
+    told["reasons"] = [{**_clean(msgspec.to_builtins(one)), "flood": _flood(one)} for one in explained.reasons]
     return told
+
+
+def _flood(one: EqualAnswers) -> str:
+    return pattern_of(one.code, one.text) if one.code.isdecimal() else ""
 
 
 def _limit(limit: AppliedLimit) -> dict[str, Any]:
@@ -260,13 +287,6 @@ def _limit(limit: AppliedLimit) -> dict[str, Any]:
         "origin": shown(names.get(source.kind, source.name), 100),
         "link": link,
     }
-
-
-def _until(minutes: str) -> str | None:
-    if not minutes:
-        return None
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=int(minutes))
-    return end.replace(microsecond=0).isoformat()
 
 
 def _clean(value: Any) -> Any:

@@ -21,6 +21,7 @@ from pipeline.views.bulk import state_of
 from pipeline.views.messages import Unreadable, decode_object, from_properties
 from pipeline.views.queued_message import ShownMessage
 from pipeline.views.queues import QueueUnavailable, Unbrowsable
+from settings.store import NotAllowed
 
 FRAMED = "Scripts, forms and everything from outside are off."
 
@@ -78,7 +79,7 @@ class MessageDrawer:
                 return
         try:
             done = await self._facade.change(action, self._id, self._who)  # type: ignore[arg-type]
-        except (QueueUnavailable, Unbrowsable) as error:
+        except (QueueUnavailable, Unbrowsable, NotAllowed) as error:
             self._notes.say(str(error), level="bad")
             return
         said = {"retry": "It goes now.", "release": "It is released.", "delete": "It is deleted."}[action]

@@ -18,6 +18,7 @@ from gui.components.live_table import Column, Empty, LiveTable, csv_of, pager, s
 from gui.components.view import View
 from pipeline.views.bulk import Selection, state_of
 from pipeline.views.queues import Listed, Place, QueueUnavailable, Unbrowsable
+from pipeline.views.state.standing import many
 
 SIZE = 50  # messages a page
 STEP, STEPS = 500, 20  # messages looked at once, and how often, for a page of a filter that few pass
@@ -110,7 +111,7 @@ class MessageTable:
     async def _next_page(self, selection: Selection, narrow: bool) -> tuple[list[Listed], dict[str, Any]]:
         page, self._after = await self._collect(selection, narrow, self._places[-1])
         number = len(self._places)
-        text = f"Page {number}: {len(page)} messages" if number > 1 or self._after else f"{len(page)} messages"
+        text = f"Page {number}: {many(len(page))}" if number > 1 or self._after else many(len(page))
         note = "More may follow: a page looks at a part of the queue." if self._after and len(page) < SIZE else ""
         return page, {"text": text, "note": note, "back": number > 1, "on": self._after is not None}
 

@@ -9,6 +9,7 @@ import msgspec
 from gui.components.rules.rule_page import Cells
 from gui.components.rules.rule_table import RuleColumn
 from settings.rules import Pause, Redirect
+from settings.rules.selection import Selecting
 
 HELP = "The destination: a domain, a receiver's IP address, or everything."
 
@@ -24,12 +25,12 @@ def with_target(columns: Mapping[str, RuleColumn], after: str, empties: Mapping[
     return found
 
 
-def target_cells(rule: Pause | Redirect) -> Cells:
+def target_cells(rule: Pause | Redirect | Selecting) -> Cells:
     """A row's values, its target among them. An address is no filter of the Overview, so it is no link."""
     target = rule.domain if rule.remote_ip is None else [{"label": "", "text": rule.remote_ip, "tip": "remote IP"}]
     return {**rule.shown(), "target": target}
 
 
-def target_name(rule: Pause | Redirect) -> str:
+def target_name(rule: Pause | Redirect | Selecting) -> str:
     """The target, as one says it."""
     return rule.domain or rule.remote_ip or "everywhere"

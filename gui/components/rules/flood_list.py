@@ -13,6 +13,8 @@ from gui.components.drawing import tag, text
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
 from gui.components.view import View
+from settings.rules import InvalidRule
+from settings.store import NotAllowed, RulesUnavailable
 
 MOST = 200  # rows; what is paused, and ends first, comes first
 COLUMNS = (
@@ -22,7 +24,7 @@ COLUMNS = (
     Column("waits", "Waits", "number", tip="Messages in memory and parked that wait for this lane.", width="82px"),
     Column("pattern", "Pattern", width="12%"),
     Column("answer", "Answer that matched", "code"),
-    Column("acts", "", "actions", width="108px"),
+    Column("acts", "", "actions", width="170px"),
 )
 NOTHING = Empty(
     "No receiver has slowed us down",
@@ -87,17 +89,33 @@ class FloodList:
             "waits": brief.in_memory + brief.parked,
             "pattern": shown(flood.pattern),
             "answer": shown(flood.answer, 200),
-            "acts": [("end", "End it")],
+            "acts": [("end", "End it"), ("keep", "Keep")],
         }
 
+    async def _keep(self, lane: str) -> None:
+        """The lane stays paused until somebody resumes it."""
+        try:
+            kept = await self._view.facade.keep_flood(lane, self._view.who)
+        except (InvalidRule, RulesUnavailable) as error:
+            self._notes.say(str(error), level="bad")
+            return
+        self._notes.say(f"Kept: {shown(lane)} is paused until you resume it" if kept else "It had ended already.")
+
     async def _act(self, lane: str, action: str) -> None:
-        if action != "end" or not self._allowed():
+        if action not in ("end", "keep") or not self._allowed():
+            return
+        if action == "keep":
+            await self._keep(lane)
             return
         title, line = (
             f"End the flood on {shown(lane)}?",
             "Its mail goes out at full speed at once. The next matching answer begins it anew.",
         )
         if await self._box.confirm(title, [line], "End it"):
-            ended = self._view.facade.end_flood(lane, self._view.who)
+            try:
+                ended = self._view.facade.end_flood(lane, self._view.who)
+            except NotAllowed as error:
+                self._notes.say(str(error), level="bad")
+                return
             self._notes.say(f"Ended: the flood on {shown(lane)}" if ended else "It had ended already.")
             self.refresh()

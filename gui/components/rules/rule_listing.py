@@ -16,6 +16,11 @@ from settings.rules import Rule
 from settings.rules.form import fields
 
 LONGEST = 200  # characters of a search
+WHERE = {  # the view of each kind of rules that has one of its own
+    "throttles": "/throttling", "floods": "/floods", "pauses": "/paused", "redirects": "/redirects",
+    "pools": "/pools", "errors": "/errors", "responses": "/responses", "rewrites": "/rewrites", "classes": "/classes",
+    "tags": "/tags", "dkim-keys": "/dkim", "locals": "/local",
+}  # fmt: skip
 
 
 class RuleListing(msgspec.Struct):

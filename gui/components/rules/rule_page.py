@@ -309,13 +309,13 @@ class RulePage:
         order = iter(ids)
         moved = [next(order, one) if one in ids else one for one in before]  # those on other pages stay where they are
         try:
-            await self.store.reorder(moved, who)
+            await self.store.reorder(moved, who, self.kind)
         except REFUSED as error:
             self._drawn = None
             self.refresh()
             self.notes.say(str(error), level="bad")
             return
-        self.done("The order has changed", lambda: self.store.reorder(before, who))
+        self.done("The order has changed", lambda: self.store.reorder(before, who, self.kind))
 
     def done(self, text: str, undo: Callable[[], Awaitable[Any]] | None = None) -> None:
         """Say what has been done, and offer the way back."""

@@ -38,9 +38,9 @@ export default {
         >
           <span class="state" :class="'state-' + lane.state"><i></i>{{ lane.state }}</span>
           <span class="lane-name"
-            ><bdi>{{ lane.ip === "?" ? "look-up" : lane.ip }}</bdi> → <bdi>{{ lane.group }}</bdi></span
+            ><bdi>{{ lane.ip === "?" ? "look-up" : lane.ip }}</bdi> → <bdi>{{ provider(lane.group) }}</bdi></span
           >
-          <span class="lane-held">{{ (lane.in_memory + lane.parked).toLocaleString() }}</span>
+          <span class="lane-held">{{ (lane.in_memory + lane.parked + lane.retrying).toLocaleString() }}</span>
         </button>
       </div>
       <template v-if="chosen && lane">
@@ -59,10 +59,11 @@ export default {
             {{ label }}
           </button>
           <a v-if="limitsLink" class="small" :href="limitsLink" data-act="limits">Edit limits</a>
+          <a v-for="[label, href] in links" :key="label" class="small" :href="href">{{ label }}</a>
         </div>
         <dl class="lane-figures">
           <div data-tip="Deliveries of the lane in memory that wait for a permit.">
-            <dt>Waiting</dt>
+            <dt>In line</dt>
             <dd>{{ lane.waiting.toLocaleString() }}</dd>
           </div>
           <div
@@ -74,6 +75,10 @@ export default {
           <div data-tip="Messages of the lane outside memory.">
             <dt>Parked</dt>
             <dd>{{ lane.parked.toLocaleString() }}</dd>
+          </div>
+          <div data-figure="retrying" data-tip="Messages of the lane that wait for their retry.">
+            <dt>Retrying</dt>
+            <dd :title="lane.retrying ? next : null">{{ lane.retrying.toLocaleString() }}</dd>
           </div>
           <div
             v-if="lane.held"
@@ -88,6 +93,16 @@ export default {
             <dd>{{ lane.connections.open }}<small v-text="', ' + lane.connections.idle + ' idle'"></small></dd>
           </div>
         </dl>
+        <section v-if="lane.reasons.length" data-section="reasons">
+          <h3>What went wrong in the last 5 minutes</h3>
+          <ol class="plain-list answers">
+            <li v-for="one in lane.reasons" :key="one.kind + one.code + one.text">
+              <b>{{ one.count.toLocaleString() }}</b><span class="of">{{ one.kind }}</span
+              ><code :class="'code-' + one.code[0]">{{ one.code }}</code
+              ><bdi :title="one.text">{{ one.text }}</bdi><a v-if="one.flood" :href="one.flood">pattern…</a>
+            </li>
+          </ol>
+        </section>
         <section v-if="lane.waits_for.length">
           <h3>Waits for</h3>
           <ul class="plain-list">
@@ -174,6 +189,7 @@ export default {
     lane: null,
     actions: [],
     limitsLink: "",
+    links: [],
     now: Date.now() / 1000,
   }),
   computed: {
@@ -185,18 +201,32 @@ export default {
     level() {
       if (this.lane.state === "running" && !this.lane.next_send) return "idle";
       return (
-        { running: "good", throttled: "watch", reduced: "watch", flooded: "bad", paused: "bad" }[this.lane.state] ??
+        {
+          running: "good",
+          throttled: "watch",
+          reduced: "watch",
+          deferring: "bad",
+          failing: "bad",
+          flooded: "bad",
+          paused: "bad",
+        }[this.lane.state] ??
         "idle"
       );
     },
+    next() {
+      return this.lane.next_retry > this.now ? `next ${this.ahead(this.lane.next_retry)}` : "the next goes now";
+    },
     says() {
       const { next_send } = this.lane;
+      if (this.lane.state === "deferring") return "Deferring";
+      if (this.lane.state === "failing") return "Failing";
       if (next_send) return next_send <= this.now + 1 ? "Sends now" : `Sends next ${this.ahead(next_send)}`;
       return this.lane.in_memory || this.lane.parked || this.lane.held || this.lane.waits_for.length
         ? "Does not send"
         : "Nothing to send";
     },
     because() {
+      if (this.lane.says && ["deferring", "failing"].includes(this.lane.state)) return this.lane.says;
       return this.lane.next_why === "nothing waits"
         ? "No mail of it waits in memory or is parked."
         : this.lane.next_why;
@@ -212,6 +242,7 @@ export default {
     ago,
     both,
     clock,
+    provider: (group) => group.replace(/\+(\d+)~\w+$/, " and $1 more"),
     patch(state) {
       const opened = state.open && !this.open;
       const { lane, ...rest } = state;

@@ -90,6 +90,13 @@ export default {
                   ><bdi>{{ cells[key][column.name].under }}</bdi></small
                 ></template
               >
+              <a
+                v-else-if="column.kind === 'mark'"
+                class="tone"
+                :class="'is-' + cells[key][column.name].tone"
+                :href="cells[key][column.name].href"
+                >{{ cells[key][column.name].text }}</a
+              >
               <template v-else-if="column.kind === 'share'"
                 ><i class="meter" :class="level(cells[key][column.name])"
                   ><b :style="{ width: cells[key][column.name] + '%' }"></b></i
@@ -224,6 +231,7 @@ export default {
     none: (value) => value === null || value === undefined || value === "",
     kind: (column) => [
       `is-${column.kind}`,
+      `of-${column.name}`,
       { number: ["number", "size", "share", "time", "in", "amount"].includes(column.kind) },
     ],
     level: (share) => (share >= 90 ? "good" : share >= 60 ? "watch" : "bad"),

@@ -31,21 +31,22 @@ export default {
           <bdi class="of">{{ talk.domain }}</bdi><span class="of talk-id">#{{ talk.id }}</span>
         </header>
         <ol tabindex="0">
-          <li v-for="line in talk.lines" :key="line.n" :class="'by-' + line.sender">
+          <li v-for="line in talk.lines" :key="line.n" :class="['by-' + line.sender, said(line)]">
+            <span v-if="line.missed" class="gap">… {{ line.missed.toLocaleString() }} lines left out …</span>
             <time :title="both(line.time)">{{ clock(line.time) }}</time
             ><span class="who" :aria-label="line.sender === 'client' ? 'client' : 'server'"
               >{{ line.sender === "client" ? "C:" : "S:" }}</span
             >
-            <button v-if="line.caught" type="button" class="small" @click="$emit('open', line.caught)">
+            <button v-if="line.caught && kept.includes(line.caught)" type="button" class="small" @click="$emit('open', line.caught)">
               message, {{ line.size.toLocaleString() }} bytes
             </button>
-            <bdi v-else>{{ line.text }}</bdi>
+            <bdi v-else :title="line.caught ? 'Only the newest messages are kept' : null">{{ line.text }}</bdi>
           </li>
         </ol>
       </article>
     </div>
   </div>`,
-  data: () => ({ talks: [], n: 0, wide: innerWidth > 1150 }),
+  data: () => ({ talks: [], n: 0, kept: [], wide: innerWidth > 1150 }),
   computed: {
     columns() {
       if (!this.wide) return [this.talks];
@@ -91,6 +92,10 @@ export default {
         for (const list of this.$el.querySelectorAll?.("ol") ?? []) list.scrollTop = list.scrollHeight;
       });
     },
+    keep(numbers) {
+      this.kept = numbers;
+    },
+    said: (line) => (line.sender === "server" && /^[45]\d\d/.test(line.text) ? `said-${line.text[0]}` : ""),
     clear() {
       this.talks = [];
     },

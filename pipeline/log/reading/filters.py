@@ -21,9 +21,11 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         since, until: from (included) and to (excluded), aware times.
         ip: MTA IP. remote_ip: of the other side.
         domain, recipient, envelope: whole, whatever their case.
+        containing: part of the recipient or the sender, whatever its case; or a whole message id.
         tag: one of the message's tags.
+        rule: one of those that decided on it, as `errors/3`.
         text: part of the answer, whatever its case.
-        message_id, lane, host, state, result, next, code, user: whole.
+        message_id, lane, host, state, result, next, code, user, bounce_class: whole.
     """
 
     since: datetime.datetime | None = None
@@ -33,6 +35,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     domain: str | None = None
     recipient: str | None = None
     envelope: str | None = None
+    containing: str | None = None
     message_id: str | None = None
     lane: str | None = None
     host: str | None = None
@@ -43,6 +46,8 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     text: str | None = None
     user: str | None = None
+    bounce_class: str | None = None
+    rule: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The filters that are not empty, by name."""
@@ -58,7 +63,13 @@ _CLAUSES = {  # filter: (column, condition)
     "domain": ("domain", "domain = lower($domain)"),
     "recipient": ("recipient", "lower(recipient) = lower($recipient)"),
     "envelope": ("envelope", "lower(envelope) = lower($envelope)"),
+    "containing": (
+        "recipient",
+        "(contains(lower(recipient), lower($containing)) OR contains(lower(envelope), lower($containing))"
+        " OR message_id = $containing)",
+    ),
     "tag": ("tags", "list_contains(tags, $tag)"),
+    "rule": ("rule", "list_contains(string_split(rule, ' '), $rule)"),
     "text": ("description", "contains(lower(description), lower($text))"),
 }
 

@@ -22,7 +22,7 @@ import msgspec
 from pipeline.log.reading.database import connect
 from pipeline.log.reading.filters import EVERYTHING, Filters, utc, where
 from pipeline.log.reading.source import Files, LogTable
-from pipeline.log.reading.tail import Tail
+from pipeline.log.reading.tail import LogTails
 from pipeline.log.schema import Attempt, LogRecord, Reception, columns
 from pipeline.log.text import FORMULA
 
@@ -124,7 +124,7 @@ class LogQuery:
         source = self._received if received else self._sent
         if source.log is None:
             raise LogQueryFailed("this log is not written")
-        return Follower(source, Tail(source.log), self._database, filters)
+        return Follower(source, LogTails(source.log), self._database, filters)
 
     def export(self, path: Path, kind: str, filters: Filters = EVERYTHING, received: bool = False) -> list[str]:
         """Write all records that pass, oldest file first, as json (JSON Lines), csv or parquet; returns warnings.
@@ -199,7 +199,7 @@ class LogQuery:
 class Follower:
     """New records as they come; see `LogQuery.follow`. A poll blocks for a few milliseconds."""
 
-    def __init__(self, source: LogTable, tail: Tail, database: duckdb.DuckDBPyConnection, filters: Filters) -> None:
+    def __init__(self, source: LogTable, tail: LogTails, database: duckdb.DuckDBPyConnection, filters: Filters) -> None:
         self._source, self._tail, self._database = source, tail, database
         self._condition, self._parameters = where(filters, source.record)
 

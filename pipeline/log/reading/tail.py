@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.log.names import of_workers
+
 MOST = 4 * 1024 * 1024  # bytes a look; the rest comes with the next one
 
 
@@ -14,13 +16,14 @@ class Tail:
 
     Args:
         path: the file; it need not be there yet.
+        whole: with what is in it already.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whole: bool = False) -> None:
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
-        if self._open() and self._file is not None:
+        if self._open() and self._file is not None and not whole:
             self._file.seek(0, 2)
 
     def lines(self) -> list[str]:
@@ -58,3 +61,26 @@ class Tail:
             return not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
         except FileNotFoundError:
             return False
+
+
+class LogTails:
+    """The ends of a log and of those of all workers. Bound: as `Tail`, each."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._tails = {path: Tail(path) for path in self._paths()}
+
+    def _paths(self) -> list[Path]:
+        return [self._log, *(of_workers(self._log) if self._log.parent.is_dir() else ())]
+
+    def lines(self) -> list[str]:
+        """The lines that came since the last call."""
+        for path in self._paths():
+            if path not in self._tails:
+                self._tails[path] = Tail(path, whole=True)
+        return [line for tail in self._tails.values() for line in tail.lines()]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for tail in self._tails.values():
+            tail.close()

@@ -3,7 +3,7 @@
 Exactly once, whatever happens in between: SQLite commits two files one after the other (sqlite.org/lang_attach.html).
 So the target notes in the same transaction up to where it has the source, and what is noted is removed there first.
 Segments are the target's as well by a hard link, under numbers of their own.
-Synchronous; call it in a thread, while nobody consumes either of them.
+Synchronous; call it in a thread, while neither of them is consumed.
 """
 
 from __future__ import annotations

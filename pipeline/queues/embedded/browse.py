@@ -23,7 +23,7 @@ _PAGE = """SELECT json_group_array(json_array(id, CAST(queue AS TEXT), CAST(lane
     iif(expires IS NULL, NULL, min(max(CAST(expires AS REAL), 0.0), 253402300799.0)),
     min(max(CAST(queued AS REAL), 0.0), 253402300799.0), size,
     json_extract(text, '$.recipient'), json_extract(text, '$.envelope'), json_array_length(text, '$.results'),
-    json(text -> '$.results[#-1]')))
+    json(text -> '$.results[#-1]'), json(text -> '$.tags')))
 FROM (SELECT m.*, length(CAST(body AS BLOB)) + coalesce(octets, 0) AS size,
     iif(json_valid(CAST(body AS TEXT)), CAST(body AS TEXT), '{}') AS text
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""
@@ -64,7 +64,7 @@ def _search(filter: Filter) -> str:
 
 
 def _listed(row: list[Any]) -> Listed:
-    id, queue, lane, due, expires, queued, size, recipient, envelope, attempts, last = row
+    id, queue, lane, due, expires, queued, size, recipient, envelope, attempts, last, tags = row
     return Listed(
         id=id,
         queue=queue,
@@ -77,6 +77,7 @@ def _listed(row: list[Any]) -> Listed:
         envelope=str(envelope or ""),
         attempts=attempts or 0,
         last=last if isinstance(last, dict) else None,
+        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
     )
 
 

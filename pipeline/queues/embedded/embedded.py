@@ -48,11 +48,12 @@ from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
 from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
-from pipeline.queues.embedded.file import Store
+from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
 from pipeline.queues.embedded.parting import parted
 from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
 from pipeline.queues.survey import AskSurvey, Survey
@@ -266,7 +267,14 @@ class EmbeddedQueue:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
         now = self._clock()
         messages = [(name, parted(body) if name == self._outbox else body) for name, body in messages]
-        self._submit(Operation(messages, due_time(now + delay) if delay > 0 else 0.0, now, confirmed))
+        due = (
+            due_time(now + delay)
+            if delay > 0
+            else RELEASED
+            if any(urgent(head_of(body)) for _, body in messages)
+            else 0.0
+        )
+        self._submit(Operation(messages, due, now, confirmed))
 
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once.
@@ -370,7 +378,7 @@ class EmbeddedQueue:
     def _news(
         self, store: Store, anew: bool, probe: bool, lent: set[int] | None = None
     ) -> tuple[Counts | None, str | None, bool]:
-        """Runs in the thread that writes. `lent`: segments that are read; None: nobody knows."""
+        """Runs in the thread that writes. `lent`: segments that are read; None: not known."""
         damage, shortened = self._writer.look(store)
         if probe and damage is None:
             store.probe()

@@ -117,7 +117,7 @@ _LIST = {
     (SELECT id, length(body) AS size FROM messages INDEXED BY {source} WHERE queue = ?1 AND {where} LIMIT ?3)"""  # noqa: S608
     for source, where in _SOURCES.items()
 }
-# A foreign hand may have put anything into a column: SQLite's types bind nobody, and infinity is no JSON.
+# Another program may have put anything into a column: SQLite does not enforce types, and infinity is no JSON.
 _APART = "json_array({})".format(
     ", ".join(f"coalesce(CAST({name} AS INTEGER), 0)" for name in ("segment", "start", "octets", "flags"))
 )
@@ -361,7 +361,7 @@ class Store:
         return self._db.execute(sql, parameters).rowcount
 
     def fold(self, keep: bool = False) -> None:
-        """Fold the write-ahead log into the file, as far as nobody reads it just now.
+        """Fold the write-ahead log into the file, as far as no reader needs it now.
 
         Args:
             keep: its room, to write it from the beginning again; else that is given back to the disk.
@@ -510,7 +510,7 @@ class Store:
 
 
 def _create(path: Path) -> None:
-    """Only the owner reads mail; SQLite gives its log the same mode. Whoever may open the lock could hold it."""
+    """Only the owner may read mail; SQLite gives its log the same mode. A user who may open the lock could hold it."""
     if not path.parent.exists():
         private.folder(path.parent)
     for end in ("-wal", "-shm", ".lock", ".reserve"):

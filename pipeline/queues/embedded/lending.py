@@ -77,7 +77,7 @@ class Lending:
         self.look_again()
 
     def shut(self) -> abc.ObserverBase[Lease] | None:
-        """Lend no more; what was not given out yet stays in the queue. Returns who consumed."""
+        """Lend no more; what was not given out yet stays in the queue. Returns the consumer."""
         observer, self._observer = self._observer, None
         while self._outgoing:
             self._forget(self._outgoing.popleft().id)
@@ -109,7 +109,7 @@ class Lending:
 
     @property
     def segments(self) -> set[int] | None:
-        """Those that hold what is lent; None: nobody knows just now, since a read is under way."""
+        """Those that hold what is lent; None: not known now, since a read is under way."""
         if self._request is not None:
             return None
         return {loan.segment for loan in self._loans.values() if loan.segment is not None}

@@ -66,7 +66,7 @@ class StoredContent(NamedTuple):
 
     def warm(self) -> None:
         """Have the beginning in the system's memory, so that the event loop does not wait for the disk."""
-        with contextlib.suppress(OSError):  # who sends it will be told
+        with contextlib.suppress(OSError):  # the sender of the message is told
             self._part(0, min(WARM, self.size))
 
     def _part(self, begin: int, size: int) -> bytes:

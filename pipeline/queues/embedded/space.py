@@ -105,7 +105,7 @@ class Space:
         try:
             found = os.statvfs(self._path.parent)
         except OSError:
-            return 2 * ENOUGH  # nobody knows: SQLite will say
+            return 2 * ENOUGH  # not known: SQLite will say
         return found.f_bavail * found.f_frsize
 
     def _held(self) -> int:
@@ -126,7 +126,7 @@ class Space:
             finally:
                 os.close(file)
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # then somebody else was faster
+            if error.errno != errno.ENOSPC:  # then another program was faster
                 self._why = error.strerror or str(error)
 
     def _tell(self, free: int, short: bool) -> None:

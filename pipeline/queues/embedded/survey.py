@@ -1,4 +1,4 @@
-"""What the embedded queue says of itself to people who look."""
+"""The figures of the embedded queue, for the console, the API and the commands."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 No state. A queue with one TTL expires in order, so a delay is a way over few such queues: 31 steps from a quarter of a
 second to a day, each 1.53 times the one before. A message waits in one step, comes to the outbox, and goes to the next
-one until its time has come; nobody is lent it in between. It may be late by LATE of its delay, so that mostly two
+one until its time has come; it is not lent in between. It may be late by LATE of its delay, so that mostly two
 steps do (measured over 1 s to 2 days: 1.9 on average, 3 at most up to a day).
 """
 

@@ -59,7 +59,7 @@ UNLIMITED = 1_000_000_000
 YOUNG = 2.5  # seconds
 ANSWER = 3.0  # seconds for a queue to elect its leader after a restart of the broker, and to answer
 CONFIRMS_EXPIRY = (3, 10)  # the RabbitMQ that has TTLs and at-least-once dead-lettering in quorum queues
-SOMEBODYS = (ChannelAccessRefused, ChannelLockedResource)  # there is a queue, and nobody else may look at it
+SOMEBODYS = (ChannelAccessRefused, ChannelLockedResource)  # there is a queue, and only its owner may use it
 LONGEST_NAME = 255  # bytes (AMQP 0-9-1, shortstr)
 _ODD = re.compile(r"[^A-Za-z0-9_.:,/-]")
 
@@ -251,7 +251,7 @@ class Topology:
             self._report("queue-differs", f"queue {name!r} {how}")
 
     async def remove(self, link: Link, name: str) -> bool:
-        """Delete a queue of ours unless somebody reads it or something is in it; whether it is gone."""
+        """Delete a queue of ours unless it has a consumer or a message; whether it is gone."""
         async with self._lock:
             self.forget(name)
             await self._declare(link, name)  # it may be of the other type, from another configuration

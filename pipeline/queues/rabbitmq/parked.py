@@ -28,7 +28,7 @@ from pipeline.queues.rabbitmq.amqp.mail import PERSISTENT, Properties
 from pipeline.queues.rabbitmq.names import Topology
 
 FETCHES = 4
-PATIENCE = 1.0  # seconds until messages that were counted, and did not come, are somebody else's
+PATIENCE = 1.0  # seconds until messages that were counted, and did not come, are taken for another program's
 LINGER = 60.0
 BEFORE = 50  # messages that may stand before one that is missed
 REREAD = 60.0
@@ -79,7 +79,7 @@ class ParkedQueues:
 
     @property
     def wanted(self) -> bool:
-        """Somebody waits to be called in."""
+        """A lane waits to be called in."""
         return bool(self._wanted or self._missing or self._fetches)
 
     @property
@@ -304,7 +304,7 @@ class ParkedQueues:
     # -- housekeeping
 
     async def look(self, alone: bool) -> None:
-        """About once a second: recount some lanes, remove empty queues. `alone`: nobody else reads the outbox."""
+        """About once a second: recount some lanes, remove empty queues. `alone`: no other program reads the outbox."""
         link = self._link
         if link is None:
             return

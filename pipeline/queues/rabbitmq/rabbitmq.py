@@ -59,7 +59,7 @@ HEAVY = 65_536
 
 
 def unreported(kind: str, text: str) -> None:
-    """The default report: nobody is told."""
+    """The default report: it does nothing."""
 
 
 class RabbitQueue:
@@ -304,7 +304,7 @@ class RabbitQueue:
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)
-                self.recall(lane, 1)  # another one in its place: whoever called waits for as many as there are
+                self.recall(lane, 1)  # another one in its place: the caller waits for as many as there are
             return
         if lane is None and properties.content_encoding is not None and len(message.body) > HEAVY:
             ledger.link.run(self._unpack(ledger, message, key))
@@ -444,7 +444,7 @@ class _Answers:
         self._error: Exception | None = None
 
     def take(self, queue: str, error: Exception | None) -> None:
-        """One more. A queue that is full is a fault, also where whoever publishes tries again."""
+        """One more. A queue that is full is a fault, also where the publisher tries again."""
         if isinstance(error, BrokerRejected | Undeliverable):
             self._trouble.note(queue, f"messages for queue {queue!r} are not taken", str(error))
         self._wanted -= 1

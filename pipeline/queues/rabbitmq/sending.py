@@ -1,7 +1,7 @@
 """Publishing to RabbitMQ: from a message to what goes over the link, declaring its queue where it has to be.
 
 Owns no messages: each is answered exactly once, by its `done`. Queues of ours are declared first, any other is
-published to first: it may be somebody's who lets us write to it, and do nothing else. Where it is missing it is
+published to first: its owner may let us write to it, and do nothing else. Where it is missing it is
 declared, and published to again, once. What can never be published - no such queue and none may be declared, a name
 that AMQP cannot carry - fails with `Undeliverable`, what has more bytes than the broker takes with `TooLarge`, and
 neither spoils anything else.

@@ -1,4 +1,4 @@
-"""What RabbitMQ says of the queues to people who look.
+"""The figures of the queues on RabbitMQ.
 
 Depths and consumers are asked over AMQP (passive declares), which any account may; what other clients do - unacked
 messages, rates - only the management API knows. Owner of: its connections and the totals of the last SPAN seconds,

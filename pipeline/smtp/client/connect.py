@@ -25,6 +25,7 @@ from pipeline.smtp.client.failure import Failed, reason
 from pipeline.smtp.client.tls import ENCRYPTED, NEEDED, PLAIN, VERIFIED, context, describe
 from pipeline.smtp.client.transaction import capabilities, extensions
 from pipeline.smtp.watch import Conversation, Watched
+from settings.config.egress import ExternalMta
 
 GREETING, COMMAND = 300.0, 300.0  # seconds, before the factor
 NAME = 255  # characters of the name in a greeting
@@ -41,6 +42,7 @@ class Wish(msgspec.Struct, frozen=True):
         login: user name and password for AUTH.
         factor: multiplies the time-outs.
         fallback: TLS was tried with this receiver, and was of no use.
+        way: how mail of the MTA IP leaves; None: from this machine.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Wish(msgspec.Struct, frozen=True):
     login: tuple[str, str] | None = None
     factor: float = 1.0
     fallback: bool = False
+    way: ExternalMta | None = None
 
     @property
     def encrypted(self) -> bool:
@@ -73,7 +76,7 @@ class OpeningDialogue:
         Raises:
             Failed: with the outcome, where it cannot be done.
         """
-        _, self._answers = await dial(self._ip, self._target, self._protocol, self._wish.factor)
+        _, self._answers = await dial(self._ip, self._target, self._protocol, self._wish.factor, self._wish.way)
         try:
             return await self._introduce()
         except Failed as failed:
@@ -117,7 +120,7 @@ class OpeningDialogue:
             mta=self._mta,
             sent=self._answers.sent,
             authentication=self._login_by,
-            local_ip=transport.get_extra_info("sockname")[0],
+            local_ip=self._ip if self._wish.way else transport.get_extra_info("sockname")[0],
             remote_ip=self._target.address,
             level=self._level,
             tls=describe(transport, self._level == VERIFIED) if self._level else None,

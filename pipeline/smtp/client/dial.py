@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from operators.deliveries.delivery import Target
 from operators.deliveries.routes import address
+from pipeline.smtp.client.egress import dead, pass_through, server_of
 from pipeline.smtp.client.failure import ANSWERED, NO_PORTS, SHORTAGE, Failed, reason
+from settings.config.egress import ExternalMta
 
 CONNECT = 30.0  # seconds, before the factor
 # Linux picks the port at `connect` then, so that a port serves many receivers at once (ip(7)).
@@ -20,12 +22,16 @@ _NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
 Made = TypeVar("Made", bound=asyncio.BaseProtocol)
 
 
-async def dial(ip: str, target: Target, protocol: Callable[[], Made], factor: float) -> tuple[asyncio.Transport, Made]:
-    """A connection from `ip` ("" is any) with this protocol on it.
+async def dial(
+    ip: str, target: Target, protocol: Callable[[], Made], factor: float, way: ExternalMta | None = None
+) -> tuple[asyncio.Transport, Made]:
+    """A connection from `ip` ("" is any) with this protocol on it; `way`: not straight from here.
 
     Raises:
         Failed: none could be made.
     """
+    if way is not None:
+        return await _dial_through(way, target, protocol, factor)
     sock = _bound(ip, target)
     try:
         await _connect(sock, ip, target, CONNECT * factor)
@@ -33,6 +39,29 @@ async def dial(ip: str, target: Target, protocol: Callable[[], Made], factor: fl
     except OSError as error:  # it was made, and is gone
         sock.close()
         raise _failed(error, ip, target) from None
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _dial_through(
+    way: ExternalMta, target: Target, protocol: Callable[[], Made], factor: float
+) -> tuple[asyncio.Transport, Made]:
+    server = server_of(way, target)
+    sock = _bound(way.local_ip, server)
+    try:
+        try:
+            await _connect(sock, way.local_ip, server, CONNECT * factor)
+        except (OSError, Failed) as error:
+            if way.protocol == "nat":
+                raise
+            why = error.outcome.description if isinstance(error, Failed) else reason(error)
+            raise dead(way, why) from None
+        await pass_through(sock, way, target, CONNECT * factor)
+        return await asyncio.get_running_loop().create_connection(protocol, sock=sock)
+    except OSError as error:
+        sock.close()
+        raise _failed(error, way.local_ip, target) from None
     except BaseException:
         sock.close()
         raise

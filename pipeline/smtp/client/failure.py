@@ -43,6 +43,7 @@ class Failed(Exception):
         handshake: STARTTLS was refused, or what it led to is of no use: in plain text it may do.
         ours: the receiver has no part in it.
         shortage: this machine has run out of something; then it is no attempt.
+        proxy: the server that mail of this MTA IP leaves through does not serve; then it is no attempt, too.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Failed(Exception):
         handshake: bool = False,
         ours: bool = False,
         shortage: bool = False,
+        proxy: bool = False,
     ) -> None:
         super().__init__(text)
         next = classify(state, reply.code)[1] if reply is not None and result == "error" else Next.RETRY
@@ -66,8 +68,8 @@ class Failed(Exception):
             status=reply.status if reply is not None else None,
             description=reply.description if reply is not None else clean(text),
         )
-        self.handshake, self.ours, self.shortage = handshake, ours, shortage
-        self.other_host = state != "bind" and not state.startswith("auth") and not shortage
+        self.handshake, self.ours, self.shortage, self.proxy = handshake, ours, shortage, proxy
+        self.other_host = state != "bind" and not state.startswith("auth") and not (shortage or proxy)
 
     def may_yet(self) -> Failed:
         """The same, to be tried again later, though the answer was a permanent one: it was not about the message."""

@@ -29,6 +29,7 @@ from operators.stages.stage import Done, Report, unreported
 from pipeline.process.supervisor import spawn
 from pipeline.smtp.client.connect import OpeningDialogue, Wish
 from pipeline.smtp.client.connection import SmtpConnection
+from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.client.failure import Failed
 from pipeline.smtp.client.tls import NEEDED, PLAIN, context
 from pipeline.smtp.client.troubles import DeliveryTroubles
@@ -62,6 +63,7 @@ class Transport:
         failed: told of exceptions.
         clock: monotonic seconds.
         relay: the configured smarthost and sink.
+        egress: the ways out of MTA IPs that are not of this machine.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Transport:
         failed: Report = unreported,
         clock: Callable[[], float] = time.monotonic,
         relay: Relay = DIRECT,
+        egress: Egress | None = None,
     ) -> None:
         self.relay = relay
+        self.egress = egress or Egress((), clock, lambda kind, text: None)
         self.factor = settings.delivery_timeout_factor
         self.clock = clock
         self.watch: DialogueObserver | None = None  # gets the dialogue while somebody looks
@@ -139,6 +143,9 @@ class Transport:
     def _outcome(self, delivery: Delivery, error: Failed, started: float) -> Outcome:
         """What a failure comes to: with a smarthost each is about us and it, until it answers to the message."""
         slot, outcome = delivery.slot, error.outcome
+        if error.proxy:
+            self.egress.failed(slot.ip, outcome.description)
+            return parked(delivery.lane, outcome.description)
         if error.shortage:
             self.troubles.short(outcome.description)
             return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
@@ -224,6 +231,7 @@ class Transport:
         self._connections.add(connection)
         self._tick_on()
         self._slots.healthy(slot.ip, target)
+        self.egress.answered(slot.ip)
         self.troubles.made(target, wish.login)
         self._slots.connected(slot, connection)
         self._report(Connected(time=time.time(), tls=peer.level > PLAIN, **_where(slot)))
@@ -232,7 +240,8 @@ class Transport:
     def _wish(self, delivery: Delivery) -> Wish:
         slot: Slot = delivery.slot
         security = security_of(delivery)
-        return Wish(self._ehlo_name(slot.ip), security, self._login(delivery), self.factor)
+        way = self.egress.way(slot.ip)
+        return Wish(self._ehlo_name(slot.ip), security, self._login(delivery), self.factor, way=way)
 
     def _login(self, delivery: Delivery) -> tuple[str, str] | None:
         return login_of(self.relay.through(delivery.message))

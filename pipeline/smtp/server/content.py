@@ -19,6 +19,7 @@ CHUNK = 65536  # octets taken from the wire at once
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
 _DOT, _END = b"\r\n.", b"\r\n.\r\n"
+_REPORT = re.compile(rb"\r\ncontent-type[ \t]*:[ \t\r\n]*multipart/report\b", re.IGNORECASE).search
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
 
@@ -176,6 +177,11 @@ def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
     return dot_unstuff(raw, begins) if dots else raw
+
+
+def is_report(head: bytes) -> bool:
+    """Whether the message is a report: of a delivery, a disposition, abuse (RFC 6522)."""
+    return _REPORT(b"\r\n" + head) is not None
 
 
 def refuse_loop(head: bytes) -> None:

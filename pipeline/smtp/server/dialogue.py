@@ -100,7 +100,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             self._room.set_result(None)
         self._room = None
 
-    # -- what the crowd asks ---------------------------------------------------------------------------------------
+    # -- what `Crowd` asks -----------------------------------------------------------------------------------------
 
     def leave(self, line: str) -> None:
         """Say `line` and close, at once."""
@@ -265,14 +265,15 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
     def refuse(self, refusal: Refusal, sender: str = "", recipient: str = "") -> None:
         """Answer with a refusal and report it."""
         if refusal.code not in _MISTAKES:
-            self._report(refusal, sender, recipient)
+            self.report(refusal, sender, recipient)
         self._answer(refusal)
 
     def _answer(self, refusal: Refusal) -> None:
         self._show(self.protocol.refuse(refusal))
         self.flush()
 
-    def _report(self, refusal: Refusal, sender: str, recipient: str) -> None:
+    def report(self, refusal: Refusal, sender: str, recipient: str) -> None:
+        """Tell that this was not queued, and with which answer."""
         client = self.client
         rejected = Rejected(
             time=self.shared.clock(),

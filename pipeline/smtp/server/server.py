@@ -69,7 +69,7 @@ class SmtpIntake:
             clock,
         )
         self._servers: list[asyncio.Server] = []
-        self.reuse_port = False  # with other workers
+        self.port_shared = False  # with other workers
 
     @property
     def connections(self) -> int:
@@ -120,7 +120,7 @@ class SmtpIntake:
                 ssl=tls,
                 ssl_handshake_timeout=HANDSHAKE if tls else None,
                 backlog=1024,
-                reuse_port=self.reuse_port or None,
+                reuse_port=self.port_shared or None,
             )
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")

@@ -31,6 +31,7 @@ from pipeline.smtp.server.transaction import (
 )
 
 TOO_LARGE = "552 5.3.4 The message is larger than the broker takes"
+THROWN = "250 2.0.0 Taken and thrown away: rabbitmq-inbox is empty here"
 NO_ROOM = "452 4.3.1 Insufficient system storage"  # RFC 5321 4.2.2, RFC 3463 3.4
 
 
@@ -175,9 +176,12 @@ class Session(SessionDialogue):
         self, transaction: IncomingTransaction, last: bytes, account: content.Account, spill: Spill
     ) -> str:
         """The answer for a message that the queue has confirmed; raises `Refusal`."""
+        thrown = [command.recipient for command, queue in transaction.recipients if queue == NOWHERE]
         transaction.recipients = [one for one in transaction.recipients if one[1] != NOWHERE]
+        for recipient in thrown:
+            self.report(Refusal(THROWN), transaction.sender, recipient)
         if not transaction.recipients:
-            return "250 2.0.0 Taken and thrown away: rabbitmq-inbox is empty here"
+            return THROWN
         count, size = len(transaction.recipients), spill.size + len(last)
         if self.shared.queue.apart is not None:
             await account.need(3 * len(last))  # as it came, cleaned, and its content; what is on disk stays there
@@ -250,6 +254,8 @@ class Session(SessionDialogue):
         now = shared.clock()
         date, timestamp = shared.dates.at(now)
         content.refuse_loop(head)
+        if shared.settings.rabbitmq_reports and content.is_report(head):
+            transaction.reported(shared.local_queue, shared.settings.rabbitmq_reports)
         properties = shared.properties(self.client, timestamp)
         if shared.settings.smtp_extract and headers.has_fields(head):
             if self._may_send:

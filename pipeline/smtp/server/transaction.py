@@ -35,6 +35,10 @@ class IncomingTransaction:
         """MAIL FROM; "" for the null sender, and where there is none."""
         return self.mail.sender if self.mail else ""
 
+    def reported(self, local: str, reports: str) -> None:
+        """It is a report: for local addresses it goes to the queue of reports."""
+        self.recipients = [(rcpt, reports if queue == local else queue) for rcpt, queue in self.recipients]
+
 
 class Ids:
     """Message ids: unique over instances by `server-id`, over restarts by the start time, within both by a count."""

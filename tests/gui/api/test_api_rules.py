@@ -29,6 +29,22 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "to_ip",
         "192.0.2.3",
     ),
+    "errors": ({"tag": "news"}, {"tag": "news", "code": 421}, "code", 421),
+    "providers": (
+        {"name": "mine", "patterns": ["*.mine.example"]},
+        {"name": "mine", "patterns": ["mx.mine.example"]},
+        "patterns",
+        ["mx.mine.example"],
+    ),
+    "tags": ({"name": "news"}, {"name": "news", "weight": 7}, "weight", 7),
+    "classes": (
+        {"name": "full", "pattern": "voll", "meaning": "mailbox-full"},
+        {"name": "full", "pattern": "voll", "meaning": "policy"},
+        "meaning",
+        "policy",
+    ),
+    "responses": ({"name": "r", "fail": True}, {"name": "r", "retry": 60}, "retry", 60),
+    "rewrites": ({"name": "w", "delay": 60}, {"name": "w", "set_pool": "warm"}, "set_pool", "warm"),
     "dkim-keys": (
         {"domain": "example.com", "selector": "s1", "generate": True, "algorithm": "ed25519"},
         {"domain": "example.com", "selector": "s1", "headers": ["X-Mine"]},

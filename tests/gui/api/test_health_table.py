@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -58,6 +59,10 @@ async def no_rules(world: World, _: Patch) -> None:
     world.machine.rules.available = False
 
 
+async def without_others(world: World, _: Patch) -> None:
+    world.machine.cluster = SimpleNamespace(trouble="the cluster's broker does not answer")  # type: ignore[assignment]
+
+
 async def odd_rule(world: World, patch: Patch) -> None:
     world.machine.rules._subject.on_next(Snapshot(faults=["pauses 1 is left out: it is odd"]))
 
@@ -72,6 +77,7 @@ WAYS: dict[str, Callable[[World, Patch], Awaitable[None]]] = {
     "pause": all_paused,
     "clock": clock_back,
     "rules": no_rules,
+    "cluster": without_others,
     "rule": odd_rule,
 }
 

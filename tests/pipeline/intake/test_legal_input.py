@@ -142,3 +142,18 @@ async def test_postmaster_needs_no_domain_where_it_is_local(house: House) -> Non
     assert (await caller.say("RCPT TO:<webmaster>")).startswith("553")
     await caller.says("DATA", "x\r\n.")
     assert house.queued("local")[0]["recipient"] == "postmaster@mx.example.com"
+
+
+@pytest.mark.parametrize(("head", "queue"), [
+    ("Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n", "reports"),
+    ("Subject: a\r\ncontent-type:\r\n Multipart/Report; boundary=x\r\n", "reports"),
+    ("Subject: multipart/report\r\n", "local"),
+])  # fmt: skip
+async def test_a_report_for_a_local_address_goes_to_the_queue_of_reports(house: House, head: str, queue: str) -> None:
+    """Reports of deliveries and of abuse (RFC 6522); other mail of the address goes to the local queue."""
+    await house.open(is_local=lambda address: True, rabbitmq_local="local", rabbitmq_reports="reports")
+    caller = await house.call()
+    await caller.say("MAIL FROM:<>")
+    await caller.say("RCPT TO:<info@example.net>")
+    await caller.says("DATA", f"{head}\r\nx\r\n.")
+    assert len(house.queued(queue)) == 1

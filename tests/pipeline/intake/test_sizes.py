@@ -17,8 +17,8 @@ from operators.deliveries.outcome import Next, Outcome
 from operators.deliveries.results import BRIEF, WHOLE, tried
 from operators.mail.message import Message, from_properties, mime_properties
 from operators.stages.decode import decode
-from pipeline.commands.sendmail import ARGUMENTS, Origin, UnusableSubmission, compose, parse, read_message
 from pipeline.queues import GATHERED, JSON_GROWTH, largest_body
+from pipeline.spool.sendmail import ARGUMENTS, Origin, UnusableSubmission, compose, parse, read_message
 from settings import ConfigurationErrors, Settings, load
 from tests.pipeline.intake.harness import House
 

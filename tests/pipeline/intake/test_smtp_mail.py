@@ -231,3 +231,15 @@ async def test_swaks_and_smtp_source_can_send(house: House) -> None:
         process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
         assert await asyncio.wait_for(process.wait(), 60) == 0
     assert len(house.queued()) == 51
+
+
+async def test_mail_that_is_thrown_away_is_told(house: House) -> None:
+    """K11: with an empty `rabbitmq-inbox` it is taken and goes nowhere; the events say so, one for each recipient."""
+    await house.open(rabbitmq_inbox="")
+    caller = await house.call()
+    answer = await caller.mail(b"Subject: x\r\n\r\nx\r\n.\r\n", "b@example.net", "c@example.net")
+    assert answer.startswith("250 2.0.0 Taken and thrown away")
+    assert [(event.recipient, event.code) for event in house.told(Rejected)] == [
+        ("b@example.net", 250),
+        ("c@example.net", 250),
+    ]

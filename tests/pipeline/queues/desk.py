@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from reactivex import abc
@@ -98,6 +99,17 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():  # noqa: ASYNC110 - it may be anything, also in another process
             await asyncio.sleep(0.001)
+
+
+async def inside(desk: Desk, work: str | Callable[[Any], Any]) -> Any:
+    """The rows of a statement, or what `work` gives, in the thread that writes the embedded queue's file.
+
+    The one place where tests reach in there: they bring about what a disk does, which no public call does.
+    """
+    queue: Any = desk.queue
+    return await queue._writer.run(
+        (lambda store: store._db.execute(work).fetchall()) if isinstance(work, str) else work
+    )
 
 
 def bodies(number: int, start: int = 0) -> list[bytes]:

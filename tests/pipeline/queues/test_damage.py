@@ -16,7 +16,7 @@ from pipeline.queues.embedded.damage import condition as conditions
 from pipeline.queues.embedded.damage import wal
 from pipeline.queues.embedded.damage.condition import Condition
 from pipeline.queues.embedded.embedded import EmbeddedQueue
-from tests.pipeline.queues.desk import Clock, Desk, bodies, park, until
+from tests.pipeline.queues.desk import Clock, Desk, bodies, inside, park, until
 from tests.pipeline.queues.test_recover import fill
 from tests.support.wreck import WAYS, pages, spoil
 
@@ -129,12 +129,12 @@ async def test_a_disk_that_becomes_read_only_is_said_and_over(
     monkeypatch.setattr(conditions, "CALM", 0.2)
     async with opened(tmp_path / "q", clock, []) as desk:
         assert isinstance(desk.queue, EmbeddedQueue)
-        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 1") and None)
+        await inside(desk, "PRAGMA query_only = 1")
         assert "readonly" in await refuses(desk)
         await until(lambda: "readonly" in (desk.queue.fault or ""))
         await asyncio.sleep(0.5)
         assert "readonly" in (desk.queue.fault or "")
-        await desk.queue._writer.run(lambda store: store._db.execute("PRAGMA query_only = 0") and None)
+        await inside(desk, "PRAGMA query_only = 0")
         await until(lambda: desk.queue.fault is None)
         await desk.publish(b"m")
 
@@ -250,7 +250,7 @@ async def test_what_is_retried_by_hand_is_not_written_again(tmp_path: Path, cloc
         await desk.publish(b'{"mime":"%s"}' % (b"x" * 3_000_000))
         [lease] = await desk.next()
         await desk.settle(lease, Settlement(then=Retry(lease.body, clock.now + 3600.5)))
-        await desk.queue._writer.run(lambda store: store.fold())
+        await inside(desk, lambda store: store.fold())
         assert await desk.queue.change("retry", [lease.id]) == 1
         assert (tmp_path / "q-wal").stat().st_size < 100_000
         [again] = await desk.next()

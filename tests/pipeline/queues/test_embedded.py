@@ -18,7 +18,7 @@ from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, S
 from pipeline.queues.embedded import file, lending, space
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.listing import Filter
-from tests.pipeline.queues.desk import Clock, Desk, confirmation, until
+from tests.pipeline.queues.desk import Clock, Desk, confirmation, inside, until
 
 LANE = "127.0.0.1/example.com"
 PUBLISHER = Path(__file__).with_name("publisher.py")
@@ -221,12 +221,11 @@ async def test_a_full_disk_refuses_what_needs_room_and_nothing_else(
     """Publishing fails whole and unstored, settling goes on, and when there is room again, so does publishing."""
     monkeypatch.setattr(space, "CALM", 0.0)
     async with opened(tmp_path / "q", clock) as desk:
-        queue = embedded(desk)
         await desk.publish(*[bytes(20_000)] * 10)
         desk.consume(10)
         leases = await desk.next(10)
-        pages = await queue._writer.run(lambda store: store._one("PRAGMA page_count"))
-        await queue._writer.run(lambda store: store._one(f"PRAGMA max_page_count = {pages}"))
+        [(pages,)] = await inside(desk, "PRAGMA page_count")
+        await inside(desk, f"PRAGMA max_page_count = {pages}")
         calls = [desk.publish(bytes(20_000), bytes(20_000)) for _ in range(20)]
         results = await asyncio.gather(*calls, desk.settle(leases[0]), return_exceptions=True)
         assert {type(result) for result in results[:10]} == {QueueFull}
@@ -245,7 +244,7 @@ async def test_a_settlement_that_fails_leaves_the_message_lent(tmp_path: Path, c
         await desk.publish(b"m")
         desk.consume(1)
         [lease] = await desk.next()
-        await embedded(desk)._writer.run(lambda store: store._one("PRAGMA max_page_count = 1"))
+        await inside(desk, "PRAGMA max_page_count = 1")
         with pytest.raises(QueueUnavailable):
             await desk.settle(lease, Settlement(publish=[("results", bytes(100_000))]))
         assert desk.queue.free == 0
@@ -420,14 +419,11 @@ async def test_the_counts_are_what_is_there(embedded_desk: Desk) -> None:
     embedded_desk.queue.recall("lane 2", 1)
     [lease] = await embedded_desk.next()
     await confirmation(lambda confirmed: embedded_desk.queue.settle(lease, Settlement(), confirmed))
-    queue = embedded(embedded_desk)
-    counted = await queue._writer.run(lambda store: sorted(store._db.execute("SELECT * FROM counts WHERE n <> 0")))
-    there = await queue._writer.run(
-        lambda store: sorted(
-            store._db.execute("SELECT queue, lane, due > 0, count(*) FROM messages GROUP BY queue, lane, due > 0")
-        )
+    counted = await inside(embedded_desk, "SELECT * FROM counts WHERE n <> 0")
+    there = await inside(
+        embedded_desk, "SELECT queue, lane, due > 0, count(*) FROM messages GROUP BY queue, lane, due > 0"
     )
-    assert counted == there
+    assert sorted(counted) == sorted(there)
     await until(lambda: len(embedded_desk.queue.parked()) == 9)
 
 

@@ -24,6 +24,12 @@ RULES: dict[str, dict[str, Any]] = {
     "floods": {"name": "Grüße", "type": "regex", "pattern": "too many", "pause": 60, "ip_connections": 0},
     "pauses": {"domain": "example.org", "tag": "news", "until": "2999-12-31T23:59:59Z"},
     "redirects": {"from_ip": "192.0.2.1", "remote_ip": "198.51.100.1", "to_ip": "192.0.2.2"},
+    "errors": {"ip": "192.0.2.1", "tag": "näws", "code": 450, "until": "2999-12-31T23:59:59Z"},
+    "providers": {"name": "mine", "patterns": ["*.mine.example", "mx.other.example"]},
+    "tags": {"name": "näws", "weight": 5, "messages": 60, "scope": "all", "colour": "#ff0000"},
+    "classes": {"name": "Grüße", "pattern": "voll", "meaning": "mailbox-full"},
+    "responses": {"name": "r", "pattern": "x", "set_message": ["/data/x=1"], "suppress": "address"},
+    "rewrites": {"name": "w", "when": 'envelope equals ""', "delay": 60, "header": "X-A: b"},
     "dkim-keys": {
         "domain": "example.com",
         "selector": "s1",

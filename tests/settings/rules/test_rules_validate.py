@@ -91,6 +91,31 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("pauses", {"cluster": 0}, "cluster", "true or false"),  # K15: JSON has booleans of its own
     ("pauses", {"cluster": "no"}, "cluster", "true or false"),
     ("redirects", {"from_ip": "192.0.2.1"}, "to_ip", "needed"),
+    ("classes", {"name": "x", "pattern": "(", "type": "regex", "meaning": "policy"}, "pattern", "does not compile"),
+    ("classes", {"name": "x", "pattern": "x", "meaning": "bad"}, "meaning", "is none of these"),
+    ("responses", {"name": "x", "fail": True, "retry": 5}, "retry", "allowed is one of both"),
+    ("responses", {"name": "x", "set_message": ["/recipient=a@b.example"]}, "set_message[0]", "cannot be set"),
+    ("responses", {"name": "x", "set_message": ["x=1"]}, "set_message[0]", "allowed is a JSON Pointer"),
+    ("rewrites", {"name": "x", "when": "subject has x"}, "when", "allowed is envelope"),
+    ("rewrites", {"name": "x", "when": "subject matches \"(\""}, "when", "does not compile"),
+    ("rewrites", {"name": "x", "hours": "25:00-01:00"}, "hours", "no time of day"),
+    ("rewrites", {"name": "x", "header": "no field"}, "header", "a name, a colon"),
+    ("rewrites", {"name": "x", "smarthost": "a b"}, "smarthost", "host:port"),
+    ("rewrites", {"name": "x", "fail": 450}, "fail", "allowed is 500"),
+    ("providers", {"name": "no.dot", "patterns": ["*.a.example"]}, "name", "no dot"),
+    ("providers", {"name": "x", "patterns": ["mx*.a.example"]}, "patterns[0]", "allowed are such as"),
+    ("providers", {"name": "x", "patterns": []}, "patterns", "needed is 1"),
+    ("tags", {"name": "x", "weight": 0}, "weight", "allowed is 1"),
+    ("tags", {"name": "x", "colour": "red"}, "colour", ""),
+    ("floods", {"name": "x", "pattern": "y", "percent": 101}, "percent", "allowed is 100"),
+    ("errors", {"code": 354}, "code", "allowed are 200 to 299"),
+    ("errors", {"code": 199}, "code", "allowed is 200"),
+    ("errors", {"code": 600}, "code", "allowed is 599"),
+    ("errors", {"code": 550, "extended": "4.7.1"}, "extended", "allowed is 5.x.x"),
+    ("errors", {"extended": "5.7"}, "extended", "allowed are such as"),
+    ("errors", {"ip": "192.0.2.1", "pool": "p"}, "pool", "allowed is one of both"),
+    ("errors", {"pool": "a b"}, "pool", "letters, digits"),
+    ("errors", {"domain": "a.example", "remote_ip": "192.0.2.1"}, "remote_ip", "allowed is one of both"),
     ("pools", {"name": "no space"}, "name", "allowed are 1 to 64 letters, digits, - and _"),
     ("pools", {"name": "x", "members": ["192.0.2.1=101"]}, "members[0].weight", "allowed is 100 or less"),
     ("pools", {"name": "x", "members": ["192.0.2.1=0"]}, "members[0].weight", "allowed is 1 or more"),
@@ -158,6 +183,8 @@ def test_control_characters_are_refused_everywhere(kind: str, name: str, control
         "type": "substring",
     }
     values = {n: v for n, v in needed.items() if n in KINDS[kind].model_fields and n != name}
+    needed["meaning"] = "policy"
+    values = {n: v for n, v in needed.items() if n in KINDS[kind].model_fields and n != name}
     if kind == "dns":
         values["name"] = "a.example"
     text = f"a{control}RCPT TO:<x@y.example>"
@@ -198,6 +225,7 @@ TWICE = [
     ("throttles", {"queue": 5}, "ip empty, domain empty already"),
     ("floods", {"name": "x", "pattern": "y"}, "name x already"),
     ("redirects", {"from_ip": "192.0.2.1", "to_ip": "192.0.2.2"}, "from_ip 192.0.2.1"),
+    ("errors", {"tag": "x"}, "tag x already"),
     ("mta-names", {"ip": "192.0.2.1", "name": "x"}, "ip 192.0.2.1 already"),
     ("dns", {"name": "a.example", "addresses": ["192.0.2.1"]}, "name a.example already"),
     ("locals", {"pattern": "x@a.example"}, "already (id 4)"),

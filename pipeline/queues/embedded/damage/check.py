@@ -33,7 +33,7 @@ GROUP BY segment ORDER BY segment"""
 _COUNTED = "SELECT coalesce(sum(n), 0) FROM counts"
 
 
-# SQLite's types bind nobody: a foreign hand, or a changed bit, may have put anything into a column.
+# SQLite does not enforce types: another program, or a changed bit, may have put anything into a column.
 _ODD = f"""SELECT id FROM messages NOT INDEXED WHERE typeof(queue) <> 'text' OR typeof(lane) <> 'text'
 OR typeof(body) <> 'blob' OR typeof(due) NOT IN ('real', 'integer') OR due < 0 OR due > {LATEST}
 OR typeof(queued) NOT IN ('real', 'integer') OR queued < 0 OR queued > {LATEST}

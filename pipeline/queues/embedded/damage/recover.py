@@ -85,7 +85,7 @@ def _part(path: Path, name: str) -> Path:
 
 
 def _rebuilt(path: Path) -> tuple[int, tuple[int, ...], int]:
-    """Build the new file, again where somebody has written to the old one meanwhile."""
+    """Build the new file, again where another process has written to the old one meanwhile."""
     for _ in range(TRIES):
         before = _state(path)
         done = _rebuild(path, _part(path, "recovering"))

@@ -176,7 +176,7 @@ def _own(table: bytes) -> Iterator[bytes]:
 
 
 def _size(table: bytes, kind: int, at: int) -> int:
-    """Bytes of a value. Raises `IndexError` for a type that is none: nobody knows where the next one begins."""
+    """Bytes of a value. Raises `IndexError` for a type that is none: it is not known where the next one begins."""
     if kind in SIZED:
         return 4 + int(LONG.unpack_from(table, at)[0])
     if kind not in FIXED:
@@ -194,7 +194,7 @@ def _id(text: bytes) -> bytes:
 
 
 def _seconds(stamp: int) -> int:
-    """A timestamp in seconds, also of who counts in thousandths, millionths or less; 0 where it is no time."""
+    """A timestamp in seconds, also of programs that count in thousandths, millionths or less; 0 where it is no time."""
     while stamp > LATEST:
         stamp //= 1000
     return stamp if stamp >= EARLIEST else 0

@@ -2,7 +2,7 @@
 
 Owns the connection, what is published and not confirmed, and the delivery tags that are not settled. Bound: the
 callers' (credit, intake sessions). When anything of it fails, all of it ends: every publication under way is answered,
-`lost` is told once, and whoever owns the link opens another one. Nothing here reconnects.
+`lost` is called once, and the owner of the link opens another one. Nothing here reconnects.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Link:
             work.close()
             raise ConnectionError(GONE)
         task = self._begin(work)
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # also where nobody waits any more
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # also where nothing waits
         try:
             await asyncio.wait([task])
         finally:

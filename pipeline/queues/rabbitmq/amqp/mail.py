@@ -159,7 +159,7 @@ def headers(header: ContentHeader) -> dict[str, Any]:
 
 
 def number(headers: dict[str, Any], name: str) -> int | None:
-    """One of our own headers; None where it is missing, or somebody else's and no time."""
+    """One of our own headers; None where it is missing, or another program's and no time."""
     value = headers.get(name)
     return value if type(value) is int and 0 <= value <= MOST else None
 

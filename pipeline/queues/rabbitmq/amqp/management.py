@@ -1,6 +1,6 @@
 """What RabbitMQ's management API says of the queues: unacked messages and rates, which AMQP itself cannot tell.
 
-Owns its connections while somebody looks. Bounds: PAGE queues, ANSWER bytes, PATIENCE seconds. Where it does not answer
+Owns its connections while it is asked. Bounds: PAGE queues, ANSWER bytes, PATIENCE seconds. Where it does not answer
 (the plugin is off, the account lacks the tag `management`) it is asked again after AGAIN seconds, and `why` says so:
 the figures that AMQP has go on without it.
 """

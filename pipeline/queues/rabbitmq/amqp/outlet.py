@@ -1,6 +1,6 @@
 """Where a link publishes: a channel with confirms, and one for sizes that the broker has never taken yet.
 
-Over AMQP nobody tells the largest size of a message, and what is larger ends its channel, with all that is under way
+AMQP does not tell the largest size of a message, and what is larger ends its channel, with all that is under way
 there. So a size that was never taken yet goes over a channel of its own, whose end costs nothing else: what was under
 way there and is not too large is published again.
 """

@@ -1,4 +1,4 @@
-"""The crowd: who is connected, how many at once, and who goes where one more comes.
+"""The open sessions: how many at once, and which one is closed where one more connects.
 
 Bounds: `most` sessions together, `each` of one client (IPv6: of a /64). Where a bound is reached, the newcomer takes
 the place of one that does nothing: first one that has not greeted, then one that has been idle for long. A session

@@ -10,7 +10,7 @@ import email.utils
 import getopt
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -159,7 +159,13 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
 
 
 def compose(
-    source: bytes, request: SendRequest, origin: Origin, id: str, x_mq: bool, rule: ResultRule | None = None
+    source: bytes,
+    request: SendRequest,
+    origin: Origin,
+    id: str,
+    x_mq: bool,
+    rule: ResultRule | None = None,
+    came: Mapping[str, Any] | None = None,
 ) -> list[bytes]:
     """The queue's messages, one for each recipient.
 
@@ -170,6 +176,7 @@ def compose(
         id: of the submission; unique.
         x_mq: turn `x-mq-*` fields into properties.
         rule: which queues results may not go to.
+        came: the property that says how it came in; None: by this command.
 
     Raises:
         Unsendable: an address is none, or nobody is to get it.
@@ -195,7 +202,7 @@ def compose(
         "envelope": envelope,
         "received": timestamp(origin.now),
         "hostname": origin.hostname,
-        "cli": {"command": "send", "arguments": _told(request.arguments), "user": origin.user},
+        **(came or {"cli": {"command": "send", "arguments": _told(request.arguments), "user": origin.user}}),
         **({"dsn": properties.get("dsn", {}) | request.dsn} if request.dsn else {}),
         **mime_properties(head + rest),
     }

@@ -1,0 +1,1 @@
+"""The search over everything: what it finds, and where one types it."""

@@ -1,0 +1,1 @@
+"""The stages in which the operator's rules decide on a message: ended, suppressed, rewritten, answered, classed."""
