@@ -50,6 +50,7 @@ from pipeline.queues.embedded.damage.recover import complete
 from pipeline.queues.embedded.fetch import Fetched, FetchRequest, fetch
 from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
+from pipeline.queues.embedded.parting import parted
 from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import survey
 from pipeline.queues.embedded.urgent import head_of, urgent
@@ -265,6 +266,7 @@ class EmbeddedQueue:
     def publish(self, messages: Sequence[tuple[str, Body]], confirmed: Confirmed, delay: float = 0.0) -> None:
         """Add (queue name, body) messages, all or none; `confirmed` when they are safe. `delay`: seconds, for all."""
         now = self._clock()
+        messages = [(name, parted(body) if name == self._outbox else body) for name, body in messages]
         due = (
             due_time(now + delay)
             if delay > 0
