@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,38 @@ async def test_a_link_that_has_ended_leaves_nothing_running(address: str) -> Non
         await asyncio.sleep(0)
         link.end("cut")
         await asyncio.wait_for(ended.wait(), 20)
+
+
+@dataclass
+class Told:
+    """What a link tells of its broker, in seconds."""
+
+    waits: float
+    silent: float
+    unanswered: float = 0.0
+    why: str = ""
+
+    def end(self, why: str) -> None:
+        self.why = why
+
+
+@pytest.mark.parametrize(
+    ("waits", "silent", "why"),
+    [
+        (9, 9, ""),
+        (11, 11, "has confirmed nothing for 10 seconds"),
+        (11, 4, ""),
+        (59, 4, ""),
+        (61, 4, "has confirmed nothing for 60 seconds"),
+    ],
+)
+async def test_a_busy_broker_gets_longer_than_a_silent_one(waits: float, silent: float, why: str) -> None:
+    """Its heartbeats show that it lives: to end the link would have it send all again, and some mail come twice."""
+
+    async def nothing(_: Link) -> None: ...
+
+    settings = settings_for("amqp://localhost")
+    keeper = Keeper(settings, nothing, lambda _: None, lambda *_: None, nothing, lambda: True, lambda *_: None, 10)
+    told = Told(waits, silent)
+    assert keeper._stalls(told) is bool(why)  # type: ignore[arg-type]
+    assert told.why == why

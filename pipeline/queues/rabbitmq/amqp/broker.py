@@ -3,8 +3,9 @@
 Owns the link in use. Without one, it tries all addresses in turn, with a pause that grows to LONGEST_PAUSE, or, where
 a broker answers and says no, to REFUSED_PAUSE. A connection alone is no success: the pause begins anew when the link
 has worked, that is when the broker lends from the outbox for a TICK, where that is wanted. Until then the last reason
-stands. A link on which nothing is confirmed for `stall` seconds is given up, also when its TCP connection lives on,
-unless the broker has said that it takes nothing now (connection.blocked: memory or disk alarm).
+stands. A link on which nothing is confirmed for `stall` seconds is given up, also when its TCP connection lives on; for
+SLOW times as long where the broker shows by its heartbeats that it lives; and not at all where it has said that it
+takes nothing now (connection.blocked: memory or disk alarm).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from settings import Settings
 TICK = 0.5  # seconds between looks at the link
 FIRST_PAUSE, LONGEST_PAUSE, REFUSED_PAUSE = 0.2, 3.0, 30.0  # seconds between tries to connect
 SAY_AGAIN = 60.0  # seconds
+SLOW = 6  # times as long as one that is silent may a busy broker take
 CHANCE = random.SystemRandom()
 
 Report = Callable[[str, str], None]
@@ -204,12 +206,17 @@ class Broker:
             looking.cancel()
 
     def _stalls(self, link: Link) -> bool:
-        """End a link whose broker has not answered for too long; one that is out of memory may take its time."""
+        """End a link whose broker has not answered for too long; one that is out of memory may take its time.
+
+        One that is busy gets SLOW times as long, while it shows that it lives: to end the link would have it send all
+        again, which makes it busier, and messages without an id come twice.
+        """
         if self.blocked:
             return False
+        patience = self._stall * (1 if link.silent > self._stall else SLOW)
         for seconds, what in ((link.waits, "confirmed"), (link.unanswered, "answered")):
-            if seconds > self._stall:
-                link.end(f"has {what} nothing for {self._stall:g} seconds")
+            if seconds > patience:
+                link.end(f"has {what} nothing for {patience:g} seconds")
                 return True
         return False
 

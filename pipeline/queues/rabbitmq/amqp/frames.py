@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, cast
@@ -46,19 +47,23 @@ SIZED = b"SxAF"  # a length of four bytes, and so much
 class Lenient(TransportFactory):
     """Connects as aiormq does, and reads leniently."""
 
+    frames: Frames
+
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the broker."""
         plain = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await plain.create(url, **options)
-        return cast(asyncio.StreamReader, Frames(reader)), writer
+        self.frames = Frames(reader)
+        return cast(asyncio.StreamReader, self.frames), writer
 
 
 class Frames:
-    """Reads whole frames, and gives them out in the pieces that aiormq asks for."""
+    """Reads whole frames, and gives them out in the pieces that aiormq asks for. `heard`: when one came, monotonic."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._frame, self._at = b"", 0
+        self.heard = time.monotonic()
 
     def at_eof(self) -> bool:
         """Nothing more comes."""
@@ -75,6 +80,7 @@ class Frames:
         prelude = await self._reader.readexactly(PRELUDE.size)
         kind, channel, size = PRELUDE.unpack(prelude)
         rest = await self._reader.readexactly(size + 1)
+        self.heard = time.monotonic()
         if kind == HEADER:
             return _frame(kind, channel, properties(rest[:-1]))
         if kind == METHOD and (payload := method(rest)) is not None:

@@ -34,7 +34,7 @@ from yarl import URL
 from pipeline.process.supervisor import awaited
 from pipeline.queues.contract import Confirmed, QueueFull, QueueUnavailable, TooLarge
 from pipeline.queues.rabbitmq.amqp import methods as methods
-from pipeline.queues.rabbitmq.amqp.frames import Lenient
+from pipeline.queues.rabbitmq.amqp.frames import Frames, Lenient
 from pipeline.queues.rabbitmq.amqp.outlet import PublishChannels
 from settings.config.values import masked
 
@@ -144,6 +144,7 @@ class Link:
         self._questions: AbstractChannel | None = None
         self._asking = asyncio.Lock()
         self._asked_at: float | None = None
+        self._frames: Frames
         self._unblocked: asyncio.Task[None] | None = None
         connection.closing.add_done_callback(lambda future: self._over(future, "the connection was closed"))
 
@@ -154,10 +155,12 @@ class Link:
         try:
             url = URL(address).update_query(heartbeat=HEARTBEAT, name=name)
             url = url if verify else url.update_query(no_verify_ssl=1)
-            connection = aiormq.Connection(url, transport_factory=Lenient())
+            transport = Lenient()
+            connection = aiormq.Connection(url, transport_factory=transport)
             async with asyncio.timeout(OPENING):
                 await connection.connect()
                 link = cls(connection, shown, lost)
+                link._frames = transport.frames
                 link.outlet = PublishChannels(connection, cast(Channel, await link.channel(confirms=True)))
         except (*LOST, ValueError) as error:
             text = _explain(error, address)
@@ -286,6 +289,11 @@ class Link:
             error = ValueError(f"cannot be published to {queue!r}: {failure}")
         if (waiting := self._unconfirmed.pop(number, None)) is not None:
             waiting[1](error)
+
+    @property
+    def silent(self) -> float:
+        """Seconds without any word of the broker, be it a heartbeat."""
+        return time.monotonic() - self._frames.heard
 
     @property
     def waits(self) -> float:
