@@ -77,7 +77,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         rows = "".join(_row(p["name"], {**p["schema"], **_text(p)}, p["in"]) for p in parameters)
         parts.append(f"<h4>Parameters</h4><table>{rows}</table>")
     if sent := operation.get("requestBody"):
-        parts.append(f"<h4>Body</h4><p>{_type(sent['content']['application/json']['schema'])}</p>")
+        bodies = (f"{html.escape(kind)}: {_type(one.get('schema', {}))}" for kind, one in sent["content"].items())
+        parts.append(f"<h4>Body</h4><p>{', '.join(bodies)}</p>")
     for status, response in operation["responses"].items():
         kinds = ", ".join(_type(content.get("schema", {})) for content in response.get("content", {}).values())
         parts.append(f"<p><code>{html.escape(status)}</code> {html.escape(response['description'])} {kinds}</p>")

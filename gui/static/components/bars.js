@@ -1,7 +1,7 @@
 // Bars one below the other, each in parts.
 export default {
   props: { label: String, rows: Array },
-  template: /* HTML */ `<dl class="bars" :aria-label="label" role="group">
+  template: /* HTML */ `<dl class="bars" :title="label">
     <template v-for="row in rows" :key="row.label"
       ><dt>{{ row.label }}</dt>
       <dd class="bar" aria-hidden="true">
