@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import socket
 import time
@@ -337,7 +338,7 @@ class Machine:
         share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
         if (flood := self.floods.of_tag(lane, tag)) is None:
             return share
-        normal = Limits(domain_messages=share.messages or self._defaults.domain_messages)
+        normal = Limits(domain_messages=math.ceil(share.messages) or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
 
     def _part(self, messages: float) -> float:

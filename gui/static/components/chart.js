@@ -136,7 +136,9 @@ export default {
         const swatch = row.appendChild(document.createElement("i"));
         swatch.style.background = point.color;
         row.appendChild(Object.assign(document.createElement("span"), { textContent: point.seriesName }));
-        row.appendChild(Object.assign(document.createElement("b"), { textContent: (point.value[1] ?? "–").toLocaleString() }));
+        row.appendChild(
+          Object.assign(document.createElement("b"), { textContent: (point.value[1] ?? "–").toLocaleString() }),
+        );
       }
       return box;
     },

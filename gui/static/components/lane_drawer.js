@@ -98,8 +98,8 @@ export default {
           <ol class="plain-list answers">
             <li v-for="one in lane.reasons" :key="one.kind + one.code + one.text">
               <b>{{ one.count.toLocaleString() }}</b><span class="of">{{ one.kind }}</span
-              ><code :class="'code-' + one.code[0]">{{ one.code }}</code
-              ><bdi :title="one.text">{{ one.text }}</bdi><a v-if="one.flood" :href="one.flood">pattern…</a>
+              ><code :class="'code-' + one.code[0]">{{ one.code }}</code><bdi :title="one.text">{{ one.text }}</bdi
+              ><a v-if="one.flood" :href="one.flood">pattern…</a>
             </li>
           </ol>
         </section>
@@ -209,8 +209,7 @@ export default {
           failing: "bad",
           flooded: "bad",
           paused: "bad",
-        }[this.lane.state] ??
-        "idle"
+        }[this.lane.state] ?? "idle"
       );
     },
     next() {

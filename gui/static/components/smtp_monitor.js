@@ -37,7 +37,12 @@ export default {
             ><span class="who" :aria-label="line.sender === 'client' ? 'client' : 'server'"
               >{{ line.sender === "client" ? "C:" : "S:" }}</span
             >
-            <button v-if="line.caught && kept.includes(line.caught)" type="button" class="small" @click="$emit('open', line.caught)">
+            <button
+              v-if="line.caught && kept.includes(line.caught)"
+              type="button"
+              class="small"
+              @click="$emit('open', line.caught)"
+            >
               message, {{ line.size.toLocaleString() }} bytes
             </button>
             <bdi v-else :title="line.caught ? 'Only the newest messages are kept' : null">{{ line.text }}</bdi>
