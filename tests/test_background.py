@@ -31,7 +31,6 @@ REASONS = {
         "Thread",
     ): "it catches everything, and is the log itself: `trouble` and `lost` say it",
     ("pipeline/process/begin.py", "Thread"): "in a child: it waits for one byte, and ends the process",
-    ("pipeline/demo/receiver.py", "create_task"): "in a child, whose standard error is logged",
     ("pipeline/demo/traffic.py", "create_task"): "in a task group, which is awaited by a task of the supervisor's",
 }
 # The observers that stand without `on_error`: the one event stream never fails, and hears each of them (`Fanout`);

@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import errno
 import json
+import logging
 import signal
 import ssl
 import tempfile
@@ -127,6 +128,7 @@ async def serve() -> None:
     """Run until SIGTERM, or the end of the program that started it."""
     loop = asyncio.get_running_loop()
     internet = Internet()
+    logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's: what a client says wrong is answered
     try:
         await internet.start()
     except OSError as error:

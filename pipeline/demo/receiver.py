@@ -1,7 +1,10 @@
 """A receiving mail server that behaves as its line in the table says. It reads messages and forgets them.
 
 Owns what a server remembers of its clients: connections and messages of each IP, and at most GREYLISTED triplets.
-A line or a state that is not understood gets its 5xx; nothing that a client sends ends the server.
+The dialogue is aiosmtpd's: lines, states, STARTTLS, time-outs, and its own words where the table has none. What a
+provider decides is told to it by hooks (`ReceiverHooks`). `ReceiverSession` overrides what has no hook: a greeting that
+is a refusal or never comes, a handshake that breaks; and what a demo of hundreds of mails a second would feel: aiosmtpd
+parses addresses with `email`, collects the lines of messages, and sends each answer by itself.
 """
 
 from __future__ import annotations
@@ -13,15 +16,21 @@ import re
 import ssl
 import time
 import zlib
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException
 
 from pipeline.demo.providers import Provider
 
 GREYLISTED = 10_000
-LONGEST_LINE = 4096
+LONGEST_LINE = 4096  # of a command
+PIECE = 65_536  # octets of a message that are read at once; a session keeps at most twice as many
+PATIENCE = 3600.0  # seconds without a command until a session ends: a silent server outlasts all clients
 MINUTE = 60.0
-_PATH = re.compile(rb"<([^>]*)>")
+_EXTENSIONS = ("PIPELINING", "SIZE 36700160", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
+_PATH = re.compile(r"<([^>]*)>")
+_COMMANDS = tuple(name for name in dir(SMTP) if name.startswith("smtp_"))
 
 
 class Receiver:
@@ -44,6 +53,7 @@ class Receiver:
         self._first_seen: collections.OrderedDict[tuple[str, str, str], float] = collections.OrderedDict()
         self._minute: dict[str, tuple[float, int]] = {}  # by client IP: its minute's start, messages in it
         self._until: dict[str, float] = {}  # by client IP: the end of its 421
+        self._hooks = ReceiverHooks(self)
         self._server: asyncio.Server | None = None
         self._sessions: set[ReceiverSession] = set()
 
@@ -60,12 +70,17 @@ class Receiver:
             session.abort()
 
     def _session(self) -> ReceiverSession:
-        session = ReceiverSession(self)
+        return ReceiverSession(self, self._hooks)
+
+    def came(self, session: ReceiverSession) -> None:
+        """A connection is open."""
         self._sessions.add(session)
-        return session
+        self.open[session.ip] += 1
 
     def gone(self, session: ReceiverSession) -> None:
-        """A connection is closed."""
+        """A connection is closed. Says it more than once where a handshake failed."""
+        if session not in self._sessions:
+            return
         self._sessions.discard(session)
         self.open[session.ip] -= 1
         if not self.open[session.ip]:
@@ -130,226 +145,169 @@ class Receiver:
         return now - first >= self.provider.greylist
 
 
-class ReceiverSession(asyncio.Protocol):
-    """One connection. Commands in one segment are answered in one (RFC 2920)."""
+class ReceiverHooks:
+    """What a provider answers, where aiosmtpd asks."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._provider = receiver.provider
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._replies: list[str] = []
-        self._reading: Callable[[], bool] = self._command
-        self._secure = False
-        self._sender: str | None = None
-        self._rcpt: str | None = None
-        self._upgrade: asyncio.Task[None] | None = None
+
+    async def handle_EHLO(
+        self, server: ReceiverSession, session: Session, envelope: Envelope, hostname: str, offers: list[str]
+    ) -> list[str]:
+        """The extensions; STARTTLS where aiosmtpd offers it, which it does until there is TLS."""
+        session.host_name = hostname
+        tls = ["STARTTLS"] if "250-STARTTLS" in offers else []
+        *lines, last = [f"{self._receiver.host} at your service, [{server.ip}]", *tls, *_EXTENSIONS]
+        return [*(f"250-{line}" for line in lines), f"250 {last}"]
+
+    async def handle_MAIL(
+        self, server: ReceiverSession, session: Session, envelope: Envelope, sender: str, options: list[str]
+    ) -> str:
+        """Whether this client may send."""
+        refusal = self._receiver.on_mail(server.ip)
+        if refusal is None:
+            envelope.mail_from = sender
+        return refusal or "250 2.1.0 Ok"
+
+    async def handle_RCPT(
+        self, server: ReceiverSession, session: Session, envelope: Envelope, rcpt: str, options: list[str]
+    ) -> str:
+        """Whether there is such a mailbox, and it has room."""
+        refusal = self._receiver.on_rcpt(server.ip, envelope.mail_from or "", rcpt)
+        if refusal is None:
+            envelope.rcpt_tos.append(rcpt)
+        return refusal or "250 2.1.5 Ok"
+
+    async def handle_DATA(self, server: ReceiverSession, session: Session, envelope: Envelope) -> str:
+        """The answer to the final dot, in the provider's time; or none."""
+        provider = self._receiver.provider
+        if provider.trouble == "drops":
+            server.hang_up()
+        if provider.latency > 0:
+            await asyncio.sleep(provider.latency)
+        return self._receiver.on_message(server.ip, envelope.mail_from or "", envelope.rcpt_tos[-1])
+
+
+class ReceiverSession(SMTP):
+    """One connection, and the task that aiosmtpd has for it."""
+
+    command_size_limit = LONGEST_LINE
+    line_length_limit = PIECE  # by which aiosmtpd bounds what it buffers
+
+    def __init__(self, receiver: Receiver, hooks: ReceiverHooks) -> None:
+        tls = receiver.provider.tls
+        self.command_size_limits = collections.defaultdict(lambda: LONGEST_LINE)  # aiosmtpd's is one for all sessions
+        super().__init__(
+            hooks, hostname=receiver.host, enable_SMTPUTF8=True, timeout=PATIENCE, loop=asyncio.get_running_loop(),
+            tls_context=None if tls == "none" else receiver.certificate, require_starttls=tls == "required",
+        )  # fmt: skip
+        self._receiver = receiver
+        self._replies = bytearray()  # of this turn of the event loop
         self.ip = ""
+
+    def __dir__(self) -> Iterable[str]:
+        """aiosmtpd looks here for commands, on each connection: all names of a session took it half a millisecond."""
+        return _COMMANDS
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._transport = transport
-        self.ip = transport.get_extra_info("peername")[0]
-        self._receiver.open[self.ip] += 1
-        if self._provider.trouble == "silent":
-            self._reading = self._nothing
-            return
-        refusal = self._receiver.on_connect(self.ip)
-        self._reply(refusal or self._receiver.say("banner", self.ip))
-        self._flush()
-        if refusal:
-            transport.close()
+        if self.transport is None:  # else it is TLS, over a connection that is counted
+            self.ip = transport.get_extra_info("peername")[0]
+            self._receiver.came(self)
+        super().connection_made(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.transport is not None:
+            super().connection_lost(error)
         self._receiver.gone(self)
+
+    def eof_received(self) -> bool:
+        """A client that has gone gets no more answers; its connection is closed, whatever the session's task does."""
+        super().eof_received()
+        return False
 
     def abort(self) -> None:
         """Close it at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self._writer.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._advance()
-
-    def _advance(self) -> None:
-        while self._reading():
-            pass
+    def hang_up(self) -> NoReturn:
+        """Close it, without another word; the session's task ends here, as aiosmtpd ends it."""
         self._flush()
+        self._writer.close()
+        raise asyncio.CancelledError
 
-    def _reply(self, line: str) -> None:
-        self._replies.append(line + "\r\n")
+    async def _handle_client(self) -> None:
+        if self._receiver.provider.trouble == "silent":
+            while await self._reader.read(PIECE):
+                pass
+        elif refusal := self._receiver.on_connect(self.ip):
+            await self.push(refusal)
+        else:
+            banner = self._receiver.say("banner", self.ip)
+            self.__ident__ = banner.removeprefix(f"220 {self.hostname} ")
+            await super()._handle_client()
+
+    async def push(self, status: str) -> None:  # type: ignore[override]  # aiosmtpd's takes octets, too
+        """Send an answer: those to commands of one segment in one (RFC 2920). After 421 the connection ends.
+
+        What greets, turns to TLS, or ends goes at once: aiosmtpd goes on without a turn of the loop.
+        """
+        if not self._replies:
+            self.loop.call_soon(self._flush)
+        self._replies += status.encode(errors="replace") + b"\r\n"
+        if status.startswith(("220", "221", "502")):
+            self._flush()
+        await self._writer.drain()
+        if status.startswith("421"):
+            self.hang_up()
 
     def _flush(self) -> None:
-        if self._replies and self._transport is not None and not self._transport.is_closing():
-            self._transport.write("".join(self._replies).encode())
-            self._replies.clear()
+        if self._replies and self.transport is not None:
+            self._writer.write(bytes(self._replies))
+        self._replies.clear()
 
-    def _close(self) -> bool:
-        self._flush()
-        self._buffer = b""
-        self._reading = self._nothing
-        if self._transport is not None:
-            self._transport.close()
-        return False
-
-    # -- what is read next: each returns whether to go on at once ----------------------------------------------------
-
-    def _nothing(self) -> bool:
-        self._buffer = b""
-        return False
-
-    def _wait(self) -> bool:
-        if len(self._buffer) > LONGEST_LINE:
-            self.abort()
-        return False
-
-    def _command(self) -> bool:
-        line, end, rest = self._buffer.partition(b"\r\n")
-        if not end:
-            if len(line) > LONGEST_LINE:
-                self._reply("500 5.5.2 Line too long")
-                return self._close()
-            return False
-        self._buffer = rest
-        verb = line[:4].upper()
-        return _VERBS.get(verb, ReceiverSession._unrecognised)(self, line)
-
-    def _body(self) -> bool:
-        """The message, up to its final dot; nothing is kept but what may be the start of the dot."""
-        end = self._buffer.find(b"\r\n.\r\n")
-        if end < 0:
-            self._buffer = self._buffer[-4:]
-            return False
-        self._buffer = self._buffer[end + 5 :]
-        if self._provider.trouble == "drops":
-            return self._close()
-        if self._provider.latency <= 0:
-            return self._answer()
-        self._reading = self._wait
-        asyncio.get_running_loop().call_later(self._provider.latency, self._answer_late)
-        return False
-
-    def _answer(self) -> bool:
-        self._reply(self._receiver.on_message(self.ip, self._sender or "", self._rcpt or ""))
-        self._sender = self._rcpt = None
-        self._reading = self._command
-        return True
-
-    def _answer_late(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._answer()
-            self._advance()
+    async def handle_exception(self, error: Exception) -> str:
+        """A client that does not like our certificate is no trouble; of all else aiosmtpd writes the traceback."""
+        return "" if isinstance(error, TLSSetupException) else str(await super().handle_exception(error))
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
-    def _unrecognised(self, line: bytes) -> bool:
-        self._reply("500 5.5.2 Error: command not recognized")
-        return True
-
-    def _helo(self, line: bytes) -> bool:
-        self._sender = self._rcpt = None
-        self._reply(f"250 {self._receiver.host}")
-        return True
-
-    def _ehlo(self, line: bytes) -> bool:
-        self._sender = self._rcpt = None
-        offers = ["PIPELINING", "SIZE 36700160", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
-        if self._provider.tls != "none" and not self._secure:
-            offers.insert(2, "STARTTLS")
-        lines = [f"{self._receiver.host} at your service, [{self.ip}]", *offers]
-        self._reply("\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]))
-        return True
-
-    def _starttls(self, line: bytes) -> bool:
-        transport, certificate = self._transport, self._receiver.certificate
-        if self._provider.tls == "none" or self._secure or certificate is None or transport is None:
-            self._reply("503 5.5.1 STARTTLS is not offered")
-            return True
-        self._buffer = b""  # what came before the handshake is not trusted (RFC 3207 4.2)
-        self._reading = self._wait  # the client may speak before we are told that the handshake is over
-        transport.pause_reading()  # before the 220: the handshake's first bytes are not ours to read
-        self._reply("220 2.0.0 Ready to start TLS")
-        self._flush()
-        if self._provider.tls == "broken":
-            transport.write(b"what is TLS?\r\n")
-            return self._close()
-        self._upgrade = asyncio.get_running_loop().create_task(self._handshake(transport, certificate))
-        return False
-
-    async def _handshake(self, transport: asyncio.Transport, certificate: ssl.SSLContext) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-            self._transport = await loop.start_tls(transport, self, certificate, server_side=True)
-        except (OSError, ssl.SSLError):
-            transport.abort()
+    async def smtp_STARTTLS(self, arg: str | None) -> None:
+        """aiosmtpd's, unless this is where the trouble is."""
+        if self._receiver.provider.tls != "broken":
+            await super().smtp_STARTTLS(arg)
             return
-        self._secure, self._reading = True, self._command
-        self._advance()
+        await self.push("220 2.0.0 Ready to start TLS")
+        self._writer.write(b"what is TLS?\r\n")
+        self.hang_up()
 
-    def _mail(self, line: bytes) -> bool:
-        if self._provider.tls == "required" and not self._secure:
-            self._reply("530 5.7.0 Must issue a STARTTLS command first")
-            return True
-        refusal = self._receiver.on_mail(self.ip)
-        if refusal is None:
-            self._sender = _path(line)
-        self._reply(refusal or "250 2.1.0 Ok")
-        return self._close() if refusal and refusal.startswith("421") else True
+    def _getaddr(self, arg: str) -> tuple[str | None, str]:
+        """The address, `<>` for none. All parameters are taken as valid: what ours do with them is another's test."""
+        found = _PATH.match(arg.encode(errors="replace").decode())  # octets that are no UTF-8 are marked in it
+        return (found[1] or "<>" if found else None), ""
 
-    def _recipient(self, line: bytes) -> bool:
-        if self._sender is None:
-            self._reply("503 5.5.1 Error: need MAIL command")
-            return True
-        rcpt = _path(line)
-        refusal = self._receiver.on_rcpt(self.ip, self._sender, rcpt)
-        if refusal is None:
-            self._rcpt = rcpt
-        self._reply(refusal or "250 2.1.5 Ok")
-        return True
+    async def smtp_DATA(self, arg: str | None) -> None:
+        """Read a message, and keep nothing of it."""
+        if self.envelope is None or not self.envelope.rcpt_tos:
+            self.envelope = self._create_envelope()
+            await self.push("554 5.5.1 Error: no valid recipients")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        self._reader._buffer[:0] = b"\r\n"  # type: ignore[attr-defined]  # the dot may be the first line
+        await self._skip_message()
+        status = await self._call_handler_hook("DATA")
+        self.envelope = self._create_envelope()
+        await self.push(status)
 
-    def _data(self, line: bytes) -> bool:
-        if self._rcpt is None:
-            self._sender = None
-            self._reply("554 5.5.1 Error: no valid recipients")
-            return True
-        self._reply("354 End data with <CR><LF>.<CR><LF>")
-        self._buffer = b"\r\n" + self._buffer  # the dot may be the first line
-        self._reading = self._body
-        return True
-
-    def _rset(self, line: bytes) -> bool:
-        self._sender = self._rcpt = None
-        self._reply("250 2.0.0 Ok")
-        return True
-
-    def _noop(self, line: bytes) -> bool:
-        self._reply("250 2.0.0 Ok")
-        return True
-
-    def _quit(self, line: bytes) -> bool:
-        self._reply("221 2.0.0 Bye")
-        return self._close()
-
-
-_VERBS: dict[bytes, Callable[[ReceiverSession, bytes], bool]] = {
-    b"EHLO": ReceiverSession._ehlo,
-    b"HELO": ReceiverSession._helo,
-    b"STAR": ReceiverSession._starttls,
-    b"MAIL": ReceiverSession._mail,
-    b"RCPT": ReceiverSession._recipient,
-    b"DATA": ReceiverSession._data,
-    b"RSET": ReceiverSession._rset,
-    b"NOOP": ReceiverSession._noop,
-    b"QUIT": ReceiverSession._quit,
-}
-
-
-def _path(line: bytes) -> str:
-    found = _PATH.search(line)
-    return found[1].decode("utf-8", "replace") if found else ""
+    async def _skip_message(self) -> None:
+        while True:
+            try:
+                await self._reader.readuntil(b"\r\n.\r\n")
+                return
+            except asyncio.LimitOverrunError as error:
+                await self._reader.read(error.consumed)
 
 
 def _draw(text: str) -> float:

@@ -146,12 +146,33 @@ async def test_what_is_out_of_order_is_refused(receiver: Open, line: bytes, code
     peer.close()
 
 
-async def test_a_line_without_an_end_is_bounded(receiver: Open):
-    """500, and the connection is closed."""
+async def test_a_client_that_talks_nonsense_is_left(receiver: Open):
+    """Each line gets its answer, the last one a farewell."""
     _, port = await receiver()
     peer = await greeted(port)
-    assert (await peer(b"x" * 10_000))[:3] == "500"
+    assert (await peer(b"GET / HTTP/1.1\r\n" * 5))[:3] == "500"
+    assert [(await peer())[:3] for _ in range(4)] == ["500", "500", "500", "502"]
     assert await peer.ended()
+
+
+@pytest.mark.parametrize("octets", [10_000, 200_000])
+async def test_a_line_that_is_too_long_is_bounded(receiver: Open, octets: int):
+    """500 at its end, and the connection goes on."""
+    _, port = await receiver()
+    peer = await greeted(port)
+    assert (await peer(b"x" * octets + b"\r\n"))[:3] == "500"
+    assert (await peer(b"NOOP\r\n"))[:3] == "250"
+    peer.close()
+
+
+async def test_an_address_that_is_no_utf8_is_an_address(receiver: Open):
+    """It is repeated with a mark in the place of each such octet."""
+    _, port = await receiver(unknown=1.0)
+    peer = await greeted(port)
+    await peer(b"MAIL FROM:<\xff@me.test> RET=HDRS ENVID=x\r\n")
+    reply = await peer(b"RCPT TO:<b\xff@a.example> NOTIFY=FAILURE\r\n")
+    assert reply.startswith("550 5.1.1 <b?@a.example>: ")
+    peer.close()
 
 
 async def test_unknown_users_are_always_the_same(receiver: Open):
@@ -221,12 +242,15 @@ async def test_a_blocked_sender_is_turned_away(receiver: Open):
 
 
 async def test_a_silent_server_says_nothing(receiver: Open):
-    """Not even a greeting; it keeps the connection."""
-    _, port = await receiver(trouble="silent")
+    """Not even a greeting; it keeps the connection until the client closes it."""
+    host, port = await receiver(trouble="silent")
     peer = await connect(port)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(peer(b"EHLO me.test\r\n"), 0.1)
+    assert host.open["127.0.0.1"] == 1
     peer.close()
+    while host.open:  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 async def test_a_server_that_hangs_up_does_not_answer_the_dot(receiver: Open):
