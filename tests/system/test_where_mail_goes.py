@@ -119,7 +119,7 @@ def test_a_pool_that_does_not_exist_sends_from_no_other_address(tmp_path: pathli
         options = {"smtp_mappable_ips": "127.0.0.0/8", "delivery_port": world.port}
         with Program(tmp_path, **options) as program:
             send(program, "x-mq-pool: example-pool")
-            until(lambda: "there is no pool 'example-pool'" in log(program))
+            until(lambda: "no pool 'example-pool' has an MTA IP" in log(program))
             assert world.total == 0
             send(program, "x-mq-pool: example-pool", "x-mq-ip: 127.0.0.9")
             until(lambda: world.total)
