@@ -131,7 +131,7 @@ def _bulk(router: APIRouter, context: Context) -> None:
     )
     async def begin(request: Request) -> Response:
         order = await context.bodies.struct(request, Order)
-        job = facade.begin(order.action, order.selection, who(request))
+        job = facade.queue.begin(order.action, order.selection, who(request))
         return Json(job, 202, {"Location": f"/api/v1/messages/actions/{job.id}"})
 
     @router.get("/actions/{id}", summary="How far a bulk action is", responses=answer(of(BulkJob), "The job"))
@@ -145,7 +145,7 @@ def _single(router: APIRouter, context: Context) -> None:
     facade = context.facade
 
     async def act(action: Action, id: int, request: Request) -> Response:
-        if not await facade.change(action, id, who(request)):
+        if not await facade.queue.change(action, id, who(request)):
             raise Problem(404, f"There is no message {id} in the queue to {action}.")
         return Response(status_code=204)
 
@@ -153,7 +153,7 @@ def _single(router: APIRouter, context: Context) -> None:
         "/{id}", summary="One message: header, history", responses=answer(context.schemas.of(ShownMessage), "It")
     )
     async def one(id: Id) -> Response:
-        if (found := await facade.message(id)) is None:
+        if (found := await facade.queue.message(id)) is None:
             raise Problem(404, f"There is no message {id} in the queue.")
         return Json(found)
 

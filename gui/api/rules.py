@@ -64,8 +64,8 @@ def _kind(router: APIRouter, context: Context, kind: str) -> None:
 
     @router.get(f"/{kind}", tags=tag, summary=f"All {kind}", responses=answer({"type": "array", "items": shown}, "All"))
     async def every() -> Response:
-        floods = facade.flood_pauses() if kind == "pauses" else []
-        return Json([*facade.rules(kind), *floods])
+        floods = facade.floods.pauses() if kind == "pauses" else []
+        return Json([*facade.rules.all(kind), *floods])
 
     @router.post(
         f"/{kind}",
@@ -109,12 +109,12 @@ def etag(rule: Rule) -> str:
 
 
 def _whole(facade: Facade, rule: Rule) -> Response:
-    return Json(facade.shown(rule), headers={"ETag": etag(rule)})
+    return Json(facade.rules.shown(rule), headers={"ETag": etag(rule)})
 
 
 def _stored(facade: Facade, rule: Rule, pools: Sequence[Pool]) -> dict[str, Any]:
     """A rule that has been stored; of a pool also what left others for it, as they were before."""
-    return {**facade.shown(rule), **({"moved": moved(rule, pools)} if isinstance(rule, Pool) else {})}
+    return {**facade.rules.shown(rule), **({"moved": moved(rule, pools)} if isinstance(rule, Pool) else {})}
 
 
 def _unchanged(facade: Facade, kind: str, id: int, wanted: str | None) -> Callable[[], None]:
@@ -143,7 +143,7 @@ def _try(router: APIRouter, context: Context) -> None:
     async def attempt(request: Request) -> Response:
         wanted = await context.bodies.struct(request, Try)
         try:
-            matches, recent = context.facade.try_flood(wanted.type, wanted.pattern, wanted.text)
+            matches, recent = context.facade.floods.try_pattern(wanted.type, wanted.pattern, wanted.text)
         except ValueError as error:
             raise Problem(422, "The pattern cannot be tried.", [_mistake(error)]) from None
         return Json({"matches": matches, "recent": recent})
@@ -161,8 +161,8 @@ def _stop(router: APIRouter, context: Context) -> None:
         responses=answer(context.schemas.rule("errors", "serialization"), "The forced error", 201),
     )
     async def stop(request: Request) -> Response:
-        rule = await facade.stop(await context.bodies.small(request), who(request))
-        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
+        rule = await facade.rules.stop(await context.bodies.small(request), who(request))
+        return Json(facade.rules.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
 
 
 def _classes(router: APIRouter, context: Context) -> None:
@@ -201,7 +201,7 @@ def _catalogue(router: APIRouter, context: Context) -> None:
         responses=answer(of(list[CatalogueEntry]), "The catalogue"),
     )
     async def entries() -> Response:
-        return Json(facade.catalogue())
+        return Json(facade.rules.catalogue())
 
     @router.get(
         "/providers/shipped",
@@ -221,11 +221,11 @@ def _catalogue(router: APIRouter, context: Context) -> None:
     )
     async def adopt(request: Request) -> Response:
         wanted = await context.bodies.struct(request, Adopt)
-        entries = facade.catalogue()
+        entries = facade.rules.catalogue()
         if not any(wanted.number == entry.number or wanted.provider == entry.provider for entry in entries):
             message = f"is none of the catalogue; there are {', '.join(dict.fromkeys(e.provider for e in entries))}"
             raise Problem(422, "Nothing can be adopted.", [{"field": "provider", "message": message}])
-        return Json([rule.shown() for rule in await facade.adopt(who(request), wanted.provider, wanted.number)])
+        return Json([rule.shown() for rule in await facade.rules.adopt(who(request), wanted.provider, wanted.number)])
 
 
 def _mistake(error: ValueError) -> dict[str, Any]:

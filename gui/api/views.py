@@ -16,9 +16,11 @@ from gui.api.schema import answer
 from pipeline.views.bulk import BulkJob
 from pipeline.views.cluster import WholeCluster
 from pipeline.views.explain import Brief, Explained
-from pipeline.views.facade import SORTS, DomainPage, Facade, MtaIp, WorkerRow
+from pipeline.views.facade import Facade, WorkerRow
 from pipeline.views.figures import DomainErrors
 from pipeline.views.queues import QueueFigures
+from pipeline.views.state.destinations import SORTS, DomainPage
+from pipeline.views.state.mta_ips import MtaIp
 from pipeline.views.state.pauses import held_mail
 from pipeline.views.verdict import Judged, judge
 
@@ -58,7 +60,7 @@ def status(facade: Facade) -> MachineStatus:
     return MachineStatus(
         instance=facade.settings.server_id,
         time=time.time(),
-        verdict=judge(figures, troubles, states, held_mail(facade.store.snapshot.pauses, {}, facade.held)),
+        verdict=judge(figures, troubles, states, held_mail(facade.store.snapshot.pauses, {}, facade.rules.held)),
         figures=figures,
         totals=facade.telemetry.totals(),
         troubles=troubles,
@@ -77,7 +79,7 @@ def _machine(router: APIRouter, context: Context) -> None:
 
     @router.get("/ips", tags=["views"], summary="MTA IPs", responses=answer(of(list[MtaIp]), "Every address"))
     async def ips() -> Response:
-        return Json(facade.ips())
+        return Json(facade.ips.known())
 
     @router.get(
         "/workers",
@@ -102,13 +104,13 @@ def _machine(router: APIRouter, context: Context) -> None:
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
-        return Json(await facade.domains(sort, descending, containing, offset, limit))
+        return Json(await facade.destinations.page(sort, descending, containing, offset, limit))
 
     @router.get(
         "/queues", tags=["views"], summary="What the queue holds", responses=answer(of(QueueFigures), "Figures")
     )
     async def queues() -> Response:
-        return Json(await facade.queues())
+        return Json(await facade.queue.figures())
 
 
 def _lanes(router: APIRouter, context: Context) -> None:
@@ -123,11 +125,11 @@ def _lanes(router: APIRouter, context: Context) -> None:
 
     @router.get("/lanes", tags=tag, summary="Lanes with mail or a flood", responses=answer(of(list[Brief]), "Lanes"))
     async def lanes() -> Response:
-        return Json(facade.lanes())
+        return Json(facade.lanes.all())
 
     @router.delete(f"{path}/flood", tags=tag, summary="End a flood early", status_code=204, response_class=Response)
     async def end_flood(id: str, request: Request) -> Response:
-        if not facade.end_flood(known(id), who(request)):
+        if not facade.floods.end(known(id), who(request)):
             raise Problem(404, f"No flood is in force on {id[:300]!r}.")
         return Response(status_code=204)
 
@@ -139,9 +141,9 @@ def _lanes(router: APIRouter, context: Context) -> None:
         responses=answer({"type": "object"}, "The pause", 201),
     )
     async def keep_flood(id: str, request: Request) -> Response:
-        if (rule := await facade.keep_flood(known(id), who(request))) is None:
+        if (rule := await facade.floods.keep(known(id), who(request))) is None:
             raise Problem(404, f"No flood is in force on {id[:300]!r}.")
-        return Json(facade.shown(rule), 201, {"Location": f"/api/v1/pauses/{rule.id}"})
+        return Json(facade.rules.shown(rule), 201, {"Location": f"/api/v1/pauses/{rule.id}"})
 
     @router.post(
         f"{path}/retry",
@@ -151,9 +153,9 @@ def _lanes(router: APIRouter, context: Context) -> None:
         responses=answer(of(BulkJob), "The job that does it", 202),
     )
     async def retry(id: str, request: Request) -> Response:
-        job = facade.retry_lane(known(id), who(request))
+        job = facade.queue.retry_lane(known(id), who(request))
         return Json(job, 202, {"Location": f"/api/v1/messages/actions/{job.id}"})
 
     @router.get(path, tags=tag, summary="Explain one lane", responses=answer(of(Explained), "All that is known"))
     async def lane(id: str) -> Response:
-        return Json(facade.explain(known(id)))
+        return Json(facade.explainer.explain(known(id)))

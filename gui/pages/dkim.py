@@ -83,7 +83,7 @@ class DkimKeys(RulePage):
 
     def _signs(self, rule: DkimKey) -> dict[str, Any]:
         """Whether it signs now, and what it waits for."""
-        state = self.facade.dns_state(rule.id)
+        state = self.facade.rules.dns_state(rule.id)
         if _over(rule):
             return {"tone": "idle", "text": "retired", "tip": "Its end has come; it can be deleted."}
         if state is not None and not state.signs:
@@ -96,7 +96,7 @@ class DkimKeys(RulePage):
         """A newer key for the same mail that signs already."""
         newer = (one for one in self.store.snapshot.dkim_keys if one.id > rule.id and one.domain == rule.domain)
         for one in newer:
-            state = self.facade.dns_state(one.id)
+            state = self.facade.rules.dns_state(one.id)
             if one.patterns == rule.patterns and not _over(one) and (state is None or state.signs):
                 return one
         return None
@@ -176,7 +176,7 @@ class DkimKeys(RulePage):
 
     def _state(self, rule: Rule) -> dict[str, Any]:
         """What DNS says of a key, as one sees it: a word, and why."""
-        state = self.facade.dns_state(rule.id)
+        state = self.facade.rules.dns_state(rule.id)
         if state is None:
             return UNKNOWN
         since = time.strftime("since %Y-%m-%d %H:%M UTC", time.gmtime(state.since))
@@ -188,7 +188,7 @@ class DkimKeys(RulePage):
         rule = self.store.snapshot.rule(self.kind, self._open_record or 0)
         if rule is None or not self.allowed():
             return
-        await self.facade.ask_dns(rule.id)
+        await self.facade.rules.ask_dns(rule.id)
         self._record.show("state", {**self._state(rule), "asked": time.time()})
         self.refresh()
 

@@ -12,8 +12,9 @@ from gui.components.live_table import Column, Empty, shown
 from gui.components.mail.lane_drawer import LaneDrawer, overview
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
-from pipeline.views.facade import WORST, DomainPage, DomainRow, LastError
 from pipeline.views.figures import FIGURES
+from pipeline.views.state.destinations import DomainPage, DomainRow, LastError
+from pipeline.views.state.standing import WORST
 
 ALL = 1_000_000
 STATES = {
@@ -99,7 +100,7 @@ class Domains:
             self._drawer.show(domain, overview("domain", domain), self._lanes, lane, domain)
         elif lane:
             self._listing.more = {"lane": lane}
-            self._drawer.show(lane, "", lambda: [lane] if self._facade.explain(lane) else [], lane)
+            self._drawer.show(lane, "", lambda: [lane] if self._facade.explainer.explain(lane) else [], lane)
 
     async def _fetch(self, wanted: Wanted) -> Rows:
         found = await self._page(wanted)
@@ -110,7 +111,7 @@ class Domains:
         state, searched = wanted.filters.get("state"), wanted.filters.get("search", "")
         offset, limit = (0, ALL) if state else (wanted.offset, wanted.limit)
         whole = bool(wanted.filters.get("of"))
-        found = await self._facade.domains(wanted.sort, wanted.descending, searched, offset, limit, whole)
+        found = await self._facade.destinations.page(wanted.sort, wanted.descending, searched, offset, limit, whole)
         if not state:
             return found
         rows = [row for row in found.domains if row.state == state]

@@ -15,8 +15,9 @@ from gui.components.mail.mta_names import MtaNames
 from gui.components.mail.provider_matrix import ProviderMatrix
 from gui.components.notes import Notes
 from gui.components.view import ConsolePage, View
-from pipeline.views.facade import WORST, MtaIp
 from pipeline.views.figures import FIGURES
+from pipeline.views.state.mta_ips import MtaIp
+from pipeline.views.state.standing import WORST
 
 COUNTED = {"attempts": "82px", "delivered": "84px", "errors": "62px", "in_memory": "92px", "parked": "66px"}
 COLUMNS = (
@@ -61,7 +62,7 @@ class MtaIpsPage:
         ProviderMatrix(view)
 
     async def _fetch(self, wanted: Wanted) -> Rows:
-        found = self._facade.all_ips() if wanted.filters.get("of") else self._facade.ips()
+        found = self._facade.ips.everywhere() if wanted.filters.get("of") else self._facade.ips.known()
         self._lanes_of = {ip.ip: ip.lanes for ip in found}
         if searched := wanted.filters.get("search", "").lower():
             found = [ip for ip in found if searched in f"{ip.ip} {ip.name or ''} {ip.ehlo} {ip.host_name}".lower()]

@@ -286,7 +286,7 @@ class Overview:
     def _refresh(self) -> None:
         selected = self._selected
         figures = self._snapshot()
-        troubles, standing = self._facade.troubles(selected, MOST), self._facade.standing(selected)
+        troubles, standing = self._facade.selected.troubles(selected, MOST), self._facade.selected.standing(selected)
         self._judge(figures, troubles, standing)
         self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
         waiting = standing.retrying if selected else figures["waiting"]
@@ -310,9 +310,9 @@ class Overview:
 
     def _judge(self, figures: Mapping[str, int], troubles: Sequence[DomainErrors], standing: Standing) -> None:
         selected, facade = self._selected, self._facade
-        held = held_mail(facade.store.snapshot.pauses, selected, facade.held)
+        held = held_mail(facade.store.snapshot.pauses, selected, facade.rules.held)
         what = " and ".join(shown(key, 80) for key in selected.values())
-        seen = not selected or standing.ended or standing.retrying or facade.knows(selected)
+        seen = not selected or standing.ended or standing.retrying or facade.selected.knows(selected)
         of_it = {**figures, "waiting": standing.retrying} if selected else figures
         verdict = judge(of_it, troubles, facade.states(), held, what, bool(seen))
         detail = sentence(standing) if selected and not verdict.detail else verdict.detail
@@ -326,8 +326,8 @@ class Overview:
             return {name: figures[name] for name in names}
         if "tag" in self._selected:
             return dict.fromkeys(names)
-        by_ip = self._facade.connections(self._selected.get("domain"))
-        ips = self._facade.ips_of(self._selected) or list(by_ip)
+        by_ip = self._facade.lanes.connections(self._selected.get("domain"))
+        ips = self._facade.selected.ips_of(self._selected) or list(by_ip)
         counts = [by_ip.get(ip, (0, 0, 0)) for ip in ips]
         return {name: sum(count[at] for count in counts) for at, name in enumerate(names)}
 

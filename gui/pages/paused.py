@@ -75,7 +75,7 @@ class Paused(RulePage):
 
     async def _delete_held(self, pause: Pause) -> None:
         """What it holds is thrown away; the pause stays."""
-        held = self.facade.held(pause)
+        held = self.facade.rules.held(pause)
         if not held:
             self.notes.say("It holds no message.")
             return
@@ -83,7 +83,7 @@ class Paused(RulePage):
         if not await self.box.confirm_count(f"Delete {many(held)} of {named(pause)}?", lines, "Delete", held):
             return
         try:
-            job = self.facade.begin("delete", self.facade.held_by(pause), self.view.who)
+            job = self.facade.queue.begin("delete", self.facade.rules.held_by(pause), self.view.who)
         except (Busy, NotAllowed) as error:
             self.notes.say(str(error), level="bad")
             return

@@ -77,7 +77,7 @@ class PoolsPage(RulePage):
 
     def warnings(self, rule: Rule) -> dict[str, str]:
         assert isinstance(rule, Pool)
-        away = [member.ip for member in rule.members if not self.facade.is_ours(member.ip)]
+        away = [member.ip for member in rule.members if not self.facade.ips.is_ours(member.ip)]
         return {"members": f"not of this machine, passed over: {', '.join(away)}"} if away else {}
 
     def consequence(self, rule: Rule) -> str:

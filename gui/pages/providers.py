@@ -47,7 +47,7 @@ class Providers(RulePage):
 
     def refresh(self) -> None:
         super().refresh()
-        self._catalogue.show([self._entry(entry) for entry in self.facade.catalogue()])
+        self._catalogue.show([self._entry(entry) for entry in self.facade.rules.catalogue()])
 
     @staticmethod
     def _entry(entry: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Providers(RulePage):
         if action != "adopt" or not number.isdecimal() or not self.allowed():
             return
         try:
-            await self.facade.adopt(self.view.who, number=int(number))
+            await self.facade.rules.adopt(self.view.who, number=int(number))
         except REFUSED as error:
             self.notes.say(str(error), level="bad")
             return

@@ -22,9 +22,8 @@ from gui.components.progress import Progress
 from gui.components.view import ConsolePage, View
 from pipeline.views.bulk import MOST, BulkJob, Busy, Selection
 from pipeline.views.explain import Brief
-from pipeline.views.facade import WORST
 from pipeline.views.queues import Action, QueueFigures, QueueUnavailable, Unbrowsable
-from pipeline.views.state.standing import many, provider
+from pipeline.views.state.standing import WORST, many, provider
 from settings.store import NotAllowed
 
 LANES = 5  # rows of the table above
@@ -122,8 +121,8 @@ class QueuePage:
     # -- figures and lanes ------------------------------------------------------------------------------------------
 
     async def _show_figures(self) -> None:
-        figures = await self._facade.queues()
-        found, total = self._facade.largest_lanes(LOOKED)
+        figures = await self._facade.queue.figures()
+        found, total = self._facade.lanes.largest(LOOKED)
         briefs = sorted(found, key=_largest)
         self._gauges.show("values", _gauges(figures, briefs))
         oldest = self._growth.oldest
@@ -191,7 +190,7 @@ class QueuePage:
             return
         changed = 0
         for id in ids:
-            changed += await self._facade.change(action, id, self._who)
+            changed += await self._facade.queue.change(action, id, self._who)
         self._notes.say(f"{many(changed)} of {len(ids):,} {_done(action, changed)}.")
         self._messages.again()
 
@@ -207,7 +206,7 @@ class QueuePage:
             self._notes.say(f"Nothing that passes these filters could be {_past(action)}.")
             return
         if await self._sure(action, count):
-            self._job = self._facade.begin(action, selection, self._who)
+            self._job = self._facade.queue.begin(action, selection, self._who)
 
     async def _sure(self, action: Action, count: int) -> bool:
         """Ask; to delete everything, the number has to be typed."""

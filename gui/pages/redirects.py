@@ -72,7 +72,7 @@ class RedirectsPage(RulePage):
         remotes = (rule.remote_ip,) if rule.remote_ip else ()
         onward = self.store.snapshot.redirect(rule.to_ip, rule.domain or "", remotes, time.time())
         found = {"to_ip": f"goes on to {onward.to_ip}"} if onward is not None else {}
-        if not self.facade.is_ours(rule.to_ip):
+        if not self.facade.ips.is_ours(rule.to_ip):
             found["to_ip"] = "not an address of this machine"
         return found
 

@@ -60,7 +60,7 @@ class Tags(RulePage):
         self._now.show([self._tag_row(name, figures[name]) for name in names])
 
     def _tag_row(self, name: str, figures: dict[str, int]) -> dict[str, Any]:
-        state = self.facade.tag_state(name)
+        state = self.facade.rules.tag_state(name)
         acts = [("pause", "Pause"), ("stop", "Stop")] if state == "running" else []
         kept = ("processed", "delivered", "errors", "in_memory", "parked")
         return {
@@ -81,7 +81,7 @@ class Tags(RulePage):
         ):
             return
         try:
-            rule = await (self.facade.pause if action == "pause" else self.facade.stop)({"tag": name}, who)
+            rule = await (self.facade.rules.pause if action == "pause" else self.facade.rules.stop)({"tag": name}, who)
         except REFUSED as error:
             self.notes.say(str(error), level="bad")
             return

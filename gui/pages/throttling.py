@@ -12,7 +12,7 @@ import msgspec
 from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage, View
-from pipeline.views.facade import LaneLoad
+from pipeline.views.state.lanes import LaneLoad
 from settings.rules import Rule, Throttle
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
@@ -87,7 +87,7 @@ class Throttling(RulePage):
             self.form.begin({"ip": ip, "domain": domain})
 
     def refresh(self) -> None:
-        self._lanes = _Lanes(self.facade.loads())
+        self._lanes = _Lanes(self.facade.lanes.loads())
         if (groups := self._groups()) != self._warned:
             self._warned, self._drawn = groups, None  # the rows say which domains share servers
         super().refresh()
@@ -136,7 +136,7 @@ class Throttling(RulePage):
 
     def _meaning(self, rule: Throttle) -> list[Cells]:
         """What will hold, in words: each MTA IP has its limits for itself."""
-        ips = self.facade.sending_ips(rule.domain) if rule.ip is None else [rule.ip]
+        ips = self.facade.ips.sending(rule.domain) if rule.ip is None else [rule.ip]
         lines = [
             {"text": line}
             for field, (what, rate) in MEANING.items()
@@ -144,7 +144,7 @@ class Throttling(RulePage):
         ]
         if not lines:
             return []
-        now = self.facade.sent_a_minute(rule.ip, rule.domain)
+        now = self.facade.selected.sent_a_minute(rule.ip, rule.domain)
         target = rule.domain or "each destination"
         whom = rule.ip or f"each of {_many(len(ips), 'MTA IP')}"
         lines.append({"text": f"In the last minute: {_many(now, 'attempt')}."})

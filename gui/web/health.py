@@ -94,7 +94,7 @@ async def _problem(facade: Facade) -> str:
     if (stopped := facade.stopped) is not None:
         return stopped
     try:
-        await asyncio.wait_for(facade.queues(), PATIENCE)
+        await asyncio.wait_for(facade.queue.figures(), PATIENCE)
     except Exception:
         return "the queue does not answer"
     return ""

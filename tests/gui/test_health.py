@@ -26,7 +26,9 @@ def client(figures: Any = answered, stopped: str | None = None) -> tuple[TestCli
     telemetry = Telemetry()
     app = FastAPI()
     alone = SimpleNamespace(count=1, refused=0)
-    facade = SimpleNamespace(telemetry=telemetry, queues=figures, stopped=stopped, cluster=alone, classes=dict)
+    facade = SimpleNamespace(
+        telemetry=telemetry, queue=SimpleNamespace(figures=figures), stopped=stopped, cluster=alone, classes=dict
+    )
     app.include_router(routes(facade))  # type: ignore[arg-type]
     return TestClient(app), telemetry
 

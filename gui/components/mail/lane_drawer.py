@@ -23,9 +23,8 @@ from gui.components.pausing.running import FOR, until
 from gui.components.view import View
 from pipeline.views.bulk import Busy
 from pipeline.views.explain import AppliedLimit, Brief, Explained
-from pipeline.views.facade import WORST
 from pipeline.views.queues import Unbrowsable
-from pipeline.views.state.standing import EqualAnswers
+from pipeline.views.state.standing import WORST, EqualAnswers
 from settings.rules import InvalidRule, NoSuchRule, Rule, Throttle
 from settings.store import RulesUnavailable
 
@@ -94,7 +93,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         briefs = sorted(map(self._facade.explainer.brief, self._lanes()), key=_urgency)
         if not self._chosen and briefs:
             self._chosen = briefs[0].lane
-        explained = self._facade.explain(self._chosen) if self._chosen else None
+        explained = self._facade.explainer.explain(self._chosen) if self._chosen else None
         state = {
             "open": True,
             "title": shown(self._title, 255),
@@ -135,7 +134,7 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
     # -- actions --------------------------------------------------------------------------------------------------
 
     async def _act(self, action: str) -> None:
-        explained = self._facade.explain(self._chosen)
+        explained = self._facade.explainer.explain(self._chosen)
         act = {
             "pause": self._pause, "redirect": self._redirect, "retry": self._retry, "resume": self._resume,
             "end-flood": self._end_flood,
@@ -170,7 +169,11 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         """Of one domain, or of all whose mail is in the lane: those of one provider have the same servers."""
         domains = [self._domain] if self._domain else explained.domains or [explained.group]
         what = domains[0] if len(domains) == 1 else f"{len(domains)} domains of {explained.group}"
-        same = [ip.ip for ip in self._facade.ips() if (":" in ip.ip) == (":" in explained.ip) and ip.ip != explained.ip]
+        same = [
+            ip.ip
+            for ip in self._facade.ips.known()
+            if (":" in ip.ip) == (":" in explained.ip) and ip.ip != explained.ip
+        ]
         entries = (
             Entry("to_ip", "To MTA IP", options=tuple((ip, ip) for ip in same)),
             Entry("minutes", "For", options=FOR),
@@ -213,21 +216,21 @@ class LaneDrawer(Element, component=f"../{SCRIPTS}/lane_drawer.js"):
         pauses = [obstacle.rule for obstacle in explained.waits_for if obstacle.kind == "pause" and obstacle.rule]
         rules = [self._facade.store.get("pauses", id) for id in pauses]
         for rule in rules:
-            await self._facade.resume(rule.id, self._who)
+            await self._facade.rules.resume(rule.id, self._who)
 
         async def undo() -> None:
             for rule in rules:
-                await self._facade.pause(rule.shown(), self._who)
+                await self._facade.rules.pause(rule.shown(), self._who)
             self._notes.say("Paused again.")
 
         self._notes.say(f"{explained.lane} is resumed.", undo)
 
     async def _end_flood(self, explained: Explained) -> None:
-        if self._facade.end_flood(explained.lane, self._who):
+        if self._facade.floods.end(explained.lane, self._who):
             self._notes.say(f"The flood on {explained.lane} is ended; its usual limits hold.")
 
     async def _retry(self, explained: Explained) -> None:
-        job = await self._facade.bulk.finished(self._facade.retry_lane(explained.lane, self._who))
+        job = await self._facade.bulk.finished(self._facade.queue.retry_lane(explained.lane, self._who))
         if job.error:
             self._notes.say(job.error, level="bad")
         else:

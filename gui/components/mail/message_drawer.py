@@ -45,7 +45,7 @@ class MessageDrawer:
 
     async def _show(self, id: int) -> None:
         try:
-            message = await self._facade.message(id)
+            message = await self._facade.queue.message(id)
             opened = await self._facade.bulk.queue.read(id) if message else None
         except (QueueUnavailable, Unbrowsable) as error:
             self._notes.say(str(error), level="bad")
@@ -78,7 +78,7 @@ class MessageDrawer:
             if not await self._box.confirm("Delete this message?", lines, "Delete", danger=True):
                 return
         try:
-            done = await self._facade.change(action, self._id, self._who)  # type: ignore[arg-type]
+            done = await self._facade.queue.change(action, self._id, self._who)  # type: ignore[arg-type]
         except (QueueUnavailable, Unbrowsable, NotAllowed) as error:
             self._notes.say(str(error), level="bad")
             return

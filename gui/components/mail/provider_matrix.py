@@ -9,8 +9,7 @@ from gui.components.drawing import tag, text
 from gui.components.filter_bar import address
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.view import View
-from pipeline.views.facade import WORST
-from pipeline.views.state.standing import Standing, condition, provider
+from pipeline.views.state.standing import WORST, Standing, condition, provider
 
 MOST = 12  # providers
 COLUMNS = 12  # MTA IPs
@@ -27,7 +26,7 @@ class ProviderMatrix:
     def __init__(self, view: View) -> None:
         self._facade = view.facade
         used = [ip for ip in self._facade.backlog.by("ip") if ip]
-        self._ips = list(dict.fromkeys((*self._facade.sending_ips(None), *used)))[:COLUMNS]
+        self._ips = list(dict.fromkeys((*self._facade.ips.sending(None), *used)))[:COLUMNS]
         columns = (
             Column("provider", "Provider", "text", "The servers of one or more domains.", width="26%", main=True),
             *(Column(ip, ip, "mark", "What of its attempts in the last 5 minutes went wrong.") for ip in self._ips),

@@ -77,7 +77,7 @@ class QueueGrowth:
 
     async def _look(self) -> None:
         """A look at all messages, now and then only."""
-        census = await self._facade.census()
+        census = await self._facade.queue.census()
         if census is None:
             self._looked.set_text("a broker does not say it")
             return

@@ -36,5 +36,5 @@ class PauseBar(Shown, component=f"../{SCRIPTS}/pause_bar.js"):
         self.show("rows", rows)
 
     def _row(self, pause: Pause, now: float) -> dict[str, str]:
-        text = shown(f"{why(pause, now)}; {many(self._facade.held(pause))} held")
+        text = shown(f"{why(pause, now)}; {many(self._facade.rules.held(pause))} held")
         return {"id": str(pause.id), "what": named(pause), "text": text}

@@ -48,7 +48,7 @@ class Running(Shown, component=f"../{SCRIPTS}/running.js"):
     def refresh(self) -> None:
         """Show what is in force now."""
         same, wider, part = self._pauses("same"), self._pauses("wider"), self._pauses("part")
-        held = sum(map(self._view.facade.held, (*same, *wider)))
+        held = sum(map(self._view.facade.rules.held, (*same, *wider)))
         state = "paused" if same else "covered" if wider else "running"
         self.show("state", {"state": state, "held": held, "narrower": len(part)})
 
@@ -78,7 +78,7 @@ class Running(Shown, component=f"../{SCRIPTS}/running.js"):
         async def save(values: Values) -> Errors:
             rule = {**self._selected, "until": until(values["minutes"])}
             try:
-                stored = await facade.pause(rule, self._view.who, values["reason"].strip() or MANUAL)
+                stored = await facade.rules.pause(rule, self._view.who, values["reason"].strip() or MANUAL)
             except REFUSED as error:
                 return {"": str(error)}
             assert isinstance(stored, Pause)
@@ -99,11 +99,11 @@ class Running(Shown, component=f"../{SCRIPTS}/running.js"):
 
     async def _delete(self, pauses: Sequence[Pause]) -> None:
         for pause in pauses:
-            await self._view.facade.resume(pause.id, self._view.who)
+            await self._view.facade.rules.resume(pause.id, self._view.who)
 
     async def _create(self, pauses: Sequence[Pause]) -> None:
         for pause in pauses:
-            await self._view.facade.pause(pause.shown(), self._view.who, pause.reason or MANUAL)
+            await self._view.facade.rules.pause(pause.shown(), self._view.who, pause.reason or MANUAL)
 
     def _undoing(self, back: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def undo() -> None:

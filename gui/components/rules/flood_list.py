@@ -68,7 +68,7 @@ class FloodList:
 
     def refresh(self) -> None:
         """Show what is in force now."""
-        wanted = [flood for flood in self._view.facade.floods() if not self._paused_only or flood.state == "paused"]
+        wanted = [flood for flood in self._view.facade.floods.all() if not self._paused_only or flood.state == "paused"]
         wanted.sort(key=lambda flood: (flood.state, flood.paused_until))
         self._table.show([self._row(flood) for flood in wanted[:MOST]])
 
@@ -95,7 +95,7 @@ class FloodList:
     async def _keep(self, lane: str) -> None:
         """The lane stays paused until somebody resumes it."""
         try:
-            kept = await self._view.facade.keep_flood(lane, self._view.who)
+            kept = await self._view.facade.floods.keep(lane, self._view.who)
         except (InvalidRule, RulesUnavailable) as error:
             self._notes.say(str(error), level="bad")
             return
@@ -113,7 +113,7 @@ class FloodList:
         )
         if await self._box.confirm(title, [line], "End it"):
             try:
-                ended = self._view.facade.end_flood(lane, self._view.who)
+                ended = self._view.facade.floods.end(lane, self._view.who)
             except NotAllowed as error:
                 self._notes.say(str(error), level="bad")
                 return

@@ -57,7 +57,7 @@ class PoolMembers:
         if pool is None:
             return
         self._heading.set_text(f"Members of {pool.name}")
-        self._lanes = {ip.ip: ip.lanes for ip in self._facade.ips()}
+        self._lanes = {ip.ip: ip.lanes for ip in self._facade.ips.known()}
         self._table.show([self._row(member) for member in self._facade.scoped.members(pool)])
         self._drawer.refresh()
 

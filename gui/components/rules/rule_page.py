@@ -107,7 +107,7 @@ class RulePage:
 
     def live_cells(self, rule: Rule) -> Cells:
         """The values of a row that come from the running machine."""
-        shown = self.facade.shown(rule)
+        shown = self.facade.rules.shown(rule)
         return {name: shown.get(name) for name in rule.live}
 
     def warnings(self, rule: Rule) -> dict[str, str]:
@@ -173,7 +173,7 @@ class RulePage:
         return {"id": rule.id, "title": self.title(rule), "cells": self.cells(rule), "notes": self.warnings(rule)}
 
     def _suggestions(self) -> dict[str, list[str]]:
-        telemetry, ips = self.facade.telemetry, self.facade.own_ips
+        telemetry, ips = self.facade.telemetry, self.facade.ips.own
         offered = {"ip": ips, "from_ip": ips, "to_ip": ips, "members": ips}
         if self.kind != "dkim-keys":
             offered["domain"] = sorted(telemetry.keys("domain")[:OFFERED])
@@ -227,7 +227,7 @@ class RulePage:
             self.notes.say("The rule that the link meant is gone.", level="bad")
 
     def _export(self, form: str) -> None:
-        rules = [self.facade.shown(rule) for rule in self.matching()]
+        rules = [self.facade.rules.shown(rule) for rule in self.matching()]
         if form == "csv":
             ui.download.content(as_csv(self.kind, rules), f"{self.kind}.csv", "text/csv")
         else:

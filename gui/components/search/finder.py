@@ -64,7 +64,7 @@ class Finder:
         telemetry = self._facade.telemetry
         for domain in _matching(telemetry.keys("domain"), wanted):
             yield SearchHit("Domain", domain, address("/", {"domain": domain}))
-        for ip in self._facade.ips():
+        for ip in self._facade.ips.known():
             if wanted in f"{ip.ip} {ip.name or ''} {ip.ehlo}".lower():
                 yield SearchHit("MTA IP", ip.ip, address("/", {"ip": ip.ip}), ip.name or "")
         for tag in _matching(telemetry.keys("tag"), wanted):

@@ -8,12 +8,14 @@ import msgspec
 
 from pipeline.telemetry.backlog import SPAN, Reason, Standing
 
-__all__ = ["EqualAnswers", "Standing", "answers", "condition", "many", "provider", "quoted", "sentence"]
+__all__ = ["WORST", "EqualAnswers", "Standing", "answers", "condition", "many", "provider", "quoted", "sentence"]
 
 ENOUGH = 10  # attempts or messages, below which a share says nothing
 SHARE = 0.25  # of the attempts that ended, from which on a destination defers, or fails
 _MORE = re.compile(r"\+(\d+)~\w+$")  # of `operators.deliveries.routes.group_name`
 SAID = 160  # characters of an answer
+# States, the worst first.
+WORST = ("paused", "flooded", "failing", "deferring", "reduced", "throttled", "running")
 
 
 class EqualAnswers(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""What operators change, and what they see of it: the rules, the floods in force, the queued messages."""

@@ -1,0 +1,98 @@
+"""The floods in force, as they are shown, kept and ended, and the trial of a pattern. Owns nothing."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from operators.lanes.floods import Active
+from pipeline.views.changing.notices import done_by
+from pipeline.views.explain import Explainer, FloodInForce
+from pipeline.views.recorder import Recorder
+from settings.rules import Pause, Rule
+from settings.rules.patterns import Type, compile_pattern
+from settings.rules.snapshot import answer_text
+from settings.store import Who
+
+if TYPE_CHECKING:
+    from pipeline.machine.machine import Machine
+
+
+class FloodsView:
+    """Over a running machine."""
+
+    def __init__(self, machine: Machine, explainer: Explainer, recorder: Recorder) -> None:
+        self._machine, self._explainer, self._recorder = machine, explainer, recorder
+
+    def all(self) -> list[FloodInForce]:
+        """The floods in force, one a lane."""
+        found = (self._explainer.flood(active.lane) for active in self._machine.floods.all())
+        return [flood for flood in found if flood is not None]
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
+        floods = self._machine.floods
+        whole = [self._flood_pause(active.lane) for active in floods.all() if self._is_paused(active.lane)]
+        return [*whole, *(self._tag_pause(active) for active in floods.tagged())]
+
+    def _tag_pause(self, active: Active) -> dict[str, Any]:
+        ip, _, group = active.lane.partition("/")
+        until = datetime.datetime.fromtimestamp(
+            active.paused_until - time.monotonic() + time.time(), datetime.UTC
+        ).replace(microsecond=0)
+        reason = f"flood pattern {active.rule.name}"
+        tag, instance = active.rule.tag, self._machine.settings.server_id
+        pause = Pause.model_construct(id=0, ip=ip, domain=group, tag=tag, until=until, reason=reason, instance=instance)
+        return {**pause.shown(), "held": 0}
+
+    def _is_paused(self, lane: str) -> bool:
+        flood = self._explainer.flood(lane)
+        return flood is not None and flood.state == "paused"
+
+    def _flood_pause(self, lane: str) -> dict[str, Any]:
+        flood, (ip, _, group) = self._explainer.flood(lane), lane.partition("/")
+        assert flood is not None
+        until = datetime.datetime.fromtimestamp(flood.paused_until, datetime.UTC).replace(microsecond=0)
+        instance = self._machine.settings.server_id
+        pause = Pause.model_construct(
+            id=0, ip=ip, domain=group, until=until, reason=f"flood pattern {flood.pattern}", instance=instance
+        )
+        return {**pause.shown(), "held": self._machine.queue.parked().get(lane, 0)}
+
+    def try_pattern(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
+        """Whether a flood pattern matches a text, and which of the last real answers, newest first.
+
+        Raises:
+            ValueError: `pattern: why` or `type: why`.
+        """
+        if type not in get_args(Type):
+            raise ValueError(f"type: is none of these: {', '.join(get_args(Type))}")
+        try:
+            matches = compile_pattern(cast(Type, type), pattern)
+        except ValueError as error:
+            raise ValueError(f"pattern: {error}") from None
+        outcomes = (answer.outcome for answer in self._machine.telemetry.answers if answer.outcome.code is not None)
+        texts = (answer_text(outcome.code, outcome.status, outcome.description) for outcome in outcomes)
+        return bool(text) and matches(text), [real for real in dict.fromkeys(texts) if matches(real)]
+
+    async def keep(self, lane: str, who: Who) -> Rule | None:
+        """Make a pause by hand of the flood on a lane: it lasts until somebody ends it. None where there is none."""
+        flood = self._explainer.flood(lane)
+        if flood is None:
+            return None
+        ip, _, group = lane.partition("/")
+        reason = f"kept: flood pattern {flood.pattern}, {flood.answer}"[:500]
+        return await self._machine.rules.create("pauses", {"ip": ip, "domain": group}, who, reason)
+
+    def end(self, lane: str, who: Who) -> bool:
+        """End the flood in force on a lane early; False where there is none. Raises `NotAllowed`."""
+        who.must("operate")
+        flood = self._explainer.flood(lane)
+        if flood is None or not self._machine.floods.end(lane):
+            return False
+        facts = {"lane": lane, "pattern": flood.pattern, "answer": flood.answer, "state": flood.state}
+        self._recorder.soon(who, "end", "floods", flood.id, facts)
+        self._machine.report(done_by(who, "flood-ended", f"{who.name} has ended the flood on {lane}", lane))
+        self._machine.lanes.go_on(lane)  # so that it goes on now, not when its pause would have ended
+        return True
