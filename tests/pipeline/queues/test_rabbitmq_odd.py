@@ -184,7 +184,7 @@ async def test_a_body_that_is_nested_deep_is_republished_as_it_is(address: str, 
         with RawPublisher(address) as publisher:
             await asyncio.to_thread(publisher.publish, b"outbox", raw(headers=due), body)
         async with asyncio.timeout(60):
-            while not (await rabbit(desk).figures()).waiting:
+            while not (await rabbit(desk).figures()).waiting:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # it is on its way
         assert await rabbit(desk).flush() == 1
         [lease] = await desk.next()
