@@ -16,6 +16,7 @@ from operators.deliveries.outcome import Next, Outcome
 from operators.lanes.floods import Floods
 from operators.lanes.slots import Slots
 from operators.mail.message import Message
+from pipeline.smtp.client.egress import Egress
 from pipeline.telemetry.history import History
 from pipeline.views.explain import Explained, Explainer
 from settings import load
@@ -39,6 +40,7 @@ class Scene:
             slots=self.slots,
             lanes=SimpleNamespace(get=lambda name: None, all=list),
             queue=SimpleNamespace(parked=lambda: parked or {}),
+            egress=Egress((), time.monotonic, lambda kind, text: None),
         )
         self.explainer = Explainer(machine, self.history)
         for domain in domains or ("a.example",):
