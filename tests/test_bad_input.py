@@ -150,7 +150,7 @@ FROM_FILE: list[tuple[bytes, list[str]]] = [
     (b"www-password:\n  hunter2\n", ["FILE:2: must be `key: value`; there is no colon"]),
     (b"www-dir: /\xff\n", ["FILE: must be UTF-8 text; byte 11 is not"]),
     (b"#" * 1_000_001, ["FILE: cannot be read: is larger than 1000000 bytes"]),
-    (b"\x1b[2J: 1\n", ["\\x1b[2J (FILE:1): no such key; the nearest is www-url"]),
+    (b"\x1b[2J: 1\n", ["\\x1b[2J (FILE:1): no such key; the nearest is www-user-header"]),
     (
         b"max-attempts: " + b"9" * 100,
         [f"max-attempts: '{'9' * 60}...' (FILE:1): must be a whole number, 0 or more"],
@@ -181,12 +181,12 @@ FROM_ENVIRONMENT: list[tuple[dict[str, str], list[str]]] = [
 
 # -- Command line: (arguments, exit code, the line that the user gets); DIR stands for data-dir. ---------------------
 
-COMMANDS = "There are serve, demo, send, queue, logs, cluster, config; see mailrace --help"
+COMMANDS = "There are serve, demo, send, queue, logs, import, cluster, config; see mailrace --help"
 COMMAND_LINE: list[tuple[list[str], int, str]] = [
     ([], 2, f"no command. {COMMANDS}"),
     (["srve"], 2, f"'srve': no such command; the nearest is serve. {COMMANDS}"),
     (["--www-password=", "hunter2"], 2, f"the word behind `=`: no such command; the nearest is serve. {COMMANDS}"),
-    (["www-password=hunter2"], 2, f"'www-password': no such command; the nearest is cluster. {COMMANDS}"),
+    (["www-password=hunter2"], 2, f"'www-password': no such command; the nearest is import. {COMMANDS}"),
     (["config", "www-password=hunter2"], 2, "'www-password' (command line): must be --key value"),
     (["config", "www-port"], 2, "'www-port' (command line): must be --key value"),
     (["send"], 2, "send: needs a recipient, or --extract-recipients (-t) to take them from the header"),
@@ -253,7 +253,7 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
      "mime: is not what mime-encoding says"),
     (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
      "mime.titel: there is no such part: from, to, cc, bcc, reply-to, replyTo, subject, text, html, content, "
-     "headers, attachments"),
+     "headers, attachments, background, font"),
     (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
      "mime.attachments[0].content: is not base64"),
     (b'{"recipient": "a@b.example", "mime": "a", "headers": {"drop": ["X"]}}', Next.FAIL,

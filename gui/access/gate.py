@@ -21,8 +21,8 @@ from gui.access.users import CONSOLE, NAME
 
 OPEN = ("/login", "/enter", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
 NOWHERE = ("//", "/\\", "/login", "/enter", "/instances/", "/_nicegui")  # where no login leads
-UNNAMED = ("/static/", "/healthz", "/readyz", "/metrics", "/api/", "/favicon.ico", "/_nicegui")  # are no pages
-TOKEN = ("/metrics", "/api/")  # for programs: a bearer token will do
+UNNAMED = ("/static/", "/healthz", "/readyz", "/metrics", "/api/", "/v1/", "/favicon.ico", "/_nicegui")  # are no pages
+TOKEN = ("/metrics", "/api/", "/v1/")  # for programs: a bearer token will do
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 # Vue compiles its templates in the browser, hence 'unsafe-eval'; the page starts from inline scripts. Event handlers

@@ -61,7 +61,7 @@ def test_the_walk_meets_every_page_and_the_api(console: Any) -> None:
     """Else it would prove nothing."""
     paths = {path for path, _ in served(console)}
     assert {page.path for page in PAGES} <= paths
-    assert {"/logout", "/metrics", "/api/v1/messages", "/api/openapi.json"} <= paths
+    assert {"/logout", "/metrics", "/api/v1/messages", "/v1/pauses", "/api/openapi.json"} <= paths
     assert any(path.startswith("/_nicegui_ws") for path in paths)
     assert any(path.startswith("/_nicegui/") for path in paths)
 
@@ -94,7 +94,7 @@ def test_a_token_is_for_programs_alone(console: Any) -> None:
     """It opens the API and the metrics, and no page."""
     with httpx.Client(base_url=console.url, headers=BEARER) as client:
         for method, path in routes(console):
-            if path.startswith("/api/") or path == "/metrics":
+            if path.startswith(("/api/", "/v1/")) or path == "/metrics":
                 if "/events" not in path:  # it never ends
                     assert client.request(method, path).status_code not in (401, 403), (method, path)
             else:
@@ -108,5 +108,5 @@ def test_a_session_opens_every_page(console: Any) -> None:
         for page in PAGES:
             assert client.get(page.path).status_code == 200, page.path
         for method, path in routes(console):
-            if path.startswith("/api/v1"):
+            if path.startswith(("/api/v1/", "/v1/")):
                 assert client.request(method, path).status_code == 401, (method, path)

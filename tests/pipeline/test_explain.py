@@ -16,6 +16,7 @@ from operators.deliveries.outcome import Next, Outcome
 from operators.lanes.floods import Floods
 from operators.lanes.slots import Slots
 from operators.mail.message import Message
+from pipeline.smtp.client.egress import Egress
 from pipeline.telemetry.history import History
 from pipeline.views.explain import Explained, Explainer
 from settings import load
@@ -32,6 +33,7 @@ class Scene:
     def __init__(self, *domains: str, parked: dict[str, int] | None = None, **rules: list[Any]) -> None:
         self.history, self.floods, self.slots = History(), Floods(time.monotonic), Slots()
         self.snapshot = Snapshot(rules)
+        self.egress = Egress((), time.monotonic, lambda kind, text: None)
         machine: Any = SimpleNamespace(
             settings=load([], None, None),
             rules=SimpleNamespace(snapshot=self.snapshot),
@@ -39,6 +41,7 @@ class Scene:
             slots=self.slots,
             lanes=SimpleNamespace(get=lambda name: None, all=list),
             queue=SimpleNamespace(parked=lambda: parked or {}),
+            egress=self.egress,
         )
         self.explainer = Explainer(machine, self.history)
         for domain in domains or ("a.example",):
@@ -72,6 +75,15 @@ def test_a_lane_without_mail_sends_when_some_comes() -> None:
     """It runs, and nothing waits."""
     lane = Scene().explain()
     assert (lane.state, lane.next_send, lane.next_why, lane.waits_for) == ("running", None, "nothing waits", [])
+
+
+def test_a_lane_whose_proxy_is_down_waits_for_it() -> None:
+    """The proxy's failure is said, with the time of the next try."""
+    scene = Scene()
+    scene.egress.failed("192.0.2.1", "the proxy is down")
+    (obstacle,) = scene.explain().waits_for
+    assert (obstacle.kind, obstacle.why) == ("proxy", "the proxy is down")
+    assert obstacle.until is not None and obstacle.until > time.time()
 
 
 def test_each_limit_names_its_rule_or_its_key() -> None:

@@ -131,17 +131,14 @@ lock:                   /path/to/lock.txt
 
 
 def test_a_config_file_written_for_mailerq_loads_as_it_is(tmp_path: Path) -> None:
-    """Keys of what Mailrace does not have, or not yet, give a warning each, and no mistake."""
+    """Keys of what Mailrace does not have give a warning each, and no mistake."""
     file = tmp_path / "config.txt"
     file.write_text(MAILERQ)
     loaded = settings.load([], {}, file)
     assert loaded.smtp_privatekey == Path("/etc/mailerq/your.domain.com.key")
+    assert loaded.spool_directory == Path("/var/spool/mailerq")
     without_effect = ["www-host", "rabbitmq-consumers", "smtp-threads", "send-log-format", "license"]
-    later = [
-        "spool-directory",
-        "spool-delay",
-    ]
-    assert sorted(line.split(" ")[0] for line in loaded.warnings) == sorted(without_effect + later)
+    assert sorted(line.split(" ")[0] for line in loaded.warnings) == sorted(without_effect)
 
 
 def test_a_key_without_effect_gives_one_warning_however_often_it_is_given(tmp_path: Path) -> None:

@@ -108,8 +108,11 @@ class Fuzz:
             return None if self._dice.random() < 0.9 else b"{}"
         if self._dice.random() < 0.1:
             return self._dice.choice(JUNK)
-        schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        return json.dumps(self._value(schema), allow_nan=True).encode()
+        ((kind, content),) = operation["requestBody"]["content"].items()
+        value = self._value(content["schema"])
+        if kind == "application/json" or not isinstance(value, str):
+            return json.dumps(value, allow_nan=True).encode()
+        return value.encode("utf-8", "surrogatepass")
 
     def _value(self, schema: dict[str, Any], depth: int = 0) -> Any:
         """One that fits, mostly."""
