@@ -80,7 +80,7 @@ PAGE = ConsolePage(
     title="Cluster",
     section="Monitor",
     icon=drawing.CLUSTER,
-    key="c",
+    key="j",
     build=ClusterPage,
     purpose="The instances that work together: how each is, and what goes through it.",
 )

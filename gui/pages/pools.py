@@ -117,7 +117,7 @@ PAGE = ConsolePage(
     title="Pools",
     section="Deliver",
     icon="M3.500 4.500h5v4h-5zM11.500 4.500h5v4h-5zM7.500 12.500h5v4h-5zM6 8.500v2h8v-2M10 10.500v2",
-    key="b",
+    key="m",
     build=PoolsPage,
     purpose="MTA IPs under one name: mail that names a pool leaves from one of its members, by weight.",
 )

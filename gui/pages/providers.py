@@ -89,4 +89,5 @@ PAGE = ConsolePage(
     icon="M3 17v-9l7-5 7 5v9zM8 17v-5h4v5",
     key="z",
     build=Providers,
+    purpose="Whose servers are one destination, and the limits that each provider's guidance asks for.",
 )

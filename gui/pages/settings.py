@@ -86,17 +86,17 @@ class SettingsView:
 
     def __init__(self, view: View) -> None:
         self._view, self._settings = view, view.facade.settings
+        self._box, self._notes = DialogBox(), Notes()
         with ui.element("div").classes("settings-grid"):
             self._about()
             if workers := view.facade.workers():
                 self._workers(workers)
-            self._users = UserCard(view)
+            self._users = UserCard(view, self._box, self._notes)
             self._tokens = self._token_card()
             self._console()
         self._listing = Listing(
             view, "/settings", FIELDS, COLUMNS, "name", Empty("No keys"), "configuration", self._fetch
         )
-        self._box, self._notes = DialogBox(), Notes()
         self._show_tokens()
 
     def _card(self, title: str) -> ui.element:

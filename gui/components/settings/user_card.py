@@ -28,10 +28,11 @@ ROLE = Entry("role", "May", options=tuple((role, MEANING[role]) for role in ROLE
 
 
 class UserCard:
-    """A card of Settings."""
+    """A card of Settings, which says what was done in the notes of its page."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, box: DialogBox, notes: Notes) -> None:
         self._view, self._users = view, view.access.users
+        self._box, self._notes = box, notes
         with ui.element("section").classes("card user-card"):
             with ui.element("div").classes("card-head"):
                 drawing.text("h2", "Users")
@@ -41,7 +42,6 @@ class UserCard:
                 button = drawing.text("button", "Add a user…", "small").props("type=button data-do-user")
                 button.on("click", lambda: self._edit(None))
             self._table = LiveTable(COLUMNS, "Users", EMPTY)
-            self._notes, self._box = Notes(), DialogBox()
         self._table.on_act(self._act)
         self._show()
 

@@ -208,7 +208,7 @@ export default {
         </tbody>
       </table>
     </div>
-    <div v-else class="empty">
+    <div v-else-if="total !== undefined" class="empty">
       <template v-if="total"
         ><div class="empty-title">Nothing matches “{{ query }}”</div>
         <button type="button" class="small" @click="all">Show all {{ total }}</button></template
@@ -240,6 +240,7 @@ export default {
       return groups;
     },
     counted() {
+      if (this.total === undefined) return ""; // the rows are still being looked up
       return this.found === this.total
         ? `${this.total.toLocaleString()} in all`
         : `${this.found.toLocaleString()} of ${this.total.toLocaleString()}`;
