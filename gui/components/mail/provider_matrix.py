@@ -9,7 +9,7 @@ from gui.components.drawing import tag, text
 from gui.components.filter_bar import address
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.view import View
-from pipeline.views.state.standing import WORST, Standing, condition, provider
+from pipeline.views.state.standing import SHARE, WORST, Standing, condition, provider
 
 MOST = 12  # providers
 COLUMNS = 12  # MTA IPs
@@ -56,12 +56,15 @@ class ProviderMatrix:
 
 def _cell(lane: str, standing: Standing) -> dict[str, str]:
     """How one provider answers one MTA IP."""
-    wrong = standing.deferred + standing.bounced
-    state = condition(standing) or "running"
+    wrong, state = standing.deferred + standing.bounced, condition(standing)
     said = f"{100 * wrong / standing.ended:.0f} % wrong" if standing.ended else f"{standing.retrying:,} wait"
-    word = "" if state == "running" else f"{state}, "
-    return {"tone": TONES[state], "text": word + (said if wrong or not standing.ended else "works"),
-            "href": address("/domains", {"lane": lane})}  # fmt: skip
+    if state:
+        tone, word = TONES[state], f"{state}, {said}"
+    elif wrong and wrong >= SHARE * standing.ended:  # too few to call it deferring
+        tone, word = "watch", f"{wrong} of {standing.ended} wrong"
+    else:
+        tone, word = TONES["running"], said if wrong or not standing.ended else "works"
+    return {"tone": tone, "text": word, "href": address("/domains", {"lane": lane})}
 
 
 def _rank(by_ip: dict[str, Standing]) -> tuple[int, int]:
