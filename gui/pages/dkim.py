@@ -46,13 +46,12 @@ class DkimKeys(RulePage):
 
     def shown_columns(self) -> list[RuleColumn]:
         found = columns_of(self.kind)
-        for name in ("record", "headers", "canonicalization"):  # they stand in the form
-            del found[name]
+        del found["record"]
         dns = msgspec.structs.replace(found.pop("dns"), label="DNS", live=True)
         signs = RuleColumn(name="signs", label="Signs", help=SIGNS, live=True, sortable=False)
         patterns = msgspec.structs.replace(found.pop("patterns"), label="Signs for", empty="its own domain")
         order = [found.pop("domain"), found.pop("selector"), found.pop("algorithm"), signs, dns, patterns]
-        empties = {"expire": "never"}
+        empties = {"expire": "never", "headers": "the usual"}
         return [*order, *(msgspec.structs.replace(one, empty=empties.get(one.name, "–")) for one in found.values())]
 
     def below(self) -> None:
@@ -72,10 +71,11 @@ class DkimKeys(RulePage):
             {"label": pattern.type, "text": pattern.pattern or "all domains", "tip": "From domains that it signs for"}
             for pattern in rule.patterns
         ]
+        headers = [{"label": "", "text": name, "tip": "signed besides the usual headers"} for name in rule.headers]
         algorithm = self.words.get(rule.algorithm or "", rule.algorithm)
         if rule.algorithm == "rsa":
             algorithm = "RSA"  # one that was pasted may have another size
-        return {**rule.shown(), "patterns": patterns, "algorithm": algorithm}
+        return {**rule.shown(), "patterns": patterns, "headers": headers, "algorithm": algorithm}
 
     def live_cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, DkimKey)
