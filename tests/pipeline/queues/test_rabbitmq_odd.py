@@ -178,7 +178,7 @@ def test_a_delivery_is_as_it_was_but_for_what_is_not_used() -> None:
 async def test_a_body_that_is_nested_deep_is_republished_as_it_is(address: str, depth: int) -> None:
     """K9: where it has to wait, and where an operator makes it ready, with priorities too."""
     body = b'{"nextattempt": {}, "own": ' + b"[" * depth + b"]" * depth + b"}"
-    due = table((b"x-mailrace-due", b"l" + stamp((NOW + 500) * 1000)))
+    due = table((b"x-mailrace-due", b"l" + stamp((int(time.time()) + 500) * 1000)))
     async with opened(address, rabbitmq_maxpriority=5) as desk:
         desk.consume()
         with RawPublisher(address) as publisher:
