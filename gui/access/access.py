@@ -30,7 +30,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
 from gui.access.users import CONSOLE, DECOY, FILE, Users
-from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed, matches
+from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed
 from pipeline.views.credentials import parse
 from settings import Settings, StartError
 
@@ -117,9 +117,7 @@ class _Line:
 
     async def matches(self, kept: str, password: str) -> bool:
         """Whether the password belongs to the hash. Raises `DamagedHash`."""
-        if isinstance(self._lane, HumbleLane):
-            return await self._lane.matches(kept, password)
-        return await self._lane.run(matches, kept, password)
+        return await self._lane.matches(kept, password)
 
 
 class Access:

@@ -101,10 +101,7 @@ class SuppressionsPage:
                 rule = await self.known.update(id_, values, who)
                 said, undo = "Changed", lambda: self.known.update(id_, before.shown(), who)
         except REFUSED as error:
-            errors = error.errors if isinstance(error, InvalidRule) else ()
-            told = [msgspec.to_builtins(one) for one in errors] or [{"field": "", "message": str(error)}]
-            self.form.show("errors", told)
-            self.form.run_method("refused")
+            self.form.refuse(error)
             return
         self.form.run_method("stored")
         await self._done(f"{said}: {rule.value}", undo)

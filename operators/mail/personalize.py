@@ -7,7 +7,6 @@ REMEMBERED octets of mails.
 
 from __future__ import annotations
 
-import collections
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from operators.mail.message import InvalidMessage, Message
 from operators.mail.parts import MimeLeaf, leaves
 from operators.mail.unmade import Unmade
 from operators.template.language import render
+from operators.template.remembered import Remembered
 from operators.template.values import Budget, TemplateError
 
 REMEMBERED = 2_000_000
@@ -132,26 +132,6 @@ def personal(message: Message) -> Personal | None:
     raise InvalidMessage("data: must be an object of names and values")
 
 
-_plans: collections.OrderedDict[bytes, list[bytes | Fill]] = collections.OrderedDict()
-_kept = 0
-
-
-def _plan(source: bytes) -> list[bytes | Fill]:
-    global _kept
-    plan = _plans.get(source)
-    if plan is not None:
-        _plans.move_to_end(source)
-        return plan
-    plan = _read(source)
-    if len(source) <= REMEMBERED // 4:
-        _plans[source] = plan
-        _kept += len(source)
-        while _kept > REMEMBERED:
-            gone, _ = _plans.popitem(last=False)
-            _kept -= len(gone)
-    return plan
-
-
 def _read(source: bytes) -> list[bytes | Fill]:
     """What stands in a mail as it is, and what is to be filled in."""
     fields, rest = head.split(source)
@@ -216,3 +196,6 @@ def _entries(value: str) -> list[tuple[str, str]]:
     text = _ALONE.sub(rf"<\1{NOWHERE}>", _TAG.sub(marked, value))
     found = [(back(entry.name), back(entry.address.removesuffix(NOWHERE))) for entry in mailboxes(text)]
     return [pair for pair in found if any(pair)]
+
+
+_plan: Remembered[bytes, list[bytes | Fill]] = Remembered(_read, REMEMBERED)

@@ -7,12 +7,12 @@ template, DEPTH of blocks and of parentheses; what it does when it runs: `values
 
 from __future__ import annotations
 
-import collections
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from operators.template.modifiers import SEARCHED, expression, modified
+from operators.template.remembered import Remembered
 from operators.template.values import (
     Budget,
     Safe,
@@ -88,25 +88,9 @@ def render(source: str, variables: Scope, budget: Budget, *, html: bool = False)
     return "".join(out)
 
 
-_known: collections.OrderedDict[str, Block] = collections.OrderedDict()
-_kept = 0
-
-
 def compiled(source: str) -> Block:
     """The template as a function; the last ones are remembered. Raises `TemplateError`."""
-    global _kept
-    block = _known.get(source)
-    if block is not None:
-        _known.move_to_end(source)
-        return block
-    block = Parser(source).template()
-    if len(source) <= REMEMBERED // 4:
-        _known[source] = block
-        _kept += len(source)
-        while _kept > REMEMBERED:
-            gone, _ = _known.popitem(last=False)
-            _kept -= len(gone)
-    return block
+    return _compiled(source)
 
 
 class Parser:
@@ -678,3 +662,6 @@ def _loop(values: Value, name: str, key: str, body: Block, otherwise: Block) -> 
             body(run, out)
 
     return block
+
+
+_compiled: Remembered[str, Block] = Remembered(lambda source: Parser(source).template(), REMEMBERED)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipeline.process.children import Child, ChildFailed, ChildKind
-from pipeline.process.passwords import DamagedHash, answer
+from pipeline.process.passwords import DamagedHash, answer, matches
 from pipeline.process.supervisor import spawn, supervisor
 
 HASHER = ChildKind("hasher", "pipeline.process.hasher")
@@ -32,6 +32,10 @@ class HashingLane:
     async def run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
         """What `work` returns or raises, once all that came before is done."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def matches(self, kept: str, password: str) -> bool:
+        """Whether the password belongs to the hash, once all that came before are done. Raises `DamagedHash`."""
+        return await self.run(matches, kept, password)
 
 
 class HumbleLane:

@@ -1,4 +1,4 @@
-"""Every key of the configuration, in one place: kind, default, one line of help, whether its feature comes later.
+"""Every key of the configuration, in one place: kind, default, one line of help.
 
 A new key is added here; it then works in files, the environment and on the command line, in `mailrace config`
 and in the reference. Nothing here is changed after the start.
@@ -58,17 +58,16 @@ from settings.config.values import (
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
 
 
-def key(default: Any, help: str, *, shown: str = "", later: str = "", also: tuple[str, ...] = ()) -> Any:
+def key(default: Any, help: str, *, shown: str = "", also: tuple[str, ...] = ()) -> Any:
     """Declare a key.
 
     Args:
         default: its value where nothing gives one, or a function of the values of the keys above it.
         help: one line, for the reference.
         shown: how the reference shows the default, where the value itself would not do.
-        later: why it has no effect yet; empty where it has.
         also: names that MailerQ knows it by.
     """
-    extra: dict[str, Any] = {"shown": shown, "later": later, "also": also}
+    extra: dict[str, Any] = {"shown": shown, "also": also}
     if callable(default):
         return Field(default_factory=default, description=help, json_schema_extra=extra)
     return Field(default, description=help, json_schema_extra=extra)
@@ -372,7 +371,7 @@ FIELDS = Settings.model_fields
 
 
 def more(name: str) -> dict[str, Any]:
-    """What `key` noted of a field: shown, later, also."""
+    """What `key` noted of a field: shown, also."""
     extra = FIELDS[name].json_schema_extra
     assert isinstance(extra, dict)
     return extra

@@ -87,8 +87,6 @@ def _known(given: Given, notes: SourceNotes) -> str | None:
     elif name is None:
         near = nearest(given.key) if len(notes.mistakes) < MOST else "not looked for"  # a millisecond each
         notes.mistakes.append(f"{_named(given.key)} ({given.origin}): no such key; the nearest is {near}")
-    elif given.text and (why := more(name)["later"]):
-        _warn(notes, f"{given.key} ({given.origin}): has no effect: {why}")
     return name
 
 

@@ -23,6 +23,5 @@ def reference() -> str:
 def _row(name: str) -> str:
     field, notes = FIELDS[name], more(name)
     default = notes["shown"] or (f"`{text}`" if (text := show(field.default)) else "empty")
-    meaning = f"{field.description}{' *(no effect yet)*' if notes['later'] else ''}"
-    cells = (f"`{name.replace('_', '-')}`", default, meaning, kind_of(field).allowed)
+    cells = (f"`{name.replace('_', '-')}`", default, field.description or "", kind_of(field).allowed)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

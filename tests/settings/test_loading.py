@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import settings
-from settings.config.keys import FIELDS, more
 from settings.config.loading import SERVICE_DIR, default_data_dir
 
 
@@ -149,14 +148,6 @@ def test_a_key_without_effect_gives_one_warning_however_often_it_is_given(tmp_pa
         "smtp-threads (environment MAILRACE_SMTP_THREADS): is a key of MailerQ for what Mailrace does not have; "
         "it has no effect"
     ]
-
-
-@pytest.mark.parametrize("name", [name for name in FIELDS if more(name)["later"]])
-def test_a_key_whose_feature_comes_later_warns(name: str) -> None:
-    """It is accepted, so that configurations can be written ahead."""
-    text = "amqp://h" if name.endswith("address") else "1"
-    key = name.replace("_", "-")
-    assert [line.split(" ")[0] for line in settings.load([f"--{key}={text}"]).warnings] == [key]
 
 
 def test_the_data_dir_is_here_where_that_is_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

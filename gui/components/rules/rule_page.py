@@ -259,10 +259,7 @@ class RulePage:
         try:
             rule, said, undo = await self._store(values, id_)
         except REFUSED as error:
-            errors = error.errors if isinstance(error, InvalidRule) else ()
-            told = [msgspec.to_builtins(one) for one in errors] or [{"field": "", "message": str(error)}]
-            self.form.show("errors", told)
-            self.form.run_method("refused")
+            self.form.refuse(error)
             return
         self.form.run_method("stored")
         self.done(f"{said}: {self.title(rule)}", undo)

@@ -12,6 +12,7 @@ import msgspec
 from nicegui.events import GenericEventArguments
 
 from gui.components.parts import SCRIPTS, Shown
+from settings.rules import InvalidRule
 from settings.rules.form import FormField, fields
 from settings.rules.patterns import TypeOrGlobal
 
@@ -141,6 +142,12 @@ class RuleForm(Shown, component=f"../{SCRIPTS}/rule_form.js"):
             self.run_method("show", opening)
         else:
             self._props["opening"] = opening
+
+    def refuse(self, error: Exception) -> None:
+        """It was not stored: say what is wrong, by its field where it is of one."""
+        errors = error.errors if isinstance(error, InvalidRule) else ()
+        self.show("errors", [msgspec.to_builtins(one) for one in errors] or [{"field": "", "message": str(error)}])
+        self.run_method("refused")
 
 
 def _types(field: FormField) -> list[str]:

@@ -20,7 +20,8 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,11 @@ from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.embedded.lending import Lending
 from pipeline.queues.embedded.parting import parted
 from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
-from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.survey import surveys
 from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
-from pipeline.queues.survey import AskSurvey, Survey
+from pipeline.queues.survey import AskSurvey
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
 CHANGED = 200  # ids handed to the writer at once
@@ -465,14 +466,9 @@ class EmbeddedQueue:
             self._due_until = begin + (took * 20 if took > 0.02 else 0)
         return store.counts(), self._due
 
-    @contextlib.asynccontextmanager
-    async def surveys(self) -> AsyncIterator[AskSurvey]:
+    def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
         """While people look at the queues: asks what each holds."""
-
-        async def ask() -> Survey:
-            return survey(self._outbox, await self.figures())
-
-        yield ask
+        return surveys(self._outbox, self.figures)
 
     async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
         """A page of messages, from `after` on; see `browse`. Raises `QueueUnavailable`."""

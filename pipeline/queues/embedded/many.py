@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,9 +20,9 @@ from reactivex import Observable
 from operators.deliveries.delivery import Lease
 from pipeline.queues.contract import Body, Confirmed, QueueFigures, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
-from pipeline.queues.embedded.survey import survey
+from pipeline.queues.embedded.survey import surveys
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, Listed, OpenedMessage, Place
-from pipeline.queues.survey import AskSurvey, Survey
+from pipeline.queues.survey import AskSurvey
 
 FILES = 1024
 T = TypeVar("T")
@@ -108,14 +108,9 @@ class ManyFiles:
             other=other,
         )
 
-    @contextlib.asynccontextmanager
-    async def surveys(self) -> AsyncIterator[AskSurvey]:
+    def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
         """While people look at the queues: asks what each holds."""
-
-        async def ask() -> Survey:
-            return survey(self._outbox, await self.figures())
-
-        yield ask
+        return surveys(self._outbox, self.figures)
 
     async def browse(self, filter: Filter = EVERYTHING, after: Place = (0, 0), limit: int = 50) -> Browsed:
         """A page of all files' messages together, in one order."""

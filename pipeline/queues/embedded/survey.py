@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from pipeline.queues.contract import QueueFigures
-from pipeline.queues.survey import QueueRow, Survey
+from pipeline.queues.survey import AskSurvey, QueueRow, Survey
 
 
 def survey(outbox: str, figures: QueueFigures) -> Survey:
@@ -18,6 +19,16 @@ def survey(outbox: str, figures: QueueFigures) -> Survey:
         temporary=len(figures.parked),
         outbox=figures.ready,
     )
+
+
+@contextlib.asynccontextmanager
+async def surveys(outbox: str, figures: Callable[[], Awaitable[QueueFigures]]) -> AsyncIterator[AskSurvey]:
+    """Asks what each queue holds."""
+
+    async def ask() -> Survey:
+        return survey(outbox, await figures())
+
+    yield ask
 
 
 def _rows(outbox: str, figures: QueueFigures) -> Iterator[QueueRow]:
