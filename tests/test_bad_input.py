@@ -241,7 +241,7 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
     (b'{"recipient": "a@b.example"}', Next.FAIL, "mime: is missing or empty, and an empty mail is not sent"),
     (b'{"recipient": "a@b.example", "mime": " \\r\\n"}', Next.FAIL,
      "mime: is missing or empty, and an empty mail is not sent"),
-    (b'{"recipient": "a@b.example", "key": "k"}', Next.FAIL, "key: there is no message store to have 'k' from"),
+    (b'{"recipient": "a@b.example", "key": "k"}', Next.FAIL, "key: there is no message store to have 'k' from: storage-address"),
     (b'{"recipient": "a@b.example", "smarthost": []}', Next.FAIL, "smarthost: expected `object | null`, got `array`"),
     (b'{"recipient": "a@b.example", "smarthost": {"port": 25}}', Next.FAIL,
      "smarthost: object missing required field `hostname`"),
