@@ -27,6 +27,10 @@ class Unsettled:
         self._waiting: set[object] = set()  # ids of leases
         self._since = self._said = 0.0
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def failed(self, delivery: Delivery, error: Exception) -> None:
         """The queue did not confirm this one; it is tried again."""
         now = self._clock()
