@@ -77,7 +77,7 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
-from pipeline.machine.unsettled import Unsettled
+from pipeline.machine.unsettled import Unsettled, rest
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -93,7 +93,6 @@ from settings import Settings, StartError
 from settings.rules import Snapshot
 from settings.store import RulesUnavailable
 
-IN_VAIN = 3  # seconds that a stop waits for a queue that does not work
 LOOK = 5  # seconds between two looks at the addresses of this machine
 CHANCE = random.SystemRandom()
 
@@ -543,22 +542,10 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
+        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_timeout):
-                await self._rest()
-
-    async def _rest(self) -> None:
-        """Until nothing is under way, or nothing has come to its end for IN_VAIN seconds and the queue does not work:
-        what it would not confirm within `shutdown-timeout` either comes again, however long one waits.
-        """
-        in_vain, before = 0, self._underway
-        while in_vain < IN_VAIN:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._at_rest.wait(), 1)
-                return
-            waits = len(self._unsettled) >= self._underway or self.queue.fault is not None
-            in_vain = in_vain + 1 if waits and self._underway == before else 0
-            before = self._underway
+                await rest(self._at_rest, lambda: self._underway, waits)
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""

@@ -6,12 +6,31 @@ Bound: the queue's credit; what is not settled holds it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from operators.deliveries.delivery import Delivery
 
 SAY_AGAIN = 60.0  # seconds
+IN_VAIN = 3  # seconds that a stop waits for a queue that does not work
+
+
+async def rest(
+    at_rest: asyncio.Event, underway: Callable[[], int], waits: Callable[[], bool], second: float = 1.0
+) -> None:
+    """Until nothing is under way; or only what waits for a queue that does not work, and none of it came to its end for
+    IN_VAIN seconds: it comes again at the next start, however long the stop waits for it.
+    """
+    in_vain, before = 0, underway()
+    while in_vain < IN_VAIN:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(at_rest.wait(), second)
+            return
+        now = underway()
+        in_vain = in_vain + 1 if waits() and now == before else 0
+        before = now
 
 
 class Unsettled:
