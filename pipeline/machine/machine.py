@@ -77,7 +77,7 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
-from pipeline.machine.unsettled import Unsettled
+from pipeline.machine.unsettled import Unsettled, rest
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -542,8 +542,10 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
+        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                await rest(self._at_rest, lambda: self._underway, waits)
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""
