@@ -38,6 +38,25 @@ def needs_all(properties: Mapping[str, Any]) -> bool:
     return "data" in properties or properties.get("inlinecss") not in _OFF
 
 
+def is_apart(message: Message) -> bool:
+    """Whether the message names what it does not carry: its MIME by `key`, or the files of attachments by `url`."""
+    mime = message.mime
+    if not mime:
+        return message.key is not None
+    given = mime.get("attachments") if isinstance(mime, dict) else None
+    return isinstance(given, list) and any(map(is_elsewhere, given))
+
+
+def is_elsewhere(attachment: Any) -> bool:
+    """Whether an attachment has a `url` in place of its content."""
+    return (
+        isinstance(attachment, Mapping)
+        and bool(attachment.get("url"))
+        and attachment.get("content") is None
+        and attachment.get("data") is None
+    )
+
+
 def source_of(message: Message) -> bytes:
     """The message's bytes, lines ending in CRLF, its header ending where every reader finds it.
 
@@ -159,8 +178,8 @@ def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
 def _attachment(given: Any, where: str) -> Entity:
     if not isinstance(given, Mapping):
         raise InvalidMessage(f"{where}: must be an object with name, type and content")
-    if given.get("url") and given.get("content") is None and given.get("data") is None:
-        raise Unmade("responsive", f"{where}.url: is not fetched here; publish it as content, in base64")
+    if is_elsewhere(given):
+        raise Unmade("responsive", f"{where}.url: is not fetched here; give it as content, in base64")
     content = _text(f"{where}.content", given.get("content", given.get("data")))
     try:
         octets = base64.b64decode("".join(content.split()), validate=True)

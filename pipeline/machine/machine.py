@@ -87,6 +87,7 @@ from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
@@ -175,6 +176,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
+        self.gathering = Gathering(settings, self.supervisor.spawn, time.time, time.monotonic, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
@@ -219,6 +221,7 @@ class Machine:
             *self.transport.troubles.lines,
             *self.egress.troubles,
             self.spool.trouble,
+            self.gathering.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
@@ -248,7 +251,7 @@ class Machine:
             force=force(self._rules, time.time, failed),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=self.lanes.throttle(failed),
-            compose=compose(failed),
+            compose=compose(self.gathering, failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
             classify=rx.compose(
@@ -470,6 +473,7 @@ class Machine:
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
+        life.push_async_callback(self.gathering.close)
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
