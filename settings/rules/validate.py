@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
+from settings.rules.decisions import SELECTION, ForcedError, names_mail
 from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
 from settings.rules.warming import Schedule, Warmup
@@ -73,7 +74,7 @@ def validate(
     """
     rule = parse(kind, {**_entered(kind, values, old), **(ours or {})})
     errors = [*_missing_key(rule), *_past(rule, old, now), *_twice(rule, snapshot), *_loop(rule, snapshot, now)]
-    errors += [*_no_schedule(rule, snapshot), *_renamed(rule, old, snapshot)]
+    errors += [*_no_mail(rule), *_no_schedule(rule, snapshot), *_renamed(rule, old, snapshot)]
     if errors:
         raise InvalidRule(errors)
     return rule
@@ -176,6 +177,12 @@ def _followers(schedule: str, snapshot: Snapshot) -> str:
     """The warm-ups that follow a schedule, for people."""
     rules = [rule for rule in snapshot.rules("warmups") if isinstance(rule, Warmup) and rule.schedule == schedule]
     return ", ".join(f"the warm-up of {rule.ip or rule.pool} to {rule.domain or 'all'}" for rule in rules[:3])
+
+
+def _no_mail(rule: Rule) -> Iterable[FieldError]:
+    """Only of what is entered: a stored rule for all mail, of an older version, stays in force."""
+    if isinstance(rule, ForcedError) and not names_mail(rule):
+        yield FieldError("tag", f'names no mail; needed is one of {", ".join(SELECTION)}, or "all": true for all mail')
 
 
 def _no_schedule(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:

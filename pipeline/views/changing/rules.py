@@ -106,8 +106,8 @@ class RulesView:
         if lane := given.pop("lane", None):
             ip, _, group = str(lane).partition("/")
             given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
-        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool")):
-            allowed = "names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool"
+        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool", "all")):
+            allowed = 'names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool, or "all": true'
             raise InvalidRule([FieldError("tag", allowed)])
         return await self._machine.rules.create("errors", given, who)
 
