@@ -53,6 +53,7 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots, Wait
 from operators.lanes.turns import PLAIN, TagShare
+from operators.lanes.warming import Warming
 from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
@@ -78,6 +79,8 @@ from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
 from pipeline.machine.unsettled import Unsettled, rest
+from pipeline.machine.warmup_book import FILE as WARMUPS
+from pipeline.machine.warmup_book import WarmupFile
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -184,8 +187,18 @@ class Machine:
             self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
         )
         self.floods = Floods(time.monotonic, self._flooded)
+        self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
+        self.warming = Warming(self._rules, time.time, self.warmups, self.warned)
         self.lanes = self._lanes()
-        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
+        self.pools = Pools(
+            self._rules,
+            time.time,
+            self.ips.is_ours,
+            self._held_up,
+            self.lanes.outlook,
+            CHANCE.random,
+            self.warming.left,
+        )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
@@ -222,6 +235,7 @@ class Machine:
             *self.egress.troubles,
             self.spool.trouble,
             self.gathering.trouble,
+            self.warming.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
@@ -245,12 +259,12 @@ class Machine:
             rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
-            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed, self.warming.left),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
-            force=force(self._rules, time.time, failed),
+            force=rx.compose(force(self._rules, time.time, failed), self.warming.admit(failed)),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
-            throttle=self.lanes.throttle(failed),
+            throttle=rx.compose(self.lanes.throttle(failed), self.warming.count(failed)),
             compose=compose(self.gathering, failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
@@ -258,7 +272,10 @@ class Machine:
                 classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
             ),
             detect=self.floods.detect(self._rules, failed),
-            conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            conclude=rx.compose(
+                conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+                self.warming.counted(failed),
+            ),
             record=record(self.log.attempt, time.time, failed),
             settle=settle(
                 self.queue.settle,
@@ -332,6 +349,7 @@ class Machine:
         """Flood, then rules by specificity, then configuration."""
         names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
         limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
+        limits = self.warming.limits(lane.ip, next(iter(lane.domains), ""), lane.group, limits)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
@@ -355,7 +373,7 @@ class Machine:
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
         held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
-        return held or self.resolving.waits(queue)
+        return held or self.warming.blocked(queue) or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -474,6 +492,7 @@ class Machine:
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
         life.push_async_callback(self.gathering.close)
+        life.callback(self.warmups.close)
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -522,6 +541,7 @@ class Machine:
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()
+        self.warming.tick()
         self.health.tick()
         if second % LOOK == 0 and self.here.refresh():
             self.resolver.forget()

@@ -15,6 +15,7 @@ from operators.deliveries.delivery import Target
 from operators.lanes.lanes import Lane
 from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
+from operators.lanes.warming import PREFIX as WARM
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
 from pipeline.telemetry.backlog import Backlog, Standing
@@ -152,7 +153,7 @@ class Explainer:
         machine = self._machine
         standings = self._backlog.by("lane") if retried else {}
         waiting = (lane for lane, standing in standings.items() if standing.retrying)
-        parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
+        parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL, WARM)))
         floods = (active.lane for active in machine.floods.all())
         return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *waiting)))
 

@@ -45,6 +45,7 @@ from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings import Settings
 from settings.store import RuleStore, Who, audit
 
@@ -124,7 +125,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+
+    @cached_property
+    def warmups(self) -> WarmupsView:
+        """How far each MTA IP is that is warmed."""
+        return WarmupsView(self._machine, self.recorder)
 
     @cached_property
     def floods(self) -> FloodsView:

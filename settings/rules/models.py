@@ -38,6 +38,7 @@ from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
 from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
 from settings.rules.suppression import Suppression
 from settings.rules.tenants import ProviderRule, TagRule
+from settings.rules.warming import Schedule, Warmup
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
 
@@ -448,6 +449,8 @@ KINDS: Mapping[str, type[Rule]] = {
     "mta-names": MtaName,
     "dns": Dns,
     "pools": Pool,
+    "schedules": Schedule,
+    "warmups": Warmup,
 }
 """The model of each kind, under the name that the API has for it."""
 

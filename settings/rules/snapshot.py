@@ -32,9 +32,10 @@ from settings.rules.models import (
     Throttle,
 )
 from settings.rules.patterns import Matcher, compile_pattern
-from settings.rules.selection import Chosen, Selecting
+from settings.rules.selection import Chosen, Selecting, Traits
 from settings.rules.shipped import PROVIDERS
 from settings.rules.tenants import ProviderRule, TagRule
+from settings.rules.warming import Schedule, Warmup
 
 CACHED = 10_000
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
@@ -96,7 +97,8 @@ class Snapshot:
 
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
-        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+        choosing = (kind for kind, model in KINDS.items() if issubclass(model, Selecting | Warmup))
+        return {kind: Chosen(self._rules[kind]) for kind in choosing}
 
     @functools.cached_property
     def _mx(self) -> dict[str, str]:
@@ -113,6 +115,10 @@ class Snapshot:
     def _own_classes(self) -> list[tuple[Matcher, str]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
         return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
+
+    @functools.cached_property
+    def _schedules(self) -> dict[str, Schedule]:
+        return {rule.name: rule for rule in cast(tuple[Schedule, ...], self._rules["schedules"])}
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -311,6 +317,17 @@ class Snapshot:
     def share(self, tag: str) -> TagRule | None:
         """What a tag may have of a lane; None where no rule says."""
         return self._tags.get(tag) if self._tags else None
+
+    def schedule(self, name: str) -> Schedule | None:
+        """A schedule of warm-ups."""
+        return self._schedules.get(name)
+
+    def warmup(self, ip: str, domain: str, group: str, now: float) -> Warmup | None:
+        """The warm-up of an MTA IP for a destination: the most specific that has begun."""
+        if not (chosen := self._chosen["warmups"]):
+            return None
+        found = chosen.matching(Traits(ip, self.pool_of(ip), domain, group), now)
+        return next((rule for rule in found if rule.started is None or rule.started.timestamp() <= now), None)
 
     def own_class(self, text: str) -> str | None:
         """The class that the operator's own patterns give an answer; None where none matches."""

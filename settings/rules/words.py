@@ -31,6 +31,10 @@ def rule_words(kind: str, values: Values) -> str:
             return f"local address {get('pattern')}"
         case "mta-names":
             return f"names of {get('ip')}"
+        case "schedules":
+            return f"warm-up schedule {get('name')}"
+        case "warmups":
+            return f"warm-up of {get('ip') or get('pool')} for {target or 'all mail'}"
         case "dns":
             return f"DNS override of {get('name')}"
     name = get("name") or get("lane") or get("message") or get("pattern") or ""
