@@ -23,6 +23,7 @@ from settings import Settings
 from settings.store import RulesUnavailable, engine
 
 READERS = 4
+DEPTH = 4  # of the folders in which MailerQ keeps files, where the address does not say
 KEPT, SECONDS = 16_000_000, 10.0  # octets of messages, and for how long: a mailing's are the same
 KEYS = ("key", "id", "name", "message_key", "storage_key")
 VALUES = ("value", "mime", "message", "data", "body", "content")
@@ -84,7 +85,7 @@ def _reader(settings: Settings) -> Read | None:
     match address.partition("://")[0]:
         case "dir" | "directory":
             parts = urlsplit(address)
-            depth = min(8, int((parse_qs(parts.query).get("depth") or ["0"])[0]))
+            depth = min(8, int((parse_qs(parts.query).get("depth") or [str(DEPTH)])[0]))
             return _threaded(_Folder(Path(unquote(parts.path)), depth, most))
         case "http" | "https":
             return _Web(address, most, settings.storage_timeout)

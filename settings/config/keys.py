@@ -46,6 +46,7 @@ from settings.config.values import (
     Secret,
     SecretAddress,
     SecretAddressText,
+    Security,
     Sink,
     Size,
     Store,
@@ -232,6 +233,7 @@ class Settings(BaseSettings):
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
     spool_directory: File | None = key(None, "messages dropped into this folder are queued")
+    spool_extract: Flag = key(True, "turn `x-mq-*` headers of these into properties")
     spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first")
     spool_remove: Flag = key(True, "remove files once they are queued")
     spool_fail_directory: File | None = key(None, "where files go that cannot be read")
@@ -247,7 +249,7 @@ class Settings(BaseSettings):
     download_timeout: Timeout = key(20.0, "how long such a file may take")
     download_ttl: Seconds = key(3600.0, "how long it is kept in memory for other messages")
     download_proxy: SecretAddressText | None = key(
-        None, "HTTP proxy through which files are fetched: `http://host:port`"
+        None, "HTTP proxy through which files are fetched: `http://host:port`", also=("proxy-server",)
     )
     download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
     download_blacklist: Places = key([], "addresses that they may not come from", shown="none")
@@ -292,7 +294,7 @@ class Settings(BaseSettings):
     ip_maxconnections: Count = key(20, "connections at once to a remote IP; 0 is unlimited")
     connection_maxmessages: Count = key(0, "messages over one connection; 0 is unlimited")
     connection_maxidle: Seconds = key(5.0, "how long a connection is kept open between messages")
-    connection_secure: Annotated[str, choice("off", "opportunistic", "required", "verified")] = key(
+    connection_secure: Security = key(
         "opportunistic", "TLS towards receivers: `off`, `opportunistic`, `required`, `verified`"
     )
     max_connections: Amount = key(1000, "all outgoing connections together", also=("smtp-connections-out",))

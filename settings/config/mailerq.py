@@ -21,7 +21,7 @@ download-bin-log-file download-cache download-log-compression download-log-direc
 download-log-file download-log-format download-log-history download-log-maxage download-log-maxsize
 download-log-prefix dsn-advertise dsn-envelope
 dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
-heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages proxy-server
+heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages
 rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
 rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle received-bin-log-file
 received-log-compression received-log-directory received-log-file received-log-format received-log-history
@@ -29,7 +29,7 @@ received-log-maxage received-log-maxsize received-log-prefix render-useragent se
 send-bin-log-history send-bin-log-maxage send-bin-log-maxsize send-bin-log-prefix send-log-compression
 send-log-directory send-log-file send-log-format send-log-maxage send-log-prefix smtp-auth-results
 smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection
-smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-extract spool-open-files spool-threads
+smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-open-files spool-threads
 storage-policy storage-threads storage-ttl temporary-declare temporary-durable
 temporary-exchange temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control
 www-connections www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history

@@ -305,7 +305,7 @@ def _place(text: str) -> Place:
 def _store(text: str) -> SecretAddress:
     scheme, _, rest = text.partition("://")
     if scheme in ("dir", "directory"):
-        if not re.fullmatch(r"/[^?\0]*(\?depth=[0-8])?", rest):
+        if not re.fullmatch(r"/[^?\0]*(\?(depth=[0-8]|compression=\w+|&)*)?", rest):
             raise ValueError
         return SecretAddress(text)
     if scheme in ("http", "https"):
@@ -315,6 +315,14 @@ def _store(text: str) -> SecretAddress:
 
 LOOPBACK = [_network("127.0.0.0/8"), _network("::1/128")]
 
+
+def _security(text: str) -> str:
+    """A word; 0 and 1 were the values of older configurations, and `optional` is another word."""
+    found = {"0": "off", "1": "opportunistic", "optional": "opportunistic"}.get(text, text)
+    return str(choice("off", "opportunistic", "required", "verified").parse(found))
+
+
+Security = Annotated[str, ValueKind(_security, "one of off, opportunistic, required, verified")]
 Flag = Annotated[bool, ValueKind(_truth, "true or false")]
 Port = Annotated[int, whole(0, 65535, "a port")]
 Ports = Annotated[list[int], ValueKind(_ports, "ports and ranges of ports, 0 to 65535: 25,2525,1024-1026")]

@@ -78,6 +78,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-timeout", "90", 90.0),
     ("smtp-extract", "false", False),
     ("spool-directory", "/spool", Path("/spool")),
+    ("spool-extract", "0", False),
     ("spool-delay", "2.5", 2.5),
     ("spool-remove", "true", True),
     ("spool-fail-directory", "/bad", Path("/bad")),
