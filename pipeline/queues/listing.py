@@ -25,7 +25,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         queue: its name; None: all messages of all queues, whatever the next two say.
         lane: parked there.
         waiting: wait for a time; otherwise, without a lane, those that are ready.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
     """
 
     queue: str | None = None
@@ -49,6 +49,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     last: dict[str, Any] | None = None
     tags: list[str] = []
+    message_id: str = ""
 
 
 class Browsed(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
 from pipeline.views.changing.queue import QueueView
 from pipeline.views.changing.rules import RulesView
+from pipeline.views.changing.tracing import MessageTrace
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Explainer
 from pipeline.views.queue_monitor import QueueMonitor
@@ -180,6 +181,11 @@ class Facade:
         return Submission(
             machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
         )
+
+    @cached_property
+    def trace(self) -> MessageTrace:
+        """Finds the queued message of a line of the log."""
+        return MessageTrace(self._machine, self.bulk, self.submission, self.recorder)
 
     @cached_property
     def injection(self) -> Submission:
