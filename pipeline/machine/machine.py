@@ -94,7 +94,7 @@ from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
-from settings.rules import Snapshot
+from settings.rules import Snapshot, Throttle
 from settings.store import RulesUnavailable
 
 LOOK = 5  # seconds between two looks at the addresses of this machine
@@ -355,12 +355,22 @@ class Machine:
 
     def _share(self, lane: str, tag: str) -> TagShare:
         """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
-        rule = self.rules.snapshot.share(tag)
+        snapshot = self.rules.snapshot
+        rule = snapshot.share(tag)
         share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
+        if snapshot.throttles and (throttle := self._tag_throttle(lane, tag)) is not None:
+            messages, rate = self._part(throttle.domain_messages or 0), f"throttles/{throttle.id}"
+            share = share._replace(messages=messages, everywhere=throttle.scope == "all", rate=rate)
         if (flood := self.floods.of_tag(lane, tag)) is None:
             return share
         normal = Limits(domain_messages=math.ceil(share.messages) or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _tag_throttle(self, lane: str, tag: str) -> Throttle | None:
+        """The throttle of a tag's mail in a lane."""
+        ip, _, group = lane.partition("/")
+        found = self.lanes.get(lane)
+        return self.rules.snapshot.tag_throttle(ip, [*(found.domains if found is not None else ()), group], tag)
 
     def _part(self, messages: float) -> float:
         """This process's part of a tag's rate."""

@@ -16,13 +16,15 @@ def rule_words(kind: str, values: Values) -> str:
     """Describes a rule in words: the limits of a domain, a flood pattern by its name."""
     get = values.get
     target = get("domain") or get("remote_ip")
+    source = get("ip") or (f"pool {get('pool')}" if get("pool") else None)
     match kind:
         case "throttles":
-            return f"limits of {get('domain') or 'all domains'} from {get('ip') or 'all MTA IPs'}"
+            of = f", tag {get('tag')}" if get("tag") else ""
+            return f"limits of {get('domain') or 'all domains'} from {source or 'all MTA IPs'}{of}"
         case "floods":
             return f"flood pattern {get('name')}"
         case "pauses":
-            return _pause(get("ip"), target, get("tag"))
+            return _pause(source, target, get("tag"))
         case "redirects":
             return f"redirect from {get('from_ip')} to {get('to_ip')}, for {target or 'all mail'}"
         case "dkim-keys":
