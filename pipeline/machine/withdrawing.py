@@ -39,6 +39,7 @@ AGAIN = 1.0  # seconds
 FINAL = (Next.FAIL, Next.DELIVERED)
 T = TypeVar("T")
 Publish = list[tuple[str, bytes]]
+End = tuple[Delivery, Outcome]
 Stages = Callable[[Observable[Lease]], Observable[Delivery]]
 
 
@@ -137,19 +138,22 @@ class Withdrawing:
                 await asyncio.sleep(AGAIN)
 
     async def _part(self, leases: list[Lease], found: Withdrawal) -> None:
-        """Whatever fails, what is not ended is in the queue again."""
-        groups = parts(leases, GROUP)
-        left = leases
+        """While a group is ended, the next one is decided. Whatever fails, what is not ended is in the queue again."""
+        ending: asyncio.Task[None] | None = None
         try:
-            for group in groups:
-                await self._group(group, found)
-                left = left[len(group) :]
+            for group in parts(leases, GROUP):
+                await self._room()
+                ends, publish = await self._decided_of(group)
+                if ending is not None:
+                    await ending
+                ending = spawn(self._finish(ends, publish, found), "withdrawing") if ends else None
         finally:
-            self._queue.put_back(left)
+            if ending is not None:
+                await ending
+            self._queue.put_back(leases)
 
-    async def _group(self, leases: Sequence[Lease], found: Withdrawal) -> None:
-        await self._room()
-        ends: list[tuple[Delivery, Outcome]] = []
+    async def _decided_of(self, leases: Sequence[Lease]) -> tuple[list[End], Publish]:
+        ends: list[End] = []
         publish: Publish = []
         for some in parts(leases, SLICE):
             for delivery, outcome in self._decide(some):
@@ -157,17 +161,16 @@ class Withdrawing:
                 self._note(delivery, outcome, self._clock())
                 ends.append((delivery, outcome))
             await asyncio.sleep(0)
-        ended = {delivery.lease.id for delivery, _ in ends}
-        self._queue.put_back([lease for lease in leases if lease.id not in ended])
-        if not ends:
-            return
+        return ends, publish
+
+    async def _finish(self, ends: list[End], publish: Publish, found: Withdrawal) -> None:
         await self._end([delivery.lease for delivery, _ in ends], publish, found)
-        for told in parts(ends, SLICE):
-            self._tell(told)
+        for some in parts(ends, SLICE):
+            self._tell(some)
             await asyncio.sleep(0)
         found.ended += len(ends)
 
-    def _decide(self, leases: Sequence[Lease]) -> Iterator[tuple[Delivery, Outcome]]:
+    def _decide(self, leases: Sequence[Lease]) -> Iterator[End]:
         for lease in leases:
             self._leases.on_next(lease)
         decided, self._decided[:] = self._decided[:], []
@@ -186,7 +189,7 @@ class Withdrawing:
                 return
             await asyncio.sleep(AGAIN)
 
-    def _tell(self, ends: Sequence[tuple[Delivery, Outcome]]) -> None:
+    def _tell(self, ends: Sequence[End]) -> None:
         now = self._clock()
         for delivery, outcome in ends:
             self._report(Taken(time=now, delivery=delivery))

@@ -505,14 +505,21 @@ class EmbeddedQueue:
         Each is settled or put back. What is lent already is on its way, and is left out. Raises `QueueUnavailable`.
         """
         reached, until = 0, int(await self._ask(self._views, last))
+
+        def begin() -> asyncio.Task[tuple[int, int, list[int]]]:
+            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
+            return spawn(self._ask(self._views, part), "queue seek", grave=False)
+
+        ahead = begin()  # of one part while the other is worked on
         try:
             while reached < until:
-                part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
-                looked, reached, found = await self._ask(self._views, part)
+                looked, reached, found = await ahead
+                ahead = begin()
                 ids = self._lending.withdraw(found)
                 self._lending.sweep(reached, until)
                 yield Withdrawn(await self._withdrawn(ids), looked)
         finally:
+            ahead.cancel()
             self._lending.unswept()
 
     async def _withdrawn(self, ids: list[int]) -> list[Lease]:
