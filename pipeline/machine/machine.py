@@ -66,7 +66,7 @@ from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
 from operators.stages.resolve import Resolving, resolve
-from operators.stages.settle import settle
+from operators.stages.settle import settle, work_out
 from operators.stages.sign import sign
 from operators.stages.tap import tap
 from pipeline.cluster.cluster import Cluster
@@ -81,6 +81,7 @@ from pipeline.machine.parts import default_limits, open_log, open_resolver, open
 from pipeline.machine.unsettled import Unsettled, rest
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
+from pipeline.machine.withdrawing import Withdrawal, Withdrawing, can_withdraw
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -203,11 +204,22 @@ class Machine:
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
+        self.withdrawing: Withdrawing | None = None
         self.health = Health(self)
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""
         return []
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether what waits ends in the queue by a forced error, see `Withdrawing`."""
+        return self.withdrawing is not None
+
+    @property
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self.withdrawing.all if self.withdrawing is not None else []
 
     @property
     def events(self) -> Observable[Event]:
@@ -290,6 +302,29 @@ class Machine:
             freed=tap("freed", self.lanes.settled, failed),
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _withdrawing(self) -> Withdrawing | None:
+        """None where the queue lends messages only, and where custom operators see them before it is decided."""
+        s, failed, queue = self.settings, self._failed, self.queue.withdrawable
+        if queue is None or not can_withdraw(self.customs):
+            return None
+        queues = result_queues(s)
+        stages = rx.compose(
+            decode(largest_body(s), time.monotonic, result_rule(s)),
+            expire(s.max_delivertime, time.time, failed),
+            force(self._rules, time.time, failed, early=True),
+        )
+        return Withdrawing(
+            queue,
+            stages,
+            lambda one: list(
+                work_out(one, queues, s.max_delivertime, time.time(), self._notify, self._not_settled).publish
+            ),
+            self.log.attempt,
+            self.log.room,
+            self.report,
+            time.time,
+        )
 
     def _open_queue(self) -> Queue:
         file = self.seat.file if self.seat is not None else None
@@ -513,7 +548,18 @@ class Machine:
             life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+            self._withdraw(life)
         life.push_async_callback(self._wind_down)
+
+    def _withdraw(self, life: contextlib.AsyncExitStack) -> None:
+        if (withdrawing := self._withdrawing()) is None:
+            return
+        self.withdrawing = withdrawing
+        life.callback(withdrawing.close)
+        watch = self.supervisor.listen(
+            self.rules.snapshots, withdrawing.changed, "withdrawing", scheduler=self.scheduler
+        )
+        life.callback(watch.dispose)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""

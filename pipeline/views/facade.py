@@ -18,6 +18,7 @@ from operators.deliveries.events import Event
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.process.supervisor import spawn
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueUnavailable
@@ -72,6 +73,7 @@ class Facade:
             lambda: self.queue.anything_waits(),
             lambda name: self.lanes.domains_of(name),
             lambda text: machine.warned("errors", text),
+            lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
@@ -230,6 +232,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self._machine.withdrawals
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""
