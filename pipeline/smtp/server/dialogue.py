@@ -235,7 +235,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             return
         if left <= 0 and self.answer is not None and not self.answer.done():
             self.answer.set_result(TimeoutError())
-        self._timer = self.loop.call_later(max(left, 1.0), self._timed_out)
+        self._timer = self.loop.call_later(max(left, min(1.0, duration)), self._timed_out)
 
     def _close(self) -> None:
         """Close; a client that does not read the rest is cut off five seconds later."""
