@@ -71,8 +71,11 @@ async def test_errors_and_suppressions(world: World) -> None:
 
 
 async def test_what_is_not_here_says_so(world: World) -> None:
-    """External MTAs are configured."""
-    assert (await call(world, "GET", "/externalmtas")).status_code == 501
+    """External MTAs are configured: they are listed, and a change says where they are."""
+    assert await entries(world, "/externalmtas") == []
+    changed = await call(world, "POST", "/externalmtas", form={"public_ip": "203.0.113.7"})
+    assert changed.status_code == 501 and "external-mtas" in changed.json()["detail"]
+    assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.7"})).status_code == 501
 
 
 async def test_what_cannot_be_used_is_400(world: World) -> None:
