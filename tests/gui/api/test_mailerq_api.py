@@ -70,6 +70,17 @@ async def test_errors_and_suppressions(world: World) -> None:
     assert len(await entries(world, "/suppressions")) == 1
 
 
+async def test_a_pool_is_paused(world: World) -> None:
+    """As a whole, and resumed by the same fields; beside `mta` it is refused, as documented."""
+    assert (await call(world, "POST", "/pools", content={"name": "shared"})).status_code == 200
+    pause = {"pool": "shared", "domain": "yahoo.example"}
+    assert (await call(world, "POST", "/pauses", content=pause)).status_code == 200
+    assert pause.items() <= (await entries(world, "/pauses"))[0].items()
+    assert (await call(world, "POST", "/pauses", content={**pause, "mta": "192.0.2.1"})).status_code == 400
+    assert (await call(world, "DELETE", "/pauses", form=pause)).status_code == 200
+    assert await entries(world, "/pauses") == []
+
+
 async def test_what_is_not_here_says_so(world: World) -> None:
     """External MTAs are configured: they are listed, and a change says where they are."""
     assert await entries(world, "/externalmtas") == []
