@@ -391,6 +391,11 @@ class RabbitQueue:
         self.settling.begin(lease, settlement, confirmed)
 
     @property
+    def withdrawable(self) -> None:
+        """A broker lends messages one after another."""
+        return None
+
+    @property
     def apart(self) -> None:
         """A broker takes each message whole."""
 
