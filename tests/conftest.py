@@ -38,3 +38,8 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """What is left is looked through once more: libraries complain of what is never freed."""
+    gc.unfreeze()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support.amqp import FLAGS, Reconnecting, nested, properties, reconnecting, short, sized, table
-from tests.support.broker import Broker
+from tests.support.broker import shared
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.support.publisher import depth, queue_message
@@ -163,26 +163,26 @@ def _body(chance: random.Random, number: int) -> bytes:
 
 def run(folder: pathlib.Path, count: int, seed: int, **options: object) -> Tally:
     """Go through them."""
+    address = shared().fresh()
     with (
-        Broker() as broker,
         Mailbox() as mailbox,
         Program(
             folder,
-            rabbitmq_address=broker.address,
+            rabbitmq_address=address,
             rabbitmq_refused="refused",
             delivery_sink=f"127.0.0.1:{mailbox.port}",
             delivery_timeout_factor=0.1,
             **options,
         ) as program,
-        reconnecting(broker.address) as publisher,
+        reconnecting(address) as publisher,
     ):
         drawn = list(cases(count, seed))
         part = max(1, count // 5)
         taken = _publish(publisher, drawn[:part])
-        _wait(broker, len(taken))
+        _wait(address, len(taken))
         early = program.resident()
         taken += _publish(publisher, drawn[part:])
-        found = _wait(broker, len(taken))
+        found = _wait(address, len(taken))
         good = [case.good for case in taken if case.good]
         delivered = sum(number in mailbox.accepted for number in good)
         memory, ready = (early, program.resident()), _ready(program)
@@ -195,13 +195,13 @@ def _publish(publisher: Reconnecting, drawn: list[Case]) -> list[Case]:
     return [case for case in drawn if not publisher.publish(b"outbox", case.header, case.body, case.size)]
 
 
-def _wait(broker: Broker, wanted: int) -> dict[str, int]:
+def _wait(address: str, wanted: int) -> dict[str, int]:
     """Until so many are accounted for, or nothing changes any more; how many, by what became of them."""
     queues = ["results", "refused", "outbox", *(f"outbox.delay.{step}" for step in STEPS)]
     found: dict[str, int] = {}
     last, since = {"": 0}, time.monotonic()
     while time.monotonic() - since < PATIENCE:
-        counts = asyncio.run(depth(broker.address, *queues))
+        counts = asyncio.run(depth(address, *queues))
         waiting = sum(counts[name] for name in queues[3:])
         found = {"results": counts["results"], "refused": counts["refused"], "waiting": waiting}
         if sum(found.values()) >= wanted and not counts["outbox"]:
