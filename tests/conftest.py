@@ -6,6 +6,7 @@ that needs a broker, a database server or a whole machine is one of the system.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 
@@ -37,9 +38,5 @@ def pytest_collection_finish() -> None:
     the time.
     """
     gc.freeze()
+    atexit.register(gc.unfreeze)
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """What is left is looked through once more: libraries complain of what is never freed."""
-    gc.unfreeze()

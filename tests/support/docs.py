@@ -20,6 +20,7 @@ from pipeline.telemetry.figures import (
     REMOVED,
     STRAY,
     UNREACHED,
+    WARMED,
 )
 from tests.support.sources import FLOORS, ROOT, tree
 
@@ -53,6 +54,7 @@ def metrics() -> str:
         for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES)]
+    rows += [f"| `mailrace_{one.name}{{ip,destination}}` | gauge | {one.definition} |" for one in WARMED]
     for one in Doors(Connections(())).collect():
         counts = one.type == "counter"
         name = f"{one.name}_total" if counts else one.name
