@@ -29,6 +29,8 @@ from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt
 
+pytestmark = pytest.mark.slow
+
 
 def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
     """Log these attempts."""
