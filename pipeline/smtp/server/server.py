@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from operators.deliveries.events import Event
 from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Queue
 from pipeline.smtp.server.access import auth
 from pipeline.smtp.server.access.guard import Guard
+from pipeline.smtp.server.access.port import SharedPort
 from pipeline.smtp.server.dialogue import HANDSHAKE
 from pipeline.smtp.server.session import Session
 from pipeline.smtp.server.shared import Shared
@@ -30,6 +34,18 @@ _REASONS = {
 }
 
 
+class PortShare(msgspec.Struct, frozen=True):
+    """Ports that a process has in common with others.
+
+    Attributes:
+        sockets: that listen: those of `smtp-port`, then those of `smtp-secure-port`.
+        is_next: told how many sessions this process has, says whether the next one is for it.
+    """
+
+    sockets: Sequence[socket.socket]
+    is_next: Callable[[int], bool]
+
+
 class SmtpIntake:
     """Takes mail by SMTP and queues it.
 
@@ -41,6 +57,7 @@ class SmtpIntake:
         hostname: the name to greet with; `server-id` where none is given.
         guard: against guessed passwords.
         clock: epoch seconds.
+        ports: those that it shares with other processes; it opens its own without.
 
     Attributes:
         shared: what its sessions share: the queue, the bounds, who is connected.
@@ -56,6 +73,7 @@ class SmtpIntake:
         hostname: str = "",
         guard: Guard | None = None,
         clock: Callable[[], float] = time.time,
+        ports: PortShare | None = None,
     ) -> None:
         self._settings = settings
         self.shared = Shared(
@@ -68,8 +86,8 @@ class SmtpIntake:
             hostname or settings.server_id,
             clock,
         )
-        self._servers: list[asyncio.Server] = []
-        self.port_shared = False  # with other workers
+        self._servers: list[asyncio.Server | SharedPort] = []
+        self._ports = ports
 
     @property
     def connections(self) -> int:
@@ -101,6 +119,9 @@ class SmtpIntake:
         shared.credentials = _credentials(settings)
         shared.tls = _tls(settings)
         try:
+            if self._ports is not None:
+                self._share(self._ports)
+                return
             for port in settings.smtp_port:
                 self._servers.append(await self._open("smtp-port", port, None))
             for port in settings.smtp_secure_port:
@@ -120,11 +141,21 @@ class SmtpIntake:
                 ssl=tls,
                 ssl_handshake_timeout=HANDSHAKE if tls else None,
                 backlog=1024,
-                reuse_port=self.port_shared or None,
             )
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
+
+    def _share(self, ports: PortShare) -> None:
+        loop, shared = asyncio.get_running_loop(), self.shared
+
+        def ours() -> bool:
+            arriving = sum(port.arriving for port in self._servers if isinstance(port, SharedPort))
+            return ports.is_next(len(shared.crowd) + arriving)
+
+        for index, sock in enumerate(ports.sockets):
+            tls = shared.tls if index >= len(self._settings.smtp_port) else None
+            self._servers.append(SharedPort(sock, lambda: Session(shared, loop), tls, HANDSHAKE, ours))
 
     async def close(self, grace: float = 5.0) -> None:
         """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""
