@@ -217,9 +217,9 @@ class Crew:
             case "open":
                 self._open(worker, rest[0])
             case "closed":
-                self._free(self._ledger.close(worker.number, rest[0]))
+                self._free(self._ledger.close(worker.number, rest[0], time.monotonic()))
             case "back":
-                self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1]))
+                self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1], time.monotonic()))
             case "status":
                 self.reports.of[worker.number] = rest[0]
             case "flood":
@@ -248,10 +248,15 @@ class Crew:
         if event is not None:
             self._happened(event)
 
-    def _places(self, worker: _Worker, rate: str, limit: float, count: int, back: float | None) -> None:
+    def _places(self, worker: _Worker, rate: str, limit: float, count: int, back: list[float]) -> None:
         now = time.monotonic()
-        if count:
-            worker.say("placed", rate, limit, self._ledger.places(rate, limit, count, now, back))
+        if count or back:
+            places = self._ledger.places(rate, limit, count, now, back)
+            if count:
+                worker.say("placed", rate, limit, places)
+            else:
+                for user in self._ledger.users(rate, worker.number):
+                    self._workers[user - 1].say("spare", rate)
         else:
             self._ledger.used(rate, limit, now)
 

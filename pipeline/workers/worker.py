@@ -207,6 +207,10 @@ class WorkerProcess:
         assert self._leases is not None
         self._leases.placed(rate, limit, places)
 
+    def _on_spare(self, rate: str) -> None:
+        assert self._leases is not None
+        self._leases.spare(rate)
+
     def _on_answer(self, key: str, at: float, why: str | None, until: float | None) -> None:
         assert self._leases is not None
         self._leases.answered(key, at, why, until)
@@ -217,7 +221,7 @@ class WorkerProcess:
 
     def _on_give_up(self, name: str) -> None:
         assert self._machine is not None
-        self._machine.slots.give_up(name)
+        self._machine.slots.give_up(name, time.monotonic())
 
     def _on_reload(self) -> None:
         assert self._machine is not None
