@@ -18,6 +18,7 @@ from operators.deliveries.events import Event
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.process.supervisor import spawn
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueUnavailable
@@ -30,6 +31,7 @@ from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
 from pipeline.views.changing.queue import QueueView
 from pipeline.views.changing.rules import RulesView
+from pipeline.views.changing.tracing import MessageTrace
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Explainer
 from pipeline.views.queue_monitor import QueueMonitor
@@ -45,6 +47,7 @@ from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings import Settings
 from settings.store import RuleStore, Who, audit
 
@@ -70,6 +73,7 @@ class Facade:
             lambda: self.queue.anything_waits(),
             lambda name: self.lanes.domains_of(name),
             lambda text: machine.warned("errors", text),
+            lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
@@ -124,7 +128,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+
+    @cached_property
+    def warmups(self) -> WarmupsView:
+        """How far each MTA IP is that is warmed."""
+        return WarmupsView(self._machine, self.recorder)
 
     @cached_property
     def floods(self) -> FloodsView:
@@ -176,6 +185,11 @@ class Facade:
         )
 
     @cached_property
+    def trace(self) -> MessageTrace:
+        """Finds the queued message of a line of the log."""
+        return MessageTrace(self._machine, self.bulk, self.submission, self.recorder)
+
+    @cached_property
     def injection(self) -> Submission:
         """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
         machine, s = self._machine, self._machine.settings
@@ -218,6 +232,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self._machine.withdrawals
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""

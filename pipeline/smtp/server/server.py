@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from operators.deliveries.events import Event
+from operators.deliveries.events import Event, Rejected
 from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Queue
 from pipeline.smtp.server.access import auth
 from pipeline.smtp.server.access.guard import Guard
-from pipeline.smtp.server.access.port import SharedPort
+from pipeline.smtp.server.access.port import Enter, Port
+from pipeline.smtp.server.access.proxied import ProxiedEntry
 from pipeline.smtp.server.dialogue import HANDSHAKE
 from pipeline.smtp.server.session import Session
 from pipeline.smtp.server.shared import Shared
@@ -86,7 +87,7 @@ class SmtpIntake:
             hostname or settings.server_id,
             clock,
         )
-        self._servers: list[asyncio.Server | SharedPort] = []
+        self._servers: list[asyncio.Server | Port] = []
         self._ports = ports
 
     @property
@@ -130,10 +131,13 @@ class SmtpIntake:
             await self.close()
             raise
 
-    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server | Port:
         loop = asyncio.get_running_loop()
         ip = self._settings.smtp_ip
         try:
+            if self._settings.smtp_proxy:
+                family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+                return Port(socket.create_server((ip, port), family=family, backlog=1024), self._entry(tls))
             return await loop.create_server(
                 lambda: Session(self.shared, loop),
                 ip,
@@ -147,15 +151,38 @@ class SmtpIntake:
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
 
     def _share(self, ports: PortShare) -> None:
-        loop, shared = asyncio.get_running_loop(), self.shared
-
         def ours() -> bool:
-            arriving = sum(port.arriving for port in self._servers if isinstance(port, SharedPort))
-            return ports.is_next(len(shared.crowd) + arriving)
+            arriving = sum(port.arriving for port in self._servers if isinstance(port, Port))
+            return ports.is_next(len(self.shared.crowd) + arriving)
 
         for index, sock in enumerate(ports.sockets):
-            tls = shared.tls if index >= len(self._settings.smtp_port) else None
-            self._servers.append(SharedPort(sock, lambda: Session(shared, loop), tls, HANDSHAKE, ours))
+            tls = self.shared.tls if index >= len(self._settings.smtp_port) else None
+            self._servers.append(Port(sock, self._entry(tls), ours))
+
+    def _entry(self, tls: ssl.SSLContext | None) -> Enter:
+        """How a connection that was taken becomes a session."""
+        loop = asyncio.get_running_loop()
+        if proxies := self._settings.smtp_proxy:
+            handshake = None if tls is None else (tls, HANDSHAKE)
+            return ProxiedEntry(proxies, lambda ends: Session(self.shared, loop, ends), handshake, self._unheaded).enter
+
+        async def enter(client: socket.socket) -> None:
+            try:
+                await loop.connect_accepted_socket(
+                    lambda: Session(self.shared, loop),
+                    client,
+                    ssl=tls,
+                    ssl_handshake_timeout=HANDSHAKE if tls else None,
+                )
+            except OSError:  # SSLError is one: the client's handshake failed, or it has gone
+                client.close()
+
+        return enter
+
+    def _unheaded(self, ip: str, why: str) -> None:
+        """A connection of a proxy without its header is turned away."""
+        now = self.shared.clock()
+        self.shared.report(Rejected(time=now, reason=f"421 4.3.0 {why}", code=421, remote_ip=ip))
 
     async def close(self, grace: float = 5.0) -> None:
         """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""

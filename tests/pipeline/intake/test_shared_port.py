@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.smtp.server.access.port import SharedPort
+from pipeline.smtp.server.access.port import Port
 from pipeline.workers.board import SessionBoard
 
 
@@ -39,7 +39,7 @@ def board() -> Iterator[SessionBoard]:
     made.close()
 
 
-def process(sock: socket.socket, board: SessionBoard, number: int) -> tuple[SharedPort, list[Counted]]:
+def process(sock: socket.socket, board: SessionBoard, number: int) -> tuple[Port, list[Counted]]:
     """One that takes connections, and the sessions that it has."""
     sessions: list[Counted] = []
     name = str(number).encode()
@@ -47,7 +47,10 @@ def process(sock: socket.socket, board: SessionBoard, number: int) -> tuple[Shar
     def ours() -> bool:
         return board.is_next(number, len(sessions) + port.arriving)
 
-    port = SharedPort(sock.dup(), lambda: Counted(sessions, name), None, 15, ours)
+    async def enter(client: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Counted(sessions, name), client)
+
+    port = Port(sock.dup(), enter, ours)
     return port, sessions
 
 

@@ -1,4 +1,4 @@
-"""A port that several processes take connections from: all have the same listening socket, and one connection a turn.
+"""A port whose connections are taken one a turn; several processes may have the same listening socket.
 
 A connection waits in the one queue of the socket until a process takes it. So one that is stuck or has died keeps none
 waiting, which it does where each has a socket of its own (SO_REUSEPORT): there the system chooses who gets a connection
@@ -11,37 +11,29 @@ POLITE seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from pipeline.process.supervisor import spawn, supervisor
 
+Enter = Callable[[socket.socket], Coroutine[Any, Any, None]]
 POLITE = 0.003  # seconds
 EXHAUSTED = 1.0  # seconds until another try where there are no descriptors left
 
 
-class SharedPort:
-    """One process's end of it.
+class Port:
+    """One process's end of it; where there is one process, all of it.
 
     Args:
         sock: listens; owned from now on.
-        make: the protocol of a connection.
-        tls: where it begins with a TLS handshake, of `handshake` seconds at most.
+        enter: makes a session of a connection; owns it.
         ours: whether the next connection is for this process: no other one has fewer.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        make: Callable[[], asyncio.Protocol],
-        tls: ssl.SSLContext | None,
-        handshake: float,
-        ours: Callable[[], bool],
-    ) -> None:
+    def __init__(self, sock: socket.socket, enter: Enter, ours: Callable[[], bool] = lambda: True) -> None:
         self.sockets = (sock,)
-        self._sock, self._make, self._tls, self._handshake, self._ours = sock, make, tls, handshake, ours
+        self._sock, self._enter, self._ours = sock, enter, ours
         self._loop = asyncio.get_running_loop()
         self._ready = supervisor().guarded(self._look, "smtp intake")
         sock.setblocking(False)
@@ -88,14 +80,7 @@ class SharedPort:
         spawn(self._begin(connection), "smtp intake", grave=False)
 
     async def _begin(self, connection: socket.socket) -> None:
-        patience = self._handshake if self._tls else None
         try:
-            with contextlib.suppress(OSError):  # of the handshake, or it is gone
-                await self._loop.connect_accepted_socket(
-                    self._make, connection, ssl=self._tls, ssl_handshake_timeout=patience
-                )
-        except BaseException:
-            connection.close()
-            raise
+            await self._enter(connection)
         finally:
             self.arriving -= 1
