@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from pipeline.machine.garbage import leave_alone_what_is_there
 from pipeline.machine.machine import Machine
 from pipeline.process import become, check_rights, hand_over, only_one
 from pipeline.process.budget import claim
@@ -107,6 +108,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                 if (why := unreadable()) is not None:
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)
+                leave_alone_what_is_there()
                 sending = None
                 if internet is not None:
                     sending = spawn(_played(internet, machine, facade), "traffic", grave=False)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from operators.deliveries.delivery import Lease
+
 Place = tuple[float, int]  # (due, id) of the last message looked at
 Action = Literal["retry", "release", "delete"]
 UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
@@ -32,6 +34,20 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     lane: str = ""
     waiting: bool = False
     containing: str | None = None
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked for to be withdrawn: messages of a tag, for one of these domains; what is empty holds for all."""
+
+    tag: str = ""
+    domains: tuple[str, ...] = ()
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """A part of what is sought: the leases, and how many messages were looked at for them."""
+
+    leases: list[Lease]
+    looked: int
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

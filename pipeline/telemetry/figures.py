@@ -41,6 +41,11 @@ BACKGROUND = Figure("background_errors", "Background errors", "Errors of what ru
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
 CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
 INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
+WARMED = (
+    Figure("warmup_sent", "Warm-up: today", "Messages that have left today, by MTA IP and destination."),
+    Figure("warmup_cap", "Warm-up: cap", "The most messages today; 0 is unlimited."),
+    Figure("warmup_day", "Warm-up: day", "The day of its schedule."),
+)
 STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (

@@ -19,6 +19,7 @@ from operators.deliveries.events import Event
 from pipeline.log.reading.query import LogQuery, LogQueryFailed
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.process.supervisor import spawn
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueUnavailable
@@ -48,6 +49,7 @@ from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings import Settings
 from settings.store import RuleStore, Who, audit
 
@@ -76,6 +78,7 @@ class Facade:
             lambda: self.queue.anything_waits(),
             lambda name: self.lanes.domains_of(name),
             lambda text: machine.warned("errors", text),
+            lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
@@ -143,7 +146,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+
+    @cached_property
+    def warmups(self) -> WarmupsView:
+        """How far each MTA IP is that is warmed."""
+        return WarmupsView(self._machine, self.recorder)
 
     @cached_property
     def floods(self) -> FloodsView:
@@ -242,6 +250,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self._machine.withdrawals
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""

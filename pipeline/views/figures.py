@@ -11,6 +11,7 @@ from pipeline.telemetry.figures import (
     REMOVED,
     STRAY,
     UNREACHED,
+    WARMED,
     Figure,
 )
 from pipeline.telemetry.series import SLOTS, STEPS
@@ -31,6 +32,7 @@ __all__ = [
     "STEPS",
     "STRAY",
     "UNREACHED",
+    "WARMED",
     "Dimension",
     "DomainErrors",
     "Figure",

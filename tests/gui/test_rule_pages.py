@@ -30,6 +30,8 @@ VIEWS = (
     "responses",
     "rewrites",
     "classes",
+    "schedules",
+    "warmups",
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
