@@ -19,8 +19,7 @@ from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import source_of
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import Snapshot
-from settings.rules.acting import MessageCondition, Rewrite, changed_tags, conditions, window
-from settings.rules.patterns import compile_pattern
+from settings.rules.acting import LookedAt, Rewrite, changed_tags, in_order, looked_at_text, parts_of
 from settings.rules.selection import Traits
 
 MINUTES = 24 * 60
@@ -43,10 +42,12 @@ def rewrite(rules: Callable[[], Snapshot], clock: Callable[[], float], report: R
         found = chosen.matching(_traits(delivery.message), now)
         if not found:
             return delivery
-        for rule in sorted(found, key=lambda rule: (rule.order or 0, rule.id)):
-            if not meets(delivery.message, rule, now):
+        seen = SeenMessage(delivery.message)
+        for rule in sorted(found, key=in_order) if len(found) > 1 else found:
+            if not meets(delivery.message, rule, now, seen):
                 continue
             delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
+            seen = SeenMessage(delivery.message)
             if delivery.outcome is not None or not rule.go_on:
                 break
         return delivery
@@ -60,52 +61,61 @@ def _traits(message: Message) -> Traits:
     return Traits(ips[0] if len(ips) == 1 else "", message.pool or "", message.domain, "", (), message.tags)
 
 
-def meets(message: Message, rule: Rewrite, now: float) -> bool:
-    """Whether the conditions of a rule hold, and it is its time."""
+def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None = None) -> bool:
+    """Whether the conditions of a rule hold, and it is its time. `seen`: what other rules have looked at already."""
     if rule.hours is not None:
-        begin, end = window(rule.hours)
+        begin, end = rule.window
         minute = int(now // 60) % MINUTES
         if not (begin <= minute < end if begin < end else minute >= begin or minute < end):
             return False
-    return all(_holds(message, condition) for condition in conditions(rule.when)) if rule.when else True
+    tests = rule.tests
+    if not tests:
+        return True
+    seen = seen or SeenMessage(message)
+    return all(holds(seen(what)) is not negated for what, negated, holds in tests)
 
 
-def _holds(message: Message, condition: MessageCondition) -> bool:
-    text = _looked_at(message, condition.what)
-    if condition.how == "matches":
-        found = compile_pattern("regex", condition.text)(text)
-    elif condition.how == "equals":
-        found = text.casefold() == condition.text.casefold()
-    else:
-        found = condition.text.casefold() in text.casefold()
-    return found is not condition.negated
+class SeenMessage:
+    """What conditions look at in a message, each looked up once, however many rules ask."""
+
+    __slots__ = ("_found", "_header", "_message")
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._found: dict[str, LookedAt] = {}
+        self._header: dict[bytes, bytes] | None = None
+
+    def __call__(self, what: str) -> LookedAt:
+        found = self._found.get(what)
+        if found is None:
+            found = self._found[what] = looked_at_text(self._look(what))
+        return found
+
+    def _look(self, what: str) -> str:
+        if what == "envelope":
+            return self._message.envelope or ""
+        if what == "recipient":
+            return self._message.recipient
+        if what.startswith("/"):
+            value = looked_up(self._message.properties, parts_of(what))
+            return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
+        return self._field("subject" if what == "subject" else what.partition(":")[2])
+
+    def _field(self, name: str) -> str:
+        """The first field of this name, decoded; empty where there is none."""
+        if self._header is None:
+            self._header = _header(self._message)
+        return _decoded(self._header.get(name.lower().encode(), b"").decode("utf-8", "replace"))
 
 
-def _looked_at(message: Message, what: str) -> str:
-    kind = what.lower()
-    if kind == "envelope":
-        return message.envelope or ""
-    if kind == "recipient":
-        return message.recipient
-    if what.startswith("/"):
-        value = looked_up(
-            message.properties, [part.replace("~1", "/").replace("~0", "~") for part in what.split("/")[1:]]
-        )
-        return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
-    return _header(message, "subject" if kind == "subject" else what.partition(":")[2])
-
-
-def _header(message: Message, name: str) -> str:
-    """The first field of this name, decoded; empty where there is none."""
+def _header(message: Message) -> dict[bytes, bytes]:
+    """The first field of each name."""
     try:
         source = source_of(message)
     except InvalidMessage:
-        return ""
-    wanted = name.lower().encode()
-    for field in split(source[: length(source)])[0]:
-        if name_of(field) == wanted:
-            return _decoded(field.partition(b":")[2].decode("utf-8", "replace"))
-    return ""
+        return {}
+    fields = split(source[: length(source)])[0]
+    return {name_of(field): field.partition(b":")[2] for field in reversed(fields)}
 
 
 def _decoded(text: str) -> str:

@@ -80,15 +80,29 @@ class Chosen:
             key = (rule.ip or rule.pool or ALL, rule.domain or rule.remote_ip or ALL, rule.tag or ALL)
             found[_shape(rule)].setdefault(key, []).append((end, rule))
         self._shapes = sorted(found.items(), reverse=True)
+        keys = [key for rules in found.values() for key in rules]
+        self._sources = {source for source, _, _ in keys if source}
+        self._targets = {target for _, target, _ in keys if target}
+        self._tags = {tag for _, _, tag in keys if tag}
         self.by_remote = any(shape.target == 2 for shape in found)
 
     def __bool__(self) -> bool:
         return bool(self._shapes)
 
+    def _known(self, traits: Traits) -> tuple[bool, bool, bool]:
+        """Whether some rule names one of the delivery's tags, its target, its source: most rules are for others."""
+        ip, pool, domain, group, remotes, tags = traits
+        targets = self._targets
+        aimed = lookup_name(domain) in targets or group in targets or not targets.isdisjoint(remotes)
+        return not self._tags.isdisjoint(tags), aimed, ip in self._sources or pool in self._sources
+
     def matching(self, traits: Traits, now: float) -> list[Any]:
         """The rules that are for such a delivery and have not ended, the most specific first."""
         found: list[Any] = []
+        tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
             for key in _keys(shape, traits):
                 if (here := rules.get(key)) is not None:
                     found += [rule for end, rule in here if end > now]
@@ -96,7 +110,10 @@ class Chosen:
 
     def best(self, traits: Traits, now: float) -> Any | None:
         """The most specific of them."""
+        tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
             for key in _keys(shape, traits):
                 for end, rule in rules.get(key, ()):
                     if end > now:

@@ -101,6 +101,20 @@ class Snapshot:
         return _by_target((rule.ip or rule.pool or ALL, rule) for rule in self.pauses)
 
     @functools.cached_property
+    def _pause_targets(self) -> set[str]:
+        """The targets that pauses name."""
+        return {rule.domain or rule.remote_ip or ALL for rule in self.pauses if rule.domain or rule.remote_ip}
+
+    @functools.cached_property
+    def _pause_tags(self) -> set[str]:
+        return {rule.tag for rule in self.pauses if rule.tag is not None}
+
+    @functools.cached_property
+    def _pauses_all(self) -> bool:
+        """Some pause names neither a target nor a tag."""
+        return any(not (rule.domain or rule.remote_ip or rule.tag) for rule in self.pauses)
+
+    @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
         return _by_target((rule.from_ip, rule) for rule in self.redirects)
 
@@ -256,6 +270,9 @@ class Snapshot:
         if not self._pauses:
             return ()
         name = lookup_name(domain)
+        others = self._pause_targets.isdisjoint((name, remote_ip, group)) and self._pause_tags.isdisjoint(tags)
+        if others and not self._pauses_all:
+            return ()
         return tuple(
             rule
             for source in dict.fromkeys(self._sources(ip))
