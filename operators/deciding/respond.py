@@ -19,7 +19,7 @@ from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import from_properties
 from operators.stages.stage import Done, Report, Stage, handover, unreported
 from settings.rules import Snapshot
-from settings.rules.acting import Response, assigned, changed_tags, in_order
+from settings.rules.acting import Response, assigned, changed_tags
 from settings.rules.snapshot import answer_text
 
 
@@ -85,10 +85,9 @@ def negative(outcome: Outcome) -> bool:
 def matching(delivery: Delivery, outcome: Outcome, snapshot: Snapshot, now: float) -> Sequence[Response]:
     """The rules that are for this answer, in the operator's order."""
     rules = snapshot.chosen("responses")
-    chosen: Iterable[Response] = rules.matching(traits(delivery, snapshot, rules), now)
+    chosen: Iterable[Response] = rules.ordered(traits(delivery, snapshot, rules), now)
     text = answer_text(outcome.code, outcome.status, outcome.description)
-    fitting = [rule for rule in chosen if fits(rule, outcome) and rule.matcher(text)]
-    return sorted(fitting, key=in_order)
+    return [rule for rule in chosen if fits(rule, outcome) and rule.matcher(text)]
 
 
 def fits(rule: Response, outcome: Outcome) -> bool:

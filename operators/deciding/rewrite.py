@@ -19,7 +19,7 @@ from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import source_of
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import Snapshot
-from settings.rules.acting import LookedAt, Rewrite, changed_tags, in_order, looked_at_text, parts_of
+from settings.rules.acting import LookedAt, Rewrite, changed_tags, looked_at_text, parts_of
 from settings.rules.selection import Traits
 
 MINUTES = 24 * 60
@@ -39,11 +39,11 @@ def rewrite(rules: Callable[[], Snapshot], clock: Callable[[], float], report: R
         if not (chosen := snapshot.chosen("rewrites")):
             return delivery
         now = clock()
-        found = chosen.matching(_traits(delivery.message), now)
+        found = chosen.ordered(_traits(delivery.message), now)
         if not found:
             return delivery
         seen = SeenMessage(delivery.message)
-        for rule in sorted(found, key=in_order) if len(found) > 1 else found:
+        for rule in found:
             if not meets(delivery.message, rule, now, seen):
                 continue
             delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
@@ -72,7 +72,10 @@ def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None 
     if not tests:
         return True
     seen = seen or SeenMessage(message)
-    return all(holds(seen(what)) is not negated for what, negated, holds in tests)
+    for what, negated, holds in tests:  # noqa: SIM110 - no generator: many rules are tried on each message
+        if holds(seen(what)) is negated:
+            return False
+    return True
 
 
 class SeenMessage:

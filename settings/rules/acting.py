@@ -218,11 +218,6 @@ def tested(condition: MessageCondition) -> ConditionTest:
     return what, condition.negated, lambda seen: folded in seen.folded
 
 
-def in_order(rule: Any) -> tuple[int, int]:
-    """Sorts rules as the operator has put them."""
-    return (rule.order or 0, rule.id)
-
-
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)").fullmatch
 
 

@@ -108,6 +108,22 @@ class Chosen:
                     found += [rule for end, rule in here if end > now]
         return found
 
+    def ordered(self, traits: Traits, now: float) -> list[Any]:
+        """As `matching`, in the operator's order."""
+        found: list[Any] = []
+        places = 0
+        tagged, aimed, placed = self._known(traits)
+        for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
+            for key in _keys(shape, traits):
+                if (here := rules.get(key)) is not None:
+                    found += [rule for end, rule in here if end > now]
+                    places += 1
+        if places > 1:  # the rules of one place are in order already: the snapshot has them so
+            found.sort(key=in_order)
+        return found
+
     def best(self, traits: Traits, now: float) -> Any | None:
         """The most specific of them."""
         tagged, aimed, placed = self._known(traits)
@@ -132,6 +148,11 @@ class Chosen:
             if shape.target:
                 return None  # its domain may be a provider's name
         return None
+
+
+def in_order(rule: Any) -> tuple[int, int]:
+    """Sorts rules as the operator has put them."""
+    return (rule.order or 0, rule.id)
 
 
 def _shape(rule: Any) -> Shape:
