@@ -87,7 +87,7 @@ def matching(delivery: Delivery, outcome: Outcome, snapshot: Snapshot, now: floa
     rules = snapshot.chosen("responses")
     chosen: Iterable[Response] = rules.ordered(traits(delivery, snapshot, rules), now)
     text = answer_text(outcome.code, outcome.status, outcome.description)
-    return [rule for rule in chosen if fits(rule, outcome) and rule.matcher(text)]
+    return snapshot.answering([rule for rule in chosen if fits(rule, outcome)], text)
 
 
 def fits(rule: Response, outcome: Outcome) -> bool:

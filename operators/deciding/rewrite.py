@@ -6,6 +6,8 @@ ends as `rewrite/error`; a delay puts the message back until its time, which is 
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Sequence
 from email.header import decode_header, make_header
 from typing import Any
@@ -14,9 +16,8 @@ from operators.deciding.force import decided
 from operators.deciding.pointer import MISSING, looked_up
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import failed, postponed
-from operators.mail.head import length, name_of, split
 from operators.mail.message import InvalidMessage, Message
-from operators.mail.source import source_of
+from operators.mail.source import head_of
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import Snapshot
 from settings.rules.acting import LookedAt, Rewrite, changed_tags, looked_at_text, parts_of
@@ -42,14 +43,14 @@ def rewrite(rules: Callable[[], Snapshot], clock: Callable[[], float], report: R
         found = chosen.ordered(_traits(delivery.message), now)
         if not found:
             return delivery
-        seen = SeenMessage(delivery.message)
-        for rule in found:
-            if not meets(delivery.message, rule, now, seen):
-                continue
-            delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
+        while found:  # a rule may change what the conditions of those after it look at
             seen = SeenMessage(delivery.message)
-            if delivery.outcome is not None or not rule.go_on:
+            trying = snapshot.worth_trying(found, seen.text)
+            rule = next((rule for rule in trying if meets(delivery.message, rule, now, seen)), None)
+            if rule is None:
                 break
+            delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
+            found = list(found)[found.index(rule) + 1 :] if rule.go_on and delivery.outcome is None else []
         return delivery
 
     return stage("rewrite", step, report)
@@ -72,7 +73,7 @@ def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None 
     if not tests:
         return True
     seen = seen or SeenMessage(message)
-    for what, negated, holds in tests:  # noqa: SIM110 - no generator: many rules are tried on each message
+    for what, negated, holds, _ in tests:  # noqa: SIM110 - no generator: many rules are tried on each message
         if holds(seen(what)) is negated:
             return False
     return True
@@ -86,13 +87,17 @@ class SeenMessage:
     def __init__(self, message: Message) -> None:
         self._message = message
         self._found: dict[str, LookedAt] = {}
-        self._header: dict[bytes, bytes] | None = None
+        self._header: bytes | None = None
 
     def __call__(self, what: str) -> LookedAt:
         found = self._found.get(what)
         if found is None:
             found = self._found[what] = looked_at_text(self._look(what))
         return found
+
+    def text(self, what: str) -> str:
+        """As it is."""
+        return self(what).text
 
     def _look(self, what: str) -> str:
         if what == "envelope":
@@ -108,17 +113,22 @@ class SeenMessage:
         """The first field of this name, decoded; empty where there is none."""
         if self._header is None:
             self._header = _header(self._message)
-        return _decoded(self._header.get(name.lower().encode(), b"").decode("utf-8", "replace"))
+        found = _first_field(name)(self._header)
+        return _decoded(found[1].decode("utf-8", "replace")) if found is not None else ""
 
 
-def _header(message: Message) -> dict[bytes, bytes]:
-    """The first field of each name."""
+def _header(message: Message) -> bytes:
+    """The header fields; empty where the message cannot be made."""
     try:
-        source = source_of(message)
+        return head_of(message)
     except InvalidMessage:
-        return {}
-    fields = split(source[: length(source)])[0]
-    return {name_of(field): field.partition(b":")[2] for field in reversed(fields)}
+        return b""
+
+
+@functools.lru_cache(maxsize=1000)
+def _first_field(name: str) -> Callable[[bytes], re.Match[bytes] | None]:
+    pattern = rb"^" + re.escape(name.encode()) + rb"[ \t]*:([^\n]*\n(?:[ \t][^\n]*\n)*)"
+    return re.compile(pattern, re.IGNORECASE | re.MULTILINE).search
 
 
 def _decoded(text: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from settings.rules.decisions import CLASSES, same_class
 from settings.rules.fields import Count, Ip, Line, Maybe, Permanent, PoolName, Several, Status, Time, quoted
-from settings.rules.patterns import Matcher, Type, compile_pattern
+from settings.rules.patterns import Matcher, Tried, Type, compile_pattern, literal, tried
 from settings.rules.rule import Rule, check, unit
 from settings.rules.selection import Selecting
 
@@ -203,7 +203,13 @@ def looked_at_text(text: str) -> LookedAt:
     return LookedAt(text, text.casefold())
 
 
-ConditionTest = tuple[str, bool, Callable[[LookedAt], bool]]
+class ConditionTest(NamedTuple):
+    """A condition ready to be tried: what is looked at, whether it must not hold, and how, alone and with others."""
+
+    what: str
+    negated: bool
+    holds: Callable[[LookedAt], bool]
+    tried: Tried
 
 
 def tested(condition: MessageCondition) -> ConditionTest:
@@ -212,10 +218,12 @@ def tested(condition: MessageCondition) -> ConditionTest:
     folded = condition.text.casefold()
     if condition.how == "matches":
         matches = compile_pattern("regex", condition.text)
-        return what, condition.negated, lambda seen: matches(seen.text)
+        return ConditionTest(what, condition.negated, lambda seen: matches(seen.text), tried("regex", condition.text))
     if condition.how == "equals":
-        return what, condition.negated, lambda seen: seen.folded == folded
-    return what, condition.negated, lambda seen: folded in seen.folded
+        whole = literal(folded, True, lambda text: text.casefold() == folded)
+        return ConditionTest(what, condition.negated, lambda seen: seen.folded == folded, whole)
+    part = literal(folded, False, lambda text: folded in text.casefold())
+    return ConditionTest(what, condition.negated, lambda seen: folded in seen.folded, part)
 
 
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)").fullmatch

@@ -80,6 +80,11 @@ class Chosen:
             key = (rule.ip or rule.pool or ALL, rule.domain or rule.remote_ip or ALL, rule.tag or ALL)
             found[_shape(rule)].setdefault(key, []).append((end, rule))
         self._shapes = sorted(found.items(), reverse=True)
+        self._lasting = {  # by place: when the first of its rules ends, and all of them
+            id(here): (min(end for end, _ in here), tuple(rule for _, rule in here))
+            for rules in found.values()
+            for here in rules.values()
+        }
         keys = [key for rules in found.values() for key in rules]
         self._sources = {source for source, _, _ in keys if source}
         self._targets = {target for _, target, _ in keys if target}
@@ -108,21 +113,20 @@ class Chosen:
                     found += [rule for end, rule in here if end > now]
         return found
 
-    def ordered(self, traits: Traits, now: float) -> list[Any]:
-        """As `matching`, in the operator's order."""
-        found: list[Any] = []
-        places = 0
+    def ordered(self, traits: Traits, now: float) -> Sequence[Any]:
+        """As `matching`, in the operator's order. Those of one place are one tuple, the same each time."""
+        places: list[Sequence[Any]] = []
         tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
             if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
                 continue
             for key in _keys(shape, traits):
                 if (here := rules.get(key)) is not None:
-                    found += [rule for end, rule in here if end > now]
-                    places += 1
-        if places > 1:  # the rules of one place are in order already: the snapshot has them so
-            found.sort(key=in_order)
-        return found
+                    end, lasting = self._lasting[id(here)]
+                    places.append(lasting if end > now else [rule for end, rule in here if end > now])
+        if len(places) == 1:  # the rules of one place are in order already: the snapshot has them so
+            return places[0]
+        return sorted((rule for place in places for rule in place), key=in_order)
 
     def best(self, traits: Traits, now: float) -> Any | None:
         """The most specific of them."""
