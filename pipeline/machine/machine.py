@@ -66,7 +66,7 @@ from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
 from operators.stages.resolve import Resolving, resolve
-from operators.stages.settle import settle
+from operators.stages.settle import settle, work_out
 from operators.stages.sign import sign
 from operators.stages.tap import tap
 from pipeline.cluster.cluster import Cluster
@@ -78,9 +78,10 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
-from pipeline.machine.unsettled import Unsettled
+from pipeline.machine.unsettled import Unsettled, rest
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
+from pipeline.machine.withdrawing import Withdrawal, Withdrawing, can_withdraw
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -90,6 +91,7 @@ from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
@@ -178,6 +180,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
+        self.gathering = Gathering(settings, self.supervisor.spawn, time.time, time.monotonic, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
@@ -201,11 +204,22 @@ class Machine:
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
+        self.withdrawing: Withdrawing | None = None
         self.health = Health(self)
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""
         return []
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether what waits ends in the queue by a forced error, see `Withdrawing`."""
+        return self.withdrawing is not None
+
+    @property
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self.withdrawing.all if self.withdrawing is not None else []
 
     @property
     def events(self) -> Observable[Event]:
@@ -232,6 +246,7 @@ class Machine:
             *self.transport.troubles.lines,
             *self.egress.troubles,
             self.spool.trouble,
+            self.gathering.trouble,
             self.warming.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
@@ -262,7 +277,7 @@ class Machine:
             force=rx.compose(force(self._rules, time.time, failed), self.warming.admit(failed)),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
             throttle=rx.compose(self.lanes.throttle(failed), self.warming.count(failed)),
-            compose=compose(failed),
+            compose=compose(self.gathering, failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
             classify=rx.compose(
@@ -287,6 +302,29 @@ class Machine:
             freed=tap("freed", self.lanes.settled, failed),
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _withdrawing(self) -> Withdrawing | None:
+        """None where the queue lends messages only, and where custom operators see them before it is decided."""
+        s, failed, queue = self.settings, self._failed, self.queue.withdrawable
+        if queue is None or not can_withdraw(self.customs):
+            return None
+        queues = result_queues(s)
+        stages = rx.compose(
+            decode(largest_body(s), time.monotonic, result_rule(s)),
+            expire(s.max_delivertime, time.time, failed),
+            force(self._rules, time.time, failed, early=True),
+        )
+        return Withdrawing(
+            queue,
+            stages,
+            lambda one: list(
+                work_out(one, queues, s.max_delivertime, time.time(), self._notify, self._not_settled).publish
+            ),
+            self.log.attempt,
+            self.log.room,
+            self.report,
+            time.time,
+        )
 
     def _open_queue(self) -> Queue:
         file = self.seat.file if self.seat is not None else None
@@ -498,6 +536,7 @@ class Machine:
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
+        life.push_async_callback(self.gathering.close)
         life.callback(self.warmups.close)
         self.transport.start()
         life.push_async_callback(self.transport.close)
@@ -509,7 +548,18 @@ class Machine:
             life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+            self._withdraw(life)
         life.push_async_callback(self._wind_down)
+
+    def _withdraw(self, life: contextlib.AsyncExitStack) -> None:
+        if (withdrawing := self._withdrawing()) is None:
+            return
+        self.withdrawing = withdrawing
+        life.callback(withdrawing.close)
+        watch = self.supervisor.listen(
+            self.rules.snapshots, withdrawing.changed, "withdrawing", scheduler=self.scheduler
+        )
+        life.callback(watch.dispose)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""
@@ -572,8 +622,10 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
+        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                await rest(self._at_rest, lambda: self._underway, waits)
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""

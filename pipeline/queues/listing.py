@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from operators.deliveries.delivery import Lease
+
 Place = tuple[float, int]  # (due, id) of the last message looked at
 Action = Literal["retry", "release", "delete"]
 UNBROWSABLE = "the messages in a broker's queues cannot be listed or changed one by one; its own tools can"
@@ -25,13 +27,27 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         queue: its name; None: all messages of all queues, whatever the next two say.
         lane: parked there.
         waiting: wait for a time; otherwise, without a lane, those that are ready.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
     """
 
     queue: str | None = None
     lane: str = ""
     waiting: bool = False
     containing: str | None = None
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked for to be withdrawn: messages of a tag, for one of these domains; what is empty holds for all."""
+
+    tag: str = ""
+    domains: tuple[str, ...] = ()
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """A part of what is sought: the leases, and how many messages were looked at for them."""
+
+    leases: list[Lease]
+    looked: int
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +65,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     last: dict[str, Any] | None = None
     tags: list[str] = []
+    message_id: str = ""
 
 
 class Browsed(msgspec.Struct, frozen=True):

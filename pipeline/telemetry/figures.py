@@ -18,7 +18,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 COUNTERS = (
-    Figure("processed", "Processed", "Messages taken from the outbox. Calling a parked one in again does not count."),
+    Figure("processed", "Processed", "Messages taken from the outbox; parking one and calling it in again is once."),
     Figure("attempts", "Attempts", "Messages whose MAIL FROM was sent to a receiving server."),
     Figure("delivered", "Delivered", "Messages that the receiving server accepted."),
     Figure("errors", "Errors", "Negative answers (4xx and 5xx) of receiving servers."),

@@ -15,6 +15,8 @@ STEPS = (1, 10, 60)  # seconds a slot, by tier
 SLOTS = (60, 360, 1440)  # slots that can be asked for, by tier
 BLOCK = 120  # slots a block
 
+_EMPTY = array.array("H", bytes(2 * BLOCK))
+
 Place = tuple[int, int, int]  # (tier, block number, slot in the block)
 Column = list[tuple[int, "array.array[int]"]]  # (block number, block), ascending
 
@@ -75,9 +77,12 @@ class Series:
     def _open(self, counter: int, tier: int, number: int) -> Column:
         """Begin a block; those out of reach are dropped, and those ahead of it."""
         name = counter * len(STEPS) + tier
+        if name not in self._columns:  # most keys are of a domain that is seen once
+            self._columns[name] = [(number, _EMPTY[:])]
+            return self._columns[name]
         oldest = number - SLOTS[tier] // BLOCK - 1
         kept = [pair for pair in self._columns.get(name, ()) if oldest <= pair[0] <= number]
         if not kept or kept[-1][0] != number:
-            kept.append((number, array.array("H", bytes(2 * BLOCK))))
+            kept.append((number, _EMPTY[:]))
         self._columns[name] = kept
         return kept

@@ -42,7 +42,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
         tag: one of the message's tags.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
         envelope: text that the sender contains, in any case; `<>` is the null sender.
         older: seconds that it has been in the queue, at least.
         last: what its last attempt came to: none (no attempt yet), 4xx, 5xx, or silent (no answer).

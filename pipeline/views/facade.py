@@ -18,6 +18,7 @@ from operators.deliveries.events import Event
 from pipeline.log.reading.query import LogQuery
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.process.supervisor import spawn
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueUnavailable
@@ -30,6 +31,7 @@ from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
 from pipeline.views.changing.queue import QueueView
 from pipeline.views.changing.rules import RulesView
+from pipeline.views.changing.tracing import MessageTrace
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Explainer
 from pipeline.views.queue_monitor import QueueMonitor
@@ -71,6 +73,7 @@ class Facade:
             lambda: self.queue.anything_waits(),
             lambda name: self.lanes.domains_of(name),
             lambda text: machine.warned("errors", text),
+            lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
@@ -182,6 +185,11 @@ class Facade:
         )
 
     @cached_property
+    def trace(self) -> MessageTrace:
+        """Finds the queued message of a line of the log."""
+        return MessageTrace(self._machine, self.bulk, self.submission, self.recorder)
+
+    @cached_property
     def injection(self) -> Submission:
         """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
         machine, s = self._machine, self._machine.settings
@@ -224,6 +232,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self._machine.withdrawals
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""

@@ -14,7 +14,7 @@ from pipeline.telemetry.figures import (
     WARMED,
     Figure,
 )
-from pipeline.telemetry.series import STEPS
+from pipeline.telemetry.series import SLOTS, STEPS
 from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainErrors, Range, Telemetry
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "LOST_LINES",
     "RANGES",
     "REMOVED",
+    "SLOTS",
     "STEPS",
     "STRAY",
     "UNREACHED",

@@ -19,6 +19,7 @@ from operators.deliveries.events import Event
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lanes
 from pipeline.machine.machine import Machine, WorkerRow
+from pipeline.machine.withdrawing import Withdrawal, can_withdraw, together
 from pipeline.queues import open_files, open_queue, queue_file, worker_folder
 from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.many import ManyFiles
@@ -96,6 +97,16 @@ class HeadMachine(Machine):
     def workers(self) -> list[WorkerRow]:
         """Each of them."""
         return self.crew.rows()
+
+    @property
+    def withdraws(self) -> bool:
+        """Each worker does, in its own queue."""
+        return isinstance(self.queue, ManyFiles) and can_withdraw(self.customs)
+
+    @property
+    def withdrawals(self) -> list[Withdrawal]:
+        """Of all workers, added up."""
+        return together(report.get("withdrawals", ()) for report in self.crew.reports.of.values())
 
     def reopen_logs(self) -> None:
         """SIGHUP, for all."""

@@ -20,7 +20,7 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from pipeline.queues.contract import (
     Settlement,
 )
 from pipeline.queues.embedded import edit
-from pipeline.queues.embedded.browse import browse
+from pipeline.queues.embedded.browse import browse, last, seek
 from pipeline.queues.embedded.damage import wal
 from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
@@ -56,7 +56,7 @@ from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import surveys
 from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
-from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
+from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Sought, Withdrawn
 from pipeline.queues.survey import AskSurvey
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
@@ -260,6 +260,11 @@ class EmbeddedQueue:
     # Changing
 
     @property
+    def withdrawable(self) -> EmbeddedQueue:
+        """How messages are taken out whoever's turn it is."""
+        return self
+
+    @property
     def apart(self) -> SegmentKeeper:
         """How large contents are handed in."""
         return self._keeper
@@ -320,6 +325,7 @@ class EmbeddedQueue:
 
     def _done(self, operation: Operation) -> None:
         lending = self._lending
+        lending.ended(operation.all)
         if operation.back is not None:
             lending.given_back(operation.back)
         elif operation.ends is not None:
@@ -492,6 +498,53 @@ class EmbeddedQueue:
         if changed:
             await self._recount()
         return changed
+
+    async def withdraw(self, sought: Sought) -> AsyncGenerator[Withdrawn, None]:
+        """Lend what is sought apart from the stream of `consume`, and from its credit, a part at a time, oldest first.
+
+        Each is settled or put back. What is lent already is on its way, and is left out. Raises `QueueUnavailable`.
+        """
+        reached, until = 0, int(await self._ask(self._views, last))
+
+        def begin() -> asyncio.Task[tuple[int, int, list[int]]]:
+            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
+            return spawn(self._ask(self._views, part), "queue seek", grave=False)
+
+        ahead = begin()  # of one part while the other is worked on
+        try:
+            while reached < until:
+                looked, reached, found = await ahead
+                ahead = begin()
+                ids = self._lending.withdraw(found)
+                self._lending.sweep(reached, until)
+                yield Withdrawn(await self._withdrawn(ids), looked)
+        finally:
+            ahead.cancel()
+            self._lending.unswept()
+
+    async def _withdrawn(self, ids: list[int]) -> list[Lease]:
+        try:
+            rows = await self._ask(self._views, lambda store: store.take(ids)) if ids else {}
+        except BaseException:
+            self._lending.put_back(ids)
+            raise
+        return self._lending.withdrawn(ids, rows)
+
+    async def size(self) -> int:
+        """How many messages it has, in all queues. Raises `QueueUnavailable`."""
+        return sum(n for *_, n in await self._ask(self._views, Store.counts))
+
+    def end(self, leases: Sequence[Lease], publish: Sequence[tuple[str, Body]], confirmed: Confirmed) -> None:
+        """End what was withdrawn for good: durably, all or nothing, with the messages that this owes to queues.
+
+        Where that fails, they are still withdrawn, and can be ended again or put back.
+        """
+        ids = [lease.id for lease in leases]
+        self._submit(Operation(publish, 0.0, self._clock(), confirmed, all=ids))
+
+    def put_back(self, leases: Sequence[Lease]) -> None:
+        """What was withdrawn is as it was."""
+        self._lending.put_back([lease.id for lease in leases])
 
     async def flush(self) -> int:
         """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""
