@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.queues.embedded.file import RELEASED, Store
-from pipeline.queues.listing import Browsed, Filter, Listed, Place, Sought
+from pipeline.queues.listing import Browsed, Filter, Listed, Place, Sought, contains
 
 LOOKED = 5000  # messages looked at for one page
 
@@ -48,7 +48,7 @@ def browse(store: Store, filter: Filter, after: Place, limit: int) -> Browsed:
         for row in store.select(_PAGE, msgspec.json.encode(ids[start : start + limit]).decode()):
             message = _listed(row)
             after = (row[3], message.id)
-            if _matches(message, filter):
+            if contains(message, filter.containing):
                 listed.append(message)
             if len(listed) == limit:
                 return Browsed(listed, after)
@@ -81,11 +81,6 @@ def _listed(row: list[Any]) -> Listed:
     )
 
 
-def _matches(message: Listed, filter: Filter) -> bool:
-    wanted = (filter.containing or "").lower()
-    return wanted in message.recipient.lower() or wanted in message.envelope.lower()
-
-
 # -- what is to be withdrawn -------------------------------------------------------------------------------------------
 #
 # A part of the file at once, in the order of the ids, with no index: one would cost each message on its way, and a look
@@ -102,7 +97,8 @@ _TAG = r"""(instr(body, ?4) > 0 OR instr(body, CAST('\u' AS BLOB)) > 0 AND iif(j
 _DOMAIN = """iif(json_valid(CAST(body AS TEXT)), EXISTS(SELECT 1 FROM json_each(?6) AS wanted
     WHERE lower(CAST(body AS TEXT) ->> '$.recipient') LIKE '%@' || wanted.value || '%'
     OR CAST(body AS TEXT) ->> '$.recipient' GLOB '*[^ -~]*'), 0)"""
-_ANY = "coalesce(?4, ?5, ?6) IS NOT NULL"  # each parameter stands somewhere
+_STATE = {"ready": "lane = '' AND due = 0", "waiting": "lane = '' AND due > 0", "parked": "lane <> ''", "": "1"}
+_ANY = "coalesce(?4, ?5, ?6, ?7) IS NOT NULL"  # each parameter stands somewhere
 _SEARCH = """SELECT json_array(count(*), max(id), json_group_array(json_array(id, size)) FILTER (WHERE fits)) FROM
     (SELECT id, length(body) AS size, queue = ?2 AND {} AS fits FROM messages
     WHERE id > ?1 AND id <= ?3 ORDER BY id LIMIT {})"""
@@ -118,11 +114,11 @@ def seek(store: Store, queue: str, sought: Sought, after: int, until: int) -> tu
     """Look at a part of the ids after `after` and up to `until`: how many there are, the last one, and those sought."""
     needle = msgspec.json.encode(sought.tag)
     domains = msgspec.json.encode([_like(domain) for domain in sought.domains]).decode()
-    fits = {_ANY: True, _TAG: bool(sought.tag), _DOMAIN: bool(sought.domains)}
-    wanted = " AND ".join(condition for condition, holds in fits.items() if holds)
-    looked, reached, found = store.select(
-        _SEARCH.format(wanted, SEARCHED), after, queue, until, needle, sought.tag, domains
-    )
+    fits = {_ANY: True, _STATE[sought.state]: True, "lane = ?7": bool(sought.lane)}
+    fits |= {_TAG: bool(sought.tag), _DOMAIN: bool(sought.domains)}
+    search = _SEARCH.format(" AND ".join(condition for condition, holds in fits.items() if holds), SEARCHED)
+    values = (after, sought.queue or queue, until, needle, sought.tag, domains, sought.lane)
+    looked, reached, found = store.select(search, *values)
     ids, size = [], 0
     for id, octets in found:
         ids.append(id)
