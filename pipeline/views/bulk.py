@@ -106,6 +106,9 @@ class Bulk:
 
     async def count(self, selection: Selection) -> int:
         """How many messages there are now, at most MOST. Raises `QueueUnavailable`."""
+        plain = selection.plain()
+        if (queue := self.queue.withdrawable) is not None and not plain.domain and _by_queue(plain):
+            return min(MOST, await queue.sought(_sought(plain)))
         count = 0
         async for page in self._pages(selection):
             count += len(page)
@@ -157,10 +160,7 @@ class Bulk:
     async def _discard(self, job: BulkJob, queue: Withdrawable) -> None:
         """One way through the queue, in which each part is taken out, looked at, and goes or is put back."""
         selection = job.selection.plain()
-        state = "parked" if selection.lane else selection.state
-        sought = Sought(
-            queue=selection.queue, state=state, lane=selection.lane, tag=selection.tag, domains=selection.domain
-        )
+        sought = _sought(selection)
         job.total = await queue.sought(sought)
         job.state = "running"
         async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
@@ -237,6 +237,18 @@ class Bulk:
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
             del self._jobs[id]
+
+
+def _sought(selection: Selection) -> Sought:
+    """What of a selection a queue itself can look for."""
+    state = "parked" if selection.lane else selection.state
+    return Sought(queue=selection.queue, state=state, lane=selection.lane, tag=selection.tag, domains=selection.domain)
+
+
+def _by_queue(selection: Selection) -> bool:
+    """Whether that is all of it."""
+    looked_at = (selection.ip, selection.containing, selection.envelope, selection.older, selection.last)
+    return not any(looked_at)
 
 
 def _short(ip: str) -> str:
