@@ -25,6 +25,7 @@ from pipeline.process import only_one
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.log.records import TIME, accepted, delivery
+from tests.pipeline.queues.desk import confirmation
 
 PROGRAM = Path(mailrace.__file__)
 MESSAGE = b"Subject: trial\nTo: a@example.org\nBcc: b@example.org\n\nbody\n"

@@ -104,6 +104,7 @@ class Frame:
                     text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools, user))
+                zone_button().classes("only-narrow")
         self._keys()
         Palette(self._facade, self._pages)
 
@@ -156,6 +157,7 @@ class Frame:
                 ui.label("Reconnecting").classes("when-lost")
             icon_button("search", "Search everything (/)", LENS)
             icon_button("help", "Keys (?)", KEYBOARD).classes("not-narrow")
+            zone_button().classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
             text("span", "may only look", "of only-look")
             with tag("form", "logout").props(f'method=post action="{under}/logout"'):
@@ -172,6 +174,12 @@ class Frame:
                 for page in self._pages:
                     text("dt", f"g {page.key}")
                     text("dd", f"Go to {page.title}")
+
+
+def zone_button() -> Element:
+    """Says in which zone all times of the page are, and changes it; the browser fills it in."""
+    button = text("button", "Times: ", "zone").props("type=button data-do=zone")
+    return button.props('title="All times of this page; a click changes between the browser\'s zone and UTC"')
 
 
 def _anchor(page: ConsolePage) -> str:

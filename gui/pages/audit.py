@@ -147,7 +147,7 @@ class Audit:
 def _who_and_when(record: AuditRecord) -> dict[str, Any]:
     utc = record.time.replace(tzinfo=datetime.UTC) if record.time.tzinfo is None else record.time
     rows = [
-        ("When", f"{utc.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        ("When", utc),
         ("Who", record.who),
         ("From", record.origin or "inside"),
         ("To", f"{record.kind} {record.rule or ''}"),

@@ -24,6 +24,7 @@ class ForcedErrors(SelectingPage):
     label = "Forced errors"
     actions = (EDIT, Action("end", "End", text=True))
     gone = "Ended"
+    hidden = (*SelectingPage.hidden, "all")
     empty = (
         "No mail is stopped",
         "A campaign that must not go on, or a domain that must get no more mail, is ended here with an answer of "

@@ -50,6 +50,7 @@ class Tags(RulePage):
         with tag("section", "card"):
             with tag("div", "card-head"):
                 text("h2", "Tags now")
+                text("span", "counters of the last 60 s", "of")
             self._now = LiveTable(COLUMNS, "Tags now", NOTHING)
         self._now.on_act(self._acted)
 

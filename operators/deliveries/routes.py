@@ -95,6 +95,8 @@ def address_literal(domain: str) -> str | None:
 
 def address(text: str) -> str | None:
     """The IP address in its usual form; None where it is none."""
+    if not text[-1:].isdigit() and ":" not in text:  # a name, as nearly always: 0.1 microseconds instead of 5
+        return None
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

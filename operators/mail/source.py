@@ -22,8 +22,9 @@ from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
-    "background", "font",
+    "background", "font", "css", "blocks", "data", "tracking",
 )  # fmt: skip
+TOLD = ("name", "description", "version", "templateName", "attributes")  # for people and programs, not for receivers
 _OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
 _OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
@@ -36,6 +37,25 @@ _ONCE = frozenset((
 def needs_all(properties: Mapping[str, Any]) -> bool:
     """Whether the mail is made of all of its text, so that no part of it can lie apart."""
     return "data" in properties or properties.get("inlinecss") not in _OFF
+
+
+def is_apart(message: Message) -> bool:
+    """Whether the message names what it does not carry: its MIME by `key`, or the files of attachments by `url`."""
+    mime = message.mime
+    if not mime:
+        return message.key is not None
+    given = mime.get("attachments") if isinstance(mime, dict) else None
+    return isinstance(given, list) and any(map(is_elsewhere, given))
+
+
+def is_elsewhere(attachment: Any) -> bool:
+    """Whether an attachment has a `url` in place of its content."""
+    return (
+        isinstance(attachment, Mapping)
+        and bool(attachment.get("url"))
+        and attachment.get("content") is None
+        and attachment.get("data") is None
+    )
 
 
 def source_of(message: Message) -> bytes:
@@ -91,7 +111,7 @@ def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes
     Raises:
         Invalid: a part has a wrong name or type, or a value that cannot be written.
     """
-    if unknown := [name for name in parts if name not in PARTS]:
+    if unknown := [name for name in parts if name not in PARTS and name not in TOLD]:
         raise InvalidMessage(f"mime.{unknown[0][:60]}: there is no such part: {', '.join(PARTS)}")
     head = [*_head(parts)]
     names = [name_of(one) for one in head]
@@ -124,9 +144,10 @@ def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
     """The addresses of a part: a text, {name, address}, or a list of them; nothing where it is empty."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, Mapping):
-            if unknown := [str(key) for key in one if key not in ("name", "address")]:
+            if unknown := [str(key) for key in one if key not in ("name", "address", "email")]:
                 raise InvalidMessage(f"{where}.{unknown[0][:60]}: there are name and address")
-            yield _text(f"{where}.name", one.get("name") or ""), _text(f"{where}.address", one.get("address"))
+            address = one.get("address", one.get("email"))  # an older name
+            yield _text(f"{where}.name", one.get("name") or ""), _text(f"{where}.address", address)
         elif one is not None and _text(where, one).strip():
             yield one
 
@@ -139,6 +160,7 @@ def _body(parts: Mapping[str, Any]) -> Entity:
     if html is not None:
         bodies.append(text(_text("mime.html", html), "html", "mime.html"))
     given = parts.get("attachments") or []
+    given = [given] if isinstance(given, Mapping) else given
     if not isinstance(given, list):
         raise InvalidMessage("mime.attachments: must be a list")
     files = [_attachment(one, f"mime.attachments[{index}]") for index, one in enumerate(given)]
@@ -148,6 +170,8 @@ def _body(parts: Mapping[str, Any]) -> Entity:
 def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
     """The text and the HTML version, each None where there is none; `content` is HTML, or blocks to make both of."""
     plain, html, content = parts.get("text"), parts.get("html"), parts.get("content")
+    if content is None and parts.get("blocks") is not None:
+        content = {"blocks": parts["blocks"]}
     if html is not None or content is None or isinstance(content, str):
         return plain, content if html is None else html
     if not isinstance(content, Mapping):
@@ -159,8 +183,8 @@ def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
 def _attachment(given: Any, where: str) -> Entity:
     if not isinstance(given, Mapping):
         raise InvalidMessage(f"{where}: must be an object with name, type and content")
-    if given.get("url") and given.get("content") is None and given.get("data") is None:
-        raise Unmade("responsive", f"{where}.url: is not fetched here; publish it as content, in base64")
+    if is_elsewhere(given):
+        raise Unmade("responsive", f"{where}.url: is not fetched here; give it as content, in base64")
     content = _text(f"{where}.content", given.get("content", given.get("data")))
     try:
         octets = base64.b64decode("".join(content.split()), validate=True)

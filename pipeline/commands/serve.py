@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from pipeline.machine.garbage import leave_alone_what_is_there
 from pipeline.machine.machine import Machine
 from pipeline.process import become, check_rights, hand_over, only_one
 from pipeline.process.budget import claim
@@ -105,6 +106,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                 if (why := unreadable()) is not None:
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)
+                leave_alone_what_is_there()
                 sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
                 manager.ready(lambda: machine.health.stopped or "mail is taken, and leaves")
                 await stopped.wait()

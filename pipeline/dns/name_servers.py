@@ -11,11 +11,10 @@ do not hold up others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
+import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dns.asyncquery
@@ -151,30 +150,44 @@ class NameServers:
             ValueError: the name is none.
         """
         self._look()
-        async with self._place():
-            return await _Question(self._servers, name, kind, self._timeout, self._attempts, self._clock).ask()
-
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the young questions' places; after YOUNG seconds one of the late ones', where there is any."""
         await self._young.acquire()
-        state = ["young"]
-
-        def grow_old() -> None:
-            if self._late < LATE:
-                state[0] = "late"
-                self._late += 1
-                self._young.release()
-
-        timer = asyncio.get_running_loop().call_later(YOUNG, grow_old)
+        place = _Place(self)
         try:
-            yield
+            return await _Question(self._servers, name, kind, self._timeout, self._attempts, self._clock).ask()
         finally:
-            timer.cancel()
-            if state[0] == "late":
-                self._late -= 1
-            else:
-                self._young.release()
+            place.leave()
+
+    def grow_old(self) -> bool:
+        """A young question's place becomes a late one's; False where there is none."""
+        if self._late >= LATE:
+            return False
+        self._late += 1
+        self._young.release()
+        return True
+
+    def leave(self, late: bool) -> None:
+        """A question has its answer, or none."""
+        if late:
+            self._late -= 1
+        else:
+            self._young.release()
+
+
+class _Place:
+    """One of the young questions' places; after YOUNG seconds one of the late ones', where there is any."""
+
+    __slots__ = ("_late", "_servers", "_timer")
+
+    def __init__(self, servers: NameServers) -> None:
+        self._servers, self._late = servers, False
+        self._timer = asyncio.get_running_loop().call_later(YOUNG, self._grow_old)
+
+    def leave(self) -> None:
+        self._timer.cancel()
+        self._servers.leave(self._late)
+
+    def _grow_old(self) -> None:
+        self._late = self._servers.grow_old()
 
 
 class _Question:
@@ -192,7 +205,7 @@ class _Question:
         self._question = question(name, kind)
         self._timeout, self._clock, self._tries = timeout, clock, max(attempts, len(servers))
         now = clock()
-        self._servers = sorted(servers, key=lambda server: server.rests_until > now)
+        self._servers = sorted(servers, key=lambda server: server.rests_until > now) if len(servers) > 1 else servers
         self._plain: set[_Server] = set()  # asked without EDNS from now on
         self._cut: DnsReply | None = None  # a truncated answer
         self._silent = True
@@ -271,7 +284,7 @@ class _Question:
         return None, False
 
     async def _tcp(self, server: _Server, plain: bool) -> DnsReply:
-        id = secrets.randbelow(65536)
+        id = _id()
         asked = dns.message.from_wire(query(id, self._question, 0 if plain else PAYLOAD))
         said = await dns.asyncquery.tcp(asked, server.address, self._timeout, server.port)
         reply = read(said.to_wire(max_size=65535), id, self._question)
@@ -288,7 +301,7 @@ class _Question:
 
     async def _datagram(self, sock: socket.socket, payload: int) -> DnsReply:
         """What is no answer to this question, or nonsense, is waited out: anybody can send it."""
-        loop, id = asyncio.get_running_loop(), secrets.randbelow(65536)
+        loop, id = asyncio.get_running_loop(), _id()
         answer: asyncio.Future[DnsReply] = loop.create_future()
 
         def ready() -> None:
@@ -320,6 +333,11 @@ def _lame(reply: DnsReply) -> bool:
     """It refers to other servers instead of answering: no recursion, and not its zone (RFC 1034 4.3.1)."""
     served = reply.flags & (AUTHORITATIVE | OFFERED)
     return reply.rcode == NOERROR and not reply.records and not served and reply.soa is None
+
+
+def _id() -> int:
+    """That nobody can guess (RFC 5452 9.2)."""
+    return int.from_bytes(os.urandom(2), "big")
 
 
 def _time_is_up(answer: asyncio.Future[DnsReply]) -> None:

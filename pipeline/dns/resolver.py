@@ -138,7 +138,7 @@ class Resolver:
         self._hosts: _Memory[DnsAnswer] = _Memory(names)
         self._late: set[str] = set()  # look-ups that take long, as `resolve` names them
         self._flights: dict[Key, list[Callable[[Found], None]]] = {}
-        self._asking: dict[str, asyncio.Task[DnsAnswer]] = {}
+        self._asking: dict[str, asyncio.Future[DnsAnswer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what the resolve stage calls, for every message ----------------------------------------------------------
@@ -243,7 +243,7 @@ class Resolver:
 
     async def close(self) -> None:
         """Stop all look-ups; what waits for them is returned."""
-        tasks = [*self._tasks, *self._asking.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -271,7 +271,8 @@ class Resolver:
         end = self._clock() + PATIENCE
         for first in range(0, len(where.hosts), HOSTS):
             batch = list(dict.fromkeys(host for _, host in where.hosts[first : first + HOSTS]))
-            answers = await asyncio.gather(*map(self.addresses, batch))
+            several = len(batch) > 1
+            answers = await asyncio.gather(*map(self.addresses, batch)) if several else [await self.addresses(batch[0])]
             found |= zip(batch, answers, strict=True)
             expires = min([expires, *(answer.expires for answer in answers)])
             some = msgspec.structs.replace(where, hosts=where.hosts[: first + HOSTS])
@@ -288,18 +289,31 @@ class Resolver:
         now = self._clock()
         if (entry := self._hosts.get(host, now)) is not None and now < entry.ahead:
             return entry.value
-        task = self._asking.get(host)
-        if task is None:
-            task = self._asking[host] = awaited(self._ask_addresses(host), "dns")
-            task.add_done_callback(lambda _: self._asking.pop(host, None))
-        return await asyncio.shield(task)
+        asked = self._asking.get(host)
+        if asked is not None:
+            return await asyncio.shield(asked)
+        asked = self._asking[host] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await self._ask_addresses(host)
+        except BaseException as error:
+            asked.set_exception(error)
+            asked.exception()  # nobody else need have asked
+            raise
+        finally:
+            del self._asking[host]
+        asked.set_result(answer)
+        return answer
 
     async def _ask_addresses(self, host: str) -> DnsAnswer:
         if (ip := address(host)) is not None:  # of an MX, which RFC 1035 3.3.9 does not allow, and which occurs
             return DnsAnswer(DnsStatus.FOUND, (ip,), self._clock() + LONGEST_TTL)
         if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
             return DnsAnswer(DnsStatus.FOUND, ("127.0.0.1", "::1"), self._clock() + LONGEST_TTL)
-        answer = both_families(*await asyncio.gather(self.ask(host, "A"), self.ask(host, "AAAA")))
+        second = awaited(self.ask(host, "AAAA"), "dns")
+        try:
+            answer = both_families(await self.ask(host, "A"), await second)
+        finally:
+            second.cancel()  # of a look-up that is stopped
         self._hosts.put(host, answer, _ahead(self._clock(), answer.expires), answer.expires)
         return answer
 

@@ -54,6 +54,7 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots, Wait
 from operators.lanes.turns import PLAIN, TagShare
+from operators.lanes.warming import Warming
 from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
@@ -78,7 +79,9 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
-from pipeline.machine.unsettled import Unsettled
+from pipeline.machine.unsettled import Unsettled, rest
+from pipeline.machine.warmup_book import FILE as WARMUPS
+from pipeline.machine.warmup_book import WarmupFile
 from pipeline.machine.withdrawing import Withdrawal, Withdrawing, can_withdraw
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
@@ -89,10 +92,11 @@ from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
 from pipeline.smtp.server.server import SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
-from settings.rules import Snapshot
+from settings.rules import Snapshot, Throttle
 from settings.store import RulesUnavailable
 
 LOOK = 5  # seconds between two looks at the addresses of this machine
@@ -177,6 +181,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
+        self.gathering = Gathering(settings, self.supervisor.spawn, time.time, time.monotonic, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
@@ -184,8 +189,18 @@ class Machine:
             self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
         )
         self.floods = Floods(time.monotonic, self._flooded)
+        self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
+        self.warming = Warming(self._rules, time.time, self.warmups, self.warned)
         self.lanes = self._lanes()
-        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
+        self.pools = Pools(
+            self._rules,
+            time.time,
+            self.ips.is_ours,
+            self._held_up,
+            self.lanes.outlook,
+            CHANCE.random,
+            self.warming.left,
+        )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
@@ -232,6 +247,8 @@ class Machine:
             *self.transport.troubles.lines,
             *self.egress.troubles,
             self.spool.trouble,
+            self.gathering.trouble,
+            self.warming.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
@@ -255,20 +272,23 @@ class Machine:
             rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
-            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed, self.warming.left),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
-            force=force(self._rules, time.time, failed),
+            force=rx.compose(force(self._rules, time.time, failed), self.warming.admit(failed)),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
-            throttle=self.lanes.throttle(failed),
-            compose=compose(failed),
+            throttle=rx.compose(self.lanes.throttle(failed), self.warming.count(failed)),
+            compose=compose(self.gathering, failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
             classify=rx.compose(
                 classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
             ),
             detect=self.floods.detect(self._rules, failed),
-            conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            conclude=rx.compose(
+                conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+                self.warming.counted(failed),
+            ),
             record=record(self.log.attempt, time.time, failed),
             settle=settle(
                 self.queue.settle,
@@ -371,17 +391,28 @@ class Machine:
         """Flood, then rules by specificity, then configuration."""
         names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
         limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
+        limits = self.warming.limits(lane.ip, next(iter(lane.domains), ""), lane.group, limits)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
     def _share(self, lane: str, tag: str) -> TagShare:
         """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
-        rule = self.rules.snapshot.share(tag)
+        snapshot = self.rules.snapshot
+        rule = snapshot.share(tag)
         share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
+        if snapshot.throttles and (throttle := self._tag_throttle(lane, tag)) is not None:
+            messages, rate = self._part(throttle.domain_messages or 0), f"throttles/{throttle.id}"
+            share = share._replace(messages=messages, everywhere=throttle.scope == "all", rate=rate)
         if (flood := self.floods.of_tag(lane, tag)) is None:
             return share
         normal = Limits(domain_messages=math.ceil(share.messages) or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _tag_throttle(self, lane: str, tag: str) -> Throttle | None:
+        """The throttle of a tag's mail in a lane."""
+        ip, _, group = lane.partition("/")
+        found = self.lanes.get(lane)
+        return self.rules.snapshot.tag_throttle(ip, [*(found.domains if found is not None else ()), group], tag)
 
     def _part(self, messages: float) -> float:
         """This process's part of a tag's rate."""
@@ -394,7 +425,7 @@ class Machine:
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
         held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
-        return held or self.resolving.waits(queue)
+        return held or self.warming.blocked(queue) or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -512,6 +543,8 @@ class Machine:
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
+        life.push_async_callback(self.gathering.close)
+        life.callback(self.warmups.close)
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -571,6 +604,7 @@ class Machine:
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()
+        self.warming.tick()
         self.health.tick()
         if second % LOOK == 0 and self.here.refresh():
             self.resolver.forget()
@@ -595,8 +629,10 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
+        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                await rest(self._at_rest, lambda: self._underway, waits)
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""

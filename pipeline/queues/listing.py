@@ -27,7 +27,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         queue: its name; None: all messages of all queues, whatever the next two say.
         lane: parked there.
         waiting: wait for a time; otherwise, without a lane, those that are ready.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
     """
 
     queue: str | None = None
@@ -76,6 +76,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     last: dict[str, Any] | None = None
     tags: list[str] = []
+    message_id: str = ""
 
 
 class Browsed(msgspec.Struct, frozen=True):
@@ -126,12 +127,6 @@ def listed(lease: Lease, queue: str) -> Listed:
         last=last,
         tags=[tag for tag in found.tags if isinstance(tag, str)] if isinstance(found.tags, list) else [],
     )
-
-
-def contains(message: Listed, text: str | None) -> bool:
-    """Whether the recipient or the envelope contains a text, in any case."""
-    wanted = (text or "").lower()
-    return wanted in message.recipient.lower() or wanted in message.envelope.lower()
 
 
 EVERYTHING = Filter()

@@ -21,7 +21,7 @@ import msgspec
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
 from pipeline.queues.contract import Queue, QueueUnavailable, Withdrawable
-from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, contains, listed
+from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, listed
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
@@ -45,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
         tag: one of the message's tags.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
         envelope: text that the sender contains, in any case; `<>` is the null sender.
         older: seconds that it has been in the queue, at least.
         last: what its last attempt came to: none (no attempt yet), 4xx, 5xx, or silent (no answer).
@@ -152,7 +152,8 @@ class Bulk:
                 job.ended = self._clock()
 
     async def _work(self, job: BulkJob) -> None:
-        if job.action == "delete" and (queue := self.queue.withdrawable) is not None:
+        queue = self.queue.withdrawable
+        if job.action == "delete" and queue is not None and not job.selection.containing:  # which needs a page's look
             await self._discard(job, queue)
         else:
             await self._change(job)
@@ -161,6 +162,7 @@ class Bulk:
         """One way through the queue, in which each part is taken out, looked at, and goes or is put back."""
         selection = job.selection.plain()
         sought = _sought(selection)
+        known = _by_queue(selection) and not selection.domain
         job.total = await queue.sought(sought)
         job.state = "running"
         async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
@@ -168,7 +170,7 @@ class Bulk:
                 try:
                     for start in range(0, len(part.leases), GROUP):
                         group = part.leases[start : start + GROUP]
-                        meant = [lease for lease in group if self._meant(selection, lease)]
+                        meant = [lease for lease in group if known or self._meant(selection, lease)]
                         if meant:
                             await queue.discard(meant)
                         job.changed += len(meant)
@@ -180,9 +182,7 @@ class Bulk:
     def _meant(self, selection: Selection, lease: Lease) -> bool:
         """Queue, state and lane are those that were sought."""
         message = listed(lease, selection.queue or self._outbox)
-        return self._wanted(msgspec.structs.replace(selection, state="", lane=""), message) and contains(
-            message, selection.containing
-        )
+        return self._wanted(msgspec.structs.replace(selection, state="", lane=""), message)
 
     async def _change(self, job: BulkJob) -> None:
         # Their ids first: a message that is retried and waits again would be met again further on, for ever.

@@ -31,6 +31,7 @@ from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
 from pipeline.views.changing.queue import QueueView
 from pipeline.views.changing.rules import RulesView
+from pipeline.views.changing.tracing import MessageTrace
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Explainer
 from pipeline.views.queue_monitor import QueueMonitor
@@ -46,6 +47,7 @@ from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings import Settings
 from settings.store import RuleStore, Who, audit
 
@@ -126,7 +128,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+
+    @cached_property
+    def warmups(self) -> WarmupsView:
+        """How far each MTA IP is that is warmed."""
+        return WarmupsView(self._machine, self.recorder)
 
     @cached_property
     def floods(self) -> FloodsView:
@@ -176,6 +183,11 @@ class Facade:
         return Submission(
             machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
         )
+
+    @cached_property
+    def trace(self) -> MessageTrace:
+        """Finds the queued message of a line of the log."""
+        return MessageTrace(self._machine, self.bulk, self.submission, self.recorder)
 
     @cached_property
     def injection(self) -> Submission:

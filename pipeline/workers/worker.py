@@ -26,6 +26,7 @@ from operators.deliveries.events import Event
 from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
 from pipeline.log.names import worker_log
+from pipeline.machine.garbage import leave_alone_what_is_there
 from pipeline.machine.machine import Machine, Seat
 from pipeline.process import become
 from pipeline.process.supervisor import supervisor
@@ -121,6 +122,7 @@ class WorkerProcess:
             await asyncio.sleep(0.2)
             return
         become(settings.user)
+        leave_alone_what_is_there()
         link.say("ready", os.getpid())
         reporting = supervisor().keep(self._report, "status")
         await self._stop.wait()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from settings.rules.fields import Domain, Ip, Line, Maybe, PoolName, lookup_name
-from settings.rules.rule import Rule, check, one_target
+from settings.rules.rule import Rule, check, one_source, one_target
 
 ALL = ""
 
@@ -35,13 +35,8 @@ class Selecting(Rule):
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
         check("remote_ip", one_target, self.domain, self.remote_ip, self.ip)
-        check("pool", _one_source, self.ip, self.pool)
+        check("pool", one_source, self.ip, self.pool)
         return self
-
-
-def _one_source(ip: str | None, pool: str | None) -> None:
-    if ip is not None and pool is not None:
-        raise ValueError("is given, and so is ip; allowed is one of both, or neither for all")
 
 
 class Traits(NamedTuple):

@@ -32,9 +32,10 @@ from settings.rules.models import (
     Throttle,
 )
 from settings.rules.patterns import Matcher, compile_pattern
-from settings.rules.selection import Chosen, Selecting
+from settings.rules.selection import Chosen, Selecting, Traits
 from settings.rules.shipped import PROVIDERS
 from settings.rules.tenants import ProviderRule, TagRule
+from settings.rules.warming import Schedule, Warmup
 
 CACHED = 10_000
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
@@ -80,7 +81,16 @@ class Snapshot:
 
     @functools.cached_property
     def _throttles(self) -> dict[tuple[str, str], Throttle]:
-        return {(rule.ip or ALL, rule.domain or ALL): rule for rule in self.throttles}
+        whole = (rule for rule in self.throttles if rule.tag is None)
+        return {(rule.ip or rule.pool or ALL, rule.domain or ALL): rule for rule in whole}
+
+    @functools.cached_property
+    def _tag_throttles(self) -> dict[str, dict[tuple[str, str], Throttle]]:
+        found: dict[str, dict[tuple[str, str], Throttle]] = {}
+        for rule in self.throttles:
+            if rule.tag is not None:
+                found.setdefault(rule.tag, {})[rule.ip or rule.pool or ALL, rule.domain or ALL] = rule
+        return found
 
     @functools.cached_property
     def _floods(self) -> list[tuple[Matcher, Flood]]:
@@ -88,7 +98,7 @@ class Snapshot:
 
     @functools.cached_property
     def _pauses(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
-        return _by_target((rule.ip or ALL, rule) for rule in self.pauses)
+        return _by_target((rule.ip or rule.pool or ALL, rule) for rule in self.pauses)
 
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
@@ -96,7 +106,8 @@ class Snapshot:
 
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
-        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+        choosing = (kind for kind, model in KINDS.items() if issubclass(model, Selecting | Warmup))
+        return {kind: Chosen(self._rules[kind]) for kind in choosing}
 
     @functools.cached_property
     def _mx(self) -> dict[str, str]:
@@ -113,6 +124,10 @@ class Snapshot:
     def _own_classes(self) -> list[tuple[Matcher, str]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
         return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
+
+    @functools.cached_property
+    def _schedules(self) -> dict[str, Schedule]:
+        return {rule.name: rule for rule in cast(tuple[Schedule, ...], self._rules["schedules"])}
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -180,7 +195,7 @@ class Snapshot:
     # -- limits -----------------------------------------------------------------------------------------------
 
     def limits(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
-        """The limits of a lane: (IP, domain), (domain), (IP), general, configuration; field by field.
+        """The limits of a lane: (IP, domain), (pool, domain), (domain), (IP), (pool), general, configuration; by field.
 
         Args:
             ip: the MTA IP.
@@ -201,15 +216,33 @@ class Snapshot:
     def explain_limits(self, ip: str, domains: str | tuple[str, ...]) -> dict[str, Throttle | None]:
         """For each field of `Limits` the rule that decides it; None is the configuration."""
         names = [lookup_name(name) for name in ((domains,) if isinstance(domains, str) else domains)]
-        ranks = [self._ranked(ip, names), self._ranked(ALL, names), self._ranked(ip, [ALL]), self._ranked(ALL, [ALL])]
+        ranks = [
+            [rule for name in targets if (rule := self._throttles.get((source, name))) is not None]
+            for targets in (names, [ALL])
+            for source in self._sources(ip)
+        ]
         return {field: _deciding(field, ranks) for field in Limits.__struct_fields__}
 
     def _resolve(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
         deciding = self.explain_limits(ip, domains)
         return Limits(**{name: getattr(rule or defaults, name) for name, rule in deciding.items()})
 
-    def _ranked(self, ip: str, names: Sequence[str]) -> list[Throttle]:
-        return [rule for name in names if (rule := self._throttles.get((ip, name))) is not None]
+    def _sources(self, ip: str) -> Sequence[str]:
+        """Where mail of an MTA IP leaves from, as rules name it, the most specific first."""
+        pool = self.pool_of(ip)
+        return (ip, pool, ALL) if pool else (ip, ALL)
+
+    def tag_throttle(self, ip: str, domains: Sequence[str], tag: str) -> Throttle | None:
+        """The throttle of a tag's mail in a lane: the most specific, of several alike the strictest."""
+        rules = self._tag_throttles.get(tag)
+        if not rules:
+            return None
+        for targets in (domains, [ALL]):
+            for source in self._sources(ip):
+                found = [rule for name in targets if (rule := rules.get((source, name))) is not None]
+                if found:
+                    return min(found, key=lambda rule: _laxity("domain_messages", rule))
+        return None
 
     # -- what stands in a message's way -------------------------------------------------------------------------
 
@@ -225,7 +258,7 @@ class Snapshot:
         name = lookup_name(domain)
         return tuple(
             rule
-            for source in dict.fromkeys((ip, ALL))
+            for source in dict.fromkeys(self._sources(ip))
             if (targets := self._pauses.get(source)) is not None
             for target in dict.fromkeys((name, remote_ip, group, ALL))
             for until, rule in targets.get(target, ())
@@ -311,6 +344,17 @@ class Snapshot:
     def share(self, tag: str) -> TagRule | None:
         """What a tag may have of a lane; None where no rule says."""
         return self._tags.get(tag) if self._tags else None
+
+    def schedule(self, name: str) -> Schedule | None:
+        """A schedule of warm-ups."""
+        return self._schedules.get(name)
+
+    def warmup(self, ip: str, domain: str, group: str, now: float) -> Warmup | None:
+        """The warm-up of an MTA IP for a destination: the most specific that has begun."""
+        if not (chosen := self._chosen["warmups"]):
+            return None
+        found = chosen.matching(Traits(ip, self.pool_of(ip), domain, group), now)
+        return next((rule for rule in found if rule.started is None or rule.started.timestamp() <= now), None)
 
     def own_class(self, text: str) -> str | None:
         """The class that the operator's own patterns give an answer; None where none matches."""

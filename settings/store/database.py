@@ -109,6 +109,7 @@ class Database:
 
         def change(connection: sa.Connection, snapshot: Snapshot) -> Rule:
             old = self._one(snapshot, kind, id_)
+            validate.deletable(old, snapshot)
             self._delete(connection, old, who, now, "delete")
             return old
 
@@ -226,7 +227,7 @@ class Database:
     ) -> Rule:
         given = {"reason": reason, "instance": self._instance}
         ours = {name: given[name] for name in validate.read_only(validate.model_of(kind)) & set(given)}
-        rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot)
+        rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot, now)
         rule = self._store(connection, None, rule, who, now)
         if isinstance(rule, Pool):
             self._leave_others(connection, snapshot, rule, who, now)
@@ -236,7 +237,7 @@ class Database:
         self, connection: sa.Connection, snapshot: Snapshot, old: Rule, values: Mapping[str, Any], who: Who, now: float
     ) -> Rule:
         checked = validate.validate(NAMES[type(old)], values, snapshot, now, old)
-        rule = validate.complete(checked, snapshot)
+        rule = validate.complete(checked, snapshot, now, old)
         if rule == old:
             return rule
         rule = self._store(connection, old, rule, who, now)

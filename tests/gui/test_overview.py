@@ -90,7 +90,7 @@ async def test_the_worst_destination_leads_to_its_own_overview(stage: Any, visit
     page = await visitor(stage)
     row = page.locator(".troubles tbody tr").first
     await expect(row).to_contain_text("yahoo.com")
-    await expect(page.locator(".verdict")).to_contain_text("yahoo.com fails")
+    await expect(page.locator(".verdict")).to_contain_text("yahoo.com defers")
     await row.locator("a").click()
     await page.wait_for_url(stage.url + "/?domain=yahoo.com")
 
@@ -111,6 +111,33 @@ async def test_the_look_is_remembered(stage: Any, visitor: Visitor) -> None:
     await page.click("[data-do=theme]")
     await page.reload()
     assert await page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+@browser
+async def test_a_page_has_one_time_zone_which_it_says_and_the_person_chooses(stage: Any, visitor: Visitor) -> None:
+    """The browser's, or UTC; what one chose is remembered."""
+    page = await visitor(stage, timezone_id="Asia/Kolkata")
+    said = "getComputedStyle(document.querySelector('[data-do=zone]'), '::after').content"
+    assert await page.evaluate(said) == '"Local, UTC+05:30"'
+    local = await page.evaluate("new Date().getHours()")
+    await page.click("[data-do=zone]")
+    await page.wait_for_function(f"{said} === '\"UTC\"'")
+    await page.goto(stage.url + "/settings")
+    shown = await page.inner_text(".facts time")
+    assert await page.evaluate("when => Math.abs(new Date(when + 'Z') - Date.now()) < 3_600_000", shown)
+    assert local != await page.evaluate("new Date().getUTCHours()")
+
+
+@browser
+async def test_the_counters_say_their_window_and_follow_the_range(stage: Any, visitor: Visitor) -> None:
+    """Of the last 60 s, of an hour, of a day; and how much of it is known."""
+    page = await visitor(stage, "/?ip=192.0.2.10")
+    assert await page.locator(".notes").count() == 1
+    await expect(page.locator(".tiles-window")).to_contain_text("Counters: last 60 s")
+    last = await figure(page, "processed")
+    await page.click("[data-range='1h']")
+    await expect(page.locator(".tiles-window")).to_contain_text("Counters: last hour")
+    assert await figure(page, "processed") > 5 * last
 
 
 @browser

@@ -31,16 +31,16 @@ class Running(Shown, component=f"../{SCRIPTS}/running.js"):
 
     Args:
         selected: ip, domain and tag, those that are selected; empty is everything.
+        box, notes: of its page.
     """
 
-    def __init__(self, view: View, selected: dict[str, Any]) -> None:
+    def __init__(self, view: View, selected: dict[str, Any], box: DialogBox, notes: Notes) -> None:
         super().__init__()
         self._view, self._selected = view, selected
         self._what = " and ".join(map(str, selected.values())) or "all mail"
         self._props["what"] = self._what
         self._props["state"] = {}
-        with self:
-            self._notes, self._box = Notes(), DialogBox()
+        self._box, self._notes = box, notes
         self.on("press", self._press)
         self.refresh()
         view.live.each(self.refresh)

@@ -1,6 +1,6 @@
 // A drawer with everything about one thing, in sections. All of it is text, but for HTML mail, which is shown in a
 // frame that may run nothing and load nothing.
-import { both, clock } from "../../../../static/time.js";
+import { both, clock, day, stamp } from "../../../../static/time.js";
 
 export default {
   emits: ["act", "leave"],
@@ -55,7 +55,8 @@ export default {
         <dl v-if="section.kind === 'facts'" class="facts">
           <template v-for="[name, value] in section.rows" :key="name"
             ><dt>{{ name }}</dt>
-            <dd><bdi>{{ value }}</bdi></dd></template
+            <dd v-if="typeof value === 'object'"><time :title="both(value.at)">{{ stamp(value.at) }}</time></dd>
+            <dd v-else><bdi>{{ value }}</bdi></dd></template
           >
         </dl>
         <pre v-else-if="section.kind === 'text'" class="source" tabindex="0">{{ section.text }}</pre>
@@ -77,7 +78,13 @@ export default {
                 ><span v-else class="of">{{ step.when }}</span>
               </div>
               <bdi>{{ step.text }}</bdi>
-              <div v-if="step.under" class="of"><bdi>{{ step.under }}</bdi></div>
+              <div v-if="step.under || step.again" class="of">
+                <bdi>{{ step.under }}</bdi
+                ><template v-if="step.again"
+                  >{{ step.under ? ", " : "" }}tried again at
+                  <time :title="both(step.again)">{{ clock(step.again) }}</time></template
+                >
+              </div>
             </div>
           </li>
         </ol>
@@ -96,6 +103,8 @@ export default {
   methods: {
     both,
     clock,
+    day,
+    stamp,
     show(state) {
       Object.assign(this, { under: "", actions: [], links: [], sections: [], ...state, open: true });
       if (!this.tabs.includes(this.tab)) this.tab = this.tabs[0] ?? "";
@@ -104,6 +113,5 @@ export default {
     shut() {
       this.open = false;
     },
-    day: (seconds) => new Date(seconds * 1000).toLocaleDateString(undefined, { day: "numeric", month: "short" }),
   },
 };

@@ -12,11 +12,12 @@ import ssl
 import time
 from collections.abc import Callable
 
-from operators.deliveries.events import Event
+from operators.deliveries.events import Event, Rejected
 from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Queue
 from pipeline.smtp.server.access import auth
 from pipeline.smtp.server.access.guard import Guard
+from pipeline.smtp.server.access.proxied import ProxiedPort
 from pipeline.smtp.server.dialogue import HANDSHAKE
 from pipeline.smtp.server.session import Session
 from pipeline.smtp.server.shared import Shared
@@ -68,7 +69,7 @@ class SmtpIntake:
             hostname or settings.server_id,
             clock,
         )
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | ProxiedPort] = []
         self.port_shared = False  # with other workers
 
     @property
@@ -109,10 +110,20 @@ class SmtpIntake:
             await self.close()
             raise
 
-    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server | ProxiedPort:
         loop = asyncio.get_running_loop()
         ip = self._settings.smtp_ip
         try:
+            if proxies := self._settings.smtp_proxy:
+                return ProxiedPort(
+                    ip,
+                    port,
+                    proxies,
+                    lambda ends: Session(self.shared, loop, ends),
+                    (tls, HANDSHAKE) if tls is not None else None,
+                    self.port_shared,
+                    self._unheaded,
+                )
             return await loop.create_server(
                 lambda: Session(self.shared, loop),
                 ip,
@@ -125,6 +136,11 @@ class SmtpIntake:
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
+
+    def _unheaded(self, ip: str, why: str) -> None:
+        """A connection of a proxy without its header is turned away."""
+        now = self.shared.clock()
+        self.shared.report(Rejected(time=now, reason=f"421 4.3.0 {why}", code=421, remote_ip=ip))
 
     async def close(self, grace: float = 5.0) -> None:
         """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""

@@ -41,6 +41,8 @@ RULES: dict[str, dict[str, Any]] = {
     "locals": {"type": "wildcard", "pattern": "*@example.net"},
     "mta-names": {"ip": "192.0.2.1", "name": "first", "ehlo": "mx.example.com"},
     "dns": {"name": "example.com", "addresses": ["198.51.100.1", "2001:db8::1"]},
+    "schedules": {"name": "slow", "steps": ["1=50", {"day": 2, "cap": 100, "domain_connections": 2}]},
+    "warmups": {"schedule": "slow", "ip": "192.0.2.1", "domain": "gmail", "time_zone": "Europe/Berlin"},
     "pools": {"name": "gold", "description": "Grüße", "members": ["192.0.2.1=3", {"ip": "2001:db8::1"}]},
 }
 
