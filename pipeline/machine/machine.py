@@ -45,6 +45,7 @@ from operators.deliveries.events import (
     Taken,
     Unparked,
 )
+from operators.deliveries.result_queues import ResultQueues
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
@@ -322,14 +323,20 @@ class Machine:
         return Withdrawing(
             queue,
             stages,
-            lambda one: list(
-                work_out(one, queues, s.max_delivertime, time.time(), self._notify, self._not_settled).publish
-            ),
+            partial(self._owed, queues),
             self.log.attempt,
             self.log.room,
             self.report,
             time.time,
         )
+
+    def _owed(self, queues: ResultQueues, delivery: Delivery) -> Sequence[tuple[str, bytes]]:
+        """The messages that an end owes to other queues; most owe none."""
+        message = delivery.message
+        if not queues and message.queues is None and message.dsn is None:
+            return ()
+        life = self.settings.max_delivertime
+        return work_out(delivery, queues, life, time.time(), self._notify, self._not_settled).publish
 
     def _open_queue(self) -> Queue:
         file = self.seat.file if self.seat is not None else None

@@ -551,6 +551,15 @@ class EmbeddedQueue:
             raise
         return self._lending.withdrawn(ids, rows)
 
+    async def sought(self, sought: Sought) -> int:
+        """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
+        count, reached, until = 0, 0, int(await self._ask(self._views, last))
+        while reached < until:
+            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
+            _, reached, found = await self._ask(self._views, part)
+            count += len(found)
+        return count
+
     async def size(self) -> int:
         """How many messages it has, in all queues. Raises `QueueUnavailable`."""
         return sum(n for *_, n in await self._ask(self._views, Store.counts))
@@ -562,6 +571,20 @@ class EmbeddedQueue:
         """
         ids = [lease.id for lease in leases]
         self._submit(Operation(publish, 0.0, self._clock(), confirmed, all=ids))
+
+    async def discard(self, leases: Sequence[Lease]) -> None:
+        """They go for good, and nobody is told but of what was parked. Raises `QueueUnavailable`."""
+        done: asyncio.Future[Exception | None] = self._loop.create_future()
+
+        def confirmed(error: Exception | None) -> None:
+            if not done.done():
+                done.set_result(error)
+
+        self.end(leases, (), confirmed)
+        if (error := await done) is not None:
+            raise error
+        for lane, count in Counter(lease.recalled for lease in leases if lease.recalled).items():
+            self._moved(lane, -count)
 
     def put_back(self, leases: Sequence[Lease]) -> None:
         """What was withdrawn is as it was."""
