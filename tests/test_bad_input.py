@@ -206,7 +206,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (
         ["queue", "prune"],
         2,
-        "queue: argument action: invalid choice: 'prune' (choose from 'flush', 'purge', 'recover', 'show')",
+        "queue: argument action: invalid choice: 'prune' (choose from 'delete', 'flush', 'purge', 'recover', 'show')",
     ),
     (
         ["queue", "show"],

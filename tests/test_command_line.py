@@ -25,6 +25,7 @@ from pipeline.process import only_one
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.log.records import TIME, accepted, delivery
+from tests.pipeline.queues.desk import confirmation
 
 PROGRAM = Path(mailrace.__file__)
 MESSAGE = b"Subject: trial\nTo: a@example.org\nBcc: b@example.org\n\nbody\n"
@@ -225,6 +226,24 @@ async def test_queue_shows_flushes_and_purges(tmp_path: Path) -> None:
     assert rows("purge", "results", "--yes", where)[0][:4] == ["1", "messages", "of", "results"]
     assert rows(where)[1:] == [["outbox", "2", "0", "0"]]
     assert rows("purge", "--yes", where)[0][0] == "2"
+
+
+@pytest.mark.system
+async def test_queue_deletes_by_tag_and_domain(tmp_path: Path) -> None:
+    """What has the tag and is for the domain; it asks first, and names what it needs."""
+    where = f"--data-dir={tmp_path}"
+    queue = EmbeddedQueue(tmp_path / "queue.db")
+    await queue.start()
+    bodies = [b'{"recipient": "a@%b", "tags": ["%b"]}' % (domain, tag) for domain in (b"x.example", b"y.example")
+              for tag in (b"sale", b"news")]  # fmt: skip
+    await confirmation(lambda confirmed: queue.publish([("outbox", body) for body in bodies], confirmed))
+    await queue.close()
+    done = run("queue", "delete", "--tag=sale", where)
+    assert (done.returncode, done.stderr) == (2, b"mailrace: queue: delete: needs --yes where nobody can be asked\n")
+    assert run("queue", "delete", "--yes", where).returncode == 2
+    assert rows("delete", "--tag=sale", "--domain=x.example", "--yes", where)[0][0] == "1"
+    assert rows("delete", "--domain=y.example", "--yes", where)[0][0] == "2"
+    assert rows(where)[1:] == [["outbox", "1", "0", "0"]]
 
 
 @pytest.mark.system

@@ -36,8 +36,7 @@ async def speak(settings: Settings, queue: Queue, stdin: BinaryIO, stdout: Binar
     session = Session(shared, loop, (_HERE, _HERE))
     await loop.connect_accepted_socket(lambda: session, ours)
     threading.Thread(target=_pass_in, args=(stdin, theirs), daemon=True).start()
-    out = loop.run_in_executor(None, _pass_out, theirs, stdout)
-    await out
+    await asyncio.to_thread(_pass_out, theirs, stdout)
     await shared.emptied(5.0)
 
 
