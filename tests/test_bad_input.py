@@ -192,7 +192,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (["send"], 2, "send: needs a recipient, or --extract-recipients (-t) to take them from the header"),
     (["send", "-Z"], 2, "send: option -Z not recognized"),
     (["send", "-f"], 2, "send: option -f requires argument"),
-    (["send", "-bs"], 2, "send: -bs: speaking SMTP on standard input is not offered; connect to smtp-port"),
+    (["send", "-bd"], 2, "send: -bd: the server is `mailrace serve`"),
     (["send", "-bp"], 2, "send: -bp: the queue is shown by `mailrace queue`"),
     (
         ["send", "-N", "always", "a@example.org"],
@@ -206,7 +206,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (
         ["queue", "prune"],
         2,
-        "queue: argument action: invalid choice: 'prune' (choose from 'flush', 'purge', 'recover', 'show')",
+        "queue: argument action: invalid choice: 'prune' (choose from 'delete', 'flush', 'purge', 'recover', 'show')",
     ),
     (
         ["queue", "show"],
