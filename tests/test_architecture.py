@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import pytest
+
 from tests.support.sources import FLOORS, ROOT, SOURCES, nodes, tree
 
 # Databases, networks and processes. reactivex loads asyncio, ssl and subprocess by itself, which cannot be helped.
@@ -182,6 +184,7 @@ def test_operators_have_no_clock_and_no_chance_of_their_own() -> None:
     assert wrong(["operators"], called) == {}
 
 
+@pytest.mark.slow
 def test_operators_load_no_database_network_or_process_library() -> None:
     """Not even through others: all of them are imported in a fresh process."""
     wanted = ", ".join(name(path) for path in SOURCES if floor(path) == "operators")
