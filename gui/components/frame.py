@@ -104,7 +104,7 @@ class Frame:
                     text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools, user))
-                zone_button().classes("only-narrow")
+                zone_button()
         self._keys()
         Palette(self._facade, self._pages)
 
