@@ -72,7 +72,7 @@ class Withdrawing:
         self,
         queue: Withdrawable,
         stages: Stages,
-        owed: Callable[[Delivery], Publish],
+        owed: Callable[[Delivery], Iterable[tuple[str, bytes]]],
         note: Callable[[Delivery, Outcome, float], None],
         room: Callable[[], Any],
         report: Callable[[Event], None],

@@ -157,6 +157,12 @@ class Withdrawable(Protocol):
     def end(self, leases: Sequence[Lease], publish: Sequence[tuple[str, Body]], confirmed: Confirmed) -> None:
         """They go for good: durably, all or none, with these messages in their place."""
 
+    async def discard(self, leases: Sequence[Lease]) -> None:
+        """They go for good, and nobody is told but of what was parked. Raises `QueueUnavailable`."""
+
+    async def sought(self, sought: Sought) -> int:
+        """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
+
     async def size(self) -> int:
         """How many messages it has, in all queues. Raises `QueueUnavailable`."""
 

@@ -37,8 +37,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
-    """What is looked for to be withdrawn: messages of a tag, for one of these domains; what is empty holds for all."""
+    """What is looked for to be withdrawn; what is empty holds for all.
 
+    Attributes:
+        queue: its name; the outbox.
+        state: ready, waiting, parked.
+        lane: parked there.
+        tag: that a message may have.
+        domains: of the recipient, one of these.
+    """
+
+    queue: str = ""
+    state: str = ""
+    lane: str = ""
     tag: str = ""
     domains: tuple[str, ...] = ()
 
@@ -80,6 +91,42 @@ class OpenedMessage(msgspec.Struct, frozen=True):
 
     listed: Listed
     body: bytes
+
+
+class _Envelope(msgspec.Struct):
+    """What is listed of a message."""
+
+    recipient: Any = ""
+    envelope: Any = ""
+    results: Any = None
+    tags: Any = None
+
+
+_read = msgspec.json.Decoder(_Envelope).decode
+
+
+def listed(lease: Lease, queue: str) -> Listed:
+    """A message that was withdrawn from a queue, as it is listed; when it is due is not known any more."""
+    try:
+        found = _read(lease.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _Envelope()
+    results = found.results if isinstance(found.results, list) else []
+    last = results[-1] if results and isinstance(results[-1], dict) else None
+    return Listed(
+        id=lease.id,
+        queue=queue,
+        lane=lease.recalled or "",
+        due=0.0,
+        expires=None,
+        queued=lease.queued,
+        size=len(lease.body),
+        recipient=str(found.recipient or ""),
+        envelope=str(found.envelope or ""),
+        attempts=len(results),
+        last=last,
+        tags=[tag for tag in found.tags if isinstance(tag, str)] if isinstance(found.tags, list) else [],
+    )
 
 
 EVERYTHING = Filter()

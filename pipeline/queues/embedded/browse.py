@@ -110,20 +110,21 @@ def _read(field: str) -> str:
 # -- what is to be withdrawn -------------------------------------------------------------------------------------------
 #
 # A part of the file at once, in the order of the ids, with no index: one would cost each message on its way, and a look
-# at a whole message costs SQLite 2 to 5 microseconds, without the interpreter's lock. It finds all that are sought, and
-# may find others: who asks decides on each message.
+# at a whole message costs SQLite 2 to 5 microseconds, without the interpreter's lock. It finds all that are sought,
+# and of domains those in Unicode, too: who asks decides on each message.
 
 SEARCHED = 2000  # rows looked at in one part
 FOUND = 8 * 2**20  # of bodies found in one part, and one more message
 
 # A tag is a string of JSON, so it stands in quotes, which are escaped in a mail's text. Another program may have
 # written its letters as \u0061: then JSON is read.
-_TAG = r"""(instr(body, ?4) > 0 OR instr(body, CAST('\u' AS BLOB)) > 0 AND iif(json_valid(CAST(body AS TEXT)),
+_TAG = r"""((instr(body, ?4) > 0 OR instr(body, CAST('\u' AS BLOB)) > 0) AND iif(json_valid(CAST(body AS TEXT)),
     EXISTS(SELECT 1 FROM json_each(CAST(body AS TEXT), '$.tags') WHERE value = ?5), 0))"""
 _DOMAIN = """iif(json_valid(CAST(body AS TEXT)), EXISTS(SELECT 1 FROM json_each(?6) AS wanted
-    WHERE lower(CAST(body AS TEXT) ->> '$.recipient') LIKE '%@' || wanted.value || '%'
+    WHERE rtrim(lower(CAST(body AS TEXT) ->> '$.recipient'), '.') LIKE '%@' || wanted.value
     OR CAST(body AS TEXT) ->> '$.recipient' GLOB '*[^ -~]*'), 0)"""
-_ANY = "coalesce(?4, ?5, ?6) IS NOT NULL"  # each parameter stands somewhere
+_STATE = {"ready": "lane = '' AND due = 0", "waiting": "lane = '' AND due > 0", "parked": "lane <> ''", "": "1"}
+_ANY = "coalesce(?4, ?5, ?6, ?7) IS NOT NULL"  # each parameter stands somewhere
 _SEARCH = """SELECT json_array(count(*), max(id), json_group_array(json_array(id, size)) FILTER (WHERE fits)) FROM
     (SELECT id, length(body) AS size, queue = ?2 AND {} AS fits FROM messages
     WHERE id > ?1 AND id <= ?3 ORDER BY id LIMIT {})"""
@@ -139,11 +140,11 @@ def seek(store: Store, queue: str, sought: Sought, after: int, until: int) -> tu
     """Look at a part of the ids after `after` and up to `until`: how many there are, the last one, and those sought."""
     needle = msgspec.json.encode(sought.tag)
     domains = msgspec.json.encode([_like(domain) for domain in sought.domains]).decode()
-    fits = {_ANY: True, _TAG: bool(sought.tag), _DOMAIN: bool(sought.domains)}
-    wanted = " AND ".join(condition for condition, holds in fits.items() if holds)
-    looked, reached, found = store.select(
-        _SEARCH.format(wanted, SEARCHED), after, queue, until, needle, sought.tag, domains
-    )
+    fits = {_ANY: True, _STATE[sought.state]: True, "lane = ?7": bool(sought.lane)}
+    fits |= {_TAG: bool(sought.tag), _DOMAIN: bool(sought.domains)}
+    search = _SEARCH.format(" AND ".join(condition for condition, holds in fits.items() if holds), SEARCHED)
+    values = (after, sought.queue or queue, until, needle, sought.tag, domains, sought.lane)
+    looked, reached, found = store.select(search, *values)
     ids, size = [], 0
     for id, octets in found:
         ids.append(id)
