@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from operators.deliveries.delivery import Target
+from operators.lanes.floods import Active
 from operators.lanes.lanes import Lane
 from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
@@ -79,7 +80,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
-    """The flood in force on a lane. Times are epoch seconds; `state`: paused or reduced."""
+    """The flood in force on a lane, or on a tag's mail in it. Times are epoch seconds; `state`: paused or reduced."""
 
     lane: str
     id: int
@@ -89,6 +90,7 @@ class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     paused_until: float
     reduced_until: float
+    tag: str | None = None
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,18 +248,7 @@ class Explainer:
     def flood(self, name: str) -> FloodInForce | None:
         """The flood in force on a lane."""
         active = self._machine.floods.get(name)
-        if active is None:
-            return None
-        return FloodInForce(
-            lane=name,
-            id=active.rule.id,
-            pattern=active.rule.name,
-            answer=active.answer,
-            state="paused" if active.paused_until > time.monotonic() else "reduced",
-            since=_epoch(active.since),
-            paused_until=_epoch(active.paused_until),
-            reduced_until=_epoch(active.reduced_until),
-        )
+        return None if active is None else flood_in_force(active)
 
     # -- limits -------------------------------------------------------------------------------------------------
 
@@ -376,6 +367,21 @@ class Explainer:
                 until = held[0].until.timestamp() if held[0].until else None
                 more = {"state": "paused", "why": f"paused: {held[0].reason or 'by hand'}", "until": until}
             yield Host(host=target.host, address=target.address, port=target.port, **more)
+
+
+def flood_in_force(active: Active) -> FloodInForce:
+    """A flood as it is shown."""
+    return FloodInForce(
+        lane=active.lane,
+        id=active.rule.id,
+        pattern=active.rule.name,
+        answer=active.answer,
+        state="paused" if active.paused_until > time.monotonic() else "reduced",
+        since=_epoch(active.since),
+        paused_until=_epoch(active.paused_until),
+        reduced_until=_epoch(active.reduced_until),
+        tag=active.rule.tag,
+    )
 
 
 def _covered(pause: Pause, domains: set[str], addresses: set[str]) -> bool | None:
