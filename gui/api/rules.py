@@ -18,8 +18,9 @@ from pipeline.views.catalogue import CatalogueEntry, ShippedProvider, providers
 from pipeline.views.facade import Facade
 from pipeline.views.queues import Withdrawal
 from pipeline.views.scoped import moved
-from settings.rules import KINDS, Pool, Rule
-from settings.store import AuditRecord
+from settings.rules import KINDS, Imported, Pool, Rule
+from settings.store import AuditRecord, undo
+from settings.store.audit import KEPT
 
 Wanted = Annotated[str | None, Header(max_length=1000, description="The ETag that the rule must have, else 412.")]
 
@@ -52,6 +53,7 @@ def routes(context: Context) -> APIRouter:
     _stop(router, context)
     _classes(router, context)
     _catalogue(router, context)
+    _transfer(router, context)
     for kind in KINDS:
         _kind(router, context, kind)
     _audit(router, context)
@@ -239,6 +241,31 @@ def _catalogue(router: APIRouter, context: Context) -> None:
         return Json([rule.shown() for rule in await facade.rules.adopt(who(request), wanted.provider, wanted.number)])
 
 
+def _transfer(router: APIRouter, context: Context) -> None:
+    facade, of = context.facade, context.schemas.of
+    document: dict[str, Any] = {"type": "object"}
+
+    @router.get(
+        "/rules/export",
+        tags=["rules"],
+        summary="All rules as one document, without private keys and without suppressions",
+        responses=answer(document, "The document; `/rules/import` takes it"),
+    )
+    async def export() -> Response:
+        return Json(facade.store.export())
+
+    @router.post(
+        "/rules/import",
+        tags=["rules"],
+        summary="Create or change the rules of such a document; others stay",
+        openapi_extra=body(document),
+        responses=answer(of(Imported), "What it came to, and a line for each rule that cannot be used"),
+    )
+    async def take_in(request: Request) -> Response:
+        async with context.bodies.json(request) as values:
+            return Json(await facade.store.import_rules(values, who(request)))
+
+
 def _mistake(error: ValueError) -> dict[str, Any]:
     field, _, message = str(error).partition(": ")
     return {"field": field, "message": message}
@@ -250,3 +277,16 @@ def _audit(router: APIRouter, context: Context) -> None:
     @router.get("/audit", tags=["audit"], summary="Who changed what, newest first", responses=answer(shown, "Changes"))
     async def audit(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
         return Json(await context.facade.store.audit(limit))
+
+    @router.post(
+        "/audit/{id}/undo",
+        tags=["audit"],
+        summary="Take back one change of a rule, where nothing has changed the rule since",
+        responses=answer({"type": "object"}, "The rule, as it is or was"),
+    )
+    async def undo_one(id: int, request: Request) -> Response:
+        store = context.facade.store
+        record = next((record for record in await store.audit(KEPT) if record.id == id), None)
+        if record is None:
+            raise Problem(404, f"The audit has no record {id}.")
+        return Json((await undo(store, record, who(request))).shown())

@@ -60,10 +60,9 @@ class Throttling(RulePage):
         domain = msgspec.structs.replace(found.pop("domain"), empty="all")
         ip = msgspec.structs.replace(found.pop("ip"), empty="all")
         del found["pool"]
-        tag = msgspec.structs.replace(found.pop("tag"), empty="·")
-        del found["scope"]
+        del found["tag"], found["scope"]
         limits = [msgspec.structs.replace(column, empty="·", label=_short(column.label)) for column in found.values()]
-        return [domain, ip, tag, APPLIES, *limits]
+        return [domain, ip, APPLIES, *limits]
 
     def title(self, rule: Rule) -> str:
         assert isinstance(rule, Throttle)
@@ -85,8 +84,12 @@ class Throttling(RulePage):
 
     def cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, Throttle)
-        tag = f"{rule.tag}, over all lanes" if rule.tag and rule.scope == "all" else rule.tag
-        return {**rule.shown(), "ip": pool_cell(rule.pool) if rule.pool else rule.ip, "tag": tag}
+        found = {**rule.shown(), "ip": pool_cell(rule.pool) if rule.pool else rule.ip}
+        if rule.tag is None:
+            return found
+        scope = "over all lanes" if rule.scope == "all" else "in each lane"
+        tag = {"label": "tag", "text": rule.tag, "tip": f"its rate, {scope}"}
+        return {**found, "domain": [{"label": "", "text": rule.domain or "all", "tip": ""}, tag]}
 
     def consequence(self, rule: Rule) -> str:
         return "From the next message the less specific limits decide, at last the configuration's."

@@ -20,18 +20,15 @@ from settings.store import REFUSED
 MOST = 500  # rows
 COMING = 6  # days to come that the tooltip of a row names
 COLUMNS = (
-    Column("ip", "MTA IP", "link", "The address that is warmed.", main=True),
-    Column("to", "Destination", width="15%"),
+    Column("ip", "MTA IP", "link", "The address that is warmed, and for which destination.", width="22%", main=True),
     Column(
-        "state", "State", "state", "held: by hand. holding, back: by its shares. warm: the last step.", width="96px"
+        "state", "State", "state", "held: by hand. holding, back: by its shares. warm: the last step.", width="92px"
     ),
-    Column("day", "Day", "text", "Of the schedule; it goes on only after a day on which mail went.", width="80px"),
-    Column("used", "Today", "text", "Messages that have left today, and the day's cap.", width="120px"),
-    Column("deferrals", "Deferred", "text", "Of today's attempts.", width="84px"),
-    Column("waits", "Waits", "number", "Messages that wait for tomorrow.", width="76px"),
+    Column("day", "Day", "text", "Of the schedule; it goes on only after a day on which mail went.", width="72px"),
+    Column("used", "Today", "link", "Messages that have left today, the cap, and those of the next days.", width="20%"),
+    Column("deferrals", "Deferred", "text", "Of today's attempts.", width="76px"),
     Column("spark", "So far", "spark", "Messages a day, since it began.", width="101px"),
-    Column("next", "To come", "text", "The caps of the next days.", width="17%"),
-    Column("acts", "", "actions", width="210px"),
+    Column("acts", "", "actions", width="190px"),
 )
 NOTHING = Empty("Nothing is warmed", "Each MTA IP of a warm-up appears here, with its day, cap and use.")
 SAID = {"hold": "Held", "go-on": "Goes on", "advance": "The next day has begun", "reset": "Begun anew"}
@@ -58,7 +55,8 @@ class Warmups(RulePage):
 
     def shown_columns(self) -> list[RuleColumn]:
         found = columns_of(self.kind)
-        del found["progress"]
+        for name in ("progress", "day", "time_zone", "started", "then"):  # in the form; the day stands above
+            del found[name]
         ip = msgspec.structs.replace(found.pop("ip"), label="From", link="")
         del found["pool"]
         domain = msgspec.structs.replace(found.pop("domain"), empty="all mail")
@@ -117,21 +115,28 @@ def _row(one: WarmupProgress) -> dict[str, Any]:
     sent = [day.sent for day in one.curve] + [one.sent]
     return {
         "key": f"{one.rule}/{one.ip}",
-        "ip": {"text": one.ip, "href": f"/?ip={one.ip}"},
-        "to": one.destination or "all mail",
+        "ip": {"text": one.ip, "href": f"/?ip={one.ip}", "under": f"to {one.destination or 'all'}"},
         "state": one.state,
         "day": f"{one.day} of {one.last_day}",
-        "used": f"{one.sent:,} of {one.cap:,}" if one.cap else f"{one.sent:,}, no cap",
+        "used": {
+            "text": _used(one),
+            "href": f"/logs?rule=warmups/{one.rule}",
+            "under": one.why or _coming(one.to_come),
+        },
         "deferrals": f"{one.deferrals:.0f} %" if one.attempts else "",
-        "waits": one.waits,
         "spark": sent if any(sent) else None,
-        "next": one.why or _coming(one.to_come),
         "acts": [] if one.state == "waiting" else [hold, ("advance", "Advance"), ("reset", "Reset")],
     }
 
 
+def _used(one: WarmupProgress) -> str:
+    used = f"{one.sent:,} of {one.cap:,}" if one.cap else f"{one.sent:,}, no cap"
+    return f"{used}, {one.waits:,} wait" if one.waits else used
+
+
 def _coming(days: list[CurveDay]) -> str:
-    return ", ".join(f"{day.cap:,}" if day.cap else "no cap" for day in days[:COMING])
+    caps = ", ".join(f"{day.cap:,}" if day.cap else "no cap" for day in days[:COMING])
+    return f"then {caps}" if caps else ""
 
 
 PAGE = ConsolePage(

@@ -72,11 +72,7 @@ class Floods:
         now = self._clock()
         paused = now + rule.pause
         active = Active(lane, rule, answer[:500], now, paused, paused + rule.reduced)
-        if rule.tag is None:
-            self._active[lane] = active
-        else:
-            self._tagged[lane, rule.tag] = active
-        self._hits.setdefault(rule.id, collections.deque(maxlen=10_000)).append(now)
+        self.adopt(active)
         self._begun(active)
 
     def of_tag(self, lane: str, tag: str) -> Active | None:
@@ -93,8 +89,11 @@ class Floods:
         return [active for key in list(self._tagged) if (active := self.of_tag(*key)) is not None]
 
     def adopt(self, active: Active) -> None:
-        """A flood that began in another worker."""
-        self._active[active.lane] = active
+        """A flood that has begun, here or in another worker."""
+        if active.rule.tag is None:
+            self._active[active.lane] = active
+        else:
+            self._tagged[active.lane, active.rule.tag] = active
         self._hits.setdefault(active.rule.id, collections.deque(maxlen=10_000)).append(active.since)
 
     def get(self, lane: str) -> Active | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from pipeline.demo.deliverability import rules as of_a_block
 from pipeline.demo.sample import write
 from pipeline.log.names import JSON_LINES, PARQUET, free_name, rotated
 from settings import Settings
@@ -50,6 +51,7 @@ def rules() -> list[tuple[str, dict[str, Any]]]:
         ("locals", {"type": "wildcard", "pattern": "*@plannr.test"}),
         ("mta-names", {"ip": "127.0.0.1", "name": "Newsletters", "ehlo": "out1.plannr.test"}),
         ("mta-names", {"ip": "127.0.0.4", "name": "Bank statements"}),
+        *of_a_block(),
     ]
 
 

@@ -86,6 +86,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         connections: at once from one IP; more get 421 instead of a greeting.
         blocked: turns every sender away.
         spells: seconds for which its trouble comes, and as many for which it goes again: mail is put off in between.
+        blocks: the MTA IP that it turns away in its spells, and no other.
         trouble: of the hosts: they refuse connections (`refuses`), so does the first of them (`halfdead`), they never
             say a word (`silent`), or close the connection after the final dot (`drops`).
         dns: how its domains are published.
@@ -107,6 +108,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
     blocked: bool = False
     spells: float = 0.0
+    blocks: str = ""
     trouble: Literal["", "refuses", "halfdead", "silent", "drops"] = ""
     dns: Literal["mx", "no-mx", "alias", "null-mx", "missing", "servfail"] = "mx"
 
@@ -160,6 +162,7 @@ PROVIDERS = (
     Provider(name="tls-broken.example", tls="broken"),
     Provider(name="newspaper.example", weight=2, latency=0.05),
     Provider(name="city-hall.example", weight=1, latency=0.8, answers=LOOKOUT, spells=150),
+    Provider(name="fussy.example", weight=6, latency=0.1, unknown=0.06, spells=120, blocks="127.0.0.1"),
     Provider(name="hospital.example", weight=1, tls="required", latency=0.2),
     Provider(name="bank.example", weight=2, tls="required", latency=0.1, unknown=0.01),
     Provider(name="no-mx.example", dns="no-mx"),

@@ -109,8 +109,8 @@ class Receiver:
         if self.provider.blocked:
             return self.say("blocked", ip)
         now, spell = self.clock(), self.provider.spells
-        if spell and now % (2 * spell) < spell:
-            return self.say("troubled", ip)
+        if spell and now % (2 * spell) < spell and self.provider.blocks in ("", ip):
+            return self.say("blocked" if self.provider.blocks else "troubled", ip)
         if not self.provider.flood:
             return None
         start, count = self._minute.get(ip, (now, 0))

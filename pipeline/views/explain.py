@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from operators.deliveries.delivery import Target
+from operators.lanes.floods import Active
 from operators.lanes.lanes import Lane
 from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
 from operators.lanes.warming import PREFIX as WARM
+from operators.lanes.warming import local_day
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
 from pipeline.telemetry.backlog import Backlog, Standing
 from pipeline.telemetry.history import History, LaneAnswer, LaneEvent, Past
+from pipeline.views.state.applying import AppliedRule, applying
 from pipeline.views.state.standing import EqualAnswers, answers, condition, many, sentence
 from settings.rules import Pause
 from settings.rules.fields import lookup_name
@@ -51,7 +54,7 @@ class AppliedLimit(msgspec.Struct, frozen=True):
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lane waits for. `kind`: pause, flood, proxy, dns, or lane. `until`: epoch seconds, None: nobody knows.
+    """What the lane waits for. `kind`: pause, flood, proxy, dns, warm-up, lane. `until`: epoch seconds, None: unknown.
 
     `all` is false where it holds only some of the lane's mail: a tag's, a domain's, or that for some of its hosts.
     `held`: messages that a pause holds, of this lane and of the others that it is for: they have one parked queue.
@@ -77,7 +80,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
-    """The flood in force on a lane. Times are epoch seconds; `state`: paused or reduced."""
+    """The flood in force on a lane, or on a tag's mail in it. Times are epoch seconds; `state`: paused or reduced."""
 
     lane: str
     id: int
@@ -87,6 +90,7 @@ class FloodInForce(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     paused_until: float
     reduced_until: float
+    tag: str | None = None
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +143,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     next_retry: float | None = None
     says: str = ""
     reasons: list[EqualAnswers] = []
+    rules: list[AppliedRule] = []
 
 
 class Explainer:
@@ -231,23 +236,19 @@ class Explainer:
             next_retry=brief.next_retry,
             says=brief.says,
             reasons=answers(self.standing(name)),
+            rules=self._rules(name, domains),
         )
+
+    def _rules(self, name: str, domains: Sequence[str]) -> list[AppliedRule]:
+        ip, _, group = name.partition("/")
+        remotes = {target.address for target in self._targets(name)}
+        names = {lookup_name(domain) for domain in domains}
+        return applying(self._machine.rules.snapshot, ip, group, names, remotes, time.time())
 
     def flood(self, name: str) -> FloodInForce | None:
         """The flood in force on a lane."""
         active = self._machine.floods.get(name)
-        if active is None:
-            return None
-        return FloodInForce(
-            lane=name,
-            id=active.rule.id,
-            pattern=active.rule.name,
-            answer=active.answer,
-            state="paused" if active.paused_until > time.monotonic() else "reduced",
-            since=_epoch(active.since),
-            paused_until=_epoch(active.paused_until),
-            reduced_until=_epoch(active.reduced_until),
-        )
+        return None if active is None else flood_in_force(active)
 
     # -- limits -------------------------------------------------------------------------------------------------
 
@@ -279,12 +280,24 @@ class Explainer:
             found.append(Obstacle(kind="flood", why=why, until=flood.paused_until, rule=flood.id))
         if (proxy := self._machine.egress.paused(name)) is not None and proxy.until is not None:
             found.append(Obstacle(kind="proxy", why=proxy.why, until=_epoch(proxy.until)))
+        found += self._warming(name)
         if name.startswith("?/"):
             found.append(Obstacle(kind="dns", why=f"the mail servers of {name[2:]} are being looked up"))
         if lane is not None and lane.waiting and lane.waits_for and not (flood and flood.state == "paused"):
             until = _epoch(lane.waits_until) if lane.waits_until is not None else None
             found.append(Obstacle(kind="lane", why=lane.waits_for, until=until))
         return found
+
+    def _warming(self, name: str) -> Iterator[Obstacle]:
+        """Messages that wait for tomorrow, since the cap of this MTA IP is used."""
+        ip, _, group = name.partition("/")
+        machine, parked = self._machine, self._machine.queue.parked()
+        rule = machine.rules.snapshot.warmup(ip, next(iter(self.domains(name)), group), group, time.time())
+        if rule is None or not (waits := parked.get(f"{WARM}{ip}/{rule.domain or ''}", 0)):
+            return
+        _, until = local_day(rule.time_zone, time.time())
+        why = f"the cap of the warm-up of {ip} is used today"
+        yield Obstacle(kind="warm-up", why=why, until=until, rule=rule.id, all=False, held=waits)
 
     def _pauses(self, name: str) -> Iterator[Obstacle]:
         pauses, now = self._machine.rules.snapshot.pauses, time.time()
@@ -354,6 +367,21 @@ class Explainer:
                 until = held[0].until.timestamp() if held[0].until else None
                 more = {"state": "paused", "why": f"paused: {held[0].reason or 'by hand'}", "until": until}
             yield Host(host=target.host, address=target.address, port=target.port, **more)
+
+
+def flood_in_force(active: Active) -> FloodInForce:
+    """A flood as it is shown."""
+    return FloodInForce(
+        lane=active.lane,
+        id=active.rule.id,
+        pattern=active.rule.name,
+        answer=active.answer,
+        state="paused" if active.paused_until > time.monotonic() else "reduced",
+        since=_epoch(active.since),
+        paused_until=_epoch(active.paused_until),
+        reduced_until=_epoch(active.reduced_until),
+        tag=active.rule.tag,
+    )
 
 
 def _covered(pause: Pause, domains: set[str], addresses: set[str]) -> bool | None:

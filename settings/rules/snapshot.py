@@ -371,6 +371,10 @@ class Snapshot:
         suffixes = ("." + ".".join(labels[at:]) for at in range(1, len(labels)))
         return next((self._mx[suffix] for suffix in suffixes if suffix in self._mx), None)
 
+    def names_provider(self, name: str) -> bool:
+        """Whether a provider has this name, a shipped one or the operator's."""
+        return name in PROVIDERS or any(getattr(rule, "name", None) == name for rule in self._rules["providers"])
+
     def is_provider(self, group: str) -> bool:
         """Whether a destination group is a provider; its name has no dot."""
         return "." not in group and not group.startswith("(")

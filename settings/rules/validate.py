@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
+from settings.rules.acting import Rewrite
 from settings.rules.decisions import SELECTION, ForcedError, names_mail
 from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
@@ -74,7 +75,12 @@ def validate(
     """
     rule = parse(kind, {**_entered(kind, values, old), **(ours or {})})
     errors = [*_missing_key(rule), *_past(rule, old, now), *_twice(rule, snapshot), *_loop(rule, snapshot, now)]
-    errors += [*_no_mail(rule), *_no_schedule(rule, snapshot), *_renamed(rule, old, snapshot)]
+    errors += [
+        *_no_mail(rule),
+        *_too_early(rule, snapshot),
+        *_no_schedule(rule, snapshot),
+        *_renamed(rule, old, snapshot),
+    ]
     if errors:
         raise InvalidRule(errors)
     return rule
@@ -184,6 +190,17 @@ def _no_mail(rule: Rule) -> Iterable[FieldError]:
     """Only of what is entered: a stored rule for all mail, of an older version, stays in force."""
     if isinstance(rule, ForcedError) and not names_mail(rule):
         yield FieldError("tag", f'names no mail; needed is one of {", ".join(SELECTION)}, or "all": true for all mail')
+
+
+def _too_early(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
+    """A rewrite rule looks at a message before DNS has said where it goes."""
+    if not isinstance(rule, Rewrite):
+        return
+    if rule.remote_ip is not None:
+        yield FieldError("remote_ip", "is not known before the route is chosen; allowed is a domain, or empty")
+    if rule.domain is not None and snapshot.names_provider(rule.domain):
+        why = f"{rule.domain} is a provider, which is not known before the route is chosen; allowed is a domain"
+        yield FieldError("domain", why)
 
 
 def _no_schedule(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:

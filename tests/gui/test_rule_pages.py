@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -459,3 +460,24 @@ async def test_a_pool_opens_and_undo_gives_its_members_back(live: Any, visitor: 
     await expect(page.locator("#form-members")).to_have_value("127.0.0.1, 127.0.0.2=3, 192.0.2.9")
     page = await visitor(live, "/?pool=gold")
     await expect(page.get_by_label("Show one of the pools")).to_have_value("gold")
+
+
+async def test_an_mta_ip_is_warmed_held_and_let_go_on(live: Any, visitor: Visitor) -> None:
+    """A schedule and a warm-up by form; what each IP may do today stands above, with hold and advance."""
+    page = await visitor(live, "/schedules")
+    await add(page, name="journey", steps="1=50, 2=100, 5=1000")
+    await expect(row(page, "journey")).to_contain_text("1,000")
+    await page.goto(f"{live.url}/warmups")
+    await add(page, schedule="journey", ip="127.0.0.2", domain="warm.example")
+    now = page.locator("tr", has_text="0 of 50")
+    await expect(now).to_contain_text("1 of 5")
+    await now.get_by_role("button", name="Hold").click()
+    await expect(page.locator("tr", has_text="held")).to_be_visible()
+    await page.get_by_role("button", name="Advance").click()
+    await expect(page.locator("tr", has_text="0 of 100")).to_contain_text("2 of 5")
+    if folder := os.environ.get("PICTURES"):
+        await page.screenshot(path=f"{folder}/warmups.png", full_page=True)
+    await page.goto(f"{live.url}/schedules")
+    await row(page, "journey").get_by_role("button", name=re.compile("Delete")).click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(page.locator(".note").last).to_contain_text("needs it")

@@ -92,3 +92,15 @@ def test_limits_may_be_a_part_of_the_normal_ones() -> None:
     rule = Flood(id=1, name="x", pattern="y", reduce_to=25, ip_connects=7)
     limits = rule.over(Limits(domain_messages=600, ip_connections=2, domain_connects=0))
     assert (limits.domain_messages, limits.ip_connections, limits.domain_connects, limits.ip_connects) == (150, 1, 0, 7)
+
+
+def test_a_tags_flood_that_began_in_another_worker_slows_that_tag_alone() -> None:
+    """Its lane goes on."""
+    there, here = Watch(tag="news"), Watch(tag="news")
+    there.ends(tags=("news",))
+    (flood,) = there.floods.tagged()
+    here.floods.adopt(flood)
+    assert here.floods.get(LANE) is None
+    assert here.floods.of_tag(LANE, "news") == flood
+    assert here.floods.end(LANE)
+    assert not here.floods.tagged()

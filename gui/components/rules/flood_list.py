@@ -78,11 +78,11 @@ class FloodList:
         brief, domains = explainer.brief(flood.lane), explainer.domains(flood.lane) or [group]
         more = f" and {len(domains) - 1} more" if len(domains) > 1 else ""
         return {
-            "key": flood.lane,
+            "key": f"{flood.lane} {flood.tag or ''}".strip(),
             "lane": {
                 "href": "/?domain=" + quote(domains[0], safe=""),
                 "text": shown(domains[0]) + more,
-                "under": f"from {ip}",
+                "under": f"from {ip}" + (f", tag {shown(flood.tag, 80)} only" if flood.tag else ""),
             },
             "state": flood.state,
             "until": flood.paused_until if flood.state == "paused" else flood.reduced_until,
@@ -104,6 +104,7 @@ class FloodList:
     async def _act(self, lane: str, action: str) -> None:
         if action not in ("end", "keep") or not self._allowed():
             return
+        lane = lane.partition(" ")[0]
         if action == "keep":
             await self._keep(lane)
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from operators.lanes.floods import Active
 from pipeline.views.changing.notices import done_by
-from pipeline.views.explain import Explainer, FloodInForce
+from pipeline.views.explain import Explainer, FloodInForce, flood_in_force
 from pipeline.views.recorder import Recorder
 from settings.rules import Pause, Rule
 from settings.rules.patterns import Type, compile_pattern
@@ -26,9 +26,14 @@ class FloodsView:
         self._machine, self._explainer, self._recorder = machine, explainer, recorder
 
     def all(self) -> list[FloodInForce]:
-        """The floods in force, one a lane."""
-        found = (self._explainer.flood(active.lane) for active in self._machine.floods.all())
-        return [flood for flood in found if flood is not None]
+        """The floods in force, one a lane, and those on the mail of single tags."""
+        floods = self._machine.floods
+        return [flood_in_force(active) for active in (*floods.all(), *floods.tagged())]
+
+    def _of(self, lane: str) -> FloodInForce | None:
+        """The flood on a lane; else the first on a tag's mail in it."""
+        tagged = (flood for flood in self.all() if flood.lane == lane)
+        return self._explainer.flood(lane) or next(tagged, None)
 
     def pauses(self) -> list[dict[str, Any]]:
         """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
@@ -78,17 +83,17 @@ class FloodsView:
 
     async def keep(self, lane: str, who: Who) -> Rule | None:
         """Make a pause by hand of the flood on a lane: it lasts until somebody ends it. None where there is none."""
-        flood = self._explainer.flood(lane)
+        flood = self._of(lane)
         if flood is None:
             return None
         ip, _, group = lane.partition("/")
         reason = f"kept: flood pattern {flood.pattern}, {flood.answer}"[:500]
-        return await self._machine.rules.create("pauses", {"ip": ip, "domain": group}, who, reason)
+        return await self._machine.rules.create("pauses", {"ip": ip, "domain": group, "tag": flood.tag}, who, reason)
 
     def end(self, lane: str, who: Who) -> bool:
         """End the flood in force on a lane early; False where there is none. Raises `NotAllowed`."""
         who.must("operate")
-        flood = self._explainer.flood(lane)
+        flood = self._of(lane)
         if flood is None or not self._machine.floods.end(lane):
             return False
         facts = {"lane": lane, "pattern": flood.pattern, "answer": flood.answer, "state": flood.state}

@@ -139,3 +139,31 @@ async def test_a_flood_pattern_is_tried_without_being_stored(world: World) -> No
     assert (await world.post("/floods/try", text, 200))["matches"] is True
     assert (await world.post("/floods/try", {"pattern": "never", "text": "421 4.7.0"}, 200))["matches"] is False
     assert await world.get("/floods") == []
+
+
+async def test_all_rules_go_out_and_in_again(world: World) -> None:
+    """The document that export gives; a rule that is not in it stays, one that cannot be used has a line."""
+    await world.post("/schedules", {"name": "slow", "steps": ["1=50"]})
+    await world.post("/warmups", {"schedule": "slow", "ip": "192.0.2.1", "domain": "gmail"})
+    document = await world.get("/rules/export")
+    for kind in ("warmups", "schedules"):
+        (rule,) = await world.get(f"/{kind}")
+        assert (await world.client.delete(f"/{kind}/{rule['id']}")).status_code == 204
+    other = await world.post("/tags", {"name": "other"})
+    document["tags"] = [{"name": "news", "weight": 1000}]
+    done = await world.post("/rules/import", document, 200)
+    assert (done["created"], done["updated"], len(done["errors"])) == (2, 0, 1)
+    assert done["errors"][0].startswith("tags[0]: weight")
+    assert [rule["domain"] for rule in await world.get("/warmups")] == ["gmail"]
+    assert (await world.get(f"/tags/{other['id']}"))["name"] == "other"
+    assert (await world.client.post("/rules/import", json={"x": 1})).status_code == 422
+
+
+async def test_a_change_is_taken_back(world: World) -> None:
+    """By its number in the audit; not twice, and not where something has changed since."""
+    rule = await world.post("/tags", {"name": "news", "weight": 3})
+    await world.client.put(f"/tags/{rule['id']}", json={"name": "news", "weight": 5})
+    number = (await world.get("/audit", limit=1))[0]["id"]
+    assert (await world.post(f"/audit/{number}/undo", {}, 200))["weight"] == 3
+    assert (await world.client.post(f"/audit/{number}/undo", json={})).status_code == 422
+    assert (await world.client.post("/audit/999999/undo", json={})).status_code == 404

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from settings.rules import KINDS, InvalidRule, NoSuchRule, Rule, Snapshot
 from settings.rules import key_pairs as keys
-from settings.rules.validate import complete, validate
+from settings.rules.validate import complete, parse, validate
 
 NOW = 1_800_000_000.0  # 2027-01-15
 PAST, FUTURE = "2026-12-31T00:00:00Z", "2028-01-01T00:00:00Z"
@@ -303,3 +303,16 @@ def test_an_ended_rule_may_be_changed_otherwise() -> None:
     """Only a new end must be to come."""
     old = stored("pauses", 1, until=PAST)
     assert validate("pauses", {"until": PAST, "tag": "x"}, Snapshot(), NOW, old).shown()["tag"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [({"domain": "gmail"}, "domain"), ({"domain": "mine"}, "domain"), ({"remote_ip": "198.51.100.1"}, "remote_ip")],
+)
+def test_a_rewrite_rule_names_nothing_that_is_known_later(values: dict[str, Any], field: str) -> None:
+    """Provider and remote IP are known when the route is."""
+    own = parse("providers", {"name": "mine", "patterns": ["*.mine.example"]})
+    with pytest.raises(InvalidRule) as refused:
+        validate("rewrites", {"name": "w", "delay": 5, **values}, Snapshot({"providers": [own]}), NOW)
+    assert refused.value.errors[0].field == field
+    assert "route" in refused.value.errors[0].message
