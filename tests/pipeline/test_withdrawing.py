@@ -265,6 +265,11 @@ async def test_many_end_in_one_transaction_and_on_a_full_disk(bench: Bench) -> N
     assert await bench.left() == []
 
 
+def test_a_queue_that_is_not_open_has_nothing_parked(tmp_path: Path) -> None:
+    """The rules are read first, and who hears of a forced error then looks."""
+    assert EmbeddedQueue(tmp_path / "queue.db").parked() == {}
+
+
 def test_what_workers_withdraw_is_added_up() -> None:
     """By rule; it is over when it is over in all."""
     one = Withdrawal(rule=3, looked=5, total=10, ended=2, begun=2.0, over=4.0)
