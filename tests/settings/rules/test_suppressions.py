@@ -228,7 +228,7 @@ async def test_a_file_comes_in_as_programs_write_it(
     ("octets", "said"),
     [
         ("value\nmüller@x.example\n".encode("latin-1"), "line 2: value: is no UTF-8"),
-        (b'value,description\na@x.example,"a\nb"\nb@x.example\nnot any\n', "line 2: description: goes over several lines"),
+        (b'value,description\na@x.example,"a\nb"\nb@x.example\nnot any\n', "line 2: description: goes over several"),
         (b'a@x.example\n"b\nc"@x.example\nnot any\n', "line 2: value: goes over several lines"),
         (b"value,code\na@x.example,250\n", "line 2: code: is too small"),
         (b"Anna <a@x.example>\n", "line 1: value: is no address"),
