@@ -71,7 +71,10 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class BulkJob(msgspec.Struct, kw_only=True):
-    """A bulk action. `state`: counting, running, done or failed; times are epoch seconds."""
+    """A bulk action. `state`: counting, running, done or failed; times are epoch seconds.
+
+    `looked` of `total` says how far it is; a deletion looks through the whole queue, others at what they have counted.
+    """
 
     id: int
     action: Action
@@ -163,8 +166,7 @@ class Bulk:
         selection = job.selection.plain()
         sought = _sought(selection)
         known = _by_queue(selection) and not selection.domain
-        job.total = await queue.sought(sought)
-        job.state = "running"
+        job.state, job.total = "running", await queue.size()
         async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
             async for part in withdrawn:
                 try:
@@ -174,10 +176,10 @@ class Bulk:
                         if meant:
                             await queue.discard(meant)
                         job.changed += len(meant)
-                        job.looked += len(meant)
                 finally:
                     queue.put_back(part.leases)
-        job.total = job.looked
+                job.looked += part.looked
+        job.total = job.looked = job.changed
 
     def _meant(self, selection: Selection, lease: Lease) -> bool:
         """Queue, state and lane are those that were sought."""
