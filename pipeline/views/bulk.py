@@ -20,12 +20,14 @@ import msgspec
 
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import Queue, QueueUnavailable, Withdrawable
+from pipeline.queues.contract import Queue, QueueFull, QueueUnavailable, Withdrawable
 from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, listed
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
 GROUP = 500  # messages that go in one transaction
+FEW = 50  # on a full disk
+WAITS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before another try
 PAGE = 2000  # messages looked at, or changed, at once
 JOBS = 100
 LINE = 20  # jobs that may wait for their turn
@@ -174,7 +176,7 @@ class Bulk:
                         group = part.leases[start : start + GROUP]
                         meant = [lease for lease in group if known or self._meant(selection, lease)]
                         if meant:
-                            await queue.discard(meant)
+                            await _discarded(queue, meant)
                         job.changed += len(meant)
                 finally:
                     queue.put_back(part.leases)
@@ -239,6 +241,23 @@ class Bulk:
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
             del self._jobs[id]
+
+
+async def _discarded(queue: Withdrawable, leases: Sequence[Lease]) -> None:
+    """They go; on a full disk a few at once, for what goes makes the room. Raises `QueueUnavailable`."""
+    try:
+        await queue.discard(leases)
+        return
+    except QueueFull:
+        pass
+    for start in range(0, len(leases), FEW):
+        for wait in WAITS:
+            await asyncio.sleep(wait)
+            with contextlib.suppress(QueueFull):
+                await queue.discard(leases[start : start + FEW])
+                break
+        else:
+            await queue.discard(leases[start : start + FEW])
 
 
 def _sought(selection: Selection) -> Sought:
