@@ -25,6 +25,7 @@ REASONS = {
         "pipeline/process/destinations.py",
         "Thread",
     ): "it catches everything, and is the log itself: `trouble` and `lost` say it",
+    ("pipeline/commands/speak.py", "Thread"): "of a command, and ends with it: what cannot be read ends the session",
     ("pipeline/process/begin.py", "Thread"): "in a child: it waits for one byte, and ends the process",
     ("pipeline/demo/traffic.py", "create_task"): "in a task group, which is awaited by a task of the supervisor's",
 }

@@ -114,6 +114,16 @@ def test_logs_has_its_own_arguments(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.system
+async def test_send_speaks_smtp_on_standard_input(tmp_path: Path) -> None:
+    """`-bs`, as Alpine and Zabbix call sendmail: 250 means queued, and the end of the input ends it."""
+    said = b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n"
+    done = await asyncio.to_thread(run, "send", "--data-dir", str(tmp_path), "-bs", stdin=said)
+    replies = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
+    assert (done.returncode, replies) == (0, [b"220", b"250", b"250", b"250", b"354", b"250"])
+    assert await leases(tmp_path, 1) == ["c@d.example"]
+
+
+@pytest.mark.system
 def test_linked_as_sendmail_it_is_send(tmp_path: Path) -> None:
     """`/usr/sbin/sendmail` can be a link to it."""
     link = tmp_path / "sendmail"

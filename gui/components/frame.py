@@ -127,6 +127,7 @@ class Frame:
                 with tag("div"):
                     ui.label("Mailrace").classes("brand-name")
                     InstanceSwitch(self._facade, self._instance, under, live)
+            zone_button()
             for section in self._sections:
                 pages = [page for page in self._pages if page.section == section]
                 if pages:
@@ -157,7 +158,6 @@ class Frame:
                 ui.label("Reconnecting").classes("when-lost")
             icon_button("search", "Search everything (/)", LENS)
             icon_button("help", "Keys (?)", KEYBOARD).classes("not-narrow")
-            zone_button().classes("not-narrow")
             icon_button("theme", "Light or dark", MOON)
             text("span", "may only look", "of only-look")
             with tag("form", "logout").props(f'method=post action="{under}/logout"'):

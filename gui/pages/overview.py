@@ -266,15 +266,23 @@ class Overview:
         times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
-        began = self._began() // step * step
         known = {
-            name: [n if at >= began else None for at, n in zip(times, row, strict=True)] for name, row in values.items()
+            name: [n if self._known(at, step) else None for at, n in zip(times, row, strict=True)]
+            for name, row in values.items()
         }
         return {"first": times[0], "step": step, "values": known}
 
+    def _known(self, slot: int, step: int) -> bool:
+        """Whether anybody counted in this slot; where nobody did there is a gap, and not nothing."""
+        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
+        restored = not self._selected or self._choice.scope[0] == "ip"  # of others the log is not asked
+        return slot + step > telemetry.began or (restored and telemetry.knows(slot))
+
     def _began(self) -> int:
-        """Since when it is counted; before that there is a gap, and not nothing."""
-        return self._lens.telemetry.began if self._lens else self._facade.telemetry.began
+        """Since when it is counted, as far as that is known."""
+        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
+        restored = not self._selected or self._choice.scope[0] == "ip"
+        return telemetry.restored[0] if restored and telemetry.restored else telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
@@ -316,7 +324,8 @@ class Overview:
                 _, values = self._figures.series(names, span, *self._choice.scope)
                 self._summed = span, slot, {name: sum(row) for name, row in values.items()}
             counts = self._summed[2]
-        known, whole = time.time() - self._began(), slots * step
+        began = self._began() if span != "1m" else self._facade.telemetry.began
+        known, whole = time.time() - began, slots * step
         short = f", of which {spoken(known)} are known" if known < whole - step else ""
         self._counters.show("values", counts)
         self._counters.show("window", {"seconds": int(max(1, min(known, whole))), "text": WINDOWS[span] + short})

@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 from gui.components.drawing import tag, text
 from gui.components.live_table import Column, Empty, LiveTable, shown
-from gui.components.rules.rule_page import REFUSED, RulePage
+from gui.components.rules.rule_page import RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from pipeline.views.figures import FIGURES
 from settings.rules import Rule
 from settings.rules.tenants import TagRule
+from settings.store import REFUSED
 
 MOST = 200  # tags
 COLUMNS = (

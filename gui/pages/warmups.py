@@ -9,12 +9,13 @@ import msgspec
 
 from gui.components.drawing import tag, text
 from gui.components.live_table import Column, Empty, LiveTable
-from gui.components.rules.rule_page import REFUSED, Cells, RulePage
+from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from pipeline.views.warming import CurveDay, WarmupProgress
 from settings.rules import Rule
 from settings.rules.warming import Warmup
+from settings.store import REFUSED
 
 MOST = 500  # rows
 COMING = 6  # days to come that the tooltip of a row names

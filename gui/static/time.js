@@ -43,6 +43,18 @@ export function meant(text) {
   return Number.isNaN(time.getTime()) ? "" : time.toISOString();
 }
 
+// How long it is until then: "12 s", "3 min", "4 h"; nothing where it is past.
+export function left(seconds, now) {
+  const more = Math.round(seconds - now);
+  if (more <= 0) return "";
+  if (more < 120) return `${more} s`;
+  return more < 7200 ? `${Math.round(more / 60)} min` : `${Math.round(more / 3600)} h`;
+}
+
+export function ahead(seconds, now) {
+  return seconds - now >= 0.5 ? `in ${left(seconds, now)}` : "now";
+}
+
 export function ago(seconds, now) {
   const age = Math.max(0, Math.round(now - seconds));
   if (age < 2) return "now";

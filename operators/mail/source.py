@@ -13,7 +13,7 @@ from operators.mail.blocks import document
 from operators.mail.dkim import from_domain
 from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
-from operators.mail.head import name_of, settled
+from operators.mail.head import length, name_of, settled
 from operators.mail.headers import change, pairs
 from operators.mail.inline_css import inlined, inlined_mail
 from operators.mail.message import InvalidMessage, Message
@@ -24,6 +24,7 @@ PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
     "background", "font", "css", "blocks", "data", "tracking",
 )  # fmt: skip
+HEAD = 262_144  # characters in which a header is expected to end
 TOLD = ("name", "description", "version", "templateName", "attributes")  # for people and programs, not for receivers
 _OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
@@ -84,6 +85,27 @@ def source_of(message: Message) -> bytes:
     if message.headers:
         source = change(source, values.headers(message.headers) if values else message.headers)
     return source
+
+
+def head_of(message: Message) -> bytes:
+    """The header fields of `source_of`, each with its CRLF. Of a mail as text only its header is looked at."""
+    mime = message.mime
+    plain = (
+        isinstance(mime, str) and message.mime_encoding is None and not message.headers and personal(message) is None
+    )
+    end = _end_of_head(mime) if plain and isinstance(mime, str) else -1
+    if end < 0:
+        source = source_of(message)
+        return source[: length(source)]
+    assert isinstance(mime, str)
+    source = settled(mime[:end].encode())
+    return source[: length(source)]
+
+
+def _end_of_head(mime: str) -> int:
+    """Where the empty line after the header ends, whatever the line ends are; -1 where there is none."""
+    ends = [at + len(blank) for blank in ("\r\n\r\n", "\n\n") if (at := mime.find(blank, 0, HEAD)) >= 0]
+    return min(ends, default=-1)
 
 
 def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:

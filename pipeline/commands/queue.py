@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.folders import at, folders
+from pipeline.commands.speak import speak
 from pipeline.machine import health
 from pipeline.process import is_running, only_one
 from pipeline.process.supervisor import awaited
@@ -52,6 +53,9 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
     if settings.origin("data-dir") == "default":
         settings = _at_the_queue(settings)  # in a queue that was made here and now it would wait for a server for ever
     try:
+        if request.speaks:
+            asyncio.run(_speak(settings, stdin))
+            return 0
         messages = _messages(settings, request, stdin)
         asyncio.run(_publish(settings, messages))
     except (UnusableSubmission, QueueUnavailable) as error:
@@ -61,11 +65,18 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
     return 0
 
 
+async def _speak(settings: Settings, stdin: BinaryIO) -> None:
+    if settings.rabbitmq_inbox is None:
+        raise StartError("send: rabbitmq-inbox is empty: what is handed in here would be thrown away")
+    async with _opened(settings) as queue:
+        await speak(settings, queue, stdin, sys.stdout.buffer)
+
+
 def _messages(settings: Settings, request: SendRequest, stdin: BinaryIO) -> list[tuple[str, bytes]]:
     if settings.rabbitmq_inbox is None:
         raise StartError("send: rabbitmq-inbox is empty: what is handed in here would be thrown away")
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
-    origin = Origin(_user(), socket.gethostname(), time.time())
+    origin = Origin(_user(), socket.gethostname(), time.time(), settings.mail_domain or "")
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()
     bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
     return [(settings.rabbitmq_inbox, body) for body in bodies]

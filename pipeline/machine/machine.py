@@ -90,7 +90,7 @@ from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
-from pipeline.smtp.server.server import SmtpIntake
+from pipeline.smtp.server.server import PortShare, SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
@@ -127,6 +127,7 @@ class Seat(msgspec.Struct, frozen=True):
         token: of the instance in its cluster.
         count: of the workers: each has its part of a tag's rate.
         flooded: told of each flood that begins here.
+        ports: of its intake.
     """
 
     leases: Leases
@@ -135,6 +136,7 @@ class Seat(msgspec.Struct, frozen=True):
     token: str
     count: int
     flooded: Callable[[Active], None]
+    ports: PortShare
 
 
 class Machine:
@@ -171,9 +173,12 @@ class Machine:
         self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
-            settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
+            settings,
+            self.queue,
+            self.report,
+            is_local=lambda to: self.rules.snapshot.is_local(to),
+            ports=seat.ports if seat is not None else None,
         )
-        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(

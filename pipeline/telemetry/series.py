@@ -53,6 +53,17 @@ class Series:
         self.current = [0] * len(self.current)
         self.touched = False
 
+    def put_back(self, counter: int, tier: int, slot: int, count: int) -> None:
+        """Add to a slot that has passed (epoch seconds // step)."""
+        number, place = divmod(slot, BLOCK)
+        column = self._columns.setdefault(counter * len(STEPS) + tier, [])
+        at = next((at for at, (known, _) in enumerate(column) if known >= number), len(column))
+        if at == len(column) or column[at][0] != number:
+            column.insert(at, (number, array.array("Q", bytes(8 * BLOCK))))
+        block = array.array("Q", column[at][1])
+        block[place] += count
+        column[at] = (number, block)
+
     def values(self, counter: int, tier: int, first: int, count: int) -> list[int]:
         """The counts of `count` slots from slot number `first` (epoch seconds // step) on."""
         found = [0] * count

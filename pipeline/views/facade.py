@@ -12,10 +12,11 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import structlog
 from reactivex import Observable, abc
 
 from operators.deliveries.events import Event
-from pipeline.log.reading.query import LogQuery
+from pipeline.log.reading.query import LogQuery, LogQueryFailed
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
 from pipeline.machine.withdrawing import Withdrawal
@@ -25,6 +26,7 @@ from pipeline.queues.contract import QueueUnavailable
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.backlog import Backlog
 from pipeline.telemetry.history import History
+from pipeline.telemetry.restored import LoggedEnds, restore, spans
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
 LEAVING = ("delivered", "failed", "refused")  # counters of what leaves the queue for good
 
 
+log = structlog.get_logger("telemetry")
+
+
 class Facade:
     """Over a running machine; call `close` when it is not shown any more."""
 
@@ -85,6 +90,19 @@ class Facade:
     def start(self) -> None:
         """Begin to note how large the queue is."""
         self._sampling = spawn(self._sample(), "queue-sizes", grave=False)
+
+    async def remember(self) -> None:
+        """Put the last hour and day of the log back into the charts, once after the start."""
+        telemetry = self._machine.telemetry
+        if self._machine.settings.send_log is None:
+            return
+        for tier, since, step in spans(telemetry.began):
+            try:
+                found = await asyncio.to_thread(self.logs.ends, since, step)
+            except LogQueryFailed as error:
+                log.warning("the charts begin with this start: the log does not tell what was before", why=str(error))
+                return
+            restore(telemetry, tier, (LoggedEnds(*row) for row in found))
 
     async def _sample(self) -> None:
         while True:

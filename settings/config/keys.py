@@ -232,6 +232,9 @@ class Settings(BaseSettings):
     )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
+    mail_domain: Host | None = key(
+        None, "completes addresses without a domain, of `mailrace send` and the spool directory", shown="host name"
+    )
     spool_directory: File | None = key(None, "messages dropped into this folder are queued")
     spool_extract: Flag = key(True, "turn `x-mq-*` headers of these into properties")
     spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first")

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from settings.rules.acting import BounceClass
+from settings.rules.acting import BounceClass, Response, Rewrite
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -31,13 +31,14 @@ from settings.rules.models import (
     Rule,
     Throttle,
 )
-from settings.rules.patterns import Matcher, compile_pattern
+from settings.rules.patterns import FEW, Matcher, PatternIndex, Tried, compile_pattern, tried
 from settings.rules.selection import Chosen, Selecting, Traits
 from settings.rules.shipped import PROVIDERS
 from settings.rules.tenants import ProviderRule, TagRule
 from settings.rules.warming import Schedule, Warmup
 
 CACHED = 10_000
+LONG = 1 << 20  # characters of what a condition looks at
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
 ENDING = [kind for kind, model in KINDS.items() if "until" in model.model_fields]
 ALL = ""  # in an index: any MTA IP, any target
@@ -69,6 +70,7 @@ class Snapshot:
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
         self._providers: dict[str, str | None] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
+        self._always: dict[int, list[Rewrite]] = {}
 
     # -- indexes, each built when it is first used: a trial snapshot needs one or none of them ------------------
 
@@ -93,12 +95,45 @@ class Snapshot:
         return found
 
     @functools.cached_property
-    def _floods(self) -> list[tuple[Matcher, Flood]]:
-        return [(compile_pattern(rule.type, rule.pattern), rule) for rule in self.floods]
+    def _floods(self) -> PatternIndex:
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in self.floods])
+
+    @functools.cached_property
+    def _answers(self) -> tuple[PatternIndex, dict[int, int]]:
+        """The patterns of response rules, and the place of each rule's."""
+        rules = [rule for rule in cast(tuple[Response, ...], self._rules["responses"]) if rule.pattern]
+        index = PatternIndex([tried(rule.type or "substring", rule.pattern or "") for rule in rules])
+        return index, {id(rule): place for place, rule in enumerate(rules)}
+
+    @functools.cached_property
+    def _conditions(self) -> tuple[dict[str, PatternIndex], dict[int, tuple[str, int]]]:
+        """The first condition of each rewrite rule that has one, by what is looked at; and which is whose."""
+        first: dict[str, list[Tried]] = collections.defaultdict(list)
+        places: dict[int, tuple[str, int]] = {}
+        for rule in cast(tuple[Rewrite, ...], self._rules["rewrites"]):
+            if rule.tests and not rule.tests[0].negated:
+                what = rule.tests[0].what
+                places[id(rule)] = what, len(first[what])
+                first[what].append(rule.tests[0].tried)
+        return {what: PatternIndex(patterns, LONG) for what, patterns in first.items()}, places
 
     @functools.cached_property
     def _pauses(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
         return _by_target((rule.ip or rule.pool or ALL, rule) for rule in self.pauses)
+
+    @functools.cached_property
+    def _pause_targets(self) -> set[str]:
+        """The targets that pauses name."""
+        return {rule.domain or rule.remote_ip or ALL for rule in self.pauses if rule.domain or rule.remote_ip}
+
+    @functools.cached_property
+    def _pause_tags(self) -> set[str]:
+        return {rule.tag for rule in self.pauses if rule.tag is not None}
+
+    @functools.cached_property
+    def _pauses_all(self) -> bool:
+        """Some pause names neither a target nor a tag."""
+        return any(not (rule.domain or rule.remote_ip or rule.tag) for rule in self.pauses)
 
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
@@ -121,9 +156,9 @@ class Snapshot:
         return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
 
     @functools.cached_property
-    def _own_classes(self) -> list[tuple[Matcher, str]]:
+    def _own_classes(self) -> tuple[PatternIndex, list[str]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
-        return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), [rule.meaning for rule in rules]
 
     @functools.cached_property
     def _schedules(self) -> dict[str, Schedule]:
@@ -256,6 +291,9 @@ class Snapshot:
         if not self._pauses:
             return ()
         name = lookup_name(domain)
+        others = self._pause_targets.isdisjoint((name, remote_ip, group)) and self._pause_tags.isdisjoint(tags)
+        if others and not self._pauses_all:
+            return ()
         return tuple(
             rule
             for source in dict.fromkeys(self._sources(ip))
@@ -301,19 +339,15 @@ class Snapshot:
             names: the domain and the destination group that it is of; None: any.
             tags: of the message; None: any.
         """
-        if not self._floods:
+        if not self.floods:
             return None
-        text = answer_text(code, status, description)
-        return next(
-            (
-                rule
-                for matches, rule in self._floods
-                if (rule.domain is None or names is None or rule.domain in names)
-                and (rule.tag is None or tags is None or rule.tag in tags)
-                and matches(text)
-            ),
-            None,
-        )
+        for place in self._floods.matching(answer_text(code, status, description)):
+            rule = self.floods[place]
+            if rule.domain is not None and names is not None and rule.domain not in names:
+                continue
+            if rule.tag is None or tags is None or rule.tag in tags:
+                return rule
+        return None
 
     @functools.cached_property
     def flood_shares(self) -> tuple[Flood, ...]:
@@ -358,9 +392,33 @@ class Snapshot:
 
     def own_class(self, text: str) -> str | None:
         """The class that the operator's own patterns give an answer; None where none matches."""
-        if not self._own_classes:
+        if not self._rules["classes"]:
             return None
-        return next((meaning for matches, meaning in self._own_classes if matches(text)), None)
+        patterns, meanings = self._own_classes
+        found = patterns.matching(text)
+        return meanings[found[0]] if found else None
+
+    def answering(self, rules: Sequence[Response], text: str) -> list[Response]:
+        """Those of these response rules whose pattern matches an answer, or that have none."""
+        index, places = self._answers
+        found = set(index.matching(text)) if places else set()
+        return [rule for rule in rules if (place := places.get(id(rule))) is None or place in found]
+
+    def worth_trying(self, rules: Sequence[Rewrite], look: Callable[[str], str]) -> Sequence[Rewrite]:
+        """Those of these rewrite rules whose first condition holds, or has to be tried by itself.
+
+        Args:
+            look: what a condition looks at, as text.
+        """
+        if len(rules) <= FEW:
+            return rules
+        indexes, places = self._conditions
+        found = {what: index.matching(look(what)) for what, index in indexes.items()}
+        if isinstance(rules, tuple) and not any(found.values()):  # as of nearly every message; the index has the tuple
+            if (always := self._always.get(id(rules))) is None:
+                always = self._always[id(rules)] = [rule for rule in rules if id(rule) not in places]
+            return always
+        return [rule for rule in rules if (place := places.get(id(rule))) is None or place[1] in found[place[0]]]
 
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 

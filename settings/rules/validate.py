@@ -158,7 +158,8 @@ def _twice(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
         return
     for other in snapshot.rules(kind):
         if other.id != rule.id and _alike(other, rule, rule.identity):
-            what = ", ".join(f"{name} {getattr(rule, name) or 'empty'}" for name in rule.identity)
+            given = [name for name in rule.identity if getattr(rule, name)]
+            what = ", ".join(f"{name} {getattr(rule, name) or 'empty'}" for name in given or rule.identity)
             yield FieldError(rule.identity[0], f"there is a rule with {what} already (id {other.id}); allowed is one")
 
 

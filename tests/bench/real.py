@@ -1,10 +1,11 @@
 """Mail as it really is: large, to many domains, with latency and TLS, signed. Mailrace against Postfix, turn by turn.
 
-    python -m tests.bench.real [--works 1MB,6000-tls] [--rounds 3] [--scale 0.5] [--against PATH/mailrace] [--keep NAME]
+    python -m tests.bench.real [--works 1MB,6000-tls] [--rounds 3] [--scale 0.5] [--against REVISION] [--keep NAME]
 
-Medians of interleaved rounds; compare figures of one run only. `--against` adds another Mailrace, as it is installed
-beside another Python, and says each work's ratio: below 0.95 is a regression, and the exit code is 1 then. `--keep`
-adds the figures to `tests/bench/history/figures.json`, by machine. Needs Debian's postfix and opendkim, and root.
+Medians of interleaved rounds; compare figures of one run only. `--against` measures another Mailrace instead of
+Postfix: a revision of this repository, or the path of a program. It says each work's ratio: below 0.95 is a regression,
+and the exit code is 1 then. `--keep` adds the figures to `tests/bench/history/figures.json`, by machine. Needs Debian's
+postfix and opendkim, and root.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import psutil
 from tests.bench import relay
 from tests.bench.internet import host_of
 from tests.bench.relay import QUIET, Figures, Sink, processor_time
+from tests.bench.revision import other
 from tests.bench.signing import _with_key
 from tests.bench.table import Row, markdown
 from tests.support.program import MAILRACE, Program, free_port
@@ -278,8 +280,9 @@ if __name__ == "__main__":
     parser.add_argument("--against", default="")
     parser.add_argument("--keep", default="")
     asked = parser.parse_args()
-    peers = {"mailrace": MAILRACE} | ({"other": [asked.against]} if asked.against else {"postfix": []})
-    measured = run(asked.works.split(","), peers, asked.rounds, asked.scale)
+    with other(asked.against) if asked.against else contextlib.nullcontext([]) as command:
+        peers = {"mailrace": MAILRACE, "other" if asked.against else "postfix": command}
+        measured = run(asked.works.split(","), peers, asked.rounds, asked.scale)
     if asked.keep:
         keep(asked.keep, measured)
     if asked.against:

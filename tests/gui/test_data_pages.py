@@ -18,7 +18,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 VIEWS = ("ips", "domains", "queue", "logs", "smtp", "amqp", "settings", "audit")
 PASSWORD = base64.b64encode(b"\0operator\0open-sesame").decode()

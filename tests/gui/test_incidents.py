@@ -18,7 +18,7 @@ from playwright.async_api import Page, expect
 from tests.support.api import TOKEN
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 PATIENCE = 30_000  # milliseconds
 
 

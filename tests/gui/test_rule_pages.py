@@ -35,7 +35,7 @@ VIEWS = (
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 # Controls that nobody could name: no label, no text, no aria-label.
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, textarea, a[href]')].filter((control) =>

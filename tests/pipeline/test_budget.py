@@ -41,6 +41,7 @@ CLAIM = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("soft", "hard"), [(256, 100_000), (1024, 1024)])
 def test_the_limit_is_raised_at_the_start_or_the_shares_shrink(soft: int, hard: int) -> None:
     """K13: a shell's 1,024 is not taken for what the machine can do; where it is so, one line says what was cut."""

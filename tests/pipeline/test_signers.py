@@ -28,6 +28,8 @@ from tests.support import keys
 from tests.support.halted import halt
 from tests.support.waiting import comes
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_700_000_000.0
 RSA = [load(pem) for pem in (keys.RSA, keys.OTHER, keys.THIRD)]
 ED25519 = load(keys.ED25519)

@@ -77,6 +77,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-client-connections", "50", 50),
     ("smtp-timeout", "90", 90.0),
     ("smtp-extract", "false", False),
+    ("mail-domain", "example.com", "example.com"),
     ("spool-directory", "/spool", Path("/spool")),
     ("spool-extract", "0", False),
     ("spool-delay", "2.5", 2.5),

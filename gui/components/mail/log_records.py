@@ -92,7 +92,7 @@ def _plain(value: Any) -> object:
 def points(counts: Counts, every: int, filters: Filters) -> dict[str, Any]:
     """Counts as the chart takes them: a number for each slot of `every` seconds."""
     until = filters.until or now()
-    unfinished = until >= now()  # the last slot has only begun, and would look like a plunge
+    unfinished = filters.until is None or until >= now()  # the last slot has only begun, and would look like a plunge
     first = filters.since or min((row.time for row in counts.rows), default=until)
     begin, end = int(first.timestamp()) // every, int(until.timestamp()) // every - unfinished
     slots = min(max(end - begin + 1, 2), MOST)

@@ -16,14 +16,13 @@ from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS, Shown
 from gui.components.view import View
 from pipeline.views.state.pauses import MANUAL, chosen
-from settings.rules import InvalidRule, NoSuchRule, Pause
-from settings.store import RulesUnavailable
+from settings.rules import Pause
+from settings.store import REFUSED
 
 FOR = (
     ("10", "10 minutes"), ("60", "1 hour"), ("360", "6 hours"), ("1440", "1 day"), ("", "until somebody resumes it"),
 )  # fmt: skip
 ENTRIES = (Entry("minutes", "For", options=FOR), Entry("reason", "Reason", "It stands wherever this pause is shown."))
-REFUSED = (InvalidRule, NoSuchRule, RulesUnavailable)
 
 
 class Running(Shown, component=f"../{SCRIPTS}/running.js"):

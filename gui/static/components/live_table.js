@@ -1,5 +1,5 @@
 // A table whose rows the server sorts, filters and pages; it sends only the cells that changed. All cells are text.
-import { ago, both, clock, day, sameDay } from "../../../../static/time.js";
+import { ago, ahead, both, clock, day, sameDay } from "../../../../static/time.js";
 
 export default {
   props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, holds: Boolean, initial: Object },
@@ -249,10 +249,7 @@ export default {
       return sameDay(seconds, this.now) ? clock(seconds) : `${day(seconds)} ${clock(seconds, false)}`;
     },
     ahead(seconds) {
-      const left = Math.round(seconds - this.now);
-      if (left <= 0) return "now";
-      if (left < 120) return `in ${left} s`;
-      return left < 7200 ? `in ${Math.round(left / 60)} min` : `in ${Math.round(left / 3600)} h`;
+      return ahead(seconds, this.now);
     },
     size(bytes) {
       if (bytes < 1000) return `${bytes} B`;

@@ -63,6 +63,8 @@ POLL = 0.5  # seconds between looks for other processes' changes, and at the clo
 CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
+SIBLINGS = 3  # operations that come together where more are to be expected: one session's are two
+ENOUGH = 16  # operations that wait for no more
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
 RESCUE = "stop Mailrace, which saves what it still holds"
@@ -81,6 +83,7 @@ class EmbeddedQueue:
         report: told (kind, text) when the disk is full or the file does not work, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
         alone: no other program has the file open: what a kill has left is looked at before SQLite takes it up.
+        patience: seconds that operations wait for others to share their commit with, where there are some.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class EmbeddedQueue:
         report: Callable[[str, str], None] = lambda kind, text: None,
         moved: Callable[[str, int], None] = lambda lane, by: None,
         alone: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
         self._moved, self._alone = moved, alone
@@ -107,7 +111,9 @@ class EmbeddedQueue:
         self._checked = float("-inf")
         self._sound = False  # a check has found nothing: what the file says of segments can be trusted
         self._due, self._due_until = 0, 0.0
-        self._asked: list[Operation] = []  # in this turn of the loop
+        self._asked: list[Operation] = []  # in this turn of the loop, or within `patience`
+        self._patience, self._handed = patience, 0  # and how many were handed over last
+        self._planned: asyncio.Handle | None = None  # handing over
 
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
@@ -302,14 +308,29 @@ class EmbeddedQueue:
         if self._open:
             self._asked.append(operation)
             if len(self._asked) == 1:
-                self._loop.call_soon(self._hand_over)
+                self._plan()
+            elif len(self._asked) == ENOUGH:
+                self._hand_over()
         else:
             operation.error = QueueUnavailable(f"{self._path}: the queue is not open")
             self._loop.call_soon(self._report, [operation])
 
+    def _plan(self) -> None:
+        """A commit costs as much as four messages, so those of a busy worker wait for each other; a lone one does not.
+
+        After PostgreSQL's commit_delay and commit_siblings: one process with all sessions has large groups anyhow.
+        """
+        if self._patience and self._handed >= SIBLINGS:
+            self._planned = self._loop.call_later(self._patience, self._hand_over)
+        else:
+            self._planned = self._loop.call_soon(self._hand_over)
+
     def _hand_over(self) -> None:
         """What was asked for in this turn of the loop, at once: to wake the writer's thread costs 15 us."""
+        if self._planned is not None:
+            self._planned.cancel()
         asked, self._asked = self._asked, []
+        self._handed = len(asked)
         for operation in asked:
             self._writer.submit(operation)
 

@@ -12,13 +12,14 @@ import re
 from collections import deque
 
 from operators.mail.head import line_ends
-from operators.mail.wire import dot_unstuff
+from operators.mail.wire import LINE_DOT, dot_unstuff, has_line_dot
 from pipeline.smtp.server.refusal import Refusal
 
 CHUNK = 65536  # octets taken from the wire at once
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
-_DOT, _END = b"\r\n.", b"\r\n.\r\n"
+_END = b"\r\n.\r\n"
+_LOOK = -1
 _REPORT = re.compile(rb"\r\ncontent-type[ \t]*:[ \t\r\n]*multipart/report\b", re.IGNORECASE).search
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
@@ -136,15 +137,28 @@ class ContentReader:
 
     def feed(self, chunk: bytes) -> int | None:
         """Take what came; how many octets of it stand behind the end, None where the end has not come."""
+        if (left := self._quickly(chunk)) is not _LOOK:
+            return left
         seen = max(len(self._data) - 4, 0)
         self._data += chunk
-        dot = self._data.find(_DOT, seen)
+        dot = self._data.find(LINE_DOT, seen)
         end = self._data.find(_END, dot) if dot >= 0 else -1
         self.dots = self.dots or dot != end
         if end < 0:
             return None
         self._end = end + 2
         return len(self._data) - end - 5
+
+    def _quickly(self, chunk: bytes) -> int | None:
+        """The same, where no line begins with a dot but the one that ends the message, at the chunk's end; or _LOOK."""
+        ends = chunk.endswith(_END)
+        if LINE_DOT in self._data[-4:] + chunk[:2] or has_line_dot(chunk[:-5] if ends else chunk):
+            return _LOOK
+        self._data += chunk
+        if not ends:
+            return None
+        self._end = len(self._data) - 3
+        return 0
 
     def take(self) -> bytes:
         """What is there, as it came: all that is left with its last CRLF, or what can be no part of the end."""

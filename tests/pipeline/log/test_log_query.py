@@ -115,7 +115,11 @@ def test_a_filter_that_the_log_does_not_have_is_said(kept: LogQuery) -> None:
         kept.received(Filters(code=250))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(seconds=st.lists(st.integers(0, 4), min_size=1, max_size=30), limit=st.integers(1, 7))
 def test_pages_show_each_record_once(send_log: Path, seconds: list[int], limit: int) -> None:
     """Also where many have the same time."""
@@ -212,16 +216,17 @@ def test_a_newer_or_older_file_is_read_with_what_it_has(query: LogQuery, send_lo
     assert (record.message_id, record.recipient) == ("m77", None)
 
 
+@pytest.mark.slow
 def test_queries_and_conversions_do_not_disturb_each_other(send_log: Path) -> None:
     """Whatever moment of a rotation it is, each attempt is found once."""
-    records = [schema.attempt(delivery(n), accepted(), TIME + n, None, "mx1") for n in range(60)]
-    for part in range(30):
+    records = [schema.attempt(delivery(n), accepted(), TIME + n, None, "mx1") for n in range(24)]
+    for part in range(12):
         free_name(send_log, TIME).write_bytes(b"".join(map(schema.line, records[part * 2 : part * 2 + 2])))
     archive = threading.Thread(target=Archive(send_log, schema.Attempt, 0).tidy)
     query = LogQuery(send_log)
     archive.start()
     while archive.is_alive():
-        assert sorted(numbers(query.attempts().records)) == list(range(60))
+        assert sorted(numbers(query.attempts().records)) == list(range(24))
     archive.join()
 
 

@@ -17,7 +17,7 @@ from pipeline.queues.rabbitmq.delays import STEPS
 from pipeline.queues.rabbitmq.names import QueueNames
 from tests.pipeline.queues.desk import until
 from tests.pipeline.queues.rabbit import LANE, channel, mark, opened, post, rabbit
-from tests.support.broker import MISSING, Broker, installed, settings_for
+from tests.support.broker import Broker, settings_for
 
 
 async def test_closing_ends_though_a_failing_connection_takes_the_cancellation_for_itself(address: str) -> None:
@@ -202,22 +202,20 @@ def test_each_round_of_a_delay_has_an_id_that_follows_from_the_last() -> None:
     assert [following(id) for id in (None, "", "x" * 250)] == ["", "", ""]
 
 
-@pytest.mark.system
-@pytest.mark.skipif(not installed(), reason=MISSING)
-async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around() -> None:
+async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around(limited: Broker) -> None:
     """RabbitMQ 3.10 leaves the one declared last so, and each publication to it holds up all others for 30 s."""
-    with Broker() as node:
-        names = QueueNames(settings_for(node.address))
-        names.confirms_expiry = True
-        dead = names.delay(STEPS[2])
-        async with channel(node.address) as other:
-            await other.queue_declare(dead, durable=True, arguments=names.arguments(dead))
-            node.kill()
-        node.start()
-        async with opened(node.address) as desk:
-            desk.consume()
-            await desk.publish(b"m", delay=STEPS[2] / 1000)
-            assert [lease.body for lease in await desk.next()] == [b"m"]
+    address = limited.fresh()
+    names = QueueNames(settings_for(address))
+    names.confirms_expiry = True
+    dead = names.delay(STEPS[2])
+    async with channel(address) as other:
+        await other.queue_declare(dead, durable=True, arguments=names.arguments(dead))
+        limited.kill()
+    limited.start()
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"m", delay=STEPS[2] / 1000)
+        assert [lease.body for lease in await desk.next()] == [b"m"]
 
 
 async def test_a_question_ends_with_its_link(address: str) -> None:

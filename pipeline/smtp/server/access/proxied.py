@@ -15,7 +15,6 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 
-from pipeline.process.supervisor import supervisor
 from pipeline.smtp.server.client import address
 from settings.config.values import Network
 
@@ -34,57 +33,33 @@ class NoHeader(Exception):
     """What came is no PROXY header."""
 
 
-class ProxiedPort:
-    """A port that is listened at.
+class ProxiedEntry:
+    """How a connection becomes a session, where some begin with a header.
 
     Args:
-        ip, port: of it. Raises OSError.
-        proxies: whose connections begin with a header.
+        proxies: whose connections do.
         session: makes the session of a connection with these ends.
         tls: from the first octet after the header; None: none.
-        shared: the port is, with other processes.
         refused: told the address whose connection has none, and why.
     """
 
     def __init__(
         self,
-        ip: str,
-        port: int,
         proxies: Sequence[Network],
         session: Factory,
         tls: tuple[ssl.SSLContext, float] | None,
-        shared: bool,
         refused: Callable[[str, str], None],
     ) -> None:
         self._proxies, self._session, self._tls, self._refused = proxies, session, tls, refused
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        self._socket = socket.create_server((ip, port), family=family, backlog=1024, reuse_port=shared)
-        self._socket.setblocking(False)
-        self.sockets = (self._socket,)
         self._waiting = 0
-        self._task = supervisor().spawn(self._accept(), "smtp intake")
 
-    def close(self) -> None:
-        """Listen no more."""
-        self._task.cancel()
-        self._socket.close()
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, peer = await loop.sock_accept(self._socket)
-            except OSError:  # no descriptor is free, or the client has gone again
-                await asyncio.sleep(0.1)
-                continue
-            supervisor().spawn(self._enter(client, address(peer)), "smtp intake", grave=False)
-
-    async def _enter(self, client: socket.socket, remote: tuple[str, int]) -> None:
+    async def enter(self, client: socket.socket) -> None:
         """Read the header where there must be one, then begin the session."""
         loop = asyncio.get_running_loop()
-        ends = (address(client.getsockname()), remote)
+        remote = ("", 0)
         self._waiting += 1
         try:
+            ends = (address(client.getsockname()), remote := address(client.getpeername()))
             if any(ipaddress.ip_address(remote[0]) in one for one in self._proxies if remote[0]):
                 ends = await self._headed(client, ends)
             tls, seconds = self._tls or (None, None)
