@@ -35,6 +35,10 @@ class Api:
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
+    def post(self, path: str, **values: Any) -> Any:
+        """Something is to be done."""
+        return self._client.post(path, json=values).raise_for_status().json()
+
     def delete(self, kind: str, id: int) -> None:
         """A rule is gone."""
         self.client.delete(f"/{kind}/{id}").raise_for_status()

@@ -258,7 +258,7 @@ class EmbeddedQueue:
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
-        return self._lending.parked
+        return self._lending.parked if self._open else {}  # the rules are read before the queue is opened
 
     @property
     def troubles(self) -> Sequence[str]:
