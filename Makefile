@@ -23,7 +23,7 @@ check: $(TESTED)         ## lint, types, unit tests: about a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.support.javascript
-	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -q -m "not system and not browser" -n 3 --dist worksteal
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -q -m "not (system or browser or slow)" --ignore tests/system -n 3 --dist worksteal
 
 test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff check .

@@ -192,7 +192,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (["send"], 2, "send: needs a recipient, or --extract-recipients (-t) to take them from the header"),
     (["send", "-Z"], 2, "send: option -Z not recognized"),
     (["send", "-f"], 2, "send: option -f requires argument"),
-    (["send", "-bs"], 2, "send: -bs: speaking SMTP on standard input is not offered; connect to smtp-port"),
+    (["send", "-bd"], 2, "send: -bd: the server is `mailrace serve`"),
     (["send", "-bp"], 2, "send: -bp: the queue is shown by `mailrace queue`"),
     (
         ["send", "-N", "always", "a@example.org"],
@@ -206,7 +206,7 @@ COMMAND_LINE: list[tuple[list[str], int, str]] = [
     (
         ["queue", "prune"],
         2,
-        "queue: argument action: invalid choice: 'prune' (choose from 'flush', 'purge', 'recover', 'show')",
+        "queue: argument action: invalid choice: 'prune' (choose from 'delete', 'flush', 'purge', 'recover', 'show')",
     ),
     (
         ["queue", "show"],
@@ -241,7 +241,8 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
     (b'{"recipient": "a@b.example"}', Next.FAIL, "mime: is missing or empty, and an empty mail is not sent"),
     (b'{"recipient": "a@b.example", "mime": " \\r\\n"}', Next.FAIL,
      "mime: is missing or empty, and an empty mail is not sent"),
-    (b'{"recipient": "a@b.example", "key": "k"}', Next.FAIL, "key: there is no message store to have 'k' from"),
+    (b'{"recipient": "a@b.example", "key": "k"}', Next.FAIL,
+     "key: there is no message store to have 'k' from: storage-address"),
     (b'{"recipient": "a@b.example", "smarthost": []}', Next.FAIL, "smarthost: expected `object | null`, got `array`"),
     (b'{"recipient": "a@b.example", "smarthost": {"port": 25}}', Next.FAIL,
      "smarthost: object missing required field `hostname`"),
@@ -253,7 +254,7 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
      "mime: is not what mime-encoding says"),
     (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
      "mime.titel: there is no such part: from, to, cc, bcc, reply-to, replyTo, subject, text, html, content, "
-     "headers, attachments, background, font"),
+     "headers, attachments, background, font, css, blocks, data, tracking"),
     (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
      "mime.attachments[0].content: is not base64"),
     (b'{"recipient": "a@b.example", "mime": "a", "headers": {"drop": ["X"]}}', Next.FAIL,

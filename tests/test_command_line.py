@@ -25,6 +25,7 @@ from pipeline.process import only_one
 from pipeline.queues.contract import Park, Settlement
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from tests.pipeline.log.records import TIME, accepted, delivery
+from tests.pipeline.queues.desk import confirmation
 
 PROGRAM = Path(mailrace.__file__)
 MESSAGE = b"Subject: trial\nTo: a@example.org\nBcc: b@example.org\n\nbody\n"
@@ -110,6 +111,16 @@ def test_logs_has_its_own_arguments(tmp_path: Path, capsys: pytest.CaptureFixtur
     own = set(re.findall(r"--([a-z-]+)", capsys.readouterr().out))
     assert "since" in own
     assert settings.split([f"--{name}=x" for name in own], mailrace.COMMANDS["logs"][1] or ())[0] == []
+
+
+@pytest.mark.system
+async def test_send_speaks_smtp_on_standard_input(tmp_path: Path) -> None:
+    """`-bs`, as Alpine and Zabbix call sendmail: 250 means queued, and the end of the input ends it."""
+    said = b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n"
+    done = await asyncio.to_thread(run, "send", "--data-dir", str(tmp_path), "-bs", stdin=said)
+    replies = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
+    assert (done.returncode, replies) == (0, [b"220", b"250", b"250", b"250", b"354", b"250"])
+    assert await leases(tmp_path, 1) == ["c@d.example"]
 
 
 @pytest.mark.system
@@ -215,6 +226,24 @@ async def test_queue_shows_flushes_and_purges(tmp_path: Path) -> None:
     assert rows("purge", "results", "--yes", where)[0][:4] == ["1", "messages", "of", "results"]
     assert rows(where)[1:] == [["outbox", "2", "0", "0"]]
     assert rows("purge", "--yes", where)[0][0] == "2"
+
+
+@pytest.mark.system
+async def test_queue_deletes_by_tag_and_domain(tmp_path: Path) -> None:
+    """What has the tag and is for the domain; it asks first, and names what it needs."""
+    where = f"--data-dir={tmp_path}"
+    queue = EmbeddedQueue(tmp_path / "queue.db")
+    await queue.start()
+    bodies = [b'{"recipient": "a@%b", "tags": ["%b"]}' % (domain, tag) for domain in (b"x.example", b"y.example")
+              for tag in (b"sale", b"news")]  # fmt: skip
+    await confirmation(lambda confirmed: queue.publish([("outbox", body) for body in bodies], confirmed))
+    await queue.close()
+    done = run("queue", "delete", "--tag=sale", where)
+    assert (done.returncode, done.stderr) == (2, b"mailrace: queue: delete: needs --yes where nobody can be asked\n")
+    assert run("queue", "delete", "--yes", where).returncode == 2
+    assert rows("delete", "--tag=sale", "--domain=x.example", "--yes", where)[0][0] == "1"
+    assert rows("delete", "--domain=y.example", "--yes", where)[0][0] == "2"
+    assert rows(where)[1:] == [["outbox", "1", "0", "0"]]
 
 
 @pytest.mark.system

@@ -29,7 +29,7 @@ import structlog
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gui.access.tries import REMEMBER, Guesses, TooManyTries, Tries, network
-from gui.access.users import CONSOLE, DECOY, FILE, Users
+from gui.access.users import CONSOLE, FILE, Users, decoy
 from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed
 from pipeline.views.credentials import parse
 from settings import Settings, StartError
@@ -234,7 +234,7 @@ class Access:
         if not kept and await self.users.elsewhere(name, password, self.guesses.has_failed(who)):
             return True
         try:
-            return await line.matches(kept or DECOY, password) and bool(kept)
+            return await line.matches(kept or decoy(), password) and bool(kept)
         except DamagedHash as error:
             failed("console password", error)
             return False
@@ -341,15 +341,20 @@ def open_access(settings: Settings) -> OpenedAccess:
         users = _users(settings)
         if settings.www_password and (given := settings.www_password.get_secret_value()):
             return OpenedAccess(Access(given, secret, ended=ended, users=users), None)
-        generated = "-".join(secrets.token_hex(2) for _ in range(4))
-        made = argon2.PasswordHasher().hash(generated)
-        kept = _kept(folder / "console-password", lambda: made)
+        generated: list[str] = []
+        kept = _kept(folder / "console-password", lambda: _made_up(generated))
     except OSError as error:
         raise StartError(
             f"data-dir {folder}: {error.strerror}: {error.filename}; the console keeps its keys there"
         ) from None
     file = folder / "console-password"
-    return OpenedAccess(Access(kept, secret, file=file, ended=ended, users=users), generated if kept == made else None)
+    return OpenedAccess(Access(kept, secret, file=file, ended=ended, users=users), generated[0] if generated else None)
+
+
+def _made_up(generated: list[str]) -> str:
+    """The hash of a new password, which is put into the list."""
+    generated.append("-".join(secrets.token_hex(2) for _ in range(4)))
+    return argon2.PasswordHasher().hash(generated[0])
 
 
 def _users(settings: Settings) -> Users:

@@ -9,6 +9,7 @@ Owner of: the file `console-users` in `data-dir`, mode 600, with argon2 hashes. 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -26,7 +27,12 @@ MOST = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,59}")
 SHORTEST = 8  # characters of a password
 CONSOLE = "console"  # who has the one password
-DECOY = argon2.PasswordHasher().hash("nobody has this")
+
+
+@functools.cache
+def decoy() -> str:
+    """A hash to compare with where there is no user of a name, so that this takes as long."""
+    return argon2.PasswordHasher().hash("nobody has this")
 
 
 class User(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from gui.api.schema import answer, body
 from pipeline.views.answers import UnknownAnswer, classify
 from pipeline.views.catalogue import CatalogueEntry, ShippedProvider, providers
 from pipeline.views.facade import Facade
+from pipeline.views.queues import Withdrawal
 from pipeline.views.scoped import moved
 from settings.rules import KINDS, Pool, Rule
 from settings.store import AuditRecord
@@ -163,6 +164,16 @@ def _stop(router: APIRouter, context: Context) -> None:
     async def stop(request: Request) -> Response:
         rule = await facade.rules.stop(await context.bodies.small(request), who(request))
         return Json(facade.rules.shown(rule), 201, {"Location": f"/api/v1/errors/{rule.id}", "ETag": etag(rule)})
+
+    @router.get(
+        "/errors/withdrawals",
+        tags=["errors"],
+        summary="How far forced errors have come through the queue, newest first",
+        openapi_extra={},
+        responses=answer(context.schemas.of(list[Withdrawal]), "Messages looked at, of how many, and ended"),
+    )
+    async def withdrawals() -> Response:
+        return Json(facade.withdrawals())
 
 
 def _classes(router: APIRouter, context: Context) -> None:

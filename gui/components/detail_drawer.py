@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,9 +49,14 @@ class DetailDrawer(Element, component=f"{SCRIPTS}/detail_drawer.js"):
 
 
 def facts(title: str, rows: Sequence[tuple[str, object]], tab: str = "") -> Section:
-    """Names with their values; what is None or empty is left out."""
-    kept = [[name, shown(value, 2000)] for name, value in rows if value not in (None, "", [])]
+    """Names with their values, a time with its zone; what is None or empty is left out."""
+    kept = [[name, _cell(value)] for name, value in rows if value not in (None, "", [])]
     return {"kind": "facts", "title": title, "rows": kept, "tab": tab}
+
+
+def _cell(value: object) -> object:
+    """A time is shown in the zone that the person chose."""
+    return {"at": value.timestamp()} if isinstance(value, datetime.datetime) else shown(value, 2000)
 
 
 def text(title: str, content: str, tab: str = "", hint: str = "") -> Section:

@@ -104,6 +104,7 @@ class Frame:
                     text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools, user))
+                zone_button().classes("only-narrow")
         self._keys()
         Palette(self._facade, self._pages)
 
@@ -126,6 +127,7 @@ class Frame:
                 with tag("div"):
                     ui.label("Mailrace").classes("brand-name")
                     InstanceSwitch(self._facade, self._instance, under, live)
+            zone_button()
             for section in self._sections:
                 pages = [page for page in self._pages if page.section == section]
                 if pages:
@@ -172,6 +174,12 @@ class Frame:
                 for page in self._pages:
                     text("dt", f"g {page.key}")
                     text("dd", f"Go to {page.title}")
+
+
+def zone_button() -> Element:
+    """Says in which zone all times of the page are, and changes it; the browser fills it in."""
+    button = text("button", "Times: ", "zone").props("type=button data-do=zone")
+    return button.props('title="All times of this page; a click changes between the browser\'s zone and UTC"')
 
 
 def _anchor(page: ConsolePage) -> str:

@@ -66,6 +66,7 @@ class Listing:
         failures: tuple[type[Exception], ...] = (),
         opens: bool = False,
         more: Collection[str] = (),
+        window: str = "",
     ) -> None:
         self._client = ui.context.client
         self._path, self._fields, self._columns, self._first, self._empty = path, fields, columns, sort, empty
@@ -76,6 +77,8 @@ class Listing:
         with ui.element("div").classes("toolbar"):
             self.bar = FilterBar(fields, view.query, self._filtered, label=f"Filter {label}")
             with ui.element("div").classes("toolbar-keys"):
+                if window:
+                    text("span", window, "of")
                 button = text("button", "↓ CSV", "small").props(
                     'type=button data-export=csv aria-label="Export as CSV"'
                 )

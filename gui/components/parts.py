@@ -24,7 +24,7 @@ class Shown(Element):
 
 
 class Counters(Shown, component=f"{SCRIPTS}/counters.js"):
-    """The counters as tiles; a click toggles the tile's line.
+    """The counters as tiles, with the window that they are of; a click toggles the tile's line.
 
     Args:
         figures: what to show, in order.
@@ -38,7 +38,7 @@ class Counters(Shown, component=f"{SCRIPTS}/counters.js"):
             {"name": figure.name, "label": figure.label, "definition": figure.definition} for figure in figures
         ]
         self._props["on"] = list(on)
-        self._props["values"] = {}
+        self._props["values"], self._props["window"] = {}, {"seconds": 60, "text": "last 60 s"}
         self.on("toggle", lambda event: toggled([str(name) for name in event.args]))
 
 
@@ -64,6 +64,14 @@ class Troubles(Shown, component=f"{SCRIPTS}/troubles.js"):
 
 class Verdict(Shown, component=f"{SCRIPTS}/verdict.js"):
     """One sentence on how things are: level is good, watch, bad or idle."""
+
+
+class Moment(Shown, component=f"{SCRIPTS}/moment.js"):
+    """A time, in the zone that the person chose."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._props["seconds"] = seconds
 
 
 class Bars(Shown, component=f"{SCRIPTS}/bars.js"):

@@ -21,16 +21,18 @@ from gui.pages import (
     redirects,
     responses,
     rewrites,
+    schedules,
     settings,
     smtp,
     suppressions,
     tags,
     throttling,
+    warmups,
 )
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, warmups.PAGE, schedules.PAGE,
     errors.PAGE, suppressions.PAGE, providers.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,

@@ -19,9 +19,9 @@ from gui.components.live_table import Column, Empty, shown
 from gui.components.notes import Notes
 from gui.components.rules.rule_listing import WHERE
 from gui.components.view import ConsolePage, View
-from settings.rules import KINDS, InvalidRule, NoSuchRule
+from settings.rules import KINDS
 from settings.rules.words import changed_words, rule_words
-from settings.store import AuditRecord, RulesUnavailable, undo, undoable
+from settings.store import REFUSED, AuditRecord, RulesUnavailable, undo, undoable
 
 MOST = 5000  # records that are looked at
 LOOK = 5.0  # seconds between looks into the database, while nothing is asked for
@@ -135,7 +135,7 @@ class Audit:
             return
         try:
             await undo(self._rules, record, view.who)
-        except (InvalidRule, NoSuchRule, RulesUnavailable) as error:
+        except REFUSED as error:
             self._notes.say(f"This cannot be undone: {error}", level="bad")
             return
         self._notes.say("Undone: it is as it was before this change.")
@@ -147,7 +147,7 @@ class Audit:
 def _who_and_when(record: AuditRecord) -> dict[str, Any]:
     utc = record.time.replace(tzinfo=datetime.UTC) if record.time.tzinfo is None else record.time
     rows = [
-        ("When", f"{utc.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        ("When", utc),
         ("Who", record.who),
         ("From", record.origin or "inside"),
         ("To", f"{record.kind} {record.rule or ''}"),

@@ -10,10 +10,11 @@ import msgspec
 
 from gui.components.dialog_box import Entry, Errors, Values
 from gui.components.record import Record
-from gui.components.rules.rule_page import EDIT, REFUSED, REMOVE, Cells, RulePage, whole
+from gui.components.rules.rule_page import EDIT, REMOVE, Cells, RulePage, whole
 from gui.components.rules.rule_table import Action, RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from settings.rules import DkimKey, Rule
+from settings.store import REFUSED
 
 TONES = {"valid": "good", "missing": "bad", "different": "bad", "unreachable": "watch"}
 SIGNS = "Whether it signs now. A key signs as soon as its record is in DNS, and until it ends."

@@ -86,6 +86,7 @@ class Domains:
             self._fetch,
             opens=True,
             more=("domain", "lane"),
+            window="Counters: last 60 s",
         )
         self._listing.table.on_open(self._open)
         self._drawer = LaneDrawer(view, DialogBox(), Notes(), self._picked)

@@ -40,6 +40,7 @@ COLUMNS = (
 )
 FIELDS = (Field("search", "Search", "search", "Address or name"),)
 OF = Field("of", "Of", "choice", options=(("", "This instance"), ("cluster", "Whole cluster")))
+WINDOW = "Counters: last 60 s"
 EMPTY = Empty(
     "No MTA IP", "The addresses of this machine appear here; smtp-default-ips says which ones mail leaves from."
 )
@@ -52,7 +53,7 @@ class MtaIpsPage:
         self._facade, self._telemetry = view.facade, view.facade.telemetry
         self._lanes_of: dict[str, list[str]] = {}
         fields = (*FIELDS, OF) if view.facade.cluster.there else FIELDS
-        self._listing = Listing(view, "/ips", fields, COLUMNS, "ip", EMPTY, "MTA IPs", self._fetch)
+        self._listing = Listing(view, "/ips", fields, COLUMNS, "ip", EMPTY, "MTA IPs", self._fetch, window=WINDOW)
         self._listing.table.on_open(self._open)
         self._box, self._notes = DialogBox(), Notes()
         self._names = MtaNames(view, self._box, self._notes, self._listing.again)

@@ -24,10 +24,13 @@ from gui.components.mail.log_records import MEANING, all_of, aware, duration, no
 from gui.components.notes import Notes
 from gui.components.parts import Chart
 from gui.components.view import ConsolePage, View
+from pipeline.views.bulk import state_of
 from pipeline.views.events import RESULTS, STATES
 from pipeline.views.logs import Filters, Follower, LogQueryFailed, LogRecord, Position, UnknownFilter
 from pipeline.views.logs import LogPage as Records
+from pipeline.views.queues import Listed, QueueUnavailable
 from settings.rules.decisions import CLASSES
+from settings.store import NotAllowed
 
 SIZE = 100  # records a page
 SLOTS = 60  # of the chart
@@ -35,6 +38,7 @@ COUNT = 10  # ticks between counts, while following
 MOST_HELD = 1000  # records that wait while somebody looks at a row; the oldest of more are found on the next page
 KEPT = 600.0  # seconds that an export is there to be fetched
 RANGES = {"15m": 900, "1h": 3600, "24h": 86_400, "7d": 604_800}
+PATIENCE = 3.0  # seconds that a story waits for what the queue has of it
 KINDS = ("csv", "json", "parquet")
 FAILURES = (LogQueryFailed, UnknownFilter, msgspec.ValidationError, OSError)
 FIELDS = (
@@ -113,7 +117,8 @@ class Logs:
         self._held: list[LogRecord] = []  # what has come meanwhile
         self._build()
         self._notes = Notes()
-        self._drawer = DetailDrawer(self._shut)
+        self._told: Listed | None = None  # the queued message of the story that is shown
+        self._drawer = DetailDrawer(self._shut, lambda action: background_tasks.create(self._act(action)))
         self._refresh = Latest(self._show, FAILURES, self._failed)
         self._count = Latest(self._show_counts, FAILURES, lambda why: None)
         self._poll = Latest(self._follow, FAILURES, self._failed)
@@ -324,7 +329,29 @@ class Logs:
             return
         self._open, last = True, story.records[-1]
         sections = [steps("Its story, oldest first", [step(record) for record in story.records]), all_of(last)]
-        self._drawer.show(last.recipient or "", sections, under=f"{message_id} · from {last.envelope or '<>'}")
+        self._told = await self._queued(message_id, last.recipient or "")
+        actions, links = _ways(self._told)
+        under = f"{message_id} · from {last.envelope or '<>'}"
+        self._drawer.show(last.recipient or "", sections, under=under, actions=actions, links=links)
+
+    async def _queued(self, message_id: str, recipient: str) -> Listed | None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._facade.trace.queued(message_id, recipient)
+        except (QueueUnavailable, TimeoutError):
+            return None
+
+    async def _act(self, action: str) -> None:
+        """What the story of a message that is still queued offers."""
+        told, view = self._told, self._view
+        if told is None or action not in ("retry", "release"):
+            return
+        try:
+            done = await self._facade.queue.change("retry" if action == "retry" else "release", told.id, view.who)
+        except (QueueUnavailable, NotAllowed) as error:
+            self._notes.say(shown(error), level="bad")
+            return
+        self._notes.say("It goes now." if done else "It has moved on meanwhile.", level="good" if done else "bad")
 
     # -- export --------------------------------------------------------------------------------------------
 
@@ -340,6 +367,15 @@ class Logs:
             return
         with self._client:
             ui.download.file(folder / name, name)
+
+
+def _ways(queued: Listed | None) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Buttons and links for a message that is still in a queue."""
+    if queued is None:
+        return [], []
+    actions = {"waiting": [("retry", "Retry now")], "parked": [("release", "Release")]}.get(state_of(queued), [])
+    where = "In the queue" if state_of(queued) != "ready" or queued.attempts == 0 else f"In {shown(queued.queue, 60)}"
+    return actions, [(address("/queue", {"queue": queued.queue, "message": str(queued.id)}), where)]
 
 
 def _new(count: int) -> str:

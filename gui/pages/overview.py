@@ -21,13 +21,14 @@ from gui.components.live_table import shown
 from gui.components.mail.answer_table import AnswerTable, answer_rows
 from gui.components.mail.mta_names import MtaNames
 from gui.components.notes import Notes
-from gui.components.parts import Chart, Counters, Gauges, Troubles, Verdict
+from gui.components.parts import Chart, Counters, Gauges, Moment, Troubles, Verdict
 from gui.components.pausing.running import Running
 from gui.components.view import ConsolePage, View
 from pipeline.views.figures import (
     COUNTERS,
     FIGURES,
     RANGES,
+    SLOTS,
     STEPS,
     DomainErrors,
     Range,
@@ -40,6 +41,7 @@ from pipeline.views.verdict import answer, code, judge, share
 
 LINES = ("processed", "delivered", "errors", "retried")  # drawn where the address does not say
 UNITS: dict[Range, str] = {"1m": "per second", "1h": "per 10 seconds", "24h": "per minute"}
+WINDOWS: dict[Range, str] = {"1m": "last 60 s", "1h": "last hour", "24h": "last 24 h"}
 LABELS: dict[Range, str] = {"1m": "1 min", "1h": "1 h", "24h": "24 h"}
 NAMES: dict[Scope, str] = {"ip": "MTA IPs", "domain": "domains", "tag": "tags", "pool": "pools"}
 SHOWN = 200  # keys that a selector offers; any other can be typed
@@ -99,6 +101,7 @@ class Overview:
         self._selected = self._choice.selected
         self._lens = lens = self._facade.lenses.of(self._selected) if len(self._selected) > 1 else None
         self._figures = lens.telemetry if lens else self._facade.scoped
+        self._summed: tuple[str, int, dict[str, int]] = ("", 0, {})  # counters of a longer range, by its last slot
         with view.tools:
             self._selectors()
         self._verdict = Verdict()
@@ -144,13 +147,14 @@ class Overview:
             for scope in SCOPES:
                 if scope != "pool" or "pool" in self._selected or self._facade.scoped.keys("pool"):
                     self._selector(scope)
+            box, notes = DialogBox(), Notes()
             if "pool" not in self._selected:  # a pause is for one MTA IP, or all
-                Running(self._view, dict(self._selected))
+                Running(self._view, dict(self._selected), box, notes)
             if (ip := self._selected.get("ip")) is not None:
-                self._renaming(ip)
+                self._renaming(ip, box, notes)
 
-    def _renaming(self, ip: str) -> None:
-        names = MtaNames(self._view, DialogBox(), Notes(), self._named)
+    def _renaming(self, ip: str, box: DialogBox, notes: Notes) -> None:
+        names = MtaNames(self._view, box, notes, self._named)
         button = drawing.text("button", "Rename", "small rename").props("type=button data-do-rename")
         button.on("click", lambda: names.edit(ip))
         self._name = ui.label("").classes("of ip-name")
@@ -180,8 +184,9 @@ class Overview:
                 drawing.text("a", label, "small").props(f'href="{html.escape(href)}"')
             drawing.text("a", "Show everything", "small").props("href=/")
             if lens is not None:
-                since = time.strftime("%H:%M:%S", time.gmtime(lens.since))
-                ui.label(f"The counters of a combination begin when it is looked at: {since} UTC").classes("of")
+                with ui.element("span").classes("of"):
+                    drawing.text("span", "The counters of a combination begin when it is looked at: ")
+                    Moment(lens.since)
 
     def _whole_or_not(self) -> None:
         if self._choice.whole:
@@ -251,6 +256,7 @@ class Overview:
         self._redraw()
 
     def _redraw(self) -> None:
+        self._refresh()
         ui.navigate.history.replace(self._choice.address())
         self._chart.run_method("load", self._points())
 
@@ -260,15 +266,23 @@ class Overview:
         times, values = self._figures.series(choice.lines, choice.span, *choice.scope)
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
-        began = self._began() // step * step
         known = {
-            name: [n if at >= began else None for at, n in zip(times, row, strict=True)] for name, row in values.items()
+            name: [n if self._known(at, step) else None for at, n in zip(times, row, strict=True)]
+            for name, row in values.items()
         }
         return {"first": times[0], "step": step, "values": known}
 
+    def _known(self, slot: int, step: int) -> bool:
+        """Whether anybody counted in this slot; where nobody did there is a gap, and not nothing."""
+        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
+        restored = not self._selected or self._choice.scope[0] == "ip"  # of others the log is not asked
+        return slot + step > telemetry.began or (restored and telemetry.knows(slot))
+
     def _began(self) -> int:
-        """Since when it is counted; before that there is a gap, and not nothing."""
-        return self._lens.telemetry.began if self._lens else self._facade.telemetry.began
+        """Since when it is counted, as far as that is known."""
+        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
+        restored = not self._selected or self._choice.scope[0] == "ip"
+        return telemetry.restored[0] if restored and telemetry.restored else telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""
@@ -288,7 +302,7 @@ class Overview:
         figures = self._snapshot()
         troubles, standing = self._facade.selected.troubles(selected, MOST), self._facade.selected.standing(selected)
         self._judge(figures, troubles, standing)
-        self._counters.show("values", {figure.name: figures[figure.name] for figure in COUNTERS})
+        self._count(figures)
         waiting = standing.retrying if selected else figures["waiting"]
         messages = {"in_memory": figures["in_memory"], "parked": figures["parked"], "waiting": waiting}
         self._messages.show("values", messages)
@@ -297,6 +311,24 @@ class Overview:
             self._troubles.show("rows", [self._row(trouble) for trouble in troubles])
         if self._answers is not None:
             self._answers.show("rows", answer_rows(standing))
+
+    def _count(self, figures: Mapping[str, int]) -> None:
+        """The counters of the chosen range; those of the whole cluster are known of the last minute alone."""
+        span = "1m" if self._choice.whole else self._choice.span
+        step, slots = STEPS[RANGES[span]], SLOTS[RANGES[span]]
+        slot = int(time.time()) // step
+        counts = {figure.name: figures[figure.name] for figure in COUNTERS}
+        if span != "1m":
+            if self._summed[:2] != (span, slot):
+                names = [figure.name for figure in COUNTERS]
+                _, values = self._figures.series(names, span, *self._choice.scope)
+                self._summed = span, slot, {name: sum(row) for name, row in values.items()}
+            counts = self._summed[2]
+        began = self._began() if span != "1m" else self._facade.telemetry.began
+        known, whole = time.time() - began, slots * step
+        short = f", of which {spoken(known)} are known" if known < whole - step else ""
+        self._counters.show("values", counts)
+        self._counters.show("window", {"seconds": int(max(1, min(known, whole))), "text": WINDOWS[span] + short})
 
     def _snapshot(self) -> Mapping[str, int]:
         scope, key = self._choice.scope
@@ -343,6 +375,13 @@ class Overview:
             "time": trouble.last.time,
             "link": self._choice.address(selected={**self._selected, "domain": trouble.domain}),
         }
+
+
+def spoken(seconds: float) -> str:
+    """A span, roughly."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def _figures(*names: str) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gui.components.mail.target import target_cells, with_target
+from gui.components.mail.target import pool_cell, target_cells, with_target
 from gui.components.rules.flood_list import FloodList
 from gui.components.rules.rule_page import EDIT, Cells, RulePage
 from gui.components.rules.rule_table import Action, RuleColumn, columns_of
@@ -42,7 +42,7 @@ class Paused(RulePage):
 
     def shown_columns(self) -> list[RuleColumn]:
         found = with_target(columns_of(self.kind), "ip", EMPTIES)
-        del found["instance"]
+        del found["instance"], found["pool"]
         held = msgspec.structs.replace(found.pop("held"), live=True, kind="number", label="Waiting")
         return [msgspec.structs.replace(found.pop("ip"), label="From"), found.pop("target"), held, *found.values()]
 
@@ -59,10 +59,10 @@ class Paused(RulePage):
 
     def cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, Pause)
-        return target_cells(rule)
+        return {**target_cells(rule), "ip": pool_cell(rule.pool) if rule.pool else rule.ip}
 
     def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
-        if isinstance(rule, Pause) and not (rule.ip or rule.domain or rule.remote_ip or rule.tag):
+        if isinstance(rule, Pause) and not (rule.ip or rule.pool or rule.domain or rule.remote_ip or rule.tag):
             line = {"text": "Mail is still taken in, and waits in the queue."}
             return [{"tone": "watch", "title": "This pauses the whole machine.", "lines": [line]}]
         return []

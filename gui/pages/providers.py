@@ -6,11 +6,12 @@ from typing import Any
 
 from gui.components.drawing import tag, text
 from gui.components.live_table import Column, Empty, LiveTable, shown
-from gui.components.rules.rule_page import REFUSED, RulePage
+from gui.components.rules.rule_page import RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from settings.rules import Rule
 from settings.rules.tenants import ProviderRule
+from settings.store import REFUSED
 
 COLUMNS = (
     Column("provider", "Provider", width="14%", main=True),

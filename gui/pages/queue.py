@@ -28,7 +28,7 @@ from settings.store import NotAllowed
 
 LANES = 5  # rows of the table above
 LOOKED = 50  # lanes that the next retry is looked for in
-STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Waiting for a retry"), ("parked", "Parked"))
+STATES = (("", "All"), ("ready", "Ready"), ("waiting", "Retrying"), ("parked", "Parked"))
 AGES = (
     ("", "Any"),
     ("900", "15 min and more"),
@@ -38,7 +38,7 @@ AGES = (
 )
 LAST = (("", "Any"), ("none", "Not tried yet"), ("4xx", "4xx"), ("5xx", "5xx"), ("silent", "No answer"))
 FIELDS = (
-    Field("containing", "Recipient or sender", "search", "Part of an address"),
+    Field("containing", "Search", "search", "Address, subject, message-id"),
     Field("state", "State", "choice", options=STATES),
     Field("domain", "Domain", placeholder="example.com"),
     Field("tag", "Tag"),
@@ -59,7 +59,7 @@ GAUGES = {
 }
 LANE_COLUMNS = (
     Column(
-        "lane", "Where it waits", "link", "MTA IP and destination, and what its mail waits for.", False, "38%", True
+        "lane", "Where it waits", "link", "MTA IP and destination, and what its mail waits for.", False, "34%", True
     ),
     Column("state", "State", "state", width="104px"),
     Column("in_memory", "Memory", "number", "Deliveries of the lane in memory.", width="76px"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import socket
 import sys
@@ -21,6 +20,7 @@ from gui.components.filter_bar import Field
 from gui.components.listing import Listing, Rows, Wanted
 from gui.components.live_table import Column, Empty, LiveTable, shown
 from gui.components.notes import Notes
+from gui.components.parts import Moment
 from gui.components.settings.user_card import UserCard
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import WorkerRow
@@ -115,15 +115,16 @@ class SettingsView:
         with self._card("Workers"), drawing.tag("dl", "facts"):
             for row in workers:
                 drawing.text("dt", f"Worker {row.number}")
-                since = f"{datetime.datetime.fromtimestamp(row.since).astimezone():%Y-%m-%d %H:%M:%S}"
                 figures = f"{row.load:.0f} % of a core, {row.memory / 1e6:.0f} MB, {row.in_memory:,} in memory"
-                drawing.text("dd", f"process {row.pid} since {since}: {figures}")
+                with drawing.tag("dd"):
+                    drawing.text("span", f"process {row.pid} since ")
+                    Moment(row.since)
+                    drawing.text("span", f": {figures}")
 
     def _about(self) -> None:
         started = psutil.Process().create_time()
         facts = (
             ("Version", _version()),
-            ("Started", f"{datetime.datetime.fromtimestamp(started).astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("Running", _span(time.time() - started)),
             ("Instance", self._settings.server_id or socket.gethostname()),
             ("Data", str(self._settings.data_dir)),
@@ -133,6 +134,9 @@ class SettingsView:
             for name, value in facts:
                 drawing.text("dt", name)
                 drawing.text("dd", shown(value))
+            drawing.text("dt", "Started")
+            with drawing.tag("dd"):
+                Moment(started)
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,11 @@ from gui.components.rules.rule_listing import LONGEST, RuleListing
 from gui.components.rules.rule_page import EDIT, REMOVE
 from gui.components.rules.rule_table import RuleForm, RuleTable, columns_of
 from gui.components.view import ConsolePage, View
-from settings.rules import FieldError, InvalidRule, NoSuchRule
+from settings.rules import FieldError, InvalidRule
 from settings.rules.suppression import Suppression, SuppressionFilter
-from settings.store import RulesUnavailable
+from settings.store import REFUSED, RulesUnavailable
 
 PAGE_ROWS = 100
-REFUSED = (InvalidRule, NoSuchRule, RulesUnavailable)
 EMPTY = (
     "Nobody is suppressed",
     "Addresses and domains that must get no more mail stand here: added by hand, by the API, by a file, or by a rule.",

@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 from gui.components.drawing import tag, text
 from gui.components.live_table import Column, Empty, LiveTable, shown
-from gui.components.rules.rule_page import REFUSED, RulePage
+from gui.components.rules.rule_page import RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from pipeline.views.figures import FIGURES
 from settings.rules import Rule
 from settings.rules.tenants import TagRule
+from settings.store import REFUSED
 
 MOST = 200  # tags
 COLUMNS = (
@@ -50,6 +51,7 @@ class Tags(RulePage):
         with tag("section", "card"):
             with tag("div", "card-head"):
                 text("h2", "Tags now")
+                text("span", "counters of the last 60 s", "of")
             self._now = LiveTable(COLUMNS, "Tags now", NOTHING)
         self._now.on_act(self._acted)
 

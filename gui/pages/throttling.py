@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from gui.components.mail.target import pool_cell
 from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage, View
@@ -58,17 +59,34 @@ class Throttling(RulePage):
         found = columns_of(self.kind)
         domain = msgspec.structs.replace(found.pop("domain"), empty="all")
         ip = msgspec.structs.replace(found.pop("ip"), empty="all")
+        del found["pool"]
+        tag = msgspec.structs.replace(found.pop("tag"), empty="·")
+        del found["scope"]
         limits = [msgspec.structs.replace(column, empty="·", label=_short(column.label)) for column in found.values()]
-        return [domain, ip, APPLIES, *limits]
+        return [domain, ip, tag, APPLIES, *limits]
 
     def title(self, rule: Rule) -> str:
         assert isinstance(rule, Throttle)
-        return f"{rule.domain or 'all domains'} from {rule.ip or 'all MTA IPs'}"
+        of = f", tag {rule.tag}" if rule.tag else ""
+        source = rule.ip or (f"pool {rule.pool}" if rule.pool else "all MTA IPs")
+        return f"{rule.domain or 'all domains'} from {source}{of}"
 
     def rank(self, rule: Rule) -> Any:
         """(IP, domain), (domain), (IP), general: as they are looked up."""
         assert isinstance(rule, Throttle)
-        return (rule.domain is None, rule.ip is None, rule.domain or "", rule.ip or "")
+        return (
+            rule.tag is None,
+            rule.domain is None,
+            rule.ip is None,
+            rule.pool is None,
+            rule.domain or "",
+            rule.ip or "",
+        )
+
+    def cells(self, rule: Rule) -> Cells:
+        assert isinstance(rule, Throttle)
+        tag = f"{rule.tag}, over all lanes" if rule.tag and rule.scope == "all" else rule.tag
+        return {**rule.shown(), "ip": pool_cell(rule.pool) if rule.pool else rule.ip, "tag": tag}
 
     def consequence(self, rule: Rule) -> str:
         return "From the next message the less specific limits decide, at last the configuration's."
@@ -80,14 +98,15 @@ class Throttling(RulePage):
         if not domain or "add" in query:
             super()._open()
             return
-        rules = {(rule.ip, rule.domain): rule for rule in self.store.snapshot.throttles}
+        whole = (rule for rule in self.store.snapshot.throttles if not (rule.tag or rule.pool))
+        rules = {(rule.ip, rule.domain): rule for rule in whole}
         if rule := rules.get((ip or None, domain)) or rules.get((None, domain)):
             self.form.begin(rule.shown(), rule.id)
         else:
             self.form.begin({"ip": ip, "domain": domain})
 
     def refresh(self) -> None:
-        self._lanes = _Lanes(self.facade.lanes.loads())
+        self._lanes = _Lanes(self.facade.lanes.loads(), self.store.snapshot.pool_of)
         if (groups := self._groups()) != self._warned:
             self._warned, self._drawn = groups, None  # the rows say which domains share servers
         super().refresh()
@@ -137,6 +156,8 @@ class Throttling(RulePage):
     def _meaning(self, rule: Throttle) -> list[Cells]:
         """What will hold, in words: each MTA IP has its limits for itself."""
         ips = self.facade.ips.sending(rule.domain) if rule.ip is None else [rule.ip]
+        if rule.pool is not None:
+            ips = list(self.store.snapshot.pool(rule.pool))
         lines = [
             {"text": line}
             for field, (what, rate) in MEANING.items()
@@ -173,8 +194,8 @@ class Throttling(RulePage):
 class _Lanes:
     """The lanes in memory, by domain and by MTA IP."""
 
-    def __init__(self, lanes: Iterable[LaneLoad]) -> None:
-        self._all = list(lanes)
+    def __init__(self, lanes: Iterable[LaneLoad], pool_of: Callable[[str], str]) -> None:
+        self._all, self._pool_of = list(lanes), pool_of
         self._by_domain: dict[str, list[LaneLoad]] = collections.defaultdict(list)
         for lane in self._all:
             for domain in lane.domains:
@@ -183,7 +204,7 @@ class _Lanes:
     def of(self, rule: Throttle) -> list[LaneLoad]:
         """Those that a rule is for."""
         lanes = self._by_domain.get(rule.domain, []) if rule.domain else self._all
-        return [lane for lane in lanes if rule.ip in (None, lane.ip)]
+        return [lane for lane in lanes if rule.ip in (None, lane.ip) and rule.pool in (None, self._pool_of(lane.ip))]
 
 
 def _decides(mine: int, rule: Throttle, memory: int) -> str:

@@ -11,6 +11,11 @@ function toggleTheme() {
   widgets();
 }
 
+function changeZone() {
+  localStorage.setItem("mailrace-zone", root.dataset.zone === "utc" ? "local" : "utc");
+  location.reload();
+}
+
 function help() {
   const dialog = document.querySelector("dialog.keys");
   if (dialog) dialog.open ? dialog.close() : dialog.showModal();
@@ -44,6 +49,23 @@ for (const name of ["pushState", "replaceState"]) {
   const real = history[name];
   history[name] = (state, title, path) => real.call(history, state, title, ours(path) ? under() + path : path);
 }
+
+// Back closes a drawer and stays in the view, as on a phone one expects.
+let entered = false; // an entry of the history stands for the drawer
+let closing = false; // Back was pressed, and the server is told
+new MutationObserver(() => {
+  const open = Boolean(document.querySelector(".drawer"));
+  if (closing && !open) closing = entered = false;
+  if (closing || open === entered) return;
+  entered = open;
+  if (open) history.pushState(history.state, "", location.href);
+  else history.back();
+}).observe(document.documentElement, { childList: true, subtree: true });
+addEventListener("popstate", () => {
+  if (!entered) return;
+  closing = true;
+  document.querySelector(".drawer [data-act=close]")?.click();
+});
 
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true], .q-menu");
 let going = 0; // when `g` was pressed
@@ -80,6 +102,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   const does = event.target.closest?.("[data-do]")?.dataset.do;
   if (does === "theme") toggleTheme();
+  else if (does === "zone") changeZone();
   else if (does === "help") help();
   else if (does === "search") document.dispatchEvent(new CustomEvent("mailrace-search"));
   else if (does === "menu") document.body.classList.toggle("menu");

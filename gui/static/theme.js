@@ -1,8 +1,13 @@
 document.documentElement.lang = "en"; // NiceGUI does not say it
-// The look, before the first paint: what was chosen here last, else what the system says.
-document.documentElement.lang = "en"; // NiceGUI does not say it
+// The look and the time zone, before the first paint: what was chosen here last, else what the system says.
 (() => {
+  const root = document.documentElement;
   const chosen = localStorage.getItem("mailrace-theme");
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  document.documentElement.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : system;
+  root.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : system;
+  root.dataset.zone = localStorage.getItem("mailrace-zone") === "utc" ? "utc" : "local";
+  const east = -new Date().getTimezoneOffset(); // minutes
+  const two = (number) => String(Math.floor(Math.abs(number))).padStart(2, "0");
+  const local = `UTC${east ? `${east < 0 ? "−" : "+"}${two(east / 60)}:${two(east % 60)}` : ""}`;
+  root.style.setProperty("--zone", root.dataset.zone === "utc" ? '"UTC"' : `"Local, ${local}"`);
 })();

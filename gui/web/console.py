@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 from nicegui import app as pages
-from nicegui import ui
+from nicegui import run, ui
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
@@ -46,6 +46,7 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
     tokens = open_tokens(settings)
     Frame(facade, access, tokens, PAGES, SECTIONS, instance, version).register()
     pages.add_exception_handler(404, partial(_no_such_view, version))
+    run.setup = lambda: None  # its processes, which nothing here uses: without /dev/shm they cannot even be prepared
     pages.on_exception(partial(failed, "page", grave=False))
     ui.run_with(
         app,

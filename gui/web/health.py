@@ -30,6 +30,7 @@ from pipeline.views.figures import (
     REMOVED,
     STRAY,
     UNREACHED,
+    WARMED,
     Dimension,
 )
 
@@ -125,8 +126,18 @@ class Metrics(Collector):
         yield classes
         yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
         yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
+        yield from self._warmed()
         yield from self._by("ip", now)
         yield from self._by("domain", now)
+
+    def _warmed(self) -> Iterator[Metric]:
+        """How far each MTA IP is that is warmed."""
+        rows = self._facade.warmups.all()[:TOP]
+        for figure in WARMED:
+            metric = GaugeMetricFamily(f"mailrace_{figure.name}", figure.definition, labels=["ip", "destination"])
+            for row in rows:
+                metric.add_metric([row.ip, row.destination], getattr(row, figure.name.removeprefix("warmup_")))
+            yield metric
 
     def _by(self, dimension: Dimension, whole: dict[str, int]) -> Iterator[Metric]:
         keys = [key for key in self._telemetry.keys(dimension)[: TOP + 1] if key.lower() != OTHER][:TOP]

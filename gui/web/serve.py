@@ -80,13 +80,13 @@ class Web:
             backlog=BACKLOG,
         )
         server = _Server(config, self.connections, where, context)
-        task = awaited(server.serve(sockets=[] if context else [where]), "console")
+        task = awaited(_served(server, [] if context else [where]), "console")
         self._servers.append((server, task))
         started = awaited(server.ready.wait(), "console")
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if task.done():
-            raise StartError("the console could not start: " + str(task.exception() or "see the log"))
+            raise StartError(str(task.exception() or "the console could not start: see the log"))
 
     async def stop(self) -> None:
         """Say goodbye to the browsers, and close."""
@@ -97,6 +97,14 @@ class Web:
         for where in (self._plain, self._secure):
             if where:
                 where.close()
+
+
+async def _served(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+    """uvicorn ends the process where its application does not start; here that is one line, and all else stops."""
+    try:
+        await server.serve(sockets=sockets)
+    except SystemExit:
+        raise StartError("the console could not start: see the log") from None
 
 
 class _Server(uvicorn.Server):

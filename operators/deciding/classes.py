@@ -85,7 +85,6 @@ def classed(outcome: Outcome, snapshot: Snapshot) -> Outcome:
     else:
         text = answer_text(outcome.code, outcome.status, outcome.description)
         own = snapshot.own_class(text)
-        own = snapshot.own_class(text)
         class_ = own if own is not None else class_of(text)
     return outcome if class_ is None else msgspec.structs.replace(outcome, bounce_class=class_)
 

@@ -7,6 +7,7 @@ Persists as the outcome alone: no connection is made, and nothing of it counts a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from operators.deliveries.delivery import Delivery
@@ -39,20 +40,27 @@ def force(
             rule = errors.certain(Traits("", "", message.domain, "", (), message.tags), clock())
         else:
             rule = errors.best(traits(delivery, snapshot, errors), clock())
-        return delivery if rule is None else decided(delivery, "errors", rule.id).ended(forced(rule))
+        if rule is None:
+            return delivery
+        return delivery.but(rules=(*delivery.rules, f"errors/{rule.id}"), outcome=forced(rule))
 
     return stage("force", step, report)
 
 
 def forced(rule: ForcedError) -> Outcome:
     """The end that a forced error makes."""
+    return _forced(rule.code, rule.extended, rule.description)
+
+
+@functools.lru_cache(100)
+def _forced(code: int, extended: str | None, description: str) -> Outcome:
     return Outcome(
         state="process",
-        result="accepted" if rule.code < 300 else "error",
-        next=NEXT[rule.code // 100],
-        code=rule.code,
-        status=rule.extended,
-        description=rule.description,
+        result="accepted" if code < 300 else "error",
+        next=NEXT[code // 100],
+        code=code,
+        status=extended,
+        description=description,
         ours=True,
     )
 

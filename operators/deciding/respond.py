@@ -85,10 +85,9 @@ def negative(outcome: Outcome) -> bool:
 def matching(delivery: Delivery, outcome: Outcome, snapshot: Snapshot, now: float) -> Sequence[Response]:
     """The rules that are for this answer, in the operator's order."""
     rules = snapshot.chosen("responses")
-    chosen: Iterable[Response] = rules.matching(traits(delivery, snapshot, rules), now)
+    chosen: Iterable[Response] = rules.ordered(traits(delivery, snapshot, rules), now)
     text = answer_text(outcome.code, outcome.status, outcome.description)
-    fitting = [rule for rule in chosen if fits(rule, outcome) and rule.matcher(text)]
-    return sorted(fitting, key=lambda rule: (rule.order or 0, rule.id))
+    return snapshot.answering([rule for rule in chosen if fits(rule, outcome)], text)
 
 
 def fits(rule: Response, outcome: Outcome) -> bool:

@@ -6,6 +6,8 @@ ends as `rewrite/error`; a delay puts the message back until its time, which is 
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Sequence
 from email.header import decode_header, make_header
 from typing import Any
@@ -14,13 +16,11 @@ from operators.deciding.force import decided
 from operators.deciding.pointer import MISSING, looked_up
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import failed, postponed
-from operators.mail.head import length, name_of, split
 from operators.mail.message import InvalidMessage, Message
-from operators.mail.source import source_of
+from operators.mail.source import head_of
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import Snapshot
-from settings.rules.acting import MessageCondition, Rewrite, changed_tags, conditions, window
-from settings.rules.patterns import compile_pattern
+from settings.rules.acting import LookedAt, Rewrite, changed_tags, looked_at_text, parts_of
 from settings.rules.selection import Traits
 
 MINUTES = 24 * 60
@@ -40,15 +40,17 @@ def rewrite(rules: Callable[[], Snapshot], clock: Callable[[], float], report: R
         if not (chosen := snapshot.chosen("rewrites")):
             return delivery
         now = clock()
-        found = chosen.matching(_traits(delivery.message), now)
+        found = chosen.ordered(_traits(delivery.message), now)
         if not found:
             return delivery
-        for rule in sorted(found, key=lambda rule: (rule.order or 0, rule.id)):
-            if not meets(delivery.message, rule, now):
-                continue
-            delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
-            if delivery.outcome is not None or not rule.go_on:
+        while found:  # a rule may change what the conditions of those after it look at
+            seen = SeenMessage(delivery.message)
+            trying = snapshot.worth_trying(found, seen.text)
+            rule = next((rule for rule in trying if meets(delivery.message, rule, now, seen)), None)
+            if rule is None:
                 break
+            delivery = changed(decided(delivery, "rewrites", rule.id), rule, now)
+            found = list(found)[found.index(rule) + 1 :] if rule.go_on and delivery.outcome is None else []
         return delivery
 
     return stage("rewrite", step, report)
@@ -60,52 +62,73 @@ def _traits(message: Message) -> Traits:
     return Traits(ips[0] if len(ips) == 1 else "", message.pool or "", message.domain, "", (), message.tags)
 
 
-def meets(message: Message, rule: Rewrite, now: float) -> bool:
-    """Whether the conditions of a rule hold, and it is its time."""
+def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None = None) -> bool:
+    """Whether the conditions of a rule hold, and it is its time. `seen`: what other rules have looked at already."""
     if rule.hours is not None:
-        begin, end = window(rule.hours)
+        begin, end = rule.window
         minute = int(now // 60) % MINUTES
         if not (begin <= minute < end if begin < end else minute >= begin or minute < end):
             return False
-    return all(_holds(message, condition) for condition in conditions(rule.when)) if rule.when else True
+    tests = rule.tests
+    if not tests:
+        return True
+    seen = seen or SeenMessage(message)
+    for what, negated, holds, _ in tests:  # noqa: SIM110 - no generator: many rules are tried on each message
+        if holds(seen(what)) is negated:
+            return False
+    return True
 
 
-def _holds(message: Message, condition: MessageCondition) -> bool:
-    text = _looked_at(message, condition.what)
-    if condition.how == "matches":
-        found = compile_pattern("regex", condition.text)(text)
-    elif condition.how == "equals":
-        found = text.casefold() == condition.text.casefold()
-    else:
-        found = condition.text.casefold() in text.casefold()
-    return found is not condition.negated
+class SeenMessage:
+    """What conditions look at in a message, each looked up once, however many rules ask."""
+
+    __slots__ = ("_found", "_header", "_message")
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._found: dict[str, LookedAt] = {}
+        self._header: bytes | None = None
+
+    def __call__(self, what: str) -> LookedAt:
+        found = self._found.get(what)
+        if found is None:
+            found = self._found[what] = looked_at_text(self._look(what))
+        return found
+
+    def text(self, what: str) -> str:
+        """As it is."""
+        return self(what).text
+
+    def _look(self, what: str) -> str:
+        if what == "envelope":
+            return self._message.envelope or ""
+        if what == "recipient":
+            return self._message.recipient
+        if what.startswith("/"):
+            value = looked_up(self._message.properties, parts_of(what))
+            return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
+        return self._field("subject" if what == "subject" else what.partition(":")[2])
+
+    def _field(self, name: str) -> str:
+        """The first field of this name, decoded; empty where there is none."""
+        if self._header is None:
+            self._header = _header(self._message)
+        found = _first_field(name)(self._header)
+        return _decoded(found[1].decode("utf-8", "replace")) if found is not None else ""
 
 
-def _looked_at(message: Message, what: str) -> str:
-    kind = what.lower()
-    if kind == "envelope":
-        return message.envelope or ""
-    if kind == "recipient":
-        return message.recipient
-    if what.startswith("/"):
-        value = looked_up(
-            message.properties, [part.replace("~1", "/").replace("~0", "~") for part in what.split("/")[1:]]
-        )
-        return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
-    return _header(message, "subject" if kind == "subject" else what.partition(":")[2])
-
-
-def _header(message: Message, name: str) -> str:
-    """The first field of this name, decoded; empty where there is none."""
+def _header(message: Message) -> bytes:
+    """The header fields; empty where the message cannot be made."""
     try:
-        source = source_of(message)
+        return head_of(message)
     except InvalidMessage:
-        return ""
-    wanted = name.lower().encode()
-    for field in split(source[: length(source)])[0]:
-        if name_of(field) == wanted:
-            return _decoded(field.partition(b":")[2].decode("utf-8", "replace"))
-    return ""
+        return b""
+
+
+@functools.lru_cache(maxsize=1000)
+def _first_field(name: str) -> Callable[[bytes], re.Match[bytes] | None]:
+    pattern = rb"^" + re.escape(name.encode()) + rb"[ \t]*:([^\n]*\n(?:[ \t][^\n]*\n)*)"
+    return re.compile(pattern, re.IGNORECASE | re.MULTILINE).search
 
 
 def _decoded(text: str) -> str:

@@ -77,6 +77,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         slot: the connection it may use, from `throttle`.
         outcome: set once it has come to its end.
         rules: those that have decided on it, as `kind/id`.
+        warm: its place in a day of a warm-up.
     """
 
     lease: Lease
@@ -91,6 +92,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     slot: Any = None
     outcome: Outcome | None = None
     rules: tuple[str, ...] = ()
+    warm: Any = None
 
     @property
     def size(self) -> int:

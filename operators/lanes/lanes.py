@@ -206,6 +206,9 @@ class Lanes:
                 self._hold(lane, Wait(f"{lane.window} at once, until the receiver answers", own=True))
                 return
             limits, now = self._limits(lane), self._clock()
+            if self._pacer is not None and limits.domain_messages and (none := self._at_hand(lane, limits, now)):
+                self._hold(lane, none)
+                return
             if (ready := lane.pacer.want(limits.domain_messages)) > now:
                 self._hold(lane, Wait(f"{limits.domain_messages} messages a minute to the domain", ready))
                 return
@@ -227,6 +230,15 @@ class Lanes:
             lane.waiting.popleft()
             self._go(lane, head, got, now)
         lane.waits_for, lane.waits_until = "", None
+
+    def _at_hand(self, lane: Lane, limits: Limits, now: float) -> Wait | None:
+        """Why the lane has no connection to use a place of its rate; whoever has one gets the place."""
+        route = lane.waiting[0].route
+        assert route is not None
+        wait = self._slots.at_hand(lane.name, lane.ip, route.targets, limits, now)
+        if wait is not None:
+            lane.pacer.let_go()
+        return wait
 
     def _go(self, lane: Lane, head: Delivery, got: Slot | SkippedHost, now: float) -> None:
         lane.progress_at = now

@@ -2,7 +2,9 @@
 
 A rate's places come ahead of their time, a quarter of a second's worth. Each is used at its time, or up to GRACE
 later; what is older lapses, and counts as used. A connection is asked for before it is opened; the answer wakes its
-lane. A worker that has not heard from the head for SILENCE opens nothing new, and takes no places.
+lane. Where a lane has both limits, it asks for the connection first, and gives its places back when it has none any
+more: a place without a connection would lapse, while others have a connection without a place. A worker that has not
+heard from the head for SILENCE opens nothing new, and takes no places.
 
 Bound: lanes and remote addresses in use; a connection that was granted and is not used is given back by `sweep`.
 """
@@ -28,7 +30,7 @@ LOST = 2.0  # seconds after which a question is asked again
 AHEAD = 0.25  # seconds' worth of places that are asked for at once
 MOST = 200  # places asked for at once
 
-AskPlaces = Callable[[str, float, int, float | None], None]
+AskPlaces = Callable[[str, float, int, list[float]], None]
 AskOpen = Callable[[ConnectionAsk], None]
 TellClosed = Callable[[list[str]], None]
 GiveBack = Callable[[ConnectionAsk, float], None]
@@ -43,14 +45,15 @@ class LeasedPacer(Pacer):
         ask: for places.
     """
 
-    __slots__ = ("_ask", "_asked_at", "_clock", "_lapsed", "_name", "_wanted_at", "places")
+    __slots__ = ("_ask", "_asked_at", "_clock", "_lapsed", "_name", "_wanted_at", "places", "spare")
 
     def __init__(self, name: str, clock: Callable[[], float], ask: AskPlaces) -> None:
         super().__init__()
         self._name, self._clock, self._ask = name, clock, ask
-        self._asked_at = self._wanted_at = -math.inf
+        self._asked_at, self._wanted_at = -math.inf, clock()
         self._lapsed: float | None = None
         self.places: collections.deque[float] = collections.deque()
+        self.spare = False  # another worker has given early ones back
 
     def ready(self, limit: float) -> float:
         """When the next place is; without any, now, or soon where there is a limit."""
@@ -73,9 +76,10 @@ class LeasedPacer(Pacer):
         if not limit:
             return at
         ahead = max(1, min(MOST, int(limit / 60 * AHEAD)))
-        if len(self.places) <= ahead // 2 and now - self._asked_at > LOST:
-            self._asked_at = now
-            self._ask(self._name, limit, ahead - len(self.places), None if self.places else self._lapsed)
+        if (self.spare or len(self.places) <= ahead // 2) and now - self._asked_at > LOST:
+            self._asked_at, self.spare = now, False
+            lapsed = [] if self.places or self._lapsed is None else [self._lapsed]
+            self._ask(self._name, limit, max(1, ahead - len(self.places)), lapsed)
             self._lapsed = None
         return at if self.places else now + POLL
 
@@ -87,7 +91,14 @@ class LeasedPacer(Pacer):
         """The head's answer."""
         self._asked_at = -math.inf
         if limit == self.limit:
-            self.places.extend(places)
+            self.places = collections.deque(sorted([*self.places, *places]))  # one that came back is an early one
+
+    def let_go(self) -> None:
+        """Give all places back."""
+        self._wanted_at = self._clock()
+        if self.places:
+            self._ask(self._name, self.limit, 0, list(self.places))
+            self.places.clear()
 
     def take(self, now: float) -> None:
         """Use the place that `want` has named; without one, a connection that is made anew: the head counts it."""
@@ -95,7 +106,7 @@ class LeasedPacer(Pacer):
         if self.places and self.places[0] <= now:
             self.places.popleft()
         elif self.limit:
-            self._ask(self._name, self.limit, 0, None)
+            self._ask(self._name, self.limit, 0, [])
 
 
 _Key = tuple[str, str, str]  # lane, MTA IP, remote address
@@ -147,7 +158,7 @@ class Leases:
             found = self._pacers[name] = LeasedPacer(name, self._clock, self._ask_places)
         return found
 
-    def _ask_places(self, name: str, limit: float, count: int, back: float | None) -> None:
+    def _ask_places(self, name: str, limit: float, count: int, back: list[float]) -> None:
         if not count or not self.silent:
             self._places(name, limit, count, back)
 
@@ -158,13 +169,20 @@ class Leases:
 
     def take(self, lane: str, ip: str, address: str, limits: Limits) -> Wait | None:
         """Use a connection that the head has granted; or why there is none now: it is asked for then."""
+        wait = self.may(lane, ip, address, limits)
+        if wait is None:
+            del self._granted[lane, ip, address]
+        return wait
+
+    def may(self, lane: str, ip: str, address: str, limits: Limits) -> Wait | None:
+        """As `take`, and nothing is used."""
         if self.silent:
             return Wait("the head of this instance is not heard")
         key, now = (lane, ip, address), self._clock()
-        if (granted := self._granted.pop(key, None)) is not None:
-            at, wish = granted
-            if now - at <= _good_for(wish):
+        if key in self._granted:
+            if self._good(key, now):
                 return None
+            at, wish = self._granted.pop(key)
             self._give_back(wish, at)  # its place on the grid is past
         refused = self._refused.get(key)
         if refused is not None and now < (refused.until or refused.since + AGAIN):
@@ -211,6 +229,13 @@ class Leases:
         """The head's answer to a wish for places."""
         if (pacer := self._pacers.get(name)) is not None:
             pacer.granted(limit, places)
+            self.wake(name.removeprefix("messages "))  # it may have no connection any more
+
+    def spare(self, name: str) -> None:
+        """Another worker has given places of this rate back."""
+        if (pacer := self._pacers.get(name)) is not None:
+            pacer.spare = True
+            self.wake(name.removeprefix("messages "))
 
     def closed(self, lane: str, ip: str, address: str) -> None:
         """A connection is gone."""
@@ -218,7 +243,7 @@ class Leases:
 
     def sweep(self, now: float) -> None:
         """About once a second: give back what nobody has used, and forget."""
-        for key in [key for key, (at, wish) in self._granted.items() if now - at > _good_for(wish)]:
+        for key in [key for key in self._granted if not self._good(key, now)]:
             at, wish = self._granted.pop(key)
             self._give_back(wish, at)
         for key in [key for key, (at, _) in self._asked.items() if now - at > KEPT]:
@@ -228,7 +253,12 @@ class Leases:
         for name in [name for name, pacer in self._pacers.items() if pacer.at_rest(now)]:
             del self._pacers[name]
 
+    def _good(self, key: _Key, now: float) -> bool:
+        """Whether a grant is still good: one that took places on the grid of a rate, only at its time."""
+        at, wish = self._granted[key]
+        return now - at <= (GRACE if wish.rates else UNUSED) or (not wish.rates and self.placed_ahead(key[0]))
 
-def _good_for(wish: ConnectionAsk) -> float:
-    """Seconds for which a grant is good: one that took places on the grid of a rate, only at its time."""
-    return GRACE if wish.rates else UNUSED
+    def placed_ahead(self, lane: str) -> bool:
+        """Whether this lane has places of its rate."""
+        pacer = self._pacers.get(f"messages {lane}")
+        return pacer is not None and bool(pacer.places) and pacer.places[-1] > self._clock() - GRACE

@@ -10,12 +10,15 @@ at rest is forgotten by `sweep`.
 
 from __future__ import annotations
 
+import bisect
 import collections
+from collections.abc import Sequence
 
 import msgspec
 
-from operators.lanes.limits import Pacer
+from operators.lanes.limits import GRACE, Pacer
 
+PROMISED = 0.1  # seconds for which a connection that came free is kept for the worker that has waited longest
 REST = 120.0  # seconds without a request after which a rate is forgotten, where its next place is past
 
 
@@ -44,11 +47,34 @@ class LeaseRefusal(msgspec.Struct, frozen=True):
 
 
 class _Rate:
-    __slots__ = ("asked_at", "pacer")
+    """A rate: its pacer, and the places on the grid that have come back."""
+
+    __slots__ = ("asked_at", "back", "pacer")
 
     def __init__(self) -> None:
         self.pacer = Pacer()
+        self.back: list[float] = []  # ascending
         self.asked_at = 0.0
+
+    def ready(self, limit: float, now: float) -> float:
+        """When the next place is."""
+        if limit != self.pacer.limit:
+            self.back.clear()
+        while self.back and now - self.back[0] > GRACE:
+            del self.back[0]
+        return self.back[0] if self.back else self.pacer.ready(limit)
+
+    def take(self, at: float) -> float:
+        """Use the place that `ready` has named, at `at`; when it is."""
+        if self.back and self.back[0] <= at:
+            return self.back.pop(0)
+        self.pacer.take(at)
+        return at
+
+    def give_back(self, at: float) -> None:
+        """A place was not used."""
+        if not self.pacer.give_back(at):
+            bisect.insort(self.back, at)
 
 
 class LimitLedger:
@@ -58,32 +84,29 @@ class LimitLedger:
         self._rates: dict[str, _Rate] = {}
         self._open: dict[str, collections.Counter[int]] = {}  # by what is counted, then by worker
         self._waiting: dict[str, collections.OrderedDict[int, None]] = {}  # who was refused, the longest wait first
+        self._promised: dict[str, dict[int, float]] = {}  # what came free, to whom, and until when
 
     # -- rates
 
-    def places(self, rate: str, limit: float, count: int, now: float, back: float | None = None) -> list[float]:
-        """The next places of a rate: monotonic seconds, ascending. `back`: one that was not used."""
-        pacer = self._pacer(rate, now)
-        if back is not None:
-            pacer.give_back(back)
-        found = []
-        for _ in range(count):
-            at = max(now, pacer.ready(limit))
-            pacer.take(at)
-            found.append(at)
-        return found
+    def places(self, rate: str, limit: float, count: int, now: float, back: Sequence[float] = ()) -> list[float]:
+        """The next places of a rate: monotonic seconds, ascending. `back`: those that were not used."""
+        kept = self._rate(rate, now)
+        kept.ready(limit, now)
+        for at in reversed(back):
+            kept.give_back(at)
+        return [kept.take(max(now, kept.ready(limit, now))) for _ in range(count)]
 
     def used(self, rate: str, limit: float, now: float) -> None:
         """A place was used that was not leased: the next one is later."""
-        pacer = self._pacer(rate, now)
+        pacer = self._rate(rate, now).pacer
         pacer.take(max(now, pacer.ready(limit)))
 
-    def _pacer(self, rate: str, now: float) -> Pacer:
+    def _rate(self, rate: str, now: float) -> _Rate:
         kept = self._rates.get(rate)
         if kept is None:
             kept = self._rates[rate] = _Rate()
         kept.asked_at = now
-        return kept.pacer
+        return kept
 
     # -- connections
 
@@ -94,19 +117,20 @@ class LimitLedger:
                 self.used(name, limit, now)
             return None
         for name, limit in ask.counted.items():
-            if limit and self.total(name) >= limit:
+            if limit and self.total(name) + self._kept_for_others(name, worker, now) >= limit:
                 self._waiting.setdefault(name, collections.OrderedDict())[worker] = None
                 return LeaseRefusal(f"all {max(limit, 0)} connections of {name} are in use", full=name)
-        ready = {name: self._pacer(name, now).ready(limit) for name, limit in ask.rates.items()}
+        ready = {name: self._rate(name, now).ready(limit, now) for name, limit in ask.rates.items()}
         if ready and max(ready.values()) > now:
             name = max(ready, key=ready.__getitem__)
             return LeaseRefusal(f"{ask.rates[name]:g} {name} a minute", ready[name])
         for name in ask.rates:
-            self._rates[name].pacer.take(now)
+            self._rates[name].take(now)
         for name in ask.counted:
             self._open.setdefault(name, collections.Counter())[worker] += 1
-            if name in self._waiting:
-                self._waiting[name].pop(worker, None)
+            for line in (self._waiting.get(name), self._promised.get(name)):
+                if line is not None:
+                    line.pop(worker, None)
         return None
 
     def total(self, name: str) -> int:
@@ -118,14 +142,21 @@ class LimitLedger:
         kept = self._open.get(name, collections.Counter())
         return [worker for worker, count in kept.most_common() if worker != but and count]
 
-    def give_back(self, worker: int, ask: ConnectionAsk, at: float) -> dict[int, list[str]]:
+    def users(self, rate: str, but: int) -> list[int]:
+        """The other workers that have connections of a rate's lane: for places that have come back."""
+        return self.holders(f"lane {rate.removeprefix('messages ')}", but)
+
+    def _kept_for_others(self, name: str, worker: int, now: float) -> int:
+        return sum(who != worker and until > now for who, until in self._promised.get(name, {}).items())
+
+    def give_back(self, worker: int, ask: ConnectionAsk, at: float, now: float) -> dict[int, list[str]]:
         """A connection that was granted at `at` was not opened in time; as `close`."""
         for name in ask.rates:
             if name in self._rates:
-                self._rates[name].pacer.give_back(at)
-        return self.close(worker, list(ask.counted))
+                self._rates[name].give_back(at)
+        return self.close(worker, list(ask.counted), now)
 
-    def close(self, worker: int, counted: list[str]) -> dict[int, list[str]]:
+    def close(self, worker: int, counted: list[str], now: float) -> dict[int, list[str]]:
         """A connection of a worker is gone: who waits for what came free, the longest wait first."""
         told: dict[int, list[str]] = {}
         for name in counted:
@@ -135,8 +166,10 @@ class LimitLedger:
             kept[worker] -= 1
             if not kept.total():
                 del self._open[name]
-            for waits in self._waiting.pop(name, {}):
-                told.setdefault(waits, []).append(name)
+            if waiting := self._waiting.get(name):  # one came free; the next time it is another worker's turn
+                first, _ = waiting.popitem(last=False)
+                told.setdefault(first, []).append(name)
+                self._promised.setdefault(name, {})[first] = now + PROMISED
         return told
 
     def gone(self, worker: int) -> dict[int, list[str]]:
@@ -161,3 +194,5 @@ class LimitLedger:
                 del self._rates[name]
         for name in [name for name, waiting in self._waiting.items() if not waiting]:
             del self._waiting[name]
+        for name in [name for name, kept in self._promised.items() if all(until < now for until in kept.values())]:
+            del self._promised[name]

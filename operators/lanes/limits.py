@@ -43,10 +43,15 @@ class Pacer:
         self._last = now
         self._ready = (self._ready if now - self._ready <= GRACE else now) + self.interval
 
-    def give_back(self, at: float) -> None:
-        """The permit of `at` was not used: it can be taken later, unless another one was taken since."""
-        if self._last == at:
-            self._ready = at
+    def give_back(self, at: float) -> bool:
+        """The permit of `at` was not used: it can be taken later. False: another one was taken since."""
+        if self._last != at:
+            return False
+        self._ready = at
+        return True
+
+    def let_go(self) -> None:
+        """No connection is at hand: a pacer of several workers gives its permits to those that have one."""
 
     @property
     def interval(self) -> float:

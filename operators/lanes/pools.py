@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from operators.deliveries.delivery import Delivery, Route, lane_name
 from operators.lanes.slots import Wait
+from operators.stages.assign import MtaChoice, PassedOver, none_passed_over
 from operators.stages.hold import parked_queue
 from settings.rules import Pause, Snapshot
 
@@ -32,6 +33,7 @@ class Pools:
         paused: until when a lane is paused as a whole, or None.
         outlook: for a lane, (seconds until it can send, deliveries in memory).
         chance: a random number from 0 to 1, 1 not included.
+        passed_over: of several MTA IPs those that are not used up, and the rules that say so.
     """
 
     def __init__(
@@ -42,18 +44,24 @@ class Pools:
         paused: Callable[[str], Wait | None],
         outlook: Outlook,
         chance: Callable[[], float],
+        passed_over: PassedOver = none_passed_over,
     ) -> None:
         self._rules, self._clock, self._ours = rules, clock, ours
         self._paused, self._outlook, self._chance = paused, outlook, chance
+        self._passed_over = passed_over
         self._urns: dict[str, Urn] = {}
 
-    def choose(self, delivery: Delivery, route: Route) -> str | None:
+    def choose(self, delivery: Delivery, route: Route) -> MtaChoice:
         """The MTA IP, or None where the pool is unknown, or has none of this machine that can reach the route."""
         name = delivery.message.pool or ""
-        weights = self._rules().pool(name)
         mine = self._members(name, route)
         if len(mine) <= 1:
-            return mine[0] if mine else None
+            return MtaChoice(mine[0] if mine else None)
+        left, rules = self._passed_over(mine, delivery, route)
+        return MtaChoice(left[0] if len(left) == 1 else self._soonest(delivery, route, left), rules)
+
+    def _soonest(self, delivery: Delivery, route: Route, mine: Sequence[str]) -> str:
+        name = delivery.message.pool or ""
         waits = {ip: self._waits(delivery, route, ip) for ip in mine}
         first = min(waits.values())
         free = [ip for ip in mine if waits[ip] == first]
@@ -61,7 +69,9 @@ class Pools:
             return str(before)  # greylisting knows senders by their address
         seconds = {ip: self._outlook(lane_name(ip, route.group))[0] for ip in free}
         soonest = min(seconds.values())
-        return self._urn(name, weights).draw([ip for ip in free if seconds[ip] <= soonest], self._chance())
+        return self._urn(name, self._rules().pool(name)).draw(
+            [ip for ip in free if seconds[ip] <= soonest], self._chance()
+        )
 
     def parked_queue(self, delivery: Delivery, pause: Pause) -> str:
         """Where a message waits that `pause` holds: until the first pause of its pool's members ends."""

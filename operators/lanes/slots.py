@@ -23,6 +23,7 @@ from operators.lanes.limits import Limits, Pacer
 
 REMEMBER = 10_000
 TURN = 20  # messages over a connection after which it goes to a lane, or a worker, that has none
+HELD = 5.0  # seconds for which one that waits for a place of a rate stays: closing and opening it costs places
 ALL = "*"
 
 
@@ -46,6 +47,12 @@ class ConnectionLeases(Protocol):
     def take(self, lane: str, ip: str, address: str, limits: Limits) -> Wait | None:
         """Use a connection that was granted; or why there is none now."""
 
+    def may(self, lane: str, ip: str, address: str, limits: Limits) -> Wait | None:
+        """As `take`, and nothing is used."""
+
+    def placed_ahead(self, lane: str) -> bool:
+        """Whether this lane has places of its rate."""
+
     def closed(self, lane: str, ip: str, address: str) -> None:
         """It is gone."""
 
@@ -65,8 +72,8 @@ class Slot:
     """The right to one connection from an MTA IP to a target, and the connection while it is open."""
 
     __slots__ = (
-        "attempting", "busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages", "patience",
-        "since", "target",
+        "attempting", "begun", "busy", "connection", "idle_since", "idle_until", "ip", "lane", "limits", "messages",
+        "patience", "since", "target",
     )  # fmt: skip
 
     def __init__(self, lane: str, ip: str, target: Target, limits: Limits) -> None:
@@ -75,6 +82,7 @@ class Slot:
         self.target = target
         self.limits = limits
         self.connection: Connection | None = None
+        self.begun = 0.0  # monotonic seconds
         self.messages = 0  # that it has carried
         self.busy = True  # lent to a delivery that is not settled yet
         self.attempting = True  # its connection is being made
@@ -165,6 +173,18 @@ class Slots:
             return begun
         return min(kept, begun, key=lambda wait: math.inf if wait.until is None else wait.until)
 
+    def at_hand(self, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float) -> Wait | None:
+        """Of several workers: why the lane has no connection, which is asked for then; None: it has, or may."""
+        mine = self._lanes.get(lane)
+        if self._leases is None or (mine is not None and mine.idle) or self.open >= self.maximum:
+            return None
+        if limits.domain_connects or limits.ip_connects or limits.ip_messages:
+            return None  # such a connection is granted for one moment, which is that of the place
+        found = self._choose(lane, ip, targets, limits, now, self._leases.may)
+        if isinstance(found, Wait) and found.until is None:
+            self._make_room_at(mine or _Lane(), ip, targets)
+        return found if isinstance(found, Wait) else None
+
     def _reuse(self, mine: _Lane, limits: Limits, now: float) -> Slot | Wait | None:
         """The lane's connection that idled last; where only its rate forbids it now, when it does no longer."""
         while mine.idle:
@@ -196,6 +216,7 @@ class Slots:
                 self._make_room_at(mine, ip, targets)
             return target
         slot = Slot(lane, ip, target, limits)
+        slot.begun = now
         mine.open += 1
         mine.connects.take(now)
         self.open += 1
@@ -214,7 +235,13 @@ class Slots:
         return None
 
     def _choose(
-        self, lane: str, ip: str, targets: Sequence[Target], limits: Limits, now: float
+        self,
+        lane: str,
+        ip: str,
+        targets: Sequence[Target],
+        limits: Limits,
+        now: float,
+        leased: Callable[[str, str, str, Limits], Wait | None] | None = None,
     ) -> Target | Wait | SkippedHost:
         """The first target that may be used now."""
         skipped: SkippedHost | None = None
@@ -226,7 +253,7 @@ class Slots:
                 if skipped is None or bad.until < skipped.until:
                     skipped = bad
                 continue
-            held = self._held(lane, ip, target, limits, now)
+            held = leased(lane, ip, target.address, limits) if leased else self._held(lane, ip, target, limits, now)
             if held is None:
                 return target
             if wait is None or (held.until is not None and (wait.until is None or held.until < wait.until)):
@@ -367,15 +394,20 @@ class Slots:
         for key in [k for k, kept in self._remotes.items() if not kept.open and self._rested(kept, now)]:
             del self._remotes[key]
 
-    def give_up(self, counted: str) -> None:
+    def give_up(self, counted: str, now: float) -> None:
         """Another worker waits for what counts for this: the longest idle connection goes, or one after its turn."""
         for slot in self._idle:
-            if counted in names(slot.lane, slot.ip, slot.target.address):
+            if counted in names(slot.lane, slot.ip, slot.target.address) and not self._stays(slot, now):
                 self._idles_no_more(slot)
                 if slot.connection is not None:
                     slot.connection.quit("limit")
                 return
         self._given_up.add(counted)
+
+    def _stays(self, slot: Slot, now: float) -> bool:
+        """It idles only until the next place of its lane's rate, and has not had its turn."""
+        assert self._leases is not None
+        return slot.messages < TURN and now - slot.begun < HELD and self._leases.placed_ahead(slot.lane)
 
     def _gives_up(self, slot: Slot) -> bool:
         found = self._given_up.intersection(names(slot.lane, slot.ip, slot.target.address))

@@ -22,12 +22,16 @@ Key = tuple[int, str]  # (priority, tag)
 
 
 class TagShare(NamedTuple):
-    """What a tag may have: its weight, and messages a minute (0: unlimited) in each lane, or over all of them."""
+    """What a tag may have: its weight, and messages a minute (0: unlimited) in each lane, or over all of them.
+
+    `rate` tells one rate over all lanes from another: that of a rule; empty: the tag's.
+    """
 
     weight: int = 1
     messages: float = 0
     everywhere: bool = False
     paused_until: float = float("-inf")
+    rate: str = ""
 
 
 PLAIN = TagShare()
@@ -52,9 +56,10 @@ class Tenants:
     def pacer(self, tag: str, share: TagShare, lane: dict[str, Pacer]) -> Pacer:
         """The pacer that a tag's messages in a lane take permits of."""
         pacers = self._everywhere if share.everywhere else lane
-        found = pacers.get(tag)
+        name = share.rate or tag
+        found = pacers.get(name)
         if found is None:
-            found = pacers[tag] = Pacer()
+            found = pacers[name] = Pacer()
         return found
 
 

@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from operators.mail.unmade import Unmade
 
@@ -23,6 +23,21 @@ SOCIAL = ("facebook", "twitter", "x", "linkedin", "instagram", "youtube", "pinte
 
 _VALUE = re.compile(r"[A-Za-z0-9#%.,()'\" !_+-]{1,200}").fullmatch
 _PROPERTY = re.compile(r"[a-z-]{1,40}").fullmatch
+_YOUTUBE = re.compile(r"https?://(?:www\.youtube\.com/(?:watch\?v=|embed/)|youtu\.be/)([\w-]{5,20})").match
+_SHARERS = {
+    "facebook": "https://www.facebook.com/sharer/sharer.php?u={url}",
+    "twitter": "https://twitter.com/intent/tweet?url={url}&text={title}",
+    "x": "https://twitter.com/intent/tweet?url={url}&text={title}",
+    "linkedin": "https://www.linkedin.com/sharing/share-offsite/?url={url}",
+    "pinterest": "https://pinterest.com/pin/create/button/?url={url}&description={title}",
+    "reddit": "https://www.reddit.com/submit?url={url}&title={title}",
+    "tumblr": "https://www.tumblr.com/share/link?url={url}&name={title}",
+    "xing": "https://www.xing.com/spi/shares/new?url={url}",
+    "whatsapp": "https://wa.me/?text={url}",
+    "telegram": "https://t.me/share/url?url={url}&text={title}",
+    "email": "mailto:?subject={title}&body={url}",
+}
+_PAGES = {"linkedin": "www.linkedin.com/in/", "youtube": "www.youtube.com/@", "googleplus": "plus.google.com/+"}
 _TAGS = re.compile(r"<br\s*/?>|</(?:p|div|h[1-6]|li|tr)>", re.IGNORECASE)
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _GAPS = re.compile(r"\n{3,}")
@@ -43,11 +58,12 @@ def document(content: Mapping[str, Any], mime: Mapping[str, Any]) -> Made:
     """
     page = _Page()
     inner, text = page.blocks(content.get("blocks", []), "mime.content.blocks", 0)
+    inner += _pixel(_in(mime, "tracking"))
     title = html.escape(str(mime.get("subject") or ""))
     style = _style(
         {"font-family": "Arial, Helvetica, sans-serif", "font-size": "15px", **_font(mime), **_font(content)}
     )
-    body = _style({"margin": "0", "padding": "0", **_ground(mime)})
+    body = _style({"margin": "0", "padding": "0", **_ground(mime), **_css(mime)})
     middle = _style({"max-width": f"{WIDTH}px", "margin": "0 auto", **_ground(content)})
     whole = (
         '<!DOCTYPE html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -57,6 +73,14 @@ def document(content: Mapping[str, Any], mime: Mapping[str, Any]) -> Made:
         "</td></tr></table></body></html>\n"
     )
     return whole, _GAPS.sub("\n\n", text).strip() + "\n"
+
+
+def _pixel(tracking: Mapping[str, Any]) -> str:
+    """The row of a tracking pixel."""
+    if not (pixel := tracking.get("pixel")):
+        return ""
+    address = html.escape(_address(str(pixel), "mime.tracking.pixel"))
+    return f'<tr><td><img src="{address}" width="1" height="1" alt="" border="0"></td></tr>\n'
 
 
 class _Page:
@@ -84,6 +108,8 @@ class _Page:
     def _block(self, block: Any, where: str, depth: int) -> Made:
         if not isinstance(block, Mapping):
             raise _wrong(where, "must be an object with a type")
+        if _in(block, "visibility").get("output") == "webonly":
+            return "", ""
         kind = str(block.get("type") or "").lower()
         if kind in ("columns", "grid"):
             inner, text = self._columns(block, where, depth)
@@ -179,9 +205,57 @@ def _spacer(block: Block, where: str) -> Made:
     return f'<div style="height: {height}px; line-height: {height}px;">&nbsp;</div>', ""
 
 
+def _video(block: Block, where: str) -> Made:
+    """A link to a video; with a picture of it, where its site has one at a known address."""
+    address = _address(_string(block, ("url", "source", "src"), where), f"{where}.url")
+    target = html.escape(_target(block, where) or address)
+    if (found := _YOUTUBE(address)) is None:
+        return f'<a href="{target}">{html.escape(address)}</a>', address
+    picture = f"https://img.youtube.com/vi/{found[1]}/hqdefault.jpg"
+    image = f'<img src="{picture}" alt="" border="0" style="max-width: 100%; height: auto; display: block;">'
+    return f'<a href="{target}">{image}</a>', address
+
+
+def _share(block: Block, where: str) -> Made:
+    """Links under which networks let people share the block's `link`."""
+    names, url = block.get("platforms"), _target({**block, "type": "link"}, where)
+    if not isinstance(names, list) or not url:
+        return _social(block, where)
+    title = str(_of(block.get("link"), "title") or block.get("description") or "")
+    links = {
+        str(name): _SHARERS[str(name)].format(url=quote(url, safe=""), title=quote(title, safe=""))
+        for name in names
+        if str(name) in _SHARERS
+    }
+    if not links:
+        raise _wrong(f"{where}.platforms", f"none of them is known; there are {', '.join(_SHARERS)}")
+    return _labelled(block, _social({"networks": links}, where))
+
+
+def _labelled(block: Block, made: Made) -> Made:
+    label = str(block.get("label") or "")
+    return (f"{html.escape(label)}<br>{made[0]}", f"{label}\n{made[1]}") if label else made
+
+
 def _social(block: Block, where: str) -> Made:
     """Links to networks: `{"facebook": "https://..."}`, or a list of objects with `type` or `label`, and `url`."""
-    given = block.get("networks", block.get("links", block.get("items")))
+    given = next((block[one] for one in ("platforms", "networks", "links", "items", "icons") if one in block), None)
+    if isinstance(given, Mapping):
+        return _labelled(
+            block, _networks({name: _profile(str(name), one) for name, one in given.items()}, block, where)
+        )
+    return _labelled(block, _networks(given, block, where))
+
+
+def _profile(network: str, value: Any) -> Any:
+    """The address of somebody's page, of its address or of their name there."""
+    page = _of(value, "url") or _of(value, "identifier") or _of(value, "username") or value
+    if isinstance(page, str) and "/" not in page and ":" not in page:
+        return f"https://{_PAGES.get(network, network + '.com/')}{quote(page, safe='')}"
+    return page
+
+
+def _networks(given: Any, block: Block, where: str) -> Made:
     if given is None:
         given = {name: block[name] for name in block if name in SOCIAL}
     if isinstance(given, Mapping):
@@ -191,7 +265,7 @@ def _social(block: Block, where: str) -> Made:
     links = []
     for index, one in enumerate(given):
         url = _of(one, "url") or _of(one, "link")
-        label = _of(one, "label") or _of(one, "type") or _of(one, "network") or url
+        label = next((found for name in ("label", "type", "network", "icon", "name") if (found := _of(one, name))), url)
         links.append((str(label).capitalize(), _address(str(url or ""), f"{where}[{index}].url")))
     shown = " &middot; ".join(f'<a href="{html.escape(url)}">{html.escape(label)}</a>' for label, url in links)
     return shown, "\n".join(f"{label}: {url}" for label, url in links)
@@ -200,7 +274,7 @@ def _social(block: Block, where: str) -> Made:
 KINDS: dict[str, Callable[[Block, str], Made]] = {
     "text": _text, "html": _html, "heading": _heading, "image": _image, "button": _button, "link": _link,
     "line": _line, "separator": _line, "seperator": _line, "spacer": _spacer,
-    "social": _social, "follow": _social, "share": _social,
+    "social": _social, "follow": _social, "share": _share, "video": _video,
 }  # fmt: skip
 
 

@@ -85,8 +85,22 @@ def _object(value: Any) -> Any:
 
 
 def _server(value: Any) -> Any:
-    """A smarthost: never taken for none, or its mail would go to the world."""
+    """A smarthost: never taken for none, or its mail would go to the world. Its host has older names."""
+    if isinstance(value, dict) and value.get("hostname") is None:
+        name = next((one for one in ("name", "host") if value.get(one)), None)
+        if name is not None:
+            value = {
+                "hostname": value[name],
+                **{key: one for key, one in value.items() if key not in ("hostname", name)},
+            }
     return value if value == [] else _within(port=_number, username=_text, password=_text)(value)
+
+
+def _names(value: Any) -> Any:
+    """Queues, by kind; false and an empty name turn one off, as null does."""
+    if not isinstance(value, dict):
+        return _object(value)
+    return {kind: None if name is False or name == "" else name for kind, name in value.items()}
 
 
 def _when(value: Any) -> Any:
@@ -100,6 +114,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "ips": _addresses,
     "pool": _text,
     "nextattempt": _when,
+    "delayed": _when,
     "maxattempts": _number,
     "retries": _numbers,
     "priority": _number,
@@ -108,6 +123,6 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "smarthost": _server,
     "data": _object,
     "headers": _object,
-    "queues": _object,
+    "queues": _names,
     "dkim": _object,
 }

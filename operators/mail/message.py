@@ -102,6 +102,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     ips: list[str] | None = None
     pool: str | None = None
     nextattempt: NextAttempt | None = None
+    delayed: str | NextAttempt | None = None
     maxdelivertime: str | None = None
     maxattempts: int | None = None
     retries: list[int] | None = None
@@ -116,6 +117,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     security: str | None = None
     results: list[dict[str, Any]] = []
     properties: dict[str, Any] = {}
+
+    @property
+    def not_before(self) -> str | None:
+        """Its `nextattempt`; where it has none its `delayed`, an older name."""
+        if self.nextattempt is not None:
+            return self.nextattempt.time
+        return self.delayed if self.delayed is None or isinstance(self.delayed, str) else self.delayed.time
 
     @property
     def attempts(self) -> int:

@@ -95,7 +95,7 @@ class Personal:
             return [one for some in found for one in (some if isinstance(some, list) else [some])]
         if isinstance(value, Mapping):
             return {
-                name: self.address(one, where) if name == "address" else self.line(one, where)
+                name: self.address(one, where) if name in ("address", "email") else self.line(one, where)
                 if isinstance(one, str) else one for name, one in value.items()
             }  # fmt: skip
         if isinstance(value, str) and "{" in value:
@@ -125,6 +125,8 @@ class Personal:
 def personal(message: Message) -> Personal | None:
     """The variables of a message that is to be personalised; None where it is not. Raises `InvalidMessage`."""
     data = message.properties.get("data")
+    if data is None and isinstance(message.mime, Mapping):
+        data = message.mime.get("data")
     if isinstance(data, Mapping) or data == []:  # PHP writes an empty object so
         return Personal(message, data or {})
     if any(data == off and isinstance(data, type(off)) for off in _OFF):

@@ -13,7 +13,7 @@ from operators.mail.blocks import document
 from operators.mail.dkim import from_domain
 from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
-from operators.mail.head import name_of, settled
+from operators.mail.head import length, name_of, settled
 from operators.mail.headers import change, pairs
 from operators.mail.inline_css import inlined, inlined_mail
 from operators.mail.message import InvalidMessage, Message
@@ -22,8 +22,10 @@ from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
-    "background", "font",
+    "background", "font", "css", "blocks", "data", "tracking",
 )  # fmt: skip
+HEAD = 262_144  # characters in which a header is expected to end
+TOLD = ("name", "description", "version", "templateName", "attributes")  # for people and programs, not for receivers
 _OFF: tuple[Any, ...] = (None, False, 0, "", "0", "false", "no", "off", [])  # of inlinecss
 _ADDRESSES = {"from": "From", "reply-to": "Reply-To", "replyTo": "Reply-To", "to": "To", "cc": "Cc"}
 _OURS = (b"content-type", b"content-transfer-encoding", b"content-disposition", b"mime-version")  # of the whole
@@ -36,6 +38,25 @@ _ONCE = frozenset((
 def needs_all(properties: Mapping[str, Any]) -> bool:
     """Whether the mail is made of all of its text, so that no part of it can lie apart."""
     return "data" in properties or properties.get("inlinecss") not in _OFF
+
+
+def is_apart(message: Message) -> bool:
+    """Whether the message names what it does not carry: its MIME by `key`, or the files of attachments by `url`."""
+    mime = message.mime
+    if not mime:
+        return message.key is not None
+    given = mime.get("attachments") if isinstance(mime, dict) else None
+    return isinstance(given, list) and any(map(is_elsewhere, given))
+
+
+def is_elsewhere(attachment: Any) -> bool:
+    """Whether an attachment has a `url` in place of its content."""
+    return (
+        isinstance(attachment, Mapping)
+        and bool(attachment.get("url"))
+        and attachment.get("content") is None
+        and attachment.get("data") is None
+    )
 
 
 def source_of(message: Message) -> bytes:
@@ -66,6 +87,27 @@ def source_of(message: Message) -> bytes:
     return source
 
 
+def head_of(message: Message) -> bytes:
+    """The header fields of `source_of`, each with its CRLF. Of a mail as text only its header is looked at."""
+    mime = message.mime
+    plain = (
+        isinstance(mime, str) and message.mime_encoding is None and not message.headers and personal(message) is None
+    )
+    end = _end_of_head(mime) if plain and isinstance(mime, str) else -1
+    if end < 0:
+        source = source_of(message)
+        return source[: length(source)]
+    assert isinstance(mime, str)
+    source = settled(mime[:end].encode())
+    return source[: length(source)]
+
+
+def _end_of_head(mime: str) -> int:
+    """Where the empty line after the header ends, whatever the line ends are; -1 where there is none."""
+    ends = [at + len(blank) for blank in ("\r\n\r\n", "\n\n") if (at := mime.find(blank, 0, HEAD)) >= 0]
+    return min(ends, default=-1)
+
+
 def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:
     plain, html = _versions(parts)
     return {**parts, "text": plain, "html": inlined(html)} if isinstance(html, str) else dict(parts)
@@ -91,7 +133,7 @@ def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes
     Raises:
         Invalid: a part has a wrong name or type, or a value that cannot be written.
     """
-    if unknown := [name for name in parts if name not in PARTS]:
+    if unknown := [name for name in parts if name not in PARTS and name not in TOLD]:
         raise InvalidMessage(f"mime.{unknown[0][:60]}: there is no such part: {', '.join(PARTS)}")
     head = [*_head(parts)]
     names = [name_of(one) for one in head]
@@ -124,9 +166,10 @@ def _listed(value: Any, where: str) -> Iterator[str | tuple[str, str]]:
     """The addresses of a part: a text, {name, address}, or a list of them; nothing where it is empty."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, Mapping):
-            if unknown := [str(key) for key in one if key not in ("name", "address")]:
+            if unknown := [str(key) for key in one if key not in ("name", "address", "email")]:
                 raise InvalidMessage(f"{where}.{unknown[0][:60]}: there are name and address")
-            yield _text(f"{where}.name", one.get("name") or ""), _text(f"{where}.address", one.get("address"))
+            address = one.get("address", one.get("email"))  # an older name
+            yield _text(f"{where}.name", one.get("name") or ""), _text(f"{where}.address", address)
         elif one is not None and _text(where, one).strip():
             yield one
 
@@ -139,6 +182,7 @@ def _body(parts: Mapping[str, Any]) -> Entity:
     if html is not None:
         bodies.append(text(_text("mime.html", html), "html", "mime.html"))
     given = parts.get("attachments") or []
+    given = [given] if isinstance(given, Mapping) else given
     if not isinstance(given, list):
         raise InvalidMessage("mime.attachments: must be a list")
     files = [_attachment(one, f"mime.attachments[{index}]") for index, one in enumerate(given)]
@@ -148,6 +192,8 @@ def _body(parts: Mapping[str, Any]) -> Entity:
 def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
     """The text and the HTML version, each None where there is none; `content` is HTML, or blocks to make both of."""
     plain, html, content = parts.get("text"), parts.get("html"), parts.get("content")
+    if content is None and parts.get("blocks") is not None:
+        content = {"blocks": parts["blocks"]}
     if html is not None or content is None or isinstance(content, str):
         return plain, content if html is None else html
     if not isinstance(content, Mapping):
@@ -159,8 +205,8 @@ def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
 def _attachment(given: Any, where: str) -> Entity:
     if not isinstance(given, Mapping):
         raise InvalidMessage(f"{where}: must be an object with name, type and content")
-    if given.get("url") and given.get("content") is None and given.get("data") is None:
-        raise Unmade("responsive", f"{where}.url: is not fetched here; publish it as content, in base64")
+    if is_elsewhere(given):
+        raise Unmade("responsive", f"{where}.url: is not fetched here; give it as content, in base64")
     content = _text(f"{where}.content", given.get("content", given.get("data")))
     try:
         octets = base64.b64decode("".join(content.split()), validate=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from operators.deliveries.delivery import Delivery, Route, lane_name
 from operators.deliveries.outcome import failed
@@ -11,11 +12,30 @@ from operators.mail.message import Message
 from operators.stages.stage import Report, Stage, stage, unreported
 
 Outlook = Callable[[str], tuple[float, int]]
-OfPool = Callable[[Delivery, Route], str | None]
+
+
+class MtaChoice(NamedTuple):
+    """An MTA IP, or None where there is none, and the rules that have passed others over, as `kind/id`."""
+
+    ip: str | None
+    rules: tuple[str, ...] = ()
+
+
+OfPool = Callable[[Delivery, Route], MtaChoice]
+PassedOver = Callable[[Sequence[str], Delivery, Route], tuple[Sequence[str], tuple[str, ...]]]
+
+
+def none_passed_over(ips: Sequence[str], delivery: Delivery, route: Route) -> tuple[Sequence[str], tuple[str, ...]]:
+    """No rule is in the way of an MTA IP."""
+    return ips, ()
 
 
 def assign(
-    allowed: Callable[[Message], Sequence[str]], outlook: Outlook, pool: OfPool, report: Report = unreported
+    allowed: Callable[[Message], Sequence[str]],
+    outlook: Outlook,
+    pool: OfPool,
+    report: Report = unreported,
+    passed_over: PassedOver = none_passed_over,
 ) -> Stage:
     """Sets `ip` and `lane`; without a usable MTA IP the delivery ends in `bind/error`.
 
@@ -28,28 +48,34 @@ def assign(
         outlook: for a lane, (seconds until it can send, deliveries in memory).
         pool: the MTA IP of a message that names a pool, or None.
         report: told of exceptions.
+        passed_over: of several MTA IPs those that are not used up, and the rules that say so.
     """
     turn = itertools.count()
 
-    def choose(delivery: Delivery, route: Route) -> str | None:
+    def choose(delivery: Delivery, route: Route) -> MtaChoice:
         if delivery.message.ips is None and delivery.message.pool is not None:
             return pool(delivery, route)
         mine = allowed(delivery.message)
         if len(mine) > 1:
             mine = reachable(mine, route)
         if len(mine) <= 1:
-            return mine[0] if mine else None
+            return MtaChoice(mine[0] if mine else None)
+        mine, rules = passed_over(mine, delivery, route)
         if delivery.message.results and (before := delivery.message.results[-1].get("from")) in mine:
-            return str(before)
+            return MtaChoice(str(before), rules)
         first = next(turn) % len(mine)
-        return min([*mine[first:], *mine[:first]], key=lambda ip: outlook(lane_name(ip, route.group)))
+        ip = min([*mine[first:], *mine[:first]], key=lambda ip: outlook(lane_name(ip, route.group)))
+        return MtaChoice(ip, rules)
 
     def step(delivery: Delivery) -> Delivery:
         assert delivery.route is not None
-        ip = choose(delivery, delivery.route)
+        ip, rules = choose(delivery, delivery.route)
         if ip is None:
             return delivery.ended(failed("bind", "error", _nowhere(delivery.message)))
-        return delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group))
+        lane = lane_name(ip, delivery.route.group)
+        if rules:
+            return delivery.but(ip=ip, lane=lane, rules=(*delivery.rules, *rules))
+        return delivery.but(ip=ip, lane=lane)
 
     return stage("assign", step, report)
 

@@ -1,30 +1,60 @@
 """compose: makes the bytes that are sent, from the message's `mime` and `headers`.
 
 Runs once the message has its slot, so that waiting messages are not held in memory twice. Sets `source`, with CRLF
-line ends; changes nothing else. What cannot be composed ends as `process/invalid`, what lies in
-a message store as `storage/error`, since there is none; an empty mail is never sent.
+line ends; changes nothing else. What the message names and does not carry is gathered first, and is not kept with it.
+What cannot be composed ends as `process/invalid`; an empty mail is never sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from operators.deliveries.delivery import Delivery
-from operators.deliveries.outcome import failed
-from operators.mail.message import InvalidMessage
-from operators.mail.source import source_of
-from operators.stages.stage import Report, Stage, stage, unreported
+from operators.deliveries.outcome import Outcome, failed
+from operators.mail.message import InvalidMessage, Message
+from operators.mail.source import is_apart, source_of
+from operators.stages.stage import Done, Report, Stage, handover, unable, unreported
+
+Gather = Callable[[Message, Callable[[Message | Outcome], None]], None]
 
 
-def compose(report: Report = unreported) -> Stage:
-    """The message as bytes, composed where `mime` is an object, with its `headers` changes applied."""
+def nowhere(message: Message, done: Callable[[Message | Outcome], None]) -> None:
+    """Gathers nothing: there is no message store, and no web."""
+    if message.mime:
+        done(message)
+    else:
+        why = f"key: there is no message store to have {str(message.key)[:100]!r} from: storage-address"
+        done(failed("storage", "error", why))
 
-    def step(delivery: Delivery) -> Delivery:
-        message = delivery.message
-        if not message.mime and message.key is not None:
-            why = f"key: there is no message store to have {message.key[:100]!r} from"
-            return delivery.ended(failed("storage", "error", why))
+
+def compose(gather: Gather = nowhere, report: Report = unreported) -> Stage:
+    """The message as bytes, composed where `mime` is an object, with its `headers` changes applied.
+
+    Args:
+        gather: calls back once with the message whole, or with what it came to; it may take its time.
+        report: told of exceptions.
+    """
+
+    def start(delivery: Delivery, done: Done) -> None:
+        if is_apart(delivery.message):
+            gather(delivery.message, lambda found: done(gathered(delivery, found)))
+        else:
+            done(made(delivery, delivery.message))
+
+    def gathered(delivery: Delivery, found: Message | Outcome) -> Delivery:
+        if isinstance(found, Outcome):
+            return delivery.ended(found)
         try:
-            return delivery.but(source=source_of(message))
-        except InvalidMessage as error:
-            return delivery.ended(failed(error.state, error.result, str(error)))
+            return made(delivery, found)
+        except Exception as error:
+            return unable("compose", delivery, error, report)
 
-    return stage("compose", step, report)
+    return handover("compose", start, report)
+
+
+def made(delivery: Delivery, message: Message) -> Delivery:
+    """The delivery with the bytes of this message."""
+    try:
+        return delivery.but(source=source_of(message))
+    except InvalidMessage as error:
+        return delivery.ended(failed(error.state, error.result, str(error)))

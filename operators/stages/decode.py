@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import reactivex as rx
 from reactivex import Observable, abc
 
@@ -71,6 +72,8 @@ def decode(
             kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
             kind, why = next(iter(wrong.items()))
             return _invalid(lease, message.updated(queues=kept), now, f"queues.{kind}: {why}")
+        if not valid_path(message.recipient) or (message.envelope and not valid_path(message.envelope)):
+            message = without_brackets(message)
         if not valid_path(message.recipient):
             return _invalid(lease, message, now, f"recipient: {message.recipient[:200]!r} is no address")
         if message.envelope and not valid_path(message.envelope):
@@ -93,6 +96,16 @@ def decode(
         return rx.create(subscribe)
 
     return operator
+
+
+def without_brackets(message: Message) -> Message:
+    """The message with its addresses as they stand between `<` and `>`, where they have these around them."""
+    bare = {
+        name: text[1:-1]
+        for name in ("recipient", "envelope")
+        if (text := getattr(message, name) or "")[:1] == "<" and text[-1] == ">"
+    }
+    return msgspec.structs.replace(message, **bare) if bare else message
 
 
 def unusable_way(message: Message) -> str | None:

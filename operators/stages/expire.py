@@ -30,9 +30,9 @@ def expire(lifetime: float, clock: Callable[[], float], report: Report = unrepor
         try:
             if deadline(message, delivery.lease, lifetime, now) < now:
                 return delivery.ended(failed("process", "timeout", "expired: its time for delivery is over"))
-            if message.nextattempt is None or delivery.lease.timely:
+            if (message.nextattempt is None and message.delayed is None) or delivery.lease.timely:
                 return delivery
-            if (at := seconds(message.nextattempt.time)) > now + EARLY:
+            if (at := seconds(message.not_before or "")) > now + EARLY:
                 return delivery.ended(postponed(at, "not before its nextattempt"))
         except InvalidMessage as error:
             return delivery.ended(failed("process", "invalid", str(error)))

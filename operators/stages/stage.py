@@ -38,7 +38,7 @@ def stage(name: str, step: Callable[[Delivery], Delivery], report: Report = unre
             try:
                 delivery = step(delivery)
             except Exception as error:
-                delivery = _defer(name, delivery, error, report)
+                delivery = unable(name, delivery, error, report)
         observer.on_next(delivery)
 
     return _operator(forward)
@@ -92,7 +92,7 @@ class _Work:
         try:
             self._start(delivery, self.done)
         except Exception as error:
-            self.done(_defer(self._name, delivery, error, self._report))
+            self.done(unable(self._name, delivery, error, self._report))
 
     def done(self, delivery: Delivery) -> None:
         self._pending -= 1
@@ -123,6 +123,7 @@ def _operator(forward: Callable[[Delivery, abc.ObserverBase[Delivery]], None]) -
     return operator
 
 
-def _defer(name: str, delivery: Delivery, error: Exception, report: Report) -> Delivery:
+def unable(name: str, delivery: Delivery, error: Exception, report: Report) -> Delivery:
+    """The delivery, put off because a stage has failed."""
     report(name, delivery, error)
     return delivery.ended(deferred("process", "error", f"{name}: {type(error).__name__}"))

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.folders import at, folders
+from pipeline.commands.speak import speak
 from pipeline.machine import health
 from pipeline.process import is_running, only_one
 from pipeline.process.supervisor import awaited
@@ -28,9 +29,11 @@ from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.condition import SAVE
 from pipeline.queues.embedded.damage.recover import recover
+from pipeline.queues.listing import Unbrowsable
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.transaction import Ids
 from pipeline.spool.sendmail import Origin, SendRequest, UnusableSubmission, compose, parse, read_message
+from pipeline.views.bulk import Bulk, BulkJob, Selection
 from settings import ConfigurationErrors, Settings, StartError
 
 NAMED = 20  # ids that `recover` names
@@ -50,6 +53,9 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
     if settings.origin("data-dir") == "default":
         settings = _at_the_queue(settings)  # in a queue that was made here and now it would wait for a server for ever
     try:
+        if request.speaks:
+            asyncio.run(_speak(settings, stdin))
+            return 0
         messages = _messages(settings, request, stdin)
         asyncio.run(_publish(settings, messages))
     except (UnusableSubmission, QueueUnavailable) as error:
@@ -59,11 +65,18 @@ def send(settings: Settings, arguments: Sequence[str], stdin: BinaryIO) -> int:
     return 0
 
 
+async def _speak(settings: Settings, stdin: BinaryIO) -> None:
+    if settings.rabbitmq_inbox is None:
+        raise StartError("send: rabbitmq-inbox is empty: what is handed in here would be thrown away")
+    async with _opened(settings) as queue:
+        await speak(settings, queue, stdin, sys.stdout.buffer)
+
+
 def _messages(settings: Settings, request: SendRequest, stdin: BinaryIO) -> list[tuple[str, bytes]]:
     if settings.rabbitmq_inbox is None:
         raise StartError("send: rabbitmq-inbox is empty: what is handed in here would be thrown away")
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
-    origin = Origin(_user(), socket.gethostname(), time.time())
+    origin = Origin(_user(), socket.gethostname(), time.time(), settings.mail_domain or "")
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()
     bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
     return [(settings.rabbitmq_inbox, body) for body in bodies]
@@ -104,11 +117,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _queue_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="mailrace queue", description="What waits: show it, retry it now, throw it away, or save it.")
+    what = "What waits: show it, retry it now, throw it away (delete: by tag or domain; purge: all), or save it."
+    parser = _Parser(prog="mailrace queue", description=what)
     parser.add_argument("action", nargs="?", default="show", choices=sorted(_ACTIONS))
     parser.add_argument("name", nargs="?", help="the queue to purge; the outbox, unless named")
     parser.add_argument("--lane", help="purge only what is parked in this lane")
-    parser.add_argument("--yes", action="store_true", help="purge without asking")
+    parser.add_argument("--tag", default="", help="delete only messages with this tag")
+    parser.add_argument("--domain", default="", help="delete only messages to this domain")
+    parser.add_argument("--yes", action="store_true", help="delete or purge without asking")
     return parser.parse_args(arguments)
 
 
@@ -200,9 +216,41 @@ async def _purge(settings: Settings, wanted: argparse.Namespace) -> int:
     return 0
 
 
-def _agreed(question: str) -> bool:
+async def _delete(settings: Settings, wanted: argparse.Namespace) -> int:
+    if not (wanted.tag or wanted.domain):
+        raise ConfigurationErrors(["queue: delete: needs --tag or --domain, or both; to delete all is purge"])
+    selection = Selection(tag=wanted.tag, domain=(wanted.domain,) if wanted.domain else ())
+    named = (f"tag {wanted.tag}" if wanted.tag else "", f"domain {wanted.domain}" if wanted.domain else "")
+    what = ", ".join(filter(None, named))
+    async with _opened(settings) as queue:
+        bulk = Bulk(queue, settings.rabbitmq_outbox)
+        try:
+            count = await bulk.count(selection)
+        except Unbrowsable as error:
+            raise StartError(f"queue: delete: {error}") from None
+        if not wanted.yes and not _agreed(f"Throw away {count:,} messages ({what})? [y/N] ", "delete"):
+            return 1
+        job = await _watched(bulk, bulk.begin("delete", selection))
+    if job.error:
+        raise StartError(f"queue: delete: {job.changed:,} messages are gone, then it failed: {job.error}")
+    print(f"{job.changed:,} messages ({what}) are gone")
+    return 0
+
+
+async def _watched(bulk: Bulk, job: BulkJob) -> BulkJob:
+    """Until it has ended; where somebody looks, with its progress."""
+    ended = awaited(bulk.finished(job), "queue")
+    while not (await asyncio.wait({ended}, timeout=1.0))[0]:
+        if sys.stderr.isatty():
+            print(f"\r{job.looked:,} of {job.total:,}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+    return ended.result()
+
+
+def _agreed(question: str, action: str = "purge") -> bool:
     if not sys.stdin.isatty():
-        raise ConfigurationErrors(["queue: purge: needs --yes where nobody can be asked"])
+        raise ConfigurationErrors([f"queue: {action}: needs --yes where nobody can be asked"])
     return input(question).strip().lower() in ("y", "yes")
 
 
@@ -228,4 +276,4 @@ def _at_the_queue(settings: Settings) -> Settings:
     raise StartError(f"{what}; start `mailrace serve`, or name its folder with --data-dir")
 
 
-_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge, "recover": _recover}
+_ACTIONS = {"show": _show, "flush": _flush, "purge": _purge, "delete": _delete, "recover": _recover}

@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -32,7 +32,9 @@ from pipeline.queues.contract import QueueUnavailable
 from pipeline.views.facade import Facade
 from settings import Settings, StartError
 
-Traffic = Callable[[int], Coroutine[None, None, None]]
+if TYPE_CHECKING:
+    from pipeline.demo.demo import Demo
+
 log = structlog.get_logger("mailrace")
 
 
@@ -71,29 +73,29 @@ async def run(settings: Settings, console: NewConsole, demo: bool = False) -> in
         if tight:
             log.warning(tight)
         stack.enter_context(only_one(settings))
-        traffic = None
+        internet = None
         if demo:
             from pipeline.demo import start  # it brings the simulated internet, which mail needs nothing of
 
             internet = await start(settings)
             stack.push_async_callback(internet.stop)
-            settings, traffic = internet.settings, internet.traffic
+            settings = internet.settings
         overseer = stack.enter_context(supervisor().hear())
         overseer.condition("program-log", lambda: program_log.trouble)
         overseer.lost_lines = lambda: program_log.lost
-        await _run(settings, console, program_log.reopen, traffic)
+        await _run(settings, console, program_log.reopen, internet)
     if overseer.reason:
         raise StartError(overseer.reason)
     return 0
 
 
-async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], None], traffic: Traffic | None) -> None:
+async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], None], internet: Demo | None) -> None:
     """Machine and console, until a signal; in the end the machine stops first, while the console still shows how."""
     stopped = supervisor().stopping
     web = console(settings)
     machine = await machine_of(settings)
     facade = Facade(machine)
-    facade.fictional = traffic is not None
+    facade.fictional = internet is not None
     manager = ServiceManager(os.environ)
     try:
         with manager, _signals(stopped, manager.reloading(reopen, machine.reopen_logs)):
@@ -107,7 +109,11 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)
                 leave_alone_what_is_there()
-                sending = spawn(traffic(settings.smtp_port[0]), "traffic", grave=False) if traffic else None
+                sending = None
+                if internet is not None:
+                    sending = spawn(_played(internet, machine, facade), "traffic", grave=False)
+                else:
+                    spawn(facade.remember(), "charts", grave=False)
                 manager.ready(lambda: machine.health.stopped or "mail is taken, and leaves")
                 await stopped.wait()
                 manager.stopping()
@@ -118,6 +124,13 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
     finally:
         await web.stop()
         facade.close()
+
+
+async def _played(internet: Demo, machine: Machine, facade: Facade) -> None:
+    """The demo's rules and its past, then its traffic until cancelled."""
+    await internet.furnish(machine.rules)
+    await facade.remember()
+    await internet.traffic(machine.settings.smtp_port[0])
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import json
 
+from pipeline.demo.furnished import furnish
 from pipeline.demo.providers import MTA_IPS
 from pipeline.demo.traffic import traffic
 from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.supervisor import supervisor
 from settings import Settings, StartError
 from settings.config.values import HostPort
+from settings.store import RuleStore
 
 INTERNET = ChildKind("simulated-internet", "pipeline.demo.internet")
 START = 20.0  # seconds that it may take to start, and
@@ -37,6 +39,10 @@ class Demo:
     async def traffic(self, smtp_port: int) -> None:
         """Send mail to intake on this port of loopback until cancelled."""
         await traffic("127.0.0.1", smtp_port)
+
+    async def furnish(self, store: RuleStore) -> None:
+        """Give it rules and a past, where it has none."""
+        await furnish(self.settings, store)
 
     async def stop(self) -> None:
         """End the process and wait for its end."""

@@ -22,6 +22,7 @@ class ProviderAnswers(msgspec.Struct, frozen=True, kw_only=True):
     flooded: str = "421 4.7.0 {host} Error: too many connections from your ip {ip}"
     full: str = "452 4.2.2 <{rcpt}>: Recipient address rejected: mailbox is over quota"
     blocked: str = "550 5.7.1 Service unavailable; client [{ip}] blocked using bl.reputation.example"
+    troubled: str = "451 4.3.2 {host} System not accepting network messages, please try again later"
     spam: str = "554 5.7.1 Message rejected as spam by content scanner"
 
 
@@ -84,6 +85,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         flood: messages a minute from one IP; more get 421 for `pause` seconds.
         connections: at once from one IP; more get 421 instead of a greeting.
         blocked: turns every sender away.
+        spells: seconds for which its trouble comes, and as many for which it goes again: mail is put off in between.
         trouble: of the hosts: they refuse connections (`refuses`), so does the first of them (`halfdead`), they never
             say a word (`silent`), or close the connection after the final dot (`drops`).
         dns: how its domains are published.
@@ -104,6 +106,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     pause: float = 30.0
     connections: int = 0
     blocked: bool = False
+    spells: float = 0.0
     trouble: Literal["", "refuses", "halfdead", "silent", "drops"] = ""
     dns: Literal["mx", "no-mx", "alias", "null-mx", "missing", "servfail"] = "mx"
 
@@ -156,7 +159,7 @@ PROVIDERS = (
     Provider(name="tls-required.example", weight=2, tls="required"),
     Provider(name="tls-broken.example", tls="broken"),
     Provider(name="newspaper.example", weight=2, latency=0.05),
-    Provider(name="city-hall.example", weight=1, latency=0.8, answers=LOOKOUT),
+    Provider(name="city-hall.example", weight=3, latency=0.8, answers=LOOKOUT, spells=150),
     Provider(name="hospital.example", weight=1, tls="required", latency=0.2),
     Provider(name="bank.example", weight=2, tls="required", latency=0.1, unknown=0.01),
     Provider(name="no-mx.example", dns="no-mx"),

@@ -108,9 +108,11 @@ class Receiver:
         """The refusal of a sender, or None. Counts the message towards the IP's minute."""
         if self.provider.blocked:
             return self.say("blocked", ip)
+        now, spell = self.clock(), self.provider.spells
+        if spell and now % (2 * spell) < spell:
+            return self.say("troubled", ip)
         if not self.provider.flood:
             return None
-        now = self.clock()
         start, count = self._minute.get(ip, (now, 0))
         if now - start >= MINUTE:
             start, count = now, 0

@@ -123,7 +123,7 @@ class MailWriter:
             "Subject": _encoded(subject.format(**words)),
             "Date": formatdate(),
             "Message-ID": make_msgid(domain=sender.domain),
-            "x-mq-tag": f"{tag},{sender.domain.partition('.')[0]}",
+            "x-mq-tag": tag,
         }
         if sender.ip:
             fields["x-mq-ip"] = sender.ip

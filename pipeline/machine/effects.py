@@ -138,5 +138,11 @@ class RuleEffects:
 
 
 def _same(pause: Pause, given: Mapping[str, str]) -> bool:
-    fields = {"ip": pause.ip, "domain": pause.domain, "remote_ip": pause.remote_ip, "tag": pause.tag}
+    fields = {
+        "ip": pause.ip,
+        "pool": pause.pool,
+        "domain": pause.domain,
+        "remote_ip": pause.remote_ip,
+        "tag": pause.tag,
+    }
     return {name: value for name, value in fields.items() if value is not None} == given

@@ -6,6 +6,7 @@ again and again took a quarter of the CPU of mail to many domains, where objects
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 YOUNG = 5000  # new containers after which it looks at them; Python's own 700 are fewer than a turn of the loop makes
@@ -14,4 +15,5 @@ YOUNG = 5000  # new containers after which it looks at them; Python's own 700 ar
 def leave_alone_what_is_there() -> None:
     """Called once everything has started."""
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries that count what they leave behind complain, a line each
     gc.set_threshold(YOUNG, *gc.get_threshold()[1:])

@@ -144,6 +144,14 @@ class Health:
 
     # -- the questions ------------------------------------------------------------------------------------------------
 
+    def stopping(self) -> str | None:
+        """The program was told to end, and finishes what is under way. What made it give up says so itself."""
+        supervisor = self.machine.supervisor
+        if supervisor.reason or not supervisor.stopping.is_set():
+            return None
+        within = self.machine.settings.shutdown_timeout
+        return f"Mailrace is being stopped: no mail is taken, what is under way is finished within {within:g} s"
+
     def full(self) -> str | None:
         """No room for new mail."""
         return self.machine.queue.full
@@ -215,6 +223,7 @@ class Health:
 
 
 TABLE: tuple[HealthRow, ...] = (
+    HealthRow(name="stopping", find=Health.stopping, public="it is being stopped: no mail is taken", word="Stopping"),
     HealthRow(name="chain", find=Health.chain, public="no mail is worked on: restart it", ours=True),
     HealthRow(
         name="queue",

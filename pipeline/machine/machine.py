@@ -45,6 +45,7 @@ from operators.deliveries.events import (
     Taken,
     Unparked,
 )
+from operators.deliveries.result_queues import ResultQueues
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lane, Lanes
@@ -53,6 +54,7 @@ from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots, Wait
 from operators.lanes.turns import PLAIN, TagShare
+from operators.lanes.warming import Warming
 from operators.mail.message import Message
 from operators.stages.assign import assign
 from operators.stages.compose import compose
@@ -65,7 +67,7 @@ from operators.stages.hold import hold, in_force
 from operators.stages.record import record
 from operators.stages.redirect import redirect
 from operators.stages.resolve import Resolving, resolve
-from operators.stages.settle import settle
+from operators.stages.settle import settle, work_out
 from operators.stages.sign import sign
 from operators.stages.tap import tap
 from pipeline.cluster.cluster import Cluster
@@ -77,7 +79,10 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
-from pipeline.machine.unsettled import Unsettled
+from pipeline.machine.unsettled import Unsettled, rest
+from pipeline.machine.warmup_book import FILE as WARMUPS
+from pipeline.machine.warmup_book import WarmupFile
+from pipeline.machine.withdrawing import Withdrawal, Withdrawing, can_withdraw
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import largest_body, open_queue, result_queues, result_rule
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -85,12 +90,13 @@ from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
 from pipeline.smtp.client import Transport
 from pipeline.smtp.client.egress import Egress
-from pipeline.smtp.server.server import SmtpIntake
+from pipeline.smtp.server.server import PortShare, SmtpIntake
 from pipeline.smtp.watch import DialogueWatch
+from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
-from settings.rules import Snapshot
+from settings.rules import Snapshot, Throttle
 from settings.store import RulesUnavailable
 
 LOOK = 5  # seconds between two looks at the addresses of this machine
@@ -121,6 +127,7 @@ class Seat(msgspec.Struct, frozen=True):
         token: of the instance in its cluster.
         count: of the workers: each has its part of a tag's rate.
         flooded: told of each flood that begins here.
+        ports: of its intake.
     """
 
     leases: Leases
@@ -129,6 +136,7 @@ class Seat(msgspec.Struct, frozen=True):
     token: str
     count: int
     flooded: Callable[[Active], None]
+    ports: PortShare
 
 
 class Machine:
@@ -165,9 +173,12 @@ class Machine:
         self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
-            settings, self.queue, self.report, is_local=lambda to: self.rules.snapshot.is_local(to)
+            settings,
+            self.queue,
+            self.report,
+            is_local=lambda to: self.rules.snapshot.is_local(to),
+            ports=seat.ports if seat is not None else None,
         )
-        self.intake.port_shared = seat is not None
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
@@ -175,6 +186,7 @@ class Machine:
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
+        self.gathering = Gathering(settings, self.supervisor.spawn, time.time, time.monotonic, self.warned)
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
@@ -182,17 +194,38 @@ class Machine:
             self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
         )
         self.floods = Floods(time.monotonic, self._flooded)
+        self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
+        self.warming = Warming(self._rules, time.time, self.warmups, self.warned)
         self.lanes = self._lanes()
-        self.pools = Pools(self._rules, time.time, self.ips.is_ours, self._held_up, self.lanes.outlook, CHANCE.random)
+        self.pools = Pools(
+            self._rules,
+            time.time,
+            self.ips.is_ours,
+            self._held_up,
+            self.lanes.outlook,
+            CHANCE.random,
+            self.warming.left,
+        )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())
         self.cluster = self._cluster()
         self.ended: str | None = None  # why no message is worked on any more
+        self.withdrawing: Withdrawing | None = None
         self.health = Health(self)
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""
         return []
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether what waits ends in the queue by a forced error, see `Withdrawing`."""
+        return self.withdrawing is not None
+
+    @property
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self.withdrawing.all if self.withdrawing is not None else []
 
     @property
     def events(self) -> Observable[Event]:
@@ -219,6 +252,8 @@ class Machine:
             *self.transport.troubles.lines,
             *self.egress.troubles,
             self.spool.trouble,
+            self.gathering.trouble,
+            self.warming.trouble,
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
@@ -242,20 +277,23 @@ class Machine:
             rewrite=rewrite(self._rules, time.time, failed),
             **self._handing_over(),
             resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
-            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed),
+            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed, self.warming.left),
             redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
-            force=force(self._rules, time.time, failed),
+            force=rx.compose(force(self._rules, time.time, failed), self.warming.admit(failed)),
             hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
-            throttle=self.lanes.throttle(failed),
-            compose=compose(failed),
+            throttle=rx.compose(self.lanes.throttle(failed), self.warming.count(failed)),
+            compose=compose(self.gathering, failed),
             sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
             deliver=deliver(self.transport.deliver, failed),
             classify=rx.compose(
                 classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
             ),
             detect=self.floods.detect(self._rules, failed),
-            conclude=conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+            conclude=rx.compose(
+                conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
+                self.warming.counted(failed),
+            ),
             record=record(self.log.attempt, time.time, failed),
             settle=settle(
                 self.queue.settle,
@@ -270,6 +308,35 @@ class Machine:
             freed=tap("freed", self.lanes.settled, failed),
         )
         return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
+
+    def _withdrawing(self) -> Withdrawing | None:
+        """None where the queue lends messages only, and where custom operators see them before it is decided."""
+        s, failed, queue = self.settings, self._failed, self.queue.withdrawable
+        if queue is None or not can_withdraw(self.customs):
+            return None
+        queues = result_queues(s)
+        stages = rx.compose(
+            decode(largest_body(s), time.monotonic, result_rule(s)),
+            expire(s.max_delivertime, time.time, failed),
+            force(self._rules, time.time, failed, early=True),
+        )
+        return Withdrawing(
+            queue,
+            stages,
+            partial(self._owed, queues),
+            self.log.attempt,
+            self.log.room,
+            self.report,
+            time.time,
+        )
+
+    def _owed(self, queues: ResultQueues, delivery: Delivery) -> Sequence[tuple[str, bytes]]:
+        """The messages that an end owes to other queues; most owe none."""
+        message = delivery.message
+        if not queues and message.queues is None and message.dsn is None:
+            return ()
+        life = self.settings.max_delivertime
+        return work_out(delivery, queues, life, time.time(), self._notify, self._not_settled).publish
 
     def _open_queue(self) -> Queue:
         file = self.seat.file if self.seat is not None else None
@@ -329,17 +396,28 @@ class Machine:
         """Flood, then rules by specificity, then configuration."""
         names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
         limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
+        limits = self.warming.limits(lane.ip, next(iter(lane.domains), ""), lane.group, limits)
         limits = self.floods.over(lane.name, limits)
         return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
 
     def _share(self, lane: str, tag: str) -> TagShare:
         """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
-        rule = self.rules.snapshot.share(tag)
+        snapshot = self.rules.snapshot
+        rule = snapshot.share(tag)
         share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
+        if snapshot.throttles and (throttle := self._tag_throttle(lane, tag)) is not None:
+            messages, rate = self._part(throttle.domain_messages or 0), f"throttles/{throttle.id}"
+            share = share._replace(messages=messages, everywhere=throttle.scope == "all", rate=rate)
         if (flood := self.floods.of_tag(lane, tag)) is None:
             return share
         normal = Limits(domain_messages=math.ceil(share.messages) or self._defaults.domain_messages)
         return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
+
+    def _tag_throttle(self, lane: str, tag: str) -> Throttle | None:
+        """The throttle of a tag's mail in a lane."""
+        ip, _, group = lane.partition("/")
+        found = self.lanes.get(lane)
+        return self.rules.snapshot.tag_throttle(ip, [*(found.domains if found is not None else ()), group], tag)
 
     def _part(self, messages: float) -> float:
         """This process's part of a tag's rate."""
@@ -352,7 +430,7 @@ class Machine:
     def _blocked(self, queue: str) -> bool:
         """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
         held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
-        return held or self.resolving.waits(queue)
+        return held or self.warming.blocked(queue) or self.resolving.waits(queue)
 
     def _taken(self, delivery: Delivery) -> None:
         self._underway += 1
@@ -470,6 +548,8 @@ class Machine:
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
+        life.push_async_callback(self.gathering.close)
+        life.callback(self.warmups.close)
         self.transport.start()
         life.push_async_callback(self.transport.close)
         await self.intake.start()
@@ -480,7 +560,18 @@ class Machine:
             life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
             life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+            self._withdraw(life)
         life.push_async_callback(self._wind_down)
+
+    def _withdraw(self, life: contextlib.AsyncExitStack) -> None:
+        if (withdrawing := self._withdrawing()) is None:
+            return
+        self.withdrawing = withdrawing
+        life.callback(withdrawing.close)
+        watch = self.supervisor.listen(
+            self.rules.snapshots, withdrawing.changed, "withdrawing", scheduler=self.scheduler
+        )
+        life.callback(watch.dispose)
 
     def _find_here(self) -> None:
         """Where we will listen; a sink or a smarthost there would bring all mail back."""
@@ -518,6 +609,7 @@ class Machine:
 
     def _each_second(self, second: int) -> None:
         self.lanes.sweep()
+        self.warming.tick()
         self.health.tick()
         if second % LOOK == 0 and self.here.refresh():
             self.resolver.forget()
@@ -542,8 +634,10 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
+        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._at_rest.wait(), self.settings.shutdown_timeout)
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                await rest(self._at_rest, lambda: self._underway, waits)
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""

@@ -5,6 +5,8 @@ what the configuration needs. Where the hard limit forbids that, what is left be
 between delivery, intake and console in the proportion of what each wanted, and one line says so. Below LEAST for one of
 them the program does not start: it could not promise to deliver what it takes.
 
+Address space is looked at, too: under a bound that is too low (RLIMIT_AS) libraries end the program without a word.
+
 Delivery and intake obey by `max-connections` and `smtp-connections` (`fitted`), the console by `console()`.
 """
 
@@ -24,6 +26,7 @@ FILES = 128  # the delivery log's, while it is searched or exported; connections
 OWN = PROGRAM + CHILDREN + DNS + FILES
 CONSOLE = 400  # connections to the console's ports
 LEAST = 32  # connections, for each of the three
+ADDRESSES = 1_000_000_000  # octets of address space; a program that has just started has reserved 880 MB
 
 
 class Shares(msgspec.Struct, frozen=True):
@@ -71,9 +74,10 @@ def claim(settings: Settings) -> tuple[Settings, str | None]:
     fewer than was configured.
 
     Raises:
-        StartError: the limit is too low for anything.
+        StartError: a limit is too low for anything.
     """
     global _console
+    enough_addresses(resource.getrlimit(resource.RLIMIT_AS)[0])
     console = CONSOLE if settings.www_port or settings.www_secure_port else 0
     wanted = settings.max_connections, settings.smtp_connections if settings.smtp_port else 0, console
     found = shares(*wanted, limit=_raised(OWN + sum(wanted)))
@@ -81,6 +85,15 @@ def claim(settings: Settings) -> tuple[Settings, str | None]:
     intake = found.intake or settings.smtp_connections
     fitted = settings.model_copy(update={"max_connections": found.delivery, "smtp_connections": intake})
     return fitted, _tight(found, wanted) if found.needed > found.limit else None
+
+
+def enough_addresses(limit: int) -> None:
+    """Raises `StartError` where so many octets of address space are too few."""
+    if resource.RLIM_INFINITY != limit < ADDRESSES:
+        raise StartError(
+            f"memory: this process may reserve {limit // 10**6:,} MB of addresses, and needs {ADDRESSES // 10**6:,} at "
+            "the least, of which it uses a fifth; raise the limit (LimitAS=, ulimit -v), or bound memory by MemoryMax="
+        )
 
 
 def console() -> int:

@@ -17,6 +17,7 @@ from settings import Settings
 FILE = "queue.db"
 RESULTS = ("results", "success", "failure", "retry", "refused")
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME: see `mime_properties`
+TOGETHER = 0.004  # seconds that messages of a worker wait for each other, so that they share a commit
 GATHERED = 16_000_000  # bytes of a body beside its MIME: properties, and what its attempts add
 
 
@@ -41,7 +42,8 @@ def open_queue(
     if not alone and file is None and (others := worker_files(settings.data_dir)):
         return open_files(settings, [settings.data_dir / FILE, *others], report)
     path = file or settings.data_dir / FILE
-    return EmbeddedQueue(path, settings.rabbitmq_outbox, report=report, moved=moved, alone=alone)
+    patience = 0.0 if file is None else TOGETHER
+    return EmbeddedQueue(path, settings.rabbitmq_outbox, report=report, moved=moved, alone=alone, patience=patience)
 
 
 def open_files(settings: Settings, files: Sequence[Path], report: Callable[[str, str], None] = unreported) -> ManyFiles:

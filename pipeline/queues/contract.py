@@ -9,7 +9,7 @@ do, memory is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
@@ -19,7 +19,17 @@ from reactivex import Observable
 from operators.deliveries.delivery import Lease
 from operators.deliveries.settlement import Park, Retry, Settlement, Unstorable
 from operators.mail.message import Content
-from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
+from pipeline.queues.listing import (
+    EVERYTHING,
+    Action,
+    Browsed,
+    Filter,
+    OpenedMessage,
+    Place,
+    Sought,
+    Unbrowsable,
+    Withdrawn,
+)
 from pipeline.queues.survey import AskSurvey
 
 __all__ = [
@@ -38,6 +48,7 @@ __all__ = [
     "TooLarge",
     "Unbrowsable",
     "Unstorable",
+    "Withdrawable",
     "Writes",
 ]
 
@@ -131,6 +142,31 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     other: Mapping[str, int] = {}  # messages in each other queue, by its name
 
 
+class Withdrawable(Protocol):
+    """A queue whose messages can be taken out, whoever's turn it is."""
+
+    def withdraw(self, sought: Sought) -> AsyncGenerator[Withdrawn, None]:
+        """What is sought, lent apart from the stream of `consume` and from its credit, in parts, oldest first.
+
+        Each is ended, settled or put back. What is lent already is left out. Raises `QueueUnavailable`.
+        """
+
+    def put_back(self, leases: Sequence[Lease]) -> None:
+        """What was withdrawn, and has not ended, is as it was."""
+
+    def end(self, leases: Sequence[Lease], publish: Sequence[tuple[str, Body]], confirmed: Confirmed) -> None:
+        """They go for good: durably, all or none, with these messages in their place."""
+
+    async def discard(self, leases: Sequence[Lease]) -> None:
+        """They go for good, and nobody is told but of what was parked. Raises `QueueUnavailable`."""
+
+    async def sought(self, sought: Sought) -> int:
+        """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
+
+    async def size(self) -> int:
+        """How many messages it has, in all queues. Raises `QueueUnavailable`."""
+
+
 class Queue(Protocol):
     """A durable queue of JSON messages."""
 
@@ -139,6 +175,10 @@ class Queue(Protocol):
 
     def settle(self, lease: Lease, settlement: Settlement, confirmed: Confirmed) -> None:
         """End a lease: durably, and atomically with what replaces the message. `confirmed` is called exactly once."""
+
+    @property
+    def withdrawable(self) -> Withdrawable | None:
+        """How messages are taken out whoever's turn it is; None: they come one after another."""
 
     @property
     def apart(self) -> Apart | None:

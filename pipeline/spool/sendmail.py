@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import getopt
 import itertools
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -32,7 +33,6 @@ from settings import ConfigurationErrors
 _SHORT = "A:B:C:F:GIL:N:O:R:UV:X:b:d:e:f:h:imno:p:q:r:tv"
 _LONG = ["envelope=", "extract-recipients", "ignore-dot"]
 _REFUSED = {
-    "-bs": "speaking SMTP on standard input is not offered; connect to smtp-port",
     "-bd": "the server is `mailrace serve`",
     "-bp": "the queue is shown by `mailrace queue`",
     "-bi": "there is no alias database",
@@ -42,6 +42,10 @@ _REFUSED = {
 }
 _CHUNK = 65536
 ARGUMENTS = 10_000  # characters of the command line that a message tells
+
+_QUALIFIED = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+# `Name <user>`, or `user (comment)`.
+_USER = re.compile(r'(?:(.*?)\s*<\s*([^\s<>@",;:()]+)\s*>|([^\s<>@",;:()]+)(?:\s*\(([^()]*)\))?)').fullmatch
 
 Fields = dict[str, list[str]]  # values by name, lower case
 
@@ -57,6 +61,7 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
         ignore_dot: a dot on its own line does not end the message.
         name: full name for a missing From.
         dsn: wishes for delivery status notifications (RFC 3461).
+        speaks: SMTP on standard input, in place of a message.
     """
 
     arguments: Sequence[str] = ()
@@ -66,14 +71,19 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True):
     ignore_dot: bool = False
     name: str = ""
     dsn: dict[str, str] = {}
+    speaks: bool = False
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Who hands the message in: a user of this machine, at a moment (epoch seconds)."""
+    """Who hands the message in: a user of this machine, at a moment (epoch seconds).
+
+    `domain` completes addresses that have none; "": the host's name does.
+    """
 
     user: str
     hostname: str
     now: float
+    domain: str = ""
 
 
 class UnusableSubmission(Exception):
@@ -93,7 +103,7 @@ def parse(arguments: Sequence[str]) -> SendRequest:
     values: dict[str, Any] = {"dsn": {}}
     for option, value in options:
         _read(option, value, values)
-    if not recipients and not values.get("extract"):
+    if not recipients and not values.get("extract") and not values.get("speaks"):
         raise ConfigurationErrors(
             ["send: needs a recipient, or --extract-recipients (-t) to take them from the header"]
         )
@@ -112,6 +122,8 @@ def _read(option: str, value: str, values: dict[str, Any]) -> None:
             values["extract"] = True
         case (("--ignore-dot" | "-i"), _) | ("-o", "i"):
             values["ignore_dot"] = True
+        case "-b", "s":
+            values["speaks"] = True
         case "-F", _:
             values["name"] = value
         case (("-N" | "-R" | "-V"), _):
@@ -142,6 +154,8 @@ def read_message(stdin: BinaryIO, ignore_dot: bool, most: int) -> bytes:
     while piece := stdin.readline(_CHUNK):
         if fresh and not ignore_dot and piece.rstrip(b"\r\n") == b".":
             break
+        if fresh and not ignore_dot and piece.startswith(b".."):
+            piece = piece[1:]  # as in SMTP (RFC 5321 4.5.2), so that a line may be a dot
         fresh = piece.endswith(b"\n")
         pieces.append(piece)
         size += len(piece)
@@ -189,6 +203,7 @@ def compose(
     head, properties = extract(head, origin.now) if x_mq and has_fields(head) else (head, {})
     if rule is not None:
         refuse_queues(properties, rule)
+    head = _completed(head, origin)
     fields = _fields(head)
     recipients = [_address(text, "recipient", origin) for text in _recipients(fields, request)]
     if not recipients:
@@ -211,6 +226,33 @@ def compose(
         msgspec.json.encode({"recipient": recipient, "message-id": own} | common)
         for recipient, own in zip(unique, ids_of(id, len(unique)), strict=True)
     ]
+
+
+def _completed(head: bytes, origin: Origin) -> bytes:
+    """The header with whole addresses: cron writes `From: root (Cron Daemon)` (RFC 6409 8.3)."""
+    found = split(head)[0]
+    return b"".join(_whole(one, origin) if name_of(one) in _QUALIFIED else one for one in found)
+
+
+def _whole(one: bytes, origin: Origin) -> bytes:
+    """The field with its users of this machine as addresses; as it is, where not all of it can be read."""
+    entries = list(mailboxes(value_of(one)))
+    if all(entry.address or entry.group is not None for entry in entries):
+        return one
+    pairs = []
+    for entry in entries:
+        user = _USER(entry.name) if not entry.address and entry.group is None else None
+        if user is not None:
+            pairs.append((user[1] or user[4] or "", _address(user[2] or user[3], "address", origin)))
+        elif entry.address:
+            pairs.append((entry.name, entry.address))
+        else:
+            return one
+    name = one.partition(b":")[0].decode("ascii", "replace").strip()
+    try:
+        return address_field(name, pairs, name)
+    except InvalidMessage:
+        return one
 
 
 def _told(arguments: Sequence[str]) -> list[str]:
@@ -251,7 +293,7 @@ def _addresses(fields: Fields, name: str) -> Iterator[str]:
 def _address(text: str, what: str, origin: Origin) -> str:
     """The address; a bare user name is one of this machine (RFC 6409 4.2)."""
     bare = text.strip().removeprefix("<").removesuffix(">")
-    address = bare if "@" in bare else f"{bare}@{origin.hostname}"
+    address = bare if "@" in bare else f"{bare}@{origin.domain or origin.hostname}"
     if not valid_path(address):
         raise UnusableSubmission(f"{what} {text[:60]!r} is no address")
     return address

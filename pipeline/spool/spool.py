@@ -167,8 +167,8 @@ class Spool:
             raise UnusableSubmission(f"cannot be read: {error.strerror}") from None
         user = _name_of(owner)
         came = {"directory": str(self._folder), "file": file.path.name, "user": user, "size": file.size}
-        origin = Origin(user, socket.gethostname(), time.time())
-        return compose(mail, _EVERYBODY, origin, self._ids.next(), s.smtp_extract, result_rule(s), {"spool": came})
+        origin = Origin(user, socket.gethostname(), time.time(), s.mail_domain or "")
+        return compose(mail, _EVERYBODY, origin, self._ids.next(), s.spool_extract, result_rule(s), {"spool": came})
 
     def _remove(self, file: _File) -> None:
         if self._settings.spool_remove:

@@ -18,7 +18,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 COUNTERS = (
-    Figure("processed", "Processed", "Messages taken from the outbox. Calling a parked one in again does not count."),
+    Figure("processed", "Processed", "Messages taken from the outbox; parking one and calling it in again is once."),
     Figure("attempts", "Attempts", "Messages whose MAIL FROM was sent to a receiving server."),
     Figure("delivered", "Delivered", "Messages that the receiving server accepted."),
     Figure("errors", "Errors", "Negative answers (4xx and 5xx) of receiving servers."),
@@ -41,6 +41,11 @@ BACKGROUND = Figure("background_errors", "Background errors", "Errors of what ru
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
 CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
 INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
+WARMED = (
+    Figure("warmup_sent", "Warm-up: today", "Messages that have left today, by MTA IP and destination."),
+    Figure("warmup_cap", "Warm-up: cap", "The most messages today; 0 is unlimited."),
+    Figure("warmup_day", "Warm-up: day", "The day of its schedule."),
+)
 STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (

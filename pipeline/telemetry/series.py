@@ -15,6 +15,8 @@ STEPS = (1, 10, 60)  # seconds a slot, by tier
 SLOTS = (60, 360, 1440)  # slots that can be asked for, by tier
 BLOCK = 120  # slots a block
 
+_EMPTY = array.array("H", bytes(2 * BLOCK))
+
 Place = tuple[int, int, int]  # (tier, block number, slot in the block)
 Column = list[tuple[int, "array.array[int]"]]  # (block number, block), ascending
 
@@ -51,6 +53,17 @@ class Series:
         self.current = [0] * len(self.current)
         self.touched = False
 
+    def put_back(self, counter: int, tier: int, slot: int, count: int) -> None:
+        """Add to a slot that has passed (epoch seconds // step)."""
+        number, place = divmod(slot, BLOCK)
+        column = self._columns.setdefault(counter * len(STEPS) + tier, [])
+        at = next((at for at, (known, _) in enumerate(column) if known >= number), len(column))
+        if at == len(column) or column[at][0] != number:
+            column.insert(at, (number, array.array("Q", bytes(8 * BLOCK))))
+        block = array.array("Q", column[at][1])
+        block[place] += count
+        column[at] = (number, block)
+
     def values(self, counter: int, tier: int, first: int, count: int) -> list[int]:
         """The counts of `count` slots from slot number `first` (epoch seconds // step) on."""
         found = [0] * count
@@ -75,9 +88,12 @@ class Series:
     def _open(self, counter: int, tier: int, number: int) -> Column:
         """Begin a block; those out of reach are dropped, and those ahead of it."""
         name = counter * len(STEPS) + tier
+        if name not in self._columns:  # most keys are of a domain that is seen once
+            self._columns[name] = [(number, _EMPTY[:])]
+            return self._columns[name]
         oldest = number - SLOTS[tier] // BLOCK - 1
         kept = [pair for pair in self._columns.get(name, ()) if oldest <= pair[0] <= number]
         if not kept or kept[-1][0] != number:
-            kept.append((number, array.array("H", bytes(2 * BLOCK))))
+            kept.append((number, _EMPTY[:]))
         self._columns[name] = kept
         return kept

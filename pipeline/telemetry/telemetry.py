@@ -115,7 +115,8 @@ class Telemetry:
         self._dimensions: dict[str, _Keys] = {name: collections.OrderedDict() for name in DIMENSIONS}
         self._ips, self._domains, self._tags = self._dimensions.values()
         self._touched: list[tuple[Series, _Keys, str]] = []
-        self._second = self.began = int(clock())  # epoch seconds; before it nothing is known
+        self._second = self.began = int(clock())  # epoch seconds; before it is known what was put back
+        self.restored: tuple[int, int] | None = None  # of which time that is, epoch seconds
         self._where: tuple[Place, ...] = places(self._second)
         self._held: dict[int, _Held] = {}
         self._parked = 0
@@ -330,6 +331,21 @@ class Telemetry:
         self._last.move_to_end(answer.domain)
         if len(self._last) > self._most:
             self._last.popitem(last=False)
+
+    def put_back(self, tier: int, time: int, ip: str, counters: Iterable[int], count: int) -> None:
+        """Counts of a time before the start, in the slot that begins then; of all, and of an MTA IP."""
+        first, last = self.restored or (time, time)
+        self.restored = min(first, time), max(last, time + STEPS[tier])
+        found = [self._all]
+        if ip and (ip in self._ips or len(self._ips) < self._most):
+            found.append(self._ips.setdefault(ip, Series(len(INDEX))))
+        for series in found:
+            for counter in counters:
+                series.put_back(counter, tier, time // STEPS[tier], count)
+
+    def knows(self, time: int) -> bool:
+        """Whether anybody counted then."""
+        return time >= self.began or (self.restored is not None and self.restored[0] <= time < self.restored[1])
 
     # -- looking ------------------------------------------------------------------------------------------------
 

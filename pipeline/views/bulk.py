@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import collections
+import contextlib
 import ipaddress
 import itertools
 import time
@@ -17,12 +18,14 @@ from typing import Literal
 
 import msgspec
 
+from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import Queue, QueueUnavailable
-from pipeline.queues.listing import Action, Filter, Listed, Place
+from pipeline.queues.contract import Queue, QueueUnavailable, Withdrawable
+from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, listed
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
+GROUP = 500  # messages that go in one transaction
 PAGE = 2000  # messages looked at, or changed, at once
 JOBS = 100
 LINE = 20  # jobs that may wait for their turn
@@ -42,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         domain: of the recipient, one of these.
         ip: whose last attempt left from this MTA IP, or that had none.
         tag: one of the message's tags.
-        containing: text that the recipient or the envelope contains, in any case.
+        containing: text that the recipient, the envelope, the message id or the subject contains, in any case.
         envelope: text that the sender contains, in any case; `<>` is the null sender.
         older: seconds that it has been in the queue, at least.
         last: what its last attempt came to: none (no attempt yet), 4xx, 5xx, or silent (no answer).
@@ -103,6 +106,9 @@ class Bulk:
 
     async def count(self, selection: Selection) -> int:
         """How many messages there are now, at most MOST. Raises `QueueUnavailable`."""
+        plain = selection.plain()
+        if (queue := self.queue.withdrawable) is not None and not plain.domain and _by_queue(plain):
+            return min(MOST, await queue.sought(_sought(plain)))
         count = 0
         async for page in self._pages(selection):
             count += len(page)
@@ -146,6 +152,39 @@ class Bulk:
                 job.ended = self._clock()
 
     async def _work(self, job: BulkJob) -> None:
+        queue = self.queue.withdrawable
+        if job.action == "delete" and queue is not None and not job.selection.containing:  # which needs a page's look
+            await self._discard(job, queue)
+        else:
+            await self._change(job)
+
+    async def _discard(self, job: BulkJob, queue: Withdrawable) -> None:
+        """One way through the queue, in which each part is taken out, looked at, and goes or is put back."""
+        selection = job.selection.plain()
+        sought = _sought(selection)
+        known = _by_queue(selection) and not selection.domain
+        job.total = await queue.sought(sought)
+        job.state = "running"
+        async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
+            async for part in withdrawn:
+                try:
+                    for start in range(0, len(part.leases), GROUP):
+                        group = part.leases[start : start + GROUP]
+                        meant = [lease for lease in group if known or self._meant(selection, lease)]
+                        if meant:
+                            await queue.discard(meant)
+                        job.changed += len(meant)
+                        job.looked += len(meant)
+                finally:
+                    queue.put_back(part.leases)
+        job.total = job.looked
+
+    def _meant(self, selection: Selection, lease: Lease) -> bool:
+        """Queue, state and lane are those that were sought."""
+        message = listed(lease, selection.queue or self._outbox)
+        return self._wanted(msgspec.structs.replace(selection, state="", lane=""), message)
+
+    async def _change(self, job: BulkJob) -> None:
         # Their ids first: a message that is retried and waits again would be met again further on, for ever.
         ids = array.array("q")
         async for page in self._pages(job.selection):
@@ -198,6 +237,18 @@ class Bulk:
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
             del self._jobs[id]
+
+
+def _sought(selection: Selection) -> Sought:
+    """What of a selection a queue itself can look for."""
+    state = "parked" if selection.lane else selection.state
+    return Sought(queue=selection.queue, state=state, lane=selection.lane, tag=selection.tag, domains=selection.domain)
+
+
+def _by_queue(selection: Selection) -> bool:
+    """Whether that is all of it."""
+    looked_at = (selection.ip, selection.containing, selection.envelope, selection.older, selection.last)
+    return not any(looked_at)
 
 
 def _short(ip: str) -> str:

@@ -15,6 +15,7 @@ from operators.deliveries.delivery import Target
 from operators.lanes.lanes import Lane
 from operators.lanes.limits import Limits
 from operators.lanes.pools import PREFIX as POOL
+from operators.lanes.warming import PREFIX as WARM
 from operators.stages.hold import parked_queue
 from pipeline.machine.parts import default_limits
 from pipeline.telemetry.backlog import Backlog, Standing
@@ -152,7 +153,7 @@ class Explainer:
         machine = self._machine
         standings = self._backlog.by("lane") if retried else {}
         waiting = (lane for lane, standing in standings.items() if standing.retrying)
-        parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL)))
+        parked = (queue for queue in machine.queue.parked() if not queue.startswith(("pause/", POOL, WARM)))
         floods = (active.lane for active in machine.floods.all())
         return list(dict.fromkeys((*(lane.name for lane in machine.lanes.all()), *parked, *floods, *waiting)))
 
@@ -258,7 +259,11 @@ class Explainer:
         found = []
         for field in Limits.__struct_fields__:
             rule, value = deciding[field], getattr(deciding[field] or self._defaults, field)
-            source = LimitSource("throttles", rule.id, _scope(rule.ip, rule.domain)) if rule else _configured(field)
+            source = (
+                LimitSource("throttles", rule.id, _scope(rule.ip or rule.pool, rule.domain))
+                if rule
+                else _configured(field)
+            )
             if active is not None and (reduced := getattr(active.rule, field)) is not None:
                 value, source = reduced, LimitSource("floods", active.rule.id, active.rule.name)
             found.append(AppliedLimit(field, value, source))
@@ -286,9 +291,10 @@ class Explainer:
         if not pauses or name.startswith("?/"):
             return
         ip, domains = name.partition("/")[0], {lookup_name(domain) for domain in self.domains(name)}
+        pool = self._machine.rules.snapshot.pool_of(ip)
         addresses, parked = {target.address for target in self._targets(name)}, self._machine.queue.parked()
         for pause in pauses:
-            if pause.ended(now) or pause.ip not in (None, ip):
+            if pause.ended(now) or pause.ip not in (None, ip) or pause.pool not in (None, pool):
                 continue
             held = True if pause.domain == name.partition("/")[2] else _covered(pause, domains, addresses)
             if held is None:

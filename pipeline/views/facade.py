@@ -12,24 +12,28 @@ import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import structlog
 from reactivex import Observable, abc
 
 from operators.deliveries.events import Event
-from pipeline.log.reading.query import LogQuery
+from pipeline.log.reading.query import LogQuery, LogQueryFailed
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.process.supervisor import spawn
 from pipeline.queues import largest_body, result_rule
 from pipeline.queues.contract import QueueUnavailable
 from pipeline.smtp.watch import DialogueWatch
 from pipeline.telemetry.backlog import Backlog
 from pipeline.telemetry.history import History
+from pipeline.telemetry.restored import LoggedEnds, restore, spans
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
 from pipeline.views.changing.queue import QueueView
 from pipeline.views.changing.rules import RulesView
+from pipeline.views.changing.tracing import MessageTrace
 from pipeline.views.cluster import ClusterView
 from pipeline.views.explain import Explainer
 from pipeline.views.queue_monitor import QueueMonitor
@@ -45,6 +49,7 @@ from pipeline.views.stopping import Stopping
 from pipeline.views.submit import Submission
 from pipeline.views.suppressing import SuppressionJob, SuppressionJobs
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings import Settings
 from settings.store import RuleStore, Who, audit
 
@@ -52,6 +57,9 @@ if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
 
 LEAVING = ("delivered", "failed", "refused")  # counters of what leaves the queue for good
+
+
+log = structlog.get_logger("telemetry")
 
 
 class Facade:
@@ -70,6 +78,7 @@ class Facade:
             lambda: self.queue.anything_waits(),
             lambda name: self.lanes.domains_of(name),
             lambda text: machine.warned("errors", text),
+            lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
             self.history.watch(machine.events),
@@ -81,6 +90,19 @@ class Facade:
     def start(self) -> None:
         """Begin to note how large the queue is."""
         self._sampling = spawn(self._sample(), "queue-sizes", grave=False)
+
+    async def remember(self) -> None:
+        """Put the last hour and day of the log back into the charts, once after the start."""
+        telemetry = self._machine.telemetry
+        if self._machine.settings.send_log is None:
+            return
+        for tier, since, step in spans(telemetry.began):
+            try:
+                found = await asyncio.to_thread(self.logs.ends, since, step)
+            except LogQueryFailed as error:
+                log.warning("the charts begin with this start: the log does not tell what was before", why=str(error))
+                return
+            restore(telemetry, tier, (LoggedEnds(*row) for row in found))
 
     async def _sample(self) -> None:
         while True:
@@ -124,7 +146,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+
+    @cached_property
+    def warmups(self) -> WarmupsView:
+        """How far each MTA IP is that is warmed."""
+        return WarmupsView(self._machine, self.recorder)
 
     @cached_property
     def floods(self) -> FloodsView:
@@ -176,6 +203,11 @@ class Facade:
         )
 
     @cached_property
+    def trace(self) -> MessageTrace:
+        """Finds the queued message of a line of the log."""
+        return MessageTrace(self._machine, self.bulk, self.submission, self.recorder)
+
+    @cached_property
     def injection(self) -> Submission:
         """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
         machine, s = self._machine, self._machine.settings
@@ -218,6 +250,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """Forced errors on their way through the queue, newest first."""
+        return self._machine.withdrawals
 
     def workers(self) -> list[WorkerRow]:
         """The processes that carry mail, where there are several."""

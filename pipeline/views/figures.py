@@ -11,9 +11,10 @@ from pipeline.telemetry.figures import (
     REMOVED,
     STRAY,
     UNREACHED,
+    WARMED,
     Figure,
 )
-from pipeline.telemetry.series import STEPS
+from pipeline.telemetry.series import SLOTS, STEPS
 from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainErrors, Range, Telemetry
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "LOST_LINES",
     "RANGES",
     "REMOVED",
+    "SLOTS",
     "STEPS",
     "STRAY",
     "UNREACHED",
+    "WARMED",
     "Dimension",
     "DomainErrors",
     "Figure",

@@ -1,5 +1,6 @@
 """The queues, as they are seen: figures, messages in a list, what can be done to them, and what they answer."""
 
+from pipeline.machine.withdrawing import Withdrawal
 from pipeline.queues.census import Census
 from pipeline.queues.contract import QueueFigures, QueueFull, QueueUnavailable, TooLarge
 from pipeline.queues.listing import Action, Listed, Place, Unbrowsable
@@ -18,4 +19,5 @@ __all__ = [
     "Seen",
     "TooLarge",
     "Unbrowsable",
+    "Withdrawal",
 ]

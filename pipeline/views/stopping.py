@@ -1,20 +1,27 @@
 """Stopping: a forced error ends what waits already, too: its messages are called in, and end with its answer.
 
 What is in a lane's memory or its parked queue goes through the chain again by itself. What waits for a time, or for a
-pause, would not: a bulk action calls it in, for each forced error that is new, with its progress. Owner of nothing but
-which rules it has seen. A broker lends messages and cannot list them: there they end when their time has come.
+pause, would not. Where it is known before the route which rule decides, it ends in the queue (`Withdrawing`). Else a
+bulk action calls it in, for each forced error that is new, with its progress. Owner of nothing but which rules it has
+seen. A broker lends messages and cannot list them: there they end when their time has come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.queues.listing import Action
 from pipeline.views.bulk import Bulk, BulkJob, Busy, Selection
 from settings.rules import ForcedError, Snapshot
 
 ACTIONS: tuple[tuple[Action, Literal["waiting", "parked"]], ...] = (("retry", "waiting"), ("release", "parked"))
+
+
+def whole_tag(rule: Any) -> bool:
+    """Whether a forced error ends all mail of its tag for good."""
+    named = (rule.ip, rule.pool, rule.remote_ip, rule.domain)
+    return isinstance(rule, ForcedError) and not any(named) and rule.code // 100 != 4
 
 
 class Stopping:
@@ -25,6 +32,7 @@ class Stopping:
         wanted: whether anything waits that could be called in.
         domains: those that a domain, a destination group or a provider stands for.
         tell: told why nothing was called in.
+        withdrawn: whether the messages of a tag's or a domain's forced error end in the queue.
     """
 
     def __init__(
@@ -33,7 +41,9 @@ class Stopping:
         wanted: Callable[[], bool],
         domains: Callable[[str], Sequence[str]],
         tell: Callable[[str], None],
+        withdrawn: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._withdrawn = withdrawn
         self._bulk, self._wanted, self._domains, self._tell = bulk, wanted, domains, tell
         self._seen: set[tuple[int, str]] | None = None
 
@@ -42,7 +52,9 @@ class Stopping:
         now = {(rule.id, rule.model_dump_json()): rule for rule in snapshot.rules("errors")}
         before, self._seen = self._seen, set(now)
         for key, rule in now.items():
-            if before is not None and key not in before and isinstance(rule, ForcedError) and self._wanted():
+            if before is None or key in before or not isinstance(rule, ForcedError) or not self._wanted():
+                continue
+            if not (self._withdrawn() and whole_tag(rule) and all(map(whole_tag, now.values()))):
                 self.call_in(rule)
 
     def call_in(self, rule: ForcedError) -> list[BulkJob]:

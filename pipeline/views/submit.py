@@ -136,6 +136,8 @@ def _times(message: Message) -> Iterator[tuple[str, str]]:
         yield "maxdelivertime", message.maxdelivertime
     if message.nextattempt is not None:
         yield "nextattempt.time", message.nextattempt.time
+    elif message.not_before is not None:
+        yield "delayed", message.not_before
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from operators.deliveries.outcome import Outcome
+from operators.deliveries.outcome import Next, Outcome
 from pipeline.machine.health import HealthState
 from pipeline.telemetry.telemetry import DomainErrors
 from pipeline.views.state.pauses import HeldMail
@@ -75,7 +75,7 @@ def _judged(figures: Mapping[str, int], troubles: Sequence[DomainErrors]) -> Jud
             "bad", "Problem", f"Nothing was accepted in the last minute, {wrong:,} attempts went wrong.", detail
         )
     part = wrong / (delivered + wrong)
-    text = f"{_rate(delivered)} delivered, {part:.1%} of attempts went wrong."
+    text = f"{_rate(delivered)} delivered, {part:.1%} of attempts went wrong in the last minute."
     if part >= BAD:
         return Judged("bad", "Problem", text, detail)
     if part >= WATCH or failing:
@@ -123,4 +123,5 @@ def _named(troubles: Sequence[DomainErrors]) -> str:
     worst, more = troubles[0], len(troubles) - 1
     others = f"; {more} more like it" if more else ""
     said = f"{code(worst.last.outcome)} {answer(worst.last.outcome)}"[:120]
-    return f"{worst.domain[:80]} fails {share(worst):.0%}: {said}{others}"
+    does = "defers" if worst.last.outcome.next in (Next.RETRY, Next.POSTPONE) else "fails"
+    return f"{worst.domain[:80]} {does} {share(worst):.0%}: {said}{others}"

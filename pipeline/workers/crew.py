@@ -12,7 +12,7 @@ import collections
 import pickle
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from operators.lanes.ledger import LimitLedger
 from pipeline.machine.machine import WorkerRow
 from pipeline.process.children import Child, ChildFailed, ChildKind
 from pipeline.process.supervisor import supervisor
+from pipeline.workers.board import SessionBoard
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.mirror import Reports
 from pipeline.workers.wire import Unpacking, asked
@@ -63,6 +64,7 @@ class Crew:
         flooded: told of a flood, as it came.
         skipped: told of an address that is passed over, as it came.
         token: of this instance in its cluster; empty without one.
+        ports: sockets that listen, for all workers.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Crew:
         flooded: Callable[..., None],
         skipped: Callable[..., None],
         token: str,
+        ports: Sequence[socket.socket] = (),
     ) -> None:
-        self._settings, self._token = settings, token
+        self._settings, self._token, self._ports = settings, token, ports
+        self._board = SessionBoard()
         self._happened, self._flooded, self._skipped = happened, flooded, skipped
         self._ledger = LimitLedger()
         self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
@@ -112,13 +116,14 @@ class Crew:
 
     async def _begin(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()
+        shared = [self._board.file, *(port.fileno() for port in self._ports)]
         try:
             worker.child = Child(
                 KIND,
                 [str(theirs.fileno())],
                 lambda line: None,
                 lambda code, why: self._ended(worker, why),
-                files=[theirs.fileno()],
+                files=[theirs.fileno(), *shared],
             )
         except ChildFailed as error:
             ours.close()
@@ -127,10 +132,11 @@ class Crew:
             theirs.close()
         worker.pid, worker.since = worker.child.pid, time.time()
         worker.link = await WorkerLink.over(ours, lambda said: self._heard(worker, said), lambda: None)
-        worker.say("begin", worker.number, len(self._workers), pickle.dumps(self._settings), self._token)
+        worker.say("begin", worker.number, len(self._workers), pickle.dumps(self._settings), self._token, shared)
 
     def _ended(self, worker: _Worker, why: str) -> None:
         worker.child = None
+        self._board.absent(worker.number)
         if worker.link is not None:
             worker.link.close()
             worker.link = None
@@ -203,16 +209,17 @@ class Crew:
     def _heard(self, worker: _Worker, said: list[Any]) -> None:
         kind, *rest = said
         match kind:
-            case "event":
-                self._event(worker, rest[0])
+            case "events":
+                for one in rest[0]:
+                    self._event(worker, one)
             case "places":
                 self._places(worker, *rest)
             case "open":
                 self._open(worker, rest[0])
             case "closed":
-                self._free(self._ledger.close(worker.number, rest[0]))
+                self._free(self._ledger.close(worker.number, rest[0], time.monotonic()))
             case "back":
-                self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1]))
+                self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1], time.monotonic()))
             case "status":
                 self.reports.of[worker.number] = rest[0]
             case "flood":
@@ -241,10 +248,15 @@ class Crew:
         if event is not None:
             self._happened(event)
 
-    def _places(self, worker: _Worker, rate: str, limit: float, count: int, back: float | None) -> None:
+    def _places(self, worker: _Worker, rate: str, limit: float, count: int, back: list[float]) -> None:
         now = time.monotonic()
-        if count:
-            worker.say("placed", rate, limit, self._ledger.places(rate, limit, count, now, back))
+        if count or back:
+            places = self._ledger.places(rate, limit, count, now, back)
+            if count:
+                worker.say("placed", rate, limit, places)
+            else:
+                for user in self._ledger.users(rate, worker.number):
+                    self._workers[user - 1].say("spare", rate)
         else:
             self._ledger.used(rate, limit, now)
 

@@ -19,6 +19,7 @@ from operators.deliveries.events import Event
 from operators.lanes.floods import Active, Floods
 from operators.lanes.lanes import Lanes
 from pipeline.machine.machine import Machine, WorkerRow
+from pipeline.machine.withdrawing import Withdrawal, can_withdraw, together
 from pipeline.queues import open_files, open_queue, queue_file, worker_folder
 from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.many import ManyFiles
@@ -28,6 +29,8 @@ from pipeline.workers.dialogue import HeadDialogue
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots
 from settings import Settings, StartError
 from settings.rules import Flood
+
+BACKLOG = 1024
 
 
 class HeadFloods(Floods):
@@ -54,7 +57,7 @@ class HeadMachine(Machine):
         self._ports, settings = _reserve(settings)
         super().__init__(settings)
         token = self.cluster.token if self.cluster is not None else ""
-        self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token)
+        self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token, self._ports)
         self.floods = HeadFloods(self.crew)
         self.slots = MirroredSlots(self.crew.reports, settings.max_connections, self.crew.say)
         self.dialogue = HeadDialogue(self.crew, self.scheduler)
@@ -71,8 +74,8 @@ class HeadMachine(Machine):
         """Each worker does."""
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
-        life.callback(self._close_ports)
         life.push_async_callback(self.crew.stop)
+        life.callback(self._close_ports)  # first: what connects later is turned away at once
         await self.crew.start()
         self.here.listen(port.getsockname()[:2] for port in self._ports)
         self.rules.suppressions.told = lambda: self.crew.say("reload")
@@ -96,6 +99,16 @@ class HeadMachine(Machine):
     def workers(self) -> list[WorkerRow]:
         """Each of them."""
         return self.crew.rows()
+
+    @property
+    def withdraws(self) -> bool:
+        """Each worker does, in its own queue."""
+        return isinstance(self.queue, ManyFiles) and can_withdraw(self.customs)
+
+    @property
+    def withdrawals(self) -> list[Withdrawal]:
+        """Of all workers, added up."""
+        return together(report.get("withdrawals", ()) for report in self.crew.reports.of.values())
 
     def reopen_logs(self) -> None:
         """SIGHUP, for all."""
@@ -123,7 +136,7 @@ class HeadMachine(Machine):
 
 
 def _reserve(settings: Settings) -> tuple[list[socket.socket], Settings]:
-    """The intake's ports, held without listening, so that each is ours alone, and port 0 the same for all workers."""
+    """The intake's ports: they listen for all workers, and what connects waits until one of them takes it."""
     held: list[socket.socket] = []
     found: dict[str, list[int]] = {}
     try:
@@ -142,14 +155,12 @@ def _reserve(settings: Settings) -> tuple[list[socket.socket], Settings]:
 def _bound(ip: str, port: int, key: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with _explained(ip, port, key):
-        if port:
-            with socket.socket(family) as probe:  # with SO_REUSEPORT another instance of ours would not be noticed
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((ip, port))
         where = socket.socket(family)
         where.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        where.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            where.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as asyncio's are
         where.bind((ip, port))
+        where.listen(BACKLOG)
     return where
 
 

@@ -19,7 +19,6 @@ from pipeline.process.supervisor import supervisor
 LARGEST = 64_000_000
 BEHIND = 256_000_000
 HEAD = 4
-WITHIN = 0.05  # seconds
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -40,7 +39,7 @@ class WorkerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._out: list[bytes] = []
-        self._urgent = self._planned = False  # a flush is coming: in this turn, or soon
+        self._planned = False  # a flush comes in this turn
 
     @classmethod
     async def over(
@@ -76,25 +75,16 @@ class WorkerLink(asyncio.Protocol):
 
     def say(self, *message: Any) -> None:
         """Tell the other end; nothing happens where it is gone."""
-        if self._put(message) and not self._urgent:
-            self._urgent = True
-            self._loop.call_soon(self._flush)
-
-    def mention(self, *message: Any) -> None:
-        """As `say`, within WITHIN seconds: each wake-up of the other end costs more than what it is told."""
-        if self._put(message) and not self._planned:
-            self._planned = True
-            self._loop.call_later(WITHIN, self._flush)
-
-    def _put(self, message: tuple[Any, ...]) -> bool:
         if self._transport is None:
-            return False
+            return
         body = encode(message)
         self._out += (len(body).to_bytes(HEAD, "big"), body)
-        return True
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._urgent = self._planned = False
+        self._planned = False
         out, self._out = self._out, []
         if not out:
             return

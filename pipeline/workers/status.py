@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import psutil
 
 from pipeline.machine.machine import Machine
@@ -32,5 +33,6 @@ def status(machine: Machine) -> dict[str, Any]:
         "states": [state.text for state in machine.health.states()],
         "load": _process.cpu_percent(),
         "memory": _process.memory_info().rss,
+        "withdrawals": msgspec.to_builtins(machine.withdrawals),
         "sessions": machine.intake.connections,
     }  # fmt: skip

@@ -31,6 +31,8 @@ from pipeline.machine.machine import Machine, Seat
 from pipeline.process import become
 from pipeline.process.supervisor import supervisor
 from pipeline.queues import queue_file, worker_folder
+from pipeline.smtp.server.server import PortShare
+from pipeline.workers.board import SessionBoard
 from pipeline.workers.dialogue import WorkerDialogue
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
@@ -40,6 +42,7 @@ from settings.rules import Flood
 
 SWITCH = 0.0005  # seconds, see mailrace.py
 EVERY = 0.5  # seconds between two reports of what it holds
+SOON, TOGETHER = 0.05, 1000  # seconds until the head is told of an event; events that it is told of at once
 LINES = 50  # of its log that it tells the head in a second
 
 
@@ -93,11 +96,12 @@ class WorkerProcess:
         self._leases: Leases | None = None
         self._dialogue: WorkerDialogue | None = None
         self._said = (0.0, 0)
+        self._told: list[list[Any]] = []  # events that the head is to hear of soon
 
     async def run(self, end: socket.socket) -> None:
         """From the head's first word to its last."""
         self._link = link = await WorkerLink.over(end, self._heard, self._stop.set)
-        _, number, count, plan, token = await self._begin
+        _, number, count, plan, token, files = await self._begin
         settings: Settings = pickle.loads(plan)  # noqa: S301 - of the head, over a pair of sockets that nobody else has
         structlog.configure(processors=[self._log], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
         self._leases = leases = Leases(
@@ -108,7 +112,11 @@ class WorkerProcess:
             lambda ask, at: link.say("back", msgspec.to_builtins(ask), at),
             settings.max_connections,
         )
-        seat = Seat(leases, queue_file(settings.data_dir, number), settings.data_dir, token, count, self._flooded)
+        board, sockets = SessionBoard(files[0]), [socket.socket(fileno=file) for file in files[1:]]
+        ports = PortShare(sockets, lambda sessions: board.is_next(number, sessions))
+        seat = Seat(
+            leases, queue_file(settings.data_dir, number), settings.data_dir, token, count, self._flooded, ports
+        )
         own = settings_of(settings, number, count)
         machine = self._machine = Machine(own, seat)
         leases.wake = machine.lanes.go_on
@@ -126,8 +134,10 @@ class WorkerProcess:
         link.say("ready", os.getpid())
         reporting = supervisor().keep(self._report, "status")
         await self._stop.wait()
+        board.absent(number)
         await machine.stop()
         reporting.cancel()
+        self._mention()
         link.say("bye")
         link.close()
         await asyncio.sleep(0)
@@ -136,8 +146,19 @@ class WorkerProcess:
 
     def _tell(self, event: Event) -> None:
         said = packed(event)
-        if said is not None and self._link is not None:
-            self._link.mention("event", said)
+        if said is None:
+            return
+        self._told.append(said)
+        if len(self._told) == 1:
+            asyncio.get_running_loop().call_later(SOON, self._mention)
+        elif len(self._told) == TOGETHER:
+            self._mention()
+
+    def _mention(self) -> None:
+        """Tell of what has happened: one message for all of it, since each costs more than what is in it."""
+        told, self._told = self._told, []
+        if told and self._link is not None:
+            self._link.say("events", told)
 
     def _log(self, logger: Any, name: str, fields: MutableMapping[str, Any]) -> Any:
         """A line of the program log is written by the head; more than LINES in a second are counted there."""
@@ -188,6 +209,10 @@ class WorkerProcess:
         assert self._leases is not None
         self._leases.placed(rate, limit, places)
 
+    def _on_spare(self, rate: str) -> None:
+        assert self._leases is not None
+        self._leases.spare(rate)
+
     def _on_answer(self, key: str, at: float, why: str | None, until: float | None) -> None:
         assert self._leases is not None
         self._leases.answered(key, at, why, until)
@@ -198,7 +223,7 @@ class WorkerProcess:
 
     def _on_give_up(self, name: str) -> None:
         assert self._machine is not None
-        self._machine.slots.give_up(name)
+        self._machine.slots.give_up(name, time.monotonic())
 
     def _on_reload(self) -> None:
         assert self._machine is not None

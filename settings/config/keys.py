@@ -38,14 +38,18 @@ from settings.config.values import (
     NameServers,
     Networks,
     OperatorNames,
+    Places,
     Port,
     Ports,
     QueueName,
     Seconds,
     Secret,
     SecretAddress,
+    SecretAddressText,
+    Security,
     Sink,
     Size,
+    Store,
     Text,
     Timeout,
     Token,
@@ -211,6 +215,11 @@ class Settings(BaseSettings):
         shown="loopback only",
         also=("smtp-ranges",),
     )
+    smtp_proxy: Networks = key(
+        [],
+        "CIDR ranges of load balancers whose connections begin with a PROXY header (v1 or v2), with `;` between them",
+        shown="none",
+    )
     smtp_certificate: File | None = key(None, "PEM file with the certificate chain for STARTTLS and the secure port")
     smtp_privatekey: File | None = key(None, "PEM file with the private key of `smtp-certificate`", also=("smtp-key",))
     smtp_ciphers: Ciphers | None = key(None, "OpenSSL cipher list of the SMTP server")
@@ -223,10 +232,31 @@ class Settings(BaseSettings):
     )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
+    mail_domain: Host | None = key(
+        None, "completes addresses without a domain, of `mailrace send` and the spool directory", shown="host name"
+    )
     spool_directory: File | None = key(None, "messages dropped into this folder are queued")
+    spool_extract: Flag = key(True, "turn `x-mq-*` headers of these into properties")
     spool_delay: Seconds = key(0.0, "how long a dropped file is left alone first")
     spool_remove: Flag = key(True, "remove files once they are queued")
     spool_fail_directory: File | None = key(None, "where files go that cannot be read")
+
+    # -- what messages name ----------------------------------------------------------------------------------------
+
+    storage_address: Store | None = key(
+        None, "the message store: where messages with a `key` in place of `mime` have it; it is only read"
+    )
+    storage_timeout: Timeout = key(20.0, "how long the message store is waited for")
+    storage_reschedule: Seconds = key(120.0, "when a message is tried again that the message store did not give")
+    download_maxsize: Size = key(10_000_000, "the largest file of `attachments[].url`", shown="10MB")
+    download_timeout: Timeout = key(20.0, "how long such a file may take")
+    download_ttl: Seconds = key(3600.0, "how long it is kept in memory for other messages")
+    download_proxy: SecretAddressText | None = key(
+        None, "HTTP proxy through which files are fetched: `http://host:port`", also=("proxy-server",)
+    )
+    download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
+    download_blacklist: Places = key([], "addresses that they may not come from", shown="none")
+    download_user_agent: Text = key("Mailrace", "what the web servers are told")
 
     # -- delivery --------------------------------------------------------------------------------------------------
 
@@ -267,7 +297,7 @@ class Settings(BaseSettings):
     ip_maxconnections: Count = key(20, "connections at once to a remote IP; 0 is unlimited")
     connection_maxmessages: Count = key(0, "messages over one connection; 0 is unlimited")
     connection_maxidle: Seconds = key(5.0, "how long a connection is kept open between messages")
-    connection_secure: Annotated[str, choice("off", "opportunistic", "required", "verified")] = key(
+    connection_secure: Security = key(
         "opportunistic", "TLS towards receivers: `off`, `opportunistic`, `required`, `verified`"
     )
     max_connections: Amount = key(1000, "all outgoing connections together", also=("smtp-connections-out",))

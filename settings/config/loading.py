@@ -91,6 +91,10 @@ def _loud(settings: Settings) -> Iterator[str]:
     if settings.rabbitmq_inbox is None:
         where = settings.origin("rabbitmq-inbox")
         yield f"rabbitmq-inbox ({where}): is empty: received mail that is for no local address is thrown away"
+    proxy = settings.download_proxy
+    if proxy is not None and not proxy.get_secret_value().startswith(("http://", "https://")):
+        where = settings.origin("download-proxy")
+        yield f"download-proxy ({where}): is not http(s)://host:port: no file of attachments[].url can be fetched"
     if settings.paused:
         yield f"paused ({settings.origin('paused')}): mail is taken and kept, and none leaves until a start without it"
 

@@ -17,20 +17,20 @@ _NAMES = """
 cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-vhost daemon
 database-threads database-validate disable-crash-post disable-crash-report dns-buffersize dns-capacity dns-expire
 dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads
-download-bin-log-file download-blacklist download-cache download-log-compression download-log-directory
+download-bin-log-file download-cache download-log-compression download-log-directory
 download-log-file download-log-format download-log-history download-log-maxage download-log-maxsize
-download-log-prefix download-proxy download-ttl download-user-agent download-whitelist dsn-advertise dsn-envelope
+download-log-prefix dsn-advertise dsn-envelope
 dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
-heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages proxy-server
+heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages
 rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
 rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle received-bin-log-file
 received-log-compression received-log-directory received-log-file received-log-format received-log-history
 received-log-maxage received-log-maxsize received-log-prefix render-useragent send-bin-log-directory send-bin-log-file
 send-bin-log-history send-bin-log-maxage send-bin-log-maxsize send-bin-log-prefix send-log-compression
 send-log-directory send-log-file send-log-format send-log-maxage send-log-prefix smtp-auth-results
-smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection smtp-proxy
-smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-extract spool-open-files spool-threads
-storage-policy storage-reschedule storage-threads storage-timeout storage-ttl temporary-declare temporary-durable
+smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection
+smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-open-files spool-threads
+storage-policy storage-threads storage-ttl temporary-declare temporary-durable
 temporary-exchange temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control
 www-connections www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history
 www-log-maxage www-log-maxsize www-log-prefix
@@ -41,7 +41,6 @@ KEYS = frozenset(_NAMES.split())
 BROKER = ("rabbitmq-host", "rabbitmq-user", "rabbitmq-password", "rabbitmq-vhost")
 _DATABASE = "write it as database-address: mysql://user:password@host/name, postgresql://... or sqlite:///file"
 REFUSED = {
-    "storage-address": "there is no message store: publish messages with their mime, and remove this key",
     "plugin-directory": "plugins of MailerQ cannot be loaded; `operators` has custom operators",
     **dict.fromkeys(
         ("database-engine", "database-host", "database-name", "database-password", "database-user"), _DATABASE

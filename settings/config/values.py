@@ -281,8 +281,48 @@ def _workers(text: str) -> int:
     return number
 
 
+class Place(NamedTuple):
+    """Addresses, and a port of theirs; None: any."""
+
+    network: Network
+    port: int | None = None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return str(self.network)
+        address, _, length = str(self.network).partition("/")
+        return f"{f'[{address}]' if self.network.version == 6 else address}/{length}:{self.port}"
+
+
+def _place(text: str) -> Place:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\](/[0-9]+)?|([0-9./]+))(?::([0-9]{1,5}))?", text)
+    if found is None:
+        return Place(_network(text))
+    network = _network(found[3] or found[1] + (found[2] or ""))
+    return Place(network, int(whole(1, 65535).parse(found[4])) if found[4] else None)
+
+
+def _store(text: str) -> SecretAddress:
+    scheme, _, rest = text.partition("://")
+    if scheme in ("dir", "directory"):
+        if not re.fullmatch(r"/[^?\0]*(\?(depth=[0-8]|compression=\w+|&)*)?", rest):
+            raise ValueError
+        return SecretAddress(text)
+    if scheme in ("http", "https"):
+        return SecretAddress(url("", "http", "https", secret=False).parse(text))
+    return _database(text)
+
+
 LOOPBACK = [_network("127.0.0.0/8"), _network("::1/128")]
 
+
+def _security(text: str) -> str:
+    """A word; 0 and 1 were the values of older configurations, and `optional` is another word."""
+    found = {"0": "off", "1": "opportunistic", "optional": "opportunistic"}.get(text, text)
+    return str(choice("off", "opportunistic", "required", "verified").parse(found))
+
+
+Security = Annotated[str, ValueKind(_security, "one of off, opportunistic, required, verified")]
 Flag = Annotated[bool, ValueKind(_truth, "true or false")]
 Port = Annotated[int, whole(0, 65535, "a port")]
 Ports = Annotated[list[int], ValueKind(_ports, "ports and ranges of ports, 0 to 65535: 25,2525,1024-1026")]
@@ -330,6 +370,19 @@ Database = Annotated[
         _database, "sqlite:///absolute/file, postgresql://user:password@host/name or mysql://user:password@host/name"
     ),
 ]
+Store = Annotated[
+    SecretAddress,
+    ValueKind(
+        _store,
+        "directory:///path, sqlite:///file, mysql://user:password@host/name, postgresql://user:password@host/name or "
+        "http(s)://host/path; there is no MongoDB, Couchbase or S3 here",
+    ),
+]
+Places = Annotated[
+    list[Place],
+    ValueKind(_listed(_place), "addresses and CIDR ranges, with a port or without, with commas: 10.0.0.0/8:80"),
+]
+SecretAddressText = Annotated[SecretAddress, ValueKind(SecretAddress, "http(s)://[user:password@]host:port")]
 Broker = Annotated[SecretAddress, ValueKind(_brokers, "amqp(s)://user:password@host/vhost, several with commas")]
 Management = Annotated[SecretAddress, url("http(s)://[user:password@]host:port", "http", "https")]
 Link = Annotated[str, url("an http:// or https:// address", "http", "https", secret=False)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from settings.rules.decisions import CLASSES, same_class
 from settings.rules.fields import Count, Ip, Line, Maybe, Permanent, PoolName, Several, Status, Time, quoted
-from settings.rules.patterns import Matcher, Type, compile_pattern
+from settings.rules.patterns import Matcher, Tried, Type, compile_pattern, literal, tried
 from settings.rules.rule import Rule, check, unit
 from settings.rules.selection import Selecting
 
@@ -191,6 +191,41 @@ def conditions(text: str | None) -> list[MessageCondition]:
     return found
 
 
+class LookedAt(NamedTuple):
+    """A text that conditions are tried on, as it is and without case."""
+
+    text: str
+    folded: str
+
+
+def looked_at_text(text: str) -> LookedAt:
+    """For conditions."""
+    return LookedAt(text, text.casefold())
+
+
+class ConditionTest(NamedTuple):
+    """A condition ready to be tried: what is looked at, whether it must not hold, and how, alone and with others."""
+
+    what: str
+    negated: bool
+    holds: Callable[[LookedAt], bool]
+    tried: Tried
+
+
+def tested(condition: MessageCondition) -> ConditionTest:
+    """What a condition looks at, whether it must not hold, and whether it holds for a text."""
+    what = condition.what if condition.what.startswith("/") else condition.what.lower()
+    folded = condition.text.casefold()
+    if condition.how == "matches":
+        matches = compile_pattern("regex", condition.text)
+        return ConditionTest(what, condition.negated, lambda seen: matches(seen.text), tried("regex", condition.text))
+    if condition.how == "equals":
+        whole = literal(folded, True, lambda text: text.casefold() == folded)
+        return ConditionTest(what, condition.negated, lambda seen: seen.folded == folded, whole)
+    part = literal(folded, False, lambda text: folded in text.casefold())
+    return ConditionTest(what, condition.negated, lambda seen: folded in seen.folded, part)
+
+
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)").fullmatch
 
 
@@ -255,6 +290,16 @@ class Rewrite(Selecting):
             check("smarthost", _shape("host", "host or host:port"), _SMARTHOST(self.smarthost))
         check("extended", same_class, self.fail or 500, self.extended)
         return self
+
+    @functools.cached_property
+    def tests(self) -> tuple[ConditionTest, ...]:
+        """Its conditions, ready to be tried."""
+        return tuple(map(tested, conditions(self.when)))
+
+    @functools.cached_property
+    def window(self) -> tuple[int, int]:
+        """Its hours, in minutes of the day."""
+        return window(self.hours or "00:00-00:00")
 
     @property
     def field(self) -> tuple[str, str]:

@@ -25,6 +25,9 @@ class ForcedError(Selecting):
     identity: ClassVar[tuple[str, ...]] = ("ip", "pool", "domain", "remote_ip", "tag")
     live: ClassVar[Mapping[str, str]] = {"used": "Messages that it has ended since the start"}
 
+    all: bool = Field(
+        False, title="All mail", strict=True, description="Where nothing above is given: all mail is meant, and ends."
+    )
     code: Code = Field(550, title="Code", description="5xx: given up. 4xx: tried again. 2xx: done.")
     extended: Maybe[Status] = Field(None, title="Status", description="Enhanced status (RFC 3463), such as 5.7.1.")
     description: Line = Field("Stopped by the operator", title="Text", max_length=500, description="The answer's text.")
@@ -34,9 +37,23 @@ class ForcedError(Selecting):
 
     @model_validator(mode="after")
     def _one_class(self) -> Self:
+        check("all", _all_or_some, self)
         check("code", _usable, self.code)
         check("extended", same_class, self.code, self.extended)
         return self
+
+
+SELECTION = ("tag", "domain", "remote_ip", "ip", "pool")
+
+
+def _all_or_some(rule: ForcedError) -> None:
+    if rule.all and (given := [name for name in SELECTION if getattr(rule, name)]):
+        raise ValueError(f"is given, and so is {given[0]}; allowed is one of both")
+
+
+def names_mail(rule: ForcedError) -> bool:
+    """Whether it says which mail it ends; one without a word on that was perhaps not meant for all."""
+    return rule.all or any(getattr(rule, name) for name in SELECTION)
 
 
 def _usable(code: int) -> None:

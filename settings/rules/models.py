@@ -12,7 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    computed_field,
+    model_validator,
+)
 
 from settings.rules import key_pairs as keys
 from settings.rules.acting import BounceClass, Response, Rewrite
@@ -35,9 +44,10 @@ from settings.rules.fields import (
 )
 from settings.rules.limits import Limits
 from settings.rules.patterns import Type, TypeOrGlobal, compile_pattern
-from settings.rules.rule import READ_ONLY, Rule, check, one_target, unit
+from settings.rules.rule import READ_ONLY, Rule, check, one_source, one_target, unit
 from settings.rules.suppression import Suppression
 from settings.rules.tenants import ProviderRule, TagRule
+from settings.rules.warming import Schedule, Warmup
 
 Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
 
@@ -118,17 +128,49 @@ class Limiting(Rule):
         return msgspec.structs.replace(base, **mine) if mine else base
 
 
+def _lane_if_empty(value: Any) -> Any:
+    return value or "lane"
+
+
+def _of_a_tag(rule: Limiting, tag: str | None, scope: str) -> None:
+    """A tag has a rate; connections are the lane's, whoever's mail they carry."""
+    if tag is None:
+        if scope != "lane":
+            raise ValueError("scope: goes with a tag; allowed is lane, or a tag")
+        return
+    given = [name for name in Limits.__struct_fields__ if name != "domain_messages" and getattr(rule, name) is not None]
+    if given:
+        raise ValueError(f"{given[0]}: goes with no tag; a tag has domain_messages alone")
+    if rule.domain_messages is None:
+        raise ValueError("domain_messages: is missing; a tag needs a rate")
+
+
 class _Scope(Rule):
     """What a throttle is for; a class of its own so that these fields come before the limits."""
 
-    ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all.")
-    domain: Maybe[Domain] = Field(None, title="Domain", description="The destination. Empty: all.")
+    ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all, or the pool.")
+    pool: Maybe[PoolName] = Field(None, title="Pool", description="Each MTA IP of it. Empty: all, or the MTA IP.")
+    domain: Maybe[Domain] = Field(
+        None, title="Domain", description="The destination: a domain, or a provider's name. Empty: all."
+    )
+    tag: Maybe[Line] = Field(
+        None, title="Tag", max_length=200, description="Only for this tag's mail, which counts by its first tag."
+    )
+    scope: Annotated[Literal["lane", "all"], BeforeValidator(_lane_if_empty)] = Field(
+        "lane", title="Scope", description="With a tag: for each lane, or one rate over all lanes together."
+    )
 
 
 class Throttle(Limiting, _Scope):
-    """Limits for a MTA IP, a domain, both, or, with neither, all mail."""
+    """Limits for a MTA IP or a pool, a domain, both, or, with neither, all mail; with a tag, the rate of its mail."""
 
-    identity: ClassVar[tuple[str, ...]] = ("ip", "domain")
+    identity: ClassVar[tuple[str, ...]] = ("ip", "pool", "domain", "tag")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        check("pool", one_source, self.ip, self.pool)
+        _of_a_tag(self, self.tag, self.scope)
+        return self
 
 
 class _Answer(Rule):
@@ -208,7 +250,10 @@ class Pause(Rule):
 
     live: ClassVar[Mapping[str, str]] = {"held": "Messages that wait because of it"}
 
-    ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail would leave from. Empty: all.")
+    ip: Maybe[Ip] = Field(
+        None, title="MTA IP", description="The address mail would leave from. Empty: all, or the pool."
+    )
+    pool: Maybe[PoolName] = Field(None, title="Pool", description="Each MTA IP of it. Empty: all, or the MTA IP.")
     domain: Maybe[Domain] = Field(None, title="Domain", description="The destination. Empty: all, or the remote IP.")
     remote_ip: Maybe[Ip] = Field(None, title="Remote IP", description="The receiver. Empty: all, or the domain.")
     tag: Maybe[Line] = Field(None, title="Tag", max_length=200, description="Only messages with this tag. Empty: all.")
@@ -220,6 +265,7 @@ class Pause(Rule):
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         check("remote_ip", one_target, self.domain, self.remote_ip, self.ip)
+        check("pool", one_source, self.ip, self.pool)
         return self
 
 
@@ -448,6 +494,8 @@ KINDS: Mapping[str, type[Rule]] = {
     "mta-names": MtaName,
     "dns": Dns,
     "pools": Pool,
+    "schedules": Schedule,
+    "warmups": Warmup,
 }
 """The model of each kind, under the name that the API has for it."""
 

@@ -8,8 +8,8 @@ for its program (a larger one is refused when it is entered), TEXT characters of
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import re2
 
@@ -20,6 +20,8 @@ TypeOrGlobal = Literal["exact", "substring", "wildcard", "regex", "global"]
 MAXIMUM = 500
 MEMORY = 1 << 20
 TEXT = 4096
+FEW = 4  # patterns that are tried one by one
+MEMORY_OF_ALL = 16 << 20  # bytes for the automaton of many
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -45,6 +47,77 @@ def compile_pattern(type_: TypeOrGlobal, pattern: str) -> Matcher:
     if type_ == "substring":
         return lambda text: folded in text[:TEXT].casefold()
     return _expression(pattern) if type_ == "regex" else _expression(_translate(pattern))
+
+
+class Tried(NamedTuple):
+    """One of many patterns: RE2 source, whether it is for text without case, and how it is tried by itself."""
+
+    source: str
+    folded: bool
+    alone: Matcher
+
+
+def tried(type_: TypeOrGlobal, pattern: str) -> Tried:
+    """A pattern as one of many. Raises `ValueError` as `compile_pattern`."""
+    alone = compile_pattern(type_, pattern)
+    if type_ in ("exact", "substring"):
+        return literal(pattern, whole=type_ == "exact", alone=alone)
+    source = {"global": "", "wildcard": _translate(pattern)}.get(type_, pattern)
+    return Tried(source, False, alone)
+
+
+def literal(text: str, whole: bool, alone: Matcher) -> Tried:
+    """A text, anywhere in another or all of it, whatever its case."""
+    source = re2.escape(_readable(text.casefold()))
+    return Tried(rf"\A{source}\z" if whole else source, True, alone)
+
+
+class PatternIndex:
+    """Many patterns, tried on a text together: the time does not grow with their number. Few are tried one by one.
+
+    Args:
+        patterns: in their order.
+        limit: characters of a text that are looked at.
+    """
+
+    def __init__(self, patterns: Sequence[Tried], limit: int = TEXT) -> None:
+        self._patterns, self._limit = patterns, limit
+        self._sets: list[tuple[bool, list[int], Any]] = []
+        if len(patterns) > FEW:
+            for folded in (True, False):
+                numbers = [number for number, one in enumerate(patterns) if one.folded is folded]
+                if numbers:
+                    self._sets.append((folded, numbers, _set([patterns[number].source for number in numbers])))
+
+    def matching(self, text: str) -> list[int]:
+        """The numbers of the patterns that match, ascending."""
+        text = text[: self._limit]
+        if not self._sets:
+            return self._one_by_one(text)
+        found: list[int] = []
+        for folded, numbers, patterns in self._sets:
+            hits = patterns.Match(_readable(text.casefold() if folded else text))
+            if len(numbers) not in hits:  # the last one always matches: RE2 has had too little memory
+                return self._one_by_one(text)
+            found += [numbers[hit] for hit in hits if hit < len(numbers)]
+        found.sort()
+        return found
+
+    def _one_by_one(self, text: str) -> list[int]:
+        return [number for number, one in enumerate(self._patterns) if one.alone(text)]
+
+
+def _set(sources: Sequence[str]) -> Any:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.dot_nl = True
+    options.log_errors = False
+    options.max_mem = MEMORY_OF_ALL
+    found = re2.Set.SearchSet(options)
+    for source in (*sources, ""):
+        found.Add(source)
+    found.Compile()
+    return found
 
 
 def _everything(text: str) -> bool:

@@ -44,6 +44,12 @@ def check(field: str, test: Any, *arguments: Any) -> None:
         raise ValueError(f"{field}: {error}") from None
 
 
+def one_source(ip: str | None, pool: str | None) -> None:
+    """Mail leaves from an MTA IP, a pool, or any; raises `ValueError`."""
+    if ip is not None and pool is not None:
+        raise ValueError("is given, and so is ip; allowed is one of both, or neither for all")
+
+
 def one_target(domain: str | None, remote_ip: str | None, *ips: str | None) -> None:
     """A target is a domain or a remote IP that the MTA IPs can reach, or all; raises `ValueError`."""
     if remote_ip is None:

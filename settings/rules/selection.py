@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from settings.rules.fields import Domain, Ip, Line, Maybe, PoolName, lookup_name
-from settings.rules.rule import Rule, check, one_target
+from settings.rules.rule import Rule, check, one_source, one_target
 
 ALL = ""
 
@@ -35,13 +35,8 @@ class Selecting(Rule):
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
         check("remote_ip", one_target, self.domain, self.remote_ip, self.ip)
-        check("pool", _one_source, self.ip, self.pool)
+        check("pool", one_source, self.ip, self.pool)
         return self
-
-
-def _one_source(ip: str | None, pool: str | None) -> None:
-    if ip is not None and pool is not None:
-        raise ValueError("is given, and so is ip; allowed is one of both, or neither for all")
 
 
 class Traits(NamedTuple):
@@ -85,23 +80,60 @@ class Chosen:
             key = (rule.ip or rule.pool or ALL, rule.domain or rule.remote_ip or ALL, rule.tag or ALL)
             found[_shape(rule)].setdefault(key, []).append((end, rule))
         self._shapes = sorted(found.items(), reverse=True)
+        self._lasting = {  # by place: when the first of its rules ends, and all of them
+            id(here): (min(end for end, _ in here), tuple(rule for _, rule in here))
+            for rules in found.values()
+            for here in rules.values()
+        }
+        keys = [key for rules in found.values() for key in rules]
+        self._sources = {source for source, _, _ in keys if source}
+        self._targets = {target for _, target, _ in keys if target}
+        self._tags = {tag for _, _, tag in keys if tag}
         self.by_remote = any(shape.target == 2 for shape in found)
 
     def __bool__(self) -> bool:
         return bool(self._shapes)
 
+    def _known(self, traits: Traits) -> tuple[bool, bool, bool]:
+        """Whether some rule names one of the delivery's tags, its target, its source: most rules are for others."""
+        ip, pool, domain, group, remotes, tags = traits
+        targets = self._targets
+        aimed = lookup_name(domain) in targets or group in targets or not targets.isdisjoint(remotes)
+        return not self._tags.isdisjoint(tags), aimed, ip in self._sources or pool in self._sources
+
     def matching(self, traits: Traits, now: float) -> list[Any]:
         """The rules that are for such a delivery and have not ended, the most specific first."""
         found: list[Any] = []
+        tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
             for key in _keys(shape, traits):
                 if (here := rules.get(key)) is not None:
                     found += [rule for end, rule in here if end > now]
         return found
 
+    def ordered(self, traits: Traits, now: float) -> Sequence[Any]:
+        """As `matching`, in the operator's order. Those of one place are one tuple, the same each time."""
+        places: list[Sequence[Any]] = []
+        tagged, aimed, placed = self._known(traits)
+        for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
+            for key in _keys(shape, traits):
+                if (here := rules.get(key)) is not None:
+                    end, lasting = self._lasting[id(here)]
+                    places.append(lasting if end > now else [rule for end, rule in here if end > now])
+        if len(places) == 1:  # the rules of one place are in order already: the snapshot has them so
+            return places[0]
+        return sorted((rule for place in places for rule in place), key=in_order)
+
     def best(self, traits: Traits, now: float) -> Any | None:
         """The most specific of them."""
+        tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
+            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
+                continue
             for key in _keys(shape, traits):
                 for end, rule in rules.get(key, ()):
                     if end > now:
@@ -120,6 +152,11 @@ class Chosen:
             if shape.target:
                 return None  # its domain may be a provider's name
         return None
+
+
+def in_order(rule: Any) -> tuple[int, int]:
+    """Sorts rules as the operator has put them."""
+    return (rule.order or 0, rule.id)
 
 
 def _shape(rule: Any) -> Shape:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from settings.rules.acting import BounceClass
+from settings.rules.acting import BounceClass, Response, Rewrite
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -31,12 +31,14 @@ from settings.rules.models import (
     Rule,
     Throttle,
 )
-from settings.rules.patterns import Matcher, compile_pattern
-from settings.rules.selection import Chosen, Selecting
+from settings.rules.patterns import FEW, Matcher, PatternIndex, Tried, compile_pattern, tried
+from settings.rules.selection import Chosen, Selecting, Traits
 from settings.rules.shipped import PROVIDERS
 from settings.rules.tenants import ProviderRule, TagRule
+from settings.rules.warming import Schedule, Warmup
 
 CACHED = 10_000
+LONG = 1 << 20  # characters of what a condition looks at
 ORDERED = [kind for kind, model in KINDS.items() if "order" in model.model_fields]  # by the operator
 ENDING = [kind for kind, model in KINDS.items() if "until" in model.model_fields]
 ALL = ""  # in an index: any MTA IP, any target
@@ -68,6 +70,7 @@ class Snapshot:
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
         self._providers: dict[str, str | None] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
+        self._always: dict[int, list[Rewrite]] = {}
 
     # -- indexes, each built when it is first used: a trial snapshot needs one or none of them ------------------
 
@@ -80,15 +83,57 @@ class Snapshot:
 
     @functools.cached_property
     def _throttles(self) -> dict[tuple[str, str], Throttle]:
-        return {(rule.ip or ALL, rule.domain or ALL): rule for rule in self.throttles}
+        whole = (rule for rule in self.throttles if rule.tag is None)
+        return {(rule.ip or rule.pool or ALL, rule.domain or ALL): rule for rule in whole}
 
     @functools.cached_property
-    def _floods(self) -> list[tuple[Matcher, Flood]]:
-        return [(compile_pattern(rule.type, rule.pattern), rule) for rule in self.floods]
+    def _tag_throttles(self) -> dict[str, dict[tuple[str, str], Throttle]]:
+        found: dict[str, dict[tuple[str, str], Throttle]] = {}
+        for rule in self.throttles:
+            if rule.tag is not None:
+                found.setdefault(rule.tag, {})[rule.ip or rule.pool or ALL, rule.domain or ALL] = rule
+        return found
+
+    @functools.cached_property
+    def _floods(self) -> PatternIndex:
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in self.floods])
+
+    @functools.cached_property
+    def _answers(self) -> tuple[PatternIndex, dict[int, int]]:
+        """The patterns of response rules, and the place of each rule's."""
+        rules = [rule for rule in cast(tuple[Response, ...], self._rules["responses"]) if rule.pattern]
+        index = PatternIndex([tried(rule.type or "substring", rule.pattern or "") for rule in rules])
+        return index, {id(rule): place for place, rule in enumerate(rules)}
+
+    @functools.cached_property
+    def _conditions(self) -> tuple[dict[str, PatternIndex], dict[int, tuple[str, int]]]:
+        """The first condition of each rewrite rule that has one, by what is looked at; and which is whose."""
+        first: dict[str, list[Tried]] = collections.defaultdict(list)
+        places: dict[int, tuple[str, int]] = {}
+        for rule in cast(tuple[Rewrite, ...], self._rules["rewrites"]):
+            if rule.tests and not rule.tests[0].negated:
+                what = rule.tests[0].what
+                places[id(rule)] = what, len(first[what])
+                first[what].append(rule.tests[0].tried)
+        return {what: PatternIndex(patterns, LONG) for what, patterns in first.items()}, places
 
     @functools.cached_property
     def _pauses(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
-        return _by_target((rule.ip or ALL, rule) for rule in self.pauses)
+        return _by_target((rule.ip or rule.pool or ALL, rule) for rule in self.pauses)
+
+    @functools.cached_property
+    def _pause_targets(self) -> set[str]:
+        """The targets that pauses name."""
+        return {rule.domain or rule.remote_ip or ALL for rule in self.pauses if rule.domain or rule.remote_ip}
+
+    @functools.cached_property
+    def _pause_tags(self) -> set[str]:
+        return {rule.tag for rule in self.pauses if rule.tag is not None}
+
+    @functools.cached_property
+    def _pauses_all(self) -> bool:
+        """Some pause names neither a target nor a tag."""
+        return any(not (rule.domain or rule.remote_ip or rule.tag) for rule in self.pauses)
 
     @functools.cached_property
     def _redirects(self) -> dict[str, dict[str, list[tuple[float, Any]]]]:
@@ -96,7 +141,8 @@ class Snapshot:
 
     @functools.cached_property
     def _chosen(self) -> dict[str, Chosen]:
-        return {kind: Chosen(self._rules[kind]) for kind, model in KINDS.items() if issubclass(model, Selecting)}
+        choosing = (kind for kind, model in KINDS.items() if issubclass(model, Selecting | Warmup))
+        return {kind: Chosen(self._rules[kind]) for kind in choosing}
 
     @functools.cached_property
     def _mx(self) -> dict[str, str]:
@@ -110,9 +156,13 @@ class Snapshot:
         return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
 
     @functools.cached_property
-    def _own_classes(self) -> list[tuple[Matcher, str]]:
+    def _own_classes(self) -> tuple[PatternIndex, list[str]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
-        return [(compile_pattern(rule.type, rule.pattern), rule.meaning) for rule in rules]
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), [rule.meaning for rule in rules]
+
+    @functools.cached_property
+    def _schedules(self) -> dict[str, Schedule]:
+        return {rule.name: rule for rule in cast(tuple[Schedule, ...], self._rules["schedules"])}
 
     @functools.cached_property
     def _names(self) -> dict[str, MtaName]:
@@ -180,7 +230,7 @@ class Snapshot:
     # -- limits -----------------------------------------------------------------------------------------------
 
     def limits(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
-        """The limits of a lane: (IP, domain), (domain), (IP), general, configuration; field by field.
+        """The limits of a lane: (IP, domain), (pool, domain), (domain), (IP), (pool), general, configuration; by field.
 
         Args:
             ip: the MTA IP.
@@ -201,15 +251,33 @@ class Snapshot:
     def explain_limits(self, ip: str, domains: str | tuple[str, ...]) -> dict[str, Throttle | None]:
         """For each field of `Limits` the rule that decides it; None is the configuration."""
         names = [lookup_name(name) for name in ((domains,) if isinstance(domains, str) else domains)]
-        ranks = [self._ranked(ip, names), self._ranked(ALL, names), self._ranked(ip, [ALL]), self._ranked(ALL, [ALL])]
+        ranks = [
+            [rule for name in targets if (rule := self._throttles.get((source, name))) is not None]
+            for targets in (names, [ALL])
+            for source in self._sources(ip)
+        ]
         return {field: _deciding(field, ranks) for field in Limits.__struct_fields__}
 
     def _resolve(self, ip: str, domains: str | tuple[str, ...], defaults: Limits) -> Limits:
         deciding = self.explain_limits(ip, domains)
         return Limits(**{name: getattr(rule or defaults, name) for name, rule in deciding.items()})
 
-    def _ranked(self, ip: str, names: Sequence[str]) -> list[Throttle]:
-        return [rule for name in names if (rule := self._throttles.get((ip, name))) is not None]
+    def _sources(self, ip: str) -> Sequence[str]:
+        """Where mail of an MTA IP leaves from, as rules name it, the most specific first."""
+        pool = self.pool_of(ip)
+        return (ip, pool, ALL) if pool else (ip, ALL)
+
+    def tag_throttle(self, ip: str, domains: Sequence[str], tag: str) -> Throttle | None:
+        """The throttle of a tag's mail in a lane: the most specific, of several alike the strictest."""
+        rules = self._tag_throttles.get(tag)
+        if not rules:
+            return None
+        for targets in (domains, [ALL]):
+            for source in self._sources(ip):
+                found = [rule for name in targets if (rule := rules.get((source, name))) is not None]
+                if found:
+                    return min(found, key=lambda rule: _laxity("domain_messages", rule))
+        return None
 
     # -- what stands in a message's way -------------------------------------------------------------------------
 
@@ -223,9 +291,12 @@ class Snapshot:
         if not self._pauses:
             return ()
         name = lookup_name(domain)
+        others = self._pause_targets.isdisjoint((name, remote_ip, group)) and self._pause_tags.isdisjoint(tags)
+        if others and not self._pauses_all:
+            return ()
         return tuple(
             rule
-            for source in dict.fromkeys((ip, ALL))
+            for source in dict.fromkeys(self._sources(ip))
             if (targets := self._pauses.get(source)) is not None
             for target in dict.fromkeys((name, remote_ip, group, ALL))
             for until, rule in targets.get(target, ())
@@ -268,19 +339,15 @@ class Snapshot:
             names: the domain and the destination group that it is of; None: any.
             tags: of the message; None: any.
         """
-        if not self._floods:
+        if not self.floods:
             return None
-        text = answer_text(code, status, description)
-        return next(
-            (
-                rule
-                for matches, rule in self._floods
-                if (rule.domain is None or names is None or rule.domain in names)
-                and (rule.tag is None or tags is None or rule.tag in tags)
-                and matches(text)
-            ),
-            None,
-        )
+        for place in self._floods.matching(answer_text(code, status, description)):
+            rule = self.floods[place]
+            if rule.domain is not None and names is not None and rule.domain not in names:
+                continue
+            if rule.tag is None or tags is None or rule.tag in tags:
+                return rule
+        return None
 
     @functools.cached_property
     def flood_shares(self) -> tuple[Flood, ...]:
@@ -312,11 +379,46 @@ class Snapshot:
         """What a tag may have of a lane; None where no rule says."""
         return self._tags.get(tag) if self._tags else None
 
+    def schedule(self, name: str) -> Schedule | None:
+        """A schedule of warm-ups."""
+        return self._schedules.get(name)
+
+    def warmup(self, ip: str, domain: str, group: str, now: float) -> Warmup | None:
+        """The warm-up of an MTA IP for a destination: the most specific that has begun."""
+        if not (chosen := self._chosen["warmups"]):
+            return None
+        found = chosen.matching(Traits(ip, self.pool_of(ip), domain, group), now)
+        return next((rule for rule in found if rule.started is None or rule.started.timestamp() <= now), None)
+
     def own_class(self, text: str) -> str | None:
         """The class that the operator's own patterns give an answer; None where none matches."""
-        if not self._own_classes:
+        if not self._rules["classes"]:
             return None
-        return next((meaning for matches, meaning in self._own_classes if matches(text)), None)
+        patterns, meanings = self._own_classes
+        found = patterns.matching(text)
+        return meanings[found[0]] if found else None
+
+    def answering(self, rules: Sequence[Response], text: str) -> list[Response]:
+        """Those of these response rules whose pattern matches an answer, or that have none."""
+        index, places = self._answers
+        found = set(index.matching(text)) if places else set()
+        return [rule for rule in rules if (place := places.get(id(rule))) is None or place in found]
+
+    def worth_trying(self, rules: Sequence[Rewrite], look: Callable[[str], str]) -> Sequence[Rewrite]:
+        """Those of these rewrite rules whose first condition holds, or has to be tried by itself.
+
+        Args:
+            look: what a condition looks at, as text.
+        """
+        if len(rules) <= FEW:
+            return rules
+        indexes, places = self._conditions
+        found = {what: index.matching(look(what)) for what, index in indexes.items()}
+        if isinstance(rules, tuple) and not any(found.values()):  # as of nearly every message; the index has the tuple
+            if (always := self._always.get(id(rules))) is None:
+                always = self._always[id(rules)] = [rule for rule in rules if id(rule) not in places]
+            return always
+        return [rule for rule in rules if (place := places.get(id(rule))) is None or place[1] in found[place[0]]]
 
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ may call `validate` at every key stroke; `complete` then does what is done once,
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
+from settings.rules.decisions import SELECTION, ForcedError, names_mail
 from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
+from settings.rules.warming import Schedule, Warmup
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -71,13 +74,17 @@ def validate(
     """
     rule = parse(kind, {**_entered(kind, values, old), **(ours or {})})
     errors = [*_missing_key(rule), *_past(rule, old, now), *_twice(rule, snapshot), *_loop(rule, snapshot, now)]
+    errors += [*_no_mail(rule), *_no_schedule(rule, snapshot), *_renamed(rule, old, snapshot)]
     if errors:
         raise InvalidRule(errors)
     return rule
 
 
-def complete(rule: Rule, snapshot: Snapshot) -> Rule:
-    """The rule as it is stored: with the key to generate (which takes a while), and its place in the order."""
+def complete(rule: Rule, snapshot: Snapshot, now: float = 0.0, old: Rule | None = None) -> Rule:
+    """The rule as it is stored: with the key to generate (which takes a while), its place in the order, its start."""
+    if isinstance(rule, Warmup) and rule.started is None:
+        begun = old.started if isinstance(old, Warmup) else datetime.datetime.fromtimestamp(int(now), datetime.UTC)
+        return rule.model_copy(update={"started": begun})
     if isinstance(rule, DkimKey) and rule.generate:
         pem = keys.generate(rule.algorithm or "rsa")
         return DkimKey.model_validate({**fields_of(rule), "key": SecretStr(pem), "generate": False})
@@ -151,13 +158,44 @@ def _twice(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
         return
     for other in snapshot.rules(kind):
         if other.id != rule.id and _alike(other, rule, rule.identity):
-            what = ", ".join(f"{name} {getattr(rule, name) or 'empty'}" for name in rule.identity)
+            given = [name for name in rule.identity if getattr(rule, name)]
+            what = ", ".join(f"{name} {getattr(rule, name) or 'empty'}" for name in given or rule.identity)
             yield FieldError(rule.identity[0], f"there is a rule with {what} already (id {other.id}); allowed is one")
 
 
 def _alike(one: Rule, other: Rule, names: Sequence[str]) -> bool:
     """Whether both have the same values; from the last name, which tells most rules apart: imports ask often."""
     return all(getattr(one, name) == getattr(other, name) for name in reversed(names))
+
+
+def deletable(rule: Rule, snapshot: Snapshot) -> None:
+    """Whether nothing needs this rule. Raises `InvalidRule`."""
+    if isinstance(rule, Schedule) and (users := _followers(rule.name, snapshot)):
+        raise InvalidRule([FieldError("", f"{users} needs it; allowed is to delete what no warm-up follows")])
+
+
+def _followers(schedule: str, snapshot: Snapshot) -> str:
+    """The warm-ups that follow a schedule, for people."""
+    rules = [rule for rule in snapshot.rules("warmups") if isinstance(rule, Warmup) and rule.schedule == schedule]
+    return ", ".join(f"the warm-up of {rule.ip or rule.pool} to {rule.domain or 'all'}" for rule in rules[:3])
+
+
+def _no_mail(rule: Rule) -> Iterable[FieldError]:
+    """Only of what is entered: a stored rule for all mail, of an older version, stays in force."""
+    if isinstance(rule, ForcedError) and not names_mail(rule):
+        yield FieldError("tag", f'names no mail; needed is one of {", ".join(SELECTION)}, or "all": true for all mail')
+
+
+def _no_schedule(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
+    if isinstance(rule, Warmup) and snapshot.schedule(rule.schedule) is None:
+        there = ", ".join(other.name for other in snapshot.rules("schedules") if isinstance(other, Schedule))
+        yield FieldError("schedule", f"is none of the schedules; there are {there or 'none yet'}")
+
+
+def _renamed(rule: Rule, old: Rule | None, snapshot: Snapshot) -> Iterable[FieldError]:
+    renamed = isinstance(rule, Schedule) and isinstance(old, Schedule) and rule.name != old.name
+    if renamed and isinstance(old, Schedule) and (users := _followers(old.name, snapshot)):
+        yield FieldError("name", f"{users} follows it by its name; allowed is to keep the name")
 
 
 def _loop(rule: Rule, snapshot: Snapshot, now: float) -> Iterable[FieldError]:

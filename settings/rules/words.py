@@ -16,13 +16,15 @@ def rule_words(kind: str, values: Values) -> str:
     """Describes a rule in words: the limits of a domain, a flood pattern by its name."""
     get = values.get
     target = get("domain") or get("remote_ip")
+    source = get("ip") or (f"pool {get('pool')}" if get("pool") else None)
     match kind:
         case "throttles":
-            return f"limits of {get('domain') or 'all domains'} from {get('ip') or 'all MTA IPs'}"
+            of = f", tag {get('tag')}" if get("tag") else ""
+            return f"limits of {get('domain') or 'all domains'} from {source or 'all MTA IPs'}{of}"
         case "floods":
             return f"flood pattern {get('name')}"
         case "pauses":
-            return _pause(get("ip"), target, get("tag"))
+            return _pause(source, target, get("tag"))
         case "redirects":
             return f"redirect from {get('from_ip')} to {get('to_ip')}, for {target or 'all mail'}"
         case "dkim-keys":
@@ -31,6 +33,10 @@ def rule_words(kind: str, values: Values) -> str:
             return f"local address {get('pattern')}"
         case "mta-names":
             return f"names of {get('ip')}"
+        case "schedules":
+            return f"warm-up schedule {get('name')}"
+        case "warmups":
+            return f"warm-up of {get('ip') or get('pool')} for {target or 'all mail'}"
         case "dns":
             return f"DNS override of {get('name')}"
     name = get("name") or get("lane") or get("message") or get("pattern") or ""

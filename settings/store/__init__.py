@@ -2,10 +2,11 @@
 
 from settings.store.audit import ROLES, AuditRecord, NotAllowed, Role, Who
 from settings.store.engine import RulesUnavailable
-from settings.store.store import RuleStore
+from settings.store.store import REFUSED, RuleStore
 from settings.store.undo import undo, undoable
 
 __all__ = [
+    "REFUSED",
     "ROLES",
     "AuditRecord",
     "NotAllowed",

@@ -20,7 +20,7 @@ from settings.rules.validate import FieldError, InvalidRule
 from settings.store import tables
 
 KEPT = 100_000
-Action = Literal["create", "update", "delete", "end", "retry", "release"]
+Action = Literal["create", "update", "delete", "end", "retry", "release", "hold", "go-on", "advance", "reset"]
 
 
 class NotAllowed(InvalidRule):

@@ -52,6 +52,7 @@ class Database:
         self._vault = Vault(data_dir)
         self._engine = engine.engine_for(self._url)
         self._raw: Any = None  # the driver's connection
+        self._damaged = False  # SQLite found its file so, and has not read all of it since
         sa.event.listen(self._engine, "connect", self._connected)
         self._known: dict[tuple[str, int], tuple[Row, Rule]] = {}
 
@@ -83,6 +84,7 @@ class Database:
         consistent = {"postgresql": "REPEATABLE READ"}.get(self._engine.dialect.name)
         source = self._engine.execution_options(isolation_level=consistent) if consistent else self._engine
         with self._errors(), source.begin() as connection:
+            self._whole(connection)
             return self._read(connection).indexed()
 
     # -- changes --------------------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ class Database:
 
         def change(connection: sa.Connection, snapshot: Snapshot) -> Rule:
             old = self._one(snapshot, kind, id_)
+            validate.deletable(old, snapshot)
             self._delete(connection, old, who, now, "delete")
             return old
 
@@ -181,10 +184,13 @@ class Database:
     def transaction(self) -> Iterator[sa.Connection]:
         """A transaction of another part of the store, in its thread. Raises `RulesUnavailable`."""
         with self._errors(), self._engine.begin() as connection:
+            self._whole(connection)
             yield connection
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        if self._damaged:
+            self._engine.dispose()  # a connection knows pages of before, and a file that has gone
         try:
             yield
         except sa.exc.IntegrityError:
@@ -192,10 +198,19 @@ class Database:
                 [FieldError("", "another program has stored the same rule meanwhile; allowed is one")]
             ) from None
         except (sa.exc.SQLAlchemyError, OSError) as error:
+            self._damaged = self._damaged or engine.damaged(error)
             why = engine.reason(error) if isinstance(error, sa.exc.SQLAlchemyError) else error.strerror
             raise RulesUnavailable(f"{self.name}: {why}") from None
         except Locked as error:
             raise RulesUnavailable(f"private keys: {error}") from None
+
+    def _whole(self, connection: sa.Connection) -> None:
+        """Raises `RulesUnavailable` where the file was damaged, and is so still: parts of it can be read even then."""
+        if self._damaged:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if found != "ok":
+                raise RulesUnavailable(f"{self.name}: its file is damaged ({' '.join(str(found).split())[:100]})")
+            self._damaged = False
 
     def _make_file(self, path: Path) -> None:
         """Only we may read the rules."""
@@ -226,7 +241,7 @@ class Database:
     ) -> Rule:
         given = {"reason": reason, "instance": self._instance}
         ours = {name: given[name] for name in validate.read_only(validate.model_of(kind)) & set(given)}
-        rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot)
+        rule = validate.complete(validate.validate(kind, values, snapshot, now, ours=ours), snapshot, now)
         rule = self._store(connection, None, rule, who, now)
         if isinstance(rule, Pool):
             self._leave_others(connection, snapshot, rule, who, now)
@@ -236,7 +251,7 @@ class Database:
         self, connection: sa.Connection, snapshot: Snapshot, old: Rule, values: Mapping[str, Any], who: Who, now: float
     ) -> Rule:
         checked = validate.validate(NAMES[type(old)], values, snapshot, now, old)
-        rule = validate.complete(checked, snapshot)
+        rule = validate.complete(checked, snapshot, now, old)
         if rule == old:
             return rule
         rule = self._store(connection, old, rule, who, now)

@@ -5,6 +5,7 @@ Every wait is bounded (SECONDS), so that a database that goes silent is found ou
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ def _wait_for_others(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
     elif connection.dialect.name == "mysql":
         connection.exec_driver_sql(f"SELECT GET_LOCK('mailrace.{MIGRATION_LOCK}', {SECONDS - 1})")
+
+
+def damaged(error: Exception) -> bool:
+    """Whether SQLite says that its file is damaged, or no database."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def reason(error: sa.exc.SQLAlchemyError) -> str:

@@ -24,7 +24,7 @@ from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject
 
-from settings.rules import validate
+from settings.rules import InvalidRule, NoSuchRule, validate
 from settings.rules.models import Rule
 from settings.rules.snapshot import Snapshot
 from settings.rules.transfer import Imported, entries_of, exported, imported
@@ -37,6 +37,7 @@ BACKOFF = 60.0  # seconds
 PATIENCE = 30.0  # seconds
 EACH = 0.1  # seconds more for each rule of an import
 GOODBYE = 2.0  # seconds
+REFUSED = (InvalidRule, NoSuchRule, RulesUnavailable)  # what a change is refused with
 Report = Callable[[str, str], None]
 T = TypeVar("T")
 

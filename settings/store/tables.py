@@ -59,8 +59,8 @@ def _limits() -> Iterator[sa.Column[Any]]:
 
 
 throttles = sa.Table(
-    "throttles", metadata, _id(), _text("ip", 45), _text("domain", 255), *_limits(),
-    sa.UniqueConstraint("ip", "domain", name="throttles_once"), **OPTIONS,
+    "throttles", metadata, _id(), _text("ip", 45), _text("pool", 64), _text("domain", 255), _text("tag", 200),
+    _text("scope", 8), *_limits(), sa.UniqueConstraint("ip", "pool", "domain", "tag", name="throttles_once"), **OPTIONS,
 )  # fmt: skip
 floods = sa.Table(
     "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),
@@ -69,8 +69,8 @@ floods = sa.Table(
     sa.UniqueConstraint("name", name="floods_once"), **OPTIONS,
 )  # fmt: skip
 pauses = sa.Table(
-    "pauses", metadata, _id(), _text("ip", 45), _text("domain", 255), _text("remote_ip", 45), _text("tag", 200),
-    sa.Column("until", Utc), sa.Column("cluster", sa.Boolean, nullable=False), _text("reason", 500),
+    "pauses", metadata, _id(), _text("ip", 45), _text("pool", 64), _text("domain", 255), _text("remote_ip", 45),
+    _text("tag", 200), sa.Column("until", Utc), sa.Column("cluster", sa.Boolean, nullable=False), _text("reason", 500),
     _text("instance", 200), **OPTIONS,
 )  # fmt: skip
 redirects = sa.Table(

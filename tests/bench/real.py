@@ -4,8 +4,8 @@
 
 Medians of interleaved rounds; compare figures of one run only. `--against` measures another Mailrace instead of
 Postfix: a revision of this repository, or the path of a program. It says each work's ratio: below 0.95 is a regression,
-and the exit code is 1 then. `--keep` adds the figures to `tests/bench/history/figures.json`, by machine. Needs
-Debian's postfix and opendkim, and root.
+and the exit code is 1 then. `--keep` adds the figures to `tests/bench/history/figures.json`, by machine. Needs Debian's
+postfix and opendkim, and root.
 """
 
 from __future__ import annotations

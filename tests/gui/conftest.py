@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import argon2
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.support.program import free_port
@@ -20,6 +22,13 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords are hashed in a millisecond; the time that argon2 takes is its own affair."""
+    quick = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(argon2, "PasswordHasher", lambda: quick)
 
 
 class Stage:
@@ -88,16 +97,24 @@ def running_stage() -> type[Stage]:
     return Stage
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    """A real headless Chromium."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _launched() -> AsyncIterator[Browser]:
+    """One for all tests of a run: to start it takes a second. Tests that use it run on the loop of the session."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(_launched: Browser) -> AsyncIterator[Browser]:
+    """A real headless Chromium; what a test opens in it is closed after it, and shares nothing with others."""
+    yield _launched
+    for context in list(_launched.contexts):
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitor(chromium: Browser) -> Callable[..., Awaitable[Page]]:
     """Opens a page of a console, logged in, in a browser of its own."""
 

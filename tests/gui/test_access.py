@@ -75,6 +75,7 @@ def test_wrong_passwords_of_a_client_are_bounded_and_come_back() -> None:
     assert guesses.wait("192.0.2.1") > 0
 
 
+@pytest.mark.usefixtures("quick_hashes")
 async def test_a_password_that_was_wrong_may_be_right_after_a_change(tmp_path: Path) -> None:
     """What is remembered as wrong is forgotten with the old password (S3)."""
     access = Access("secret", b"key", file=tmp_path / "password")
@@ -188,7 +189,7 @@ def test_what_we_did_not_sign_is_no_session(cookie: str | None) -> None:
 
 
 async def test_a_password_is_made_up_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
-    """The files are readable by us alone."""
+    """By a hash that takes argon2's usual time; the files are readable by us alone."""
     settings = load(["--data-dir", str(tmp_path / "var")], None, None)
     first, second = open_access(settings), open_access(settings)
     assert first.generated
@@ -199,6 +200,7 @@ async def test_a_password_is_made_up_once_and_only_its_hash_is_kept(tmp_path: Pa
         path = tmp_path / "var" / name
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert first.generated not in path.read_text()
+    assert not argon2.PasswordHasher().check_needs_rehash((tmp_path / "var" / "console-password").read_text())
 
 
 def test_a_data_dir_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
@@ -215,6 +217,7 @@ def test_a_key_that_is_no_text_is_one_clear_line(tmp_path: Path) -> None:
         open_access(load(["--data-dir", str(tmp_path)], None, None))
 
 
+@pytest.mark.usefixtures("quick_hashes")
 async def test_the_right_password_is_known_again_whatever_others_have_hashed() -> None:
     """S3: in memory, and only as long as it is the password."""
     access, go = Access(argon2.PasswordHasher().hash("secret"), b"key"), threading.Event()

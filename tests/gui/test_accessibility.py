@@ -15,7 +15,7 @@ from gui.pages import PAGES
 from tests.support import node
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 # The rules of WCAG 2 A and AA, and of good practice; only what axe itself calls serious or critical counts.
 RUN = """async () => {

@@ -16,7 +16,7 @@ from tests.support.program import Program
 from tests.support.publisher import Publisher
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 PATIENCE = 30_000  # milliseconds
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
 import smtplib
@@ -17,7 +18,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 VIEWS = ("ips", "domains", "queue", "logs", "smtp", "amqp", "settings", "audit")
 PASSWORD = base64.b64encode(b"\0operator\0open-sesame").decode()
@@ -141,10 +142,17 @@ async def test_the_drawer_explains_a_lane_and_pauses_it(live: Any, visitor: Visi
 
 
 async def test_a_shared_address_opens_the_drawer(live: Any, visitor: Visitor) -> None:
-    """An incident is one link."""
+    """An incident is one link; and Back closes a drawer, it does not leave the view."""
     page = await visitor(live, "/domains?search=greylist&domain=greylist.example")
     await expect(page.locator(".drawer h2")).to_have_text("greylist.example")
     assert await rows(page) == ["greylist.example"]
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".drawer")).to_be_hidden()
+    await page.click("[data-row='greylist.example'] .state")
+    await expect(page.locator(".drawer h2")).to_have_text("greylist.example")
+    await page.go_back()
+    await expect(page.locator(".drawer")).to_be_hidden()
+    await expect(page).to_have_url(re.compile("/domains[?]search=greylist$"))
 
 
 async def test_ten_thousand_domains_are_sorted_and_paged_on_the_server(live: Any, visitor: Visitor) -> None:
@@ -271,6 +279,37 @@ async def test_a_delivery_is_found_by_its_recipient_with_its_whole_story(live: A
     await page.locator("[data-row] .opener").first.click()
     await expect(page.locator(".drawer .steps")).to_contain_text("received")
     await expect(page.locator(".drawer .steps")).to_contain_text("message accepted")
+
+
+async def test_a_message_that_still_waits_is_retried_from_its_story(live: Any, visitor: Visitor) -> None:
+    """It is found in the queue by its message id and its recipient."""
+    message = {"recipient": "late@refusing.example", "envelope": "me@here.example", "mime": "Subject: hi\n\nhello\n"}
+    assert live.ask("queue " + json.dumps(message | {"message-id": "late@here.example"})) == "queued"
+    page = await visitor(live, "/logs")
+    steps = page.locator(".drawer .steps")
+    for _ in range(20):
+        await page.goto(live.url + "/logs?message_id=late@here.example")
+        with contextlib.suppress(AssertionError):
+            await expect(steps).to_contain_text("tried again at", timeout=1500)
+            break
+    await expect(page.locator(".drawer-actions a")).to_have_text("In the queue")
+    await page.click(".drawer [data-act=retry]")
+    await expect(page.locator(".notes")).to_contain_text("It goes now.")
+
+
+async def test_a_bounced_message_whose_mail_was_kept_is_sent_again(live: Any, visitor: Visitor) -> None:
+    """From its story in the log over its result; it begins anew, and is found by its subject, decoded."""
+    message = {"recipient": "back@null-mx.example", "envelope": "me@here.example", "keepmime": True}
+    message |= {"mime": "Subject: =?utf-8?q?Z=C3=BCrich?=\n\nhello\n", "queues": {"failure": "failed"}}
+    assert live.ask("queue " + json.dumps(message | {"message-id": "back@here.example"})) == "queued"
+    page = await visitor(live, "/queue?queue=failed&containing=zürich")
+    await page.locator(MESSAGES + " .opener").first.click()
+    await expect(page.locator(".drawer-actions a")).to_have_text("Its story in the log")
+    await page.click(".drawer [data-act=again]")
+    await page.click(".box button[type=submit]")
+    await expect(page.locator(".notes")).to_contain_text("Queued as")
+    await page.goto(live.url + "/logs?message_id=back@here.example")
+    await expect(page.locator(".drawer-actions a")).to_have_text("In failed")
 
 
 async def test_the_log_is_followed_live_and_counted(live: Any, visitor: Visitor) -> None:

@@ -27,7 +27,12 @@ def client(figures: Any = answered, stopped: str | None = None) -> tuple[TestCli
     app = FastAPI()
     alone = SimpleNamespace(count=1, refused=0)
     facade = SimpleNamespace(
-        telemetry=telemetry, queue=SimpleNamespace(figures=figures), stopped=stopped, cluster=alone, classes=dict
+        telemetry=telemetry,
+        queue=SimpleNamespace(figures=figures),
+        stopped=stopped,
+        cluster=alone,
+        classes=dict,
+        warmups=SimpleNamespace(all=list),
     )
     app.include_router(routes(facade))  # type: ignore[arg-type]
     return TestClient(app), telemetry

@@ -24,7 +24,7 @@ from tests.support.receiver import Receiver
 from tests.support.sender import until
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 ELSEWHERE = "http://127.0.0.9:9/trap"
 MARKUP = f"<img src={ELSEWHERE} onerror=\"alert(1)\"><script>alert(1)</script>'\"`{{{{$el.constructor('alert(1)')()}}}}"

@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 from gui.pages import PAGES
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 RULES = ("/throttling", "/floods", "/paused", "/redirects", "/dkim", "/local", "/errors")
 SEARCHES = ("/ips", "/domains", "/queue", "/logs", "/settings", "/audit", *RULES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from gui.access import tries
 from gui.access.access import Access
 from gui.access.login import routes
 from gui.access.tries import ALLOWANCE
@@ -44,8 +46,9 @@ def test_a_wrong_password_earns_nothing() -> None:
     assert "guess" not in answer.text
 
 
-def test_a_right_password_is_let_in_after_many_wrong_ones() -> None:
+def test_a_right_password_is_let_in_after_many_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong ones of the same address, each another, keep nobody out (S3)."""
+    monkeypatch.setattr(tries, "LATER", 0.01)
     client = browser(Access("secret", b"key"))
     for number in range(8):
         assert client.post("/login", data={"password": f"guess{number}"}).status_code == 401

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from gui.pages.overview import LINES, Choice
+from gui.pages.overview import LINES
 
 Visitor = Callable[..., Awaitable[Page]]
 
-browser = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def figure(page: Page, name: str) -> int:
@@ -30,7 +30,6 @@ DRAWN = """() => {
 }"""
 
 
-@browser
 async def test_the_figures_and_the_lines_move_while_mail_flows(stage: Any, visitor: Visitor) -> None:
     """Once a second, without a reload."""
     page = await visitor(stage)
@@ -42,7 +41,6 @@ async def test_the_figures_and_the_lines_move_while_mail_flows(stage: Any, visit
     assert (await page.evaluate(DRAWN))["points"] == 60
 
 
-@browser
 async def test_a_click_on_a_counter_toggles_its_line_and_the_address_says_so(stage: Any, visitor: Visitor) -> None:
     """The address can be shared."""
     page = await visitor(stage)
@@ -56,7 +54,6 @@ async def test_a_click_on_a_counter_toggles_its_line_and_the_address_says_so(sta
     await expect(page.locator("[data-counter=errors]")).to_have_attribute("aria-pressed", "false")
 
 
-@browser
 async def test_the_ranges_show_the_past(stage: Any, visitor: Visitor) -> None:
     """An hour of 10 s, a day of minutes."""
     page = await visitor(stage)
@@ -67,7 +64,6 @@ async def test_the_ranges_show_the_past(stage: Any, visitor: Visitor) -> None:
         await expect(page.locator(f"[data-range='{name}']")).to_have_attribute("aria-pressed", "true")
 
 
-@browser
 async def test_search_selects_a_domain(stage: Any, visitor: Visitor) -> None:
     """By keyboard alone; its figures are its own, and Back leads back."""
     page = await visitor(stage)
@@ -84,18 +80,16 @@ async def test_search_selects_a_domain(stage: Any, visitor: Visitor) -> None:
     await page.wait_for_url(stage.url + "/")
 
 
-@browser
 async def test_the_worst_destination_leads_to_its_own_overview(stage: Any, visitor: Visitor) -> None:
     """With its last answer beside it."""
     page = await visitor(stage)
     row = page.locator(".troubles tbody tr").first
     await expect(row).to_contain_text("yahoo.com")
-    await expect(page.locator(".verdict")).to_contain_text("yahoo.com fails")
+    await expect(page.locator(".verdict")).to_contain_text("yahoo.com defers")
     await row.locator("a").click()
     await page.wait_for_url(stage.url + "/?domain=yahoo.com")
 
 
-@browser
 async def test_every_figure_says_what_it_means(stage: Any, visitor: Visitor) -> None:
     """On hover, from the one place of definitions."""
     page = await visitor(stage)
@@ -103,7 +97,6 @@ async def test_every_figure_says_what_it_means(stage: Any, visitor: Visitor) -> 
     assert await page.locator("[data-gauge][data-tip]").count() == 6
 
 
-@browser
 async def test_the_look_is_remembered(stage: Any, visitor: Visitor) -> None:
     """It begins as the system's."""
     page = await visitor(stage, color_scheme="dark")
@@ -113,7 +106,29 @@ async def test_the_look_is_remembered(stage: Any, visitor: Visitor) -> None:
     assert await page.evaluate("document.documentElement.dataset.theme") == "light"
 
 
-@browser
+async def test_a_page_has_one_time_zone_which_it_says_and_the_person_chooses(stage: Any, visitor: Visitor) -> None:
+    """The browser's, or UTC; what one chose is remembered."""
+    page = await visitor(stage, timezone_id="Asia/Kolkata")
+    said = "getComputedStyle(document.querySelector('[data-do=zone]'), '::after').content"
+    assert await page.evaluate(said) == '"Local, UTC+05:30"'
+    local = await page.evaluate("new Date().getHours()")
+    await page.click("[data-do=zone]")
+    await page.wait_for_function(f"{said} === '\"UTC\"'")
+    await expect(page.locator(".troubles time").first).to_have_attribute("title", re.compile("^[^l]* UTC$"))
+    assert local != await page.evaluate("new Date().getUTCHours()")
+
+
+async def test_the_counters_say_their_window_and_follow_the_range(stage: Any, visitor: Visitor) -> None:
+    """Of the last 60 s, of an hour, of a day; and how much of it is known."""
+    page = await visitor(stage, "/?ip=192.0.2.10")
+    assert await page.locator(".notes").count() == 1
+    await expect(page.locator(".tiles-window")).to_contain_text("Counters: last 60 s")
+    last = await figure(page, "processed")
+    await page.click("[data-range='1h']")
+    await expect(page.locator(".tiles-window")).to_contain_text("Counters: last hour")
+    assert await figure(page, "processed") > 5 * last
+
+
 async def test_a_narrow_screen_gets_a_drawer_and_never_scrolls_sideways(stage: Any, visitor: Visitor) -> None:
     """A phone at 3 in the morning."""
     page = await visitor(stage, width=390, height=844)
@@ -125,7 +140,6 @@ async def test_a_narrow_screen_gets_a_drawer_and_never_scrolls_sideways(stage: A
     await expect(page.locator("nav a").first).not_to_be_visible()
 
 
-@browser
 async def test_keys_are_listed_and_lead(stage: Any, visitor: Visitor) -> None:
     """`?` lists them, `g` and a letter goes."""
     page = await visitor(stage, "/?range=1h")
@@ -137,7 +151,6 @@ async def test_keys_are_listed_and_lead(stage: Any, visitor: Visitor) -> None:
     await page.wait_for_url(stage.url + "/")
 
 
-@browser
 async def test_the_first_paint_takes_less_than_a_second(stage: Any, visitor: Visitor) -> None:
     """On loopback. Said by the browser; a budget, not a race: it is usually half of it."""
     page = await visitor(stage)
@@ -147,7 +160,6 @@ async def test_the_first_paint_takes_less_than_a_second(stage: Any, visitor: Vis
     assert await page.evaluate(paint) < 1000
 
 
-@browser
 async def test_logging_out_ends_every_page_of_the_session(stage: Any, visitor: Visitor) -> None:
     """The other tab goes to the login too."""
     page = await visitor(stage)
@@ -159,7 +171,6 @@ async def test_logging_out_ends_every_page_of_the_session(stage: Any, visitor: V
     await other.wait_for_url(stage.url + "/login")
 
 
-@browser
 async def test_what_comes_from_outside_is_text(new_stage: Any, visitor: Visitor) -> None:
     """Domains and answers that are HTML, templates and script."""
     stage = new_stage("--www-password", "secret")
@@ -175,7 +186,6 @@ async def test_what_comes_from_outside_is_text(new_stage: Any, visitor: Visitor)
     assert "owned" not in await page.title()
 
 
-@browser
 async def test_a_closed_page_leaves_nothing_behind(new_stage: Any, visitor: Visitor) -> None:
     """Its timer and its subscriptions end with it."""
     stage = new_stage("--www-password", "secret")
@@ -189,7 +199,6 @@ async def test_a_closed_page_leaves_nothing_behind(new_stage: Any, visitor: Visi
     assert left == "open 0"
 
 
-@browser
 async def test_a_lost_connection_is_shown_and_the_page_recovers(new_stage: Any, visitor: Visitor) -> None:
     """The server restarts; the session lasts, and the page goes on by itself."""
     stage = new_stage("--www-password", "secret")
@@ -203,27 +212,8 @@ async def test_a_lost_connection_is_shown_and_the_page_recovers(new_stage: Any, 
     await page.wait_for_function("document.querySelector('.tile.is-delivered:not(.zero)')", timeout=30_000)
 
 
-@browser
 async def test_without_mail_the_page_says_what_would_appear(new_stage: Any, visitor: Visitor) -> None:
     """An empty state is no blank one."""
     page = await visitor(new_stage("--www-password", "secret"))
     await expect(page.locator(".verdict")).to_contain_text("Nothing is being sent")
     await expect(page.locator(".empty")).to_contain_text("A destination appears here when")
-
-
-@pytest.mark.parametrize(
-    ("query", "address"),
-    [
-        ({}, "/"),
-        ({"range": "1h"}, "/?range=1h"),
-        ({"range": "2h", "lines": ",".join(LINES)}, "/"),
-        ({"lines": "errors,none,delivered"}, "/?lines=delivered,errors"),
-        ({"lines": ""}, "/?lines="),
-        ({"domain": "a&b=c.example"}, "/?domain=a%26b%3Dc.example"),
-        ({"tag": "x", "ip": "192.0.2.1"}, "/?ip=192.0.2.1&tag=x"),
-        ({"domain": "x" * 9999}, "/?domain=" + "x" * 255),
-    ],
-)
-def test_an_address_says_what_is_chosen_and_nothing_else(query: dict[str, str], address: str) -> None:
-    """What cannot be used falls back to its default."""
-    assert Choice.of(query).address() == address

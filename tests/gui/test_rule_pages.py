@@ -30,10 +30,12 @@ VIEWS = (
     "responses",
     "rewrites",
     "classes",
+    "schedules",
+    "warmups",
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 # Controls that nobody could name: no label, no text, no aria-label.
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, textarea, a[href]')].filter((control) =>
@@ -101,6 +103,9 @@ async def test_a_limit_is_added_edited_undone_found_and_deleted(live: Any, visit
     )
     await row(page, "fast.life.example").get_by_role("button", name=re.compile("Edit")).click()
     await fill(page, domain_messages="120")
+    await page.reload()  # as a page does itself after a lost connection: what was typed is kept
+    await expect(page.locator("#form-domain_messages")).to_have_value("120")
+    await expect(page.locator("#form-domain")).to_have_value("fast.life.example")
     await page.click(".rule-sheet button[type=submit]")
     await expect(row(page, "fast.life.example").locator(".col-domain_messages")).to_have_text("120")
     await undo(page, "Changed: fast.life.example")

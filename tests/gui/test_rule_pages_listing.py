@@ -80,12 +80,13 @@ def test_every_field_that_can_be_shown_is_in_its_view(view: type) -> None:
     stands_for = {
         "target": {"domain", "remote_ip"},
         "ip": {"ip", "pool"},
+        "tag": {"tag", "scope"},
         "does": set(columns_of("responses")),
         "when": {"count", "period", "percent", "attempts", "reduce_to"},
         "limits": {f.name for f in fields(view.kind) if f.group},
     }  # fmt: skip
     covered = names.union(*(stands_for.get(name, set()) for name in names))
-    elsewhere = {"order", "record", "instance"}  # the rows' own order; a dialog; where we are
+    elsewhere = {"order", "record", "instance", "all"}  # the rows' own order; a dialog; where we are; no conditions
     assert set(columns_of(view.kind)) - covered <= elsewhere
 
 
@@ -98,14 +99,20 @@ def test_a_file_for_spreadsheets_has_no_formulas() -> None:
 
 def test_a_private_key_is_in_no_file() -> None:
     """Nor is there a column for it."""
-    rule = complete(parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True}), Snapshot())
+    rule = complete(
+        parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True, "algorithm": "ed25519"}),
+        Snapshot(),
+    )
     text = as_csv("dkim-keys", [{**rule.shown(), "key": "PRIVATE"}])
     assert "PRIVATE" not in text and "v=DKIM1" in text
 
 
 def test_what_is_taken_back_is_the_same_rule() -> None:
     """With its private key, which is in nothing that is shown."""
-    rule = complete(parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True}), Snapshot())
+    rule = complete(
+        parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True, "algorithm": "ed25519"}),
+        Snapshot(),
+    )
     assert isinstance(rule, DkimKey)
     again = parse("dkim-keys", {name: value for name, value in whole(rule).items() if name not in ("id", "record")})
     assert isinstance(again, DkimKey) and again.record == rule.record
@@ -114,7 +121,10 @@ def test_what_is_taken_back_is_the_same_rule() -> None:
 
 def test_a_long_record_is_several_strings_in_a_zone_file() -> None:
     """At most 255 characters each (RFC 1035 3.3.14), and together the record."""
-    rule = complete(parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True}), Snapshot())
+    rule = complete(
+        parse("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True}),
+        Snapshot(),
+    )
     assert isinstance(rule, DkimKey)
     strings = zone_line(rule).split('"')[1::2]
     assert "".join(strings) == rule.record

@@ -10,18 +10,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from pipeline.demo.nameserver import DnsTrouble, NameServer
 from tests.support.api import TOKEN, Api
 from tests.support.program import Program
 
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 PATIENCE = 30_000  # milliseconds
 STATES = ("valid", "different", "missing", "unreachable")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def served(tmp_path: Path) -> AsyncIterator[Any]:
     """The program, its name server, and the password that it printed."""
     zone = NameServer()

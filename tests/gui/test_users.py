@@ -19,6 +19,8 @@ from gui.access.users import CONSOLE, Users
 from pipeline.smtp.server.access.auth import parse
 from settings.store import NotAllowed, RuleStore, Who
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
+
 HOST = "192.0.2.9"
 
 

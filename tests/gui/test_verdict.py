@@ -52,14 +52,14 @@ def test_a_few_errors_are_everyday_life() -> None:
     """They are counted, and no alarm."""
     judged = judge(figures(delivered=6000, errors=60), [trouble(errors=5)])
     assert judged.level == "good"
-    assert judged.text == "100 messages a second delivered, 1.0% of attempts went wrong."
+    assert judged.text == "100 messages a second delivered, 1.0% of attempts went wrong in the last minute."
 
 
 def test_one_destination_that_refuses_is_named_however_little_it_weighs() -> None:
     """At 3 in the morning one wants to know which."""
     judged = judge(figures(delivered=6000, errors=60), [trouble(), trouble("worse.example")])
     assert judged.level == "watch"
-    assert judged.detail == "bad.example fails 50%: 421 Too many complaints; 1 more like it"
+    assert judged.detail == "bad.example defers 50%: 421 Too many complaints; 1 more like it"
 
 
 def test_many_errors_are_a_problem() -> None:

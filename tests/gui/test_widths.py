@@ -14,7 +14,7 @@ from tests.support.api import TOKEN
 from tests.support.screenshots import RULES
 
 Visitor = Callable[..., Awaitable[Page]]
-pytestmark = [pytest.mark.browser, pytest.mark.system]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.asyncio(loop_scope="session")]
 
 WIDTHS = (390, 768, 1024, 1280, 1440)
 WHOLE = 1024  # pixels from which on a table shows all its columns

@@ -17,9 +17,9 @@ from operators.mail.signing_keys import load
 from operators.mail.wire import normalise
 from pipeline.signing.key_records import compare
 from settings.rules import key_pairs as keys
+from tests.support.keys import ED25519, OTHER, RSA
 from tests.support.opendkim import OpenDkim
 
-RSA, ED25519 = keys.generate("rsa"), keys.generate("ed25519")
 NOW = 1_700_000_000.0
 MAIL = b"From: a@example.com\r\nTo: b@example.net\r\nSubject: hello\r\nX-Id: 1\r\n\r\nbody\r\n"
 LINES = st.lists(st.sampled_from([b"\r\n", b" ", b"\t", b"a", b".", b"\xff", b"word word", b"  "]), max_size=40)
@@ -282,7 +282,7 @@ def test_other_records_beside_it_do_not_matter() -> None:
         f"v=DKIM1; h=sha1; p={DATA}",
         f"v=DKIM1; s=other; p={DATA}",
         keys.record_of(load(ED25519)),
-        keys.record_of(load(keys.generate("rsa"))),
+        keys.record_of(load(OTHER)),
         "v=DKIM1; p=!!!",
     ],
     ids=["revoked", "other kind", "other hash", "other service", "an Ed25519 key", "another RSA key", "no base64"],

@@ -16,10 +16,10 @@ from operators.mail.message import InvalidMessage, from_properties
 from operators.mail.signing_keys import load, record
 from operators.mail.source import source_of
 from operators.mail.wire import chunks
-from settings.rules import key_pairs as keys
+from tests.support.keys import RSA as PEM
 from tests.support.opendkim import OpenDkim
 
-RSA = Key("example.com", "rsa", load(keys.generate("rsa")))
+RSA = Key("example.com", "rsa", load(PEM))
 FROM = b"From: a@example.com\r\n"
 ODD = [
     (FROM + b"\r\nbody\r\n", FROM + b"\r\nbody\r\n"),
@@ -93,10 +93,10 @@ def test_no_octet_of_a_body_is_lost(given: bytes) -> None:
 
 @pytest.mark.parametrize("piece", [b"a: b\r\n", b"\r", b"a :\n", b"a\r\r", b" \r\n", b"a: \r", b"\r\r\n", b"a", b"!"])
 def test_time_grows_with_the_length_and_no_faster(piece: bytes) -> None:
-    """S1: two megabytes of the worst; with the square of it, hours."""
+    """S1: a megabyte of the worst; with the square of it, an hour."""
     began = time.process_time()
-    settled(b"a: b\n" + piece * (2_000_000 // len(piece)))
-    assert time.process_time() - began < 60
+    settled(b"a: b\n" + piece * (1_000_000 // len(piece)))
+    assert time.process_time() - began < 15
 
 
 def test_a_nul_is_refused_where_it_is_known() -> None:

@@ -13,9 +13,8 @@ from operators.mail.dkim import Key, signatures
 from operators.mail.message import Content, InvalidMessage, from_properties, timestamp
 from operators.mail.signing_keys import load
 from operators.stages.sign import QUICK, own_keys, sign
-from settings.rules import key_pairs as keys
+from tests.support.keys import ED25519, RSA
 
-RSA, ED25519 = keys.generate("rsa"), keys.generate("ed25519")
 NOW = 1_700_000_000.0
 SOURCE = b"From: a@example.com\r\n\r\nbody\r\n"
 OWN = {"domain": "example.com", "selector": "own", "key": RSA}

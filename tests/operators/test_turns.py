@@ -115,3 +115,15 @@ def test_a_password_reset_does_not_wait_for_a_campaign() -> None:
     went = [(when, item) for when, item in world.gone if tag_of(item) == "reset"]
     assert len(went) == 1 and went[0][0] - begun < 1.0
     assert sum(1 for when, item in world.gone if when > begun and tag_of(item) == "sale") > 5
+
+
+def test_each_rule_has_a_rate_of_its_own_over_all_lanes() -> None:
+    """Two throttles of one tag do not use each other's permits."""
+    rates = {"one": "throttles/1", "two": "throttles/2"}
+    tenants = Tenants(lambda lane, tag: TagShare(messages=60, everywhere=True, rate=rates[lane]))
+    one, two, also = Turns(tenants, "one"), Turns(tenants, "two"), Turns(tenants, "one")
+    for line in (one, two, also):
+        line.append(delivery("shared"))
+    one.went(one.popleft(), 0.0)
+    assert two.ready(0.0) <= 0.0
+    assert also.ready(0.0) == pytest.approx(1.0, abs=0.01)

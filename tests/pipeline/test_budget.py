@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.process.budget import CONSOLE, LEAST, OWN, shares
+from pipeline.process.budget import CONSOLE, LEAST, OWN, enough_addresses, shares
 from settings import StartError
 from tests.support.program import ROOT
 
@@ -41,6 +41,7 @@ CLAIM = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("soft", "hard"), [(256, 100_000), (1024, 1024)])
 def test_the_limit_is_raised_at_the_start_or_the_shares_shrink(soft: int, hard: int) -> None:
     """K13: a shell's 1,024 is not taken for what the machine can do; where it is so, one line says what was cut."""
@@ -64,3 +65,16 @@ def test_a_limit_that_is_too_low_is_one_line() -> None:
     """K13: nothing starts that could not deliver what it takes."""
     with pytest.raises(StartError, match="this process may have 256, and needs"):
         shares(1000, 1000, CONSOLE, limit=256)
+
+
+@pytest.mark.parametrize("octets", [100_000_000, 999_999_999])
+def test_too_few_addresses_are_said_before_a_library_ends_the_program(octets: int) -> None:
+    """K13: under RLIMIT_AS an allocation that fails is an abort without a word."""
+    with pytest.raises(StartError, match=rf"may reserve {octets // 10**6} MB of addresses.*ulimit -v"):
+        enough_addresses(octets)
+
+
+@pytest.mark.parametrize("octets", [resource.RLIM_INFINITY, 1_000_000_000])
+def test_enough_addresses_are_no_matter(octets: int) -> None:
+    """Nor is a bound that was never set."""
+    enough_addresses(octets)

@@ -25,6 +25,8 @@ from pipeline.process.supervisor import supervisor
 from pipeline.signing.pool import SIGNER
 from tests.support.waiting import comes
 
+pytestmark = pytest.mark.slow
+
 PROBE = ChildKind("probe", "tests.support.confession")
 KINDS = [LOG_WRITER, ARCHIVE, SIGNER, PREVIEW, INTERNET, HASHER]
 HOSTILE = ("contextlib", "json", "email", "msgspec", "pipeline", "asyncio", "signal", "duckdb", "sitecustomize")

@@ -262,3 +262,31 @@ def test_the_body_begins_where_the_header_ends(source: str, body: bytes) -> None
 def test_a_bare_cr_in_the_header_is_no_new_field() -> None:
     """K6: it is a space, as in Postfix."""
     assert header(composed("Subject: a\rBcc: v@x.org\n\nx\n", "a@x.org")[0])["subject"] == "a Bcc: v@x.org"
+
+
+@pytest.mark.parametrize(
+    ("field", "whole"),
+    [
+        ("From: root", "root@mail.example"),
+        ("From: root (Cron Daemon)", "Cron Daemon <root@mail.example>"),
+        ("From: Cron Daemon <root>", "Cron Daemon <root@mail.example>"),
+        ('From: "A, B" <www-data>', '"A, B" <www-data@mail.example>'),
+        ("From: joe, jane@x.org", "joe@mail.example, jane@x.org"),
+        ("From: jane@x.org (Jane)", "jane@x.org (Jane)"),
+        ("From: Joe Doe", "Joe Doe"),
+    ],
+)
+def test_users_of_this_machine_are_whole_addresses_in_the_header(field: str, whole: str) -> None:
+    """RFC 6409 8.3: completed with `mail-domain`, in the envelope too; what cannot be read stays as it is."""
+    request = SendRequest(recipients=["bob"], envelope="root")
+    origin = Origin("root", "host.example.org", 1_700_000_000.0, "mail.example")
+    (body,) = compose(f"{field}\r\n\r\nx\r\n".encode(), request, origin, "id", x_mq=True)
+    message = decode(body)
+    assert message.source().decode().partition("\r\n")[0] == f"From: {whole}"
+    assert (message.envelope, message.recipient) == ("root@mail.example", "bob@mail.example")
+
+
+def test_a_dot_that_was_doubled_is_one() -> None:
+    """As documented of MailerQ: unless the end of the file ends the message."""
+    assert read_message(io.BytesIO(b"a\n..\n..b\n.\nc\n"), False, 100) == b"a\r\n.\r\n.b\r\n"
+    assert read_message(io.BytesIO(b"a\n..\n.\n"), True, 100) == b"a\r\n..\r\n.\r\n"

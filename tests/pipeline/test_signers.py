@@ -24,13 +24,15 @@ from pipeline.queues.embedded.segments import StoredContent
 from pipeline.signing import pool as module
 from pipeline.signing.pool import Signers, Unsigned
 from pipeline.signing.worker import LENGTH, Signed, SigningJob, serve
-from settings.rules import key_pairs as keys
+from tests.support import keys
 from tests.support.halted import halt
 from tests.support.waiting import comes
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_700_000_000.0
-RSA = [load(keys.generate("rsa")) for _ in range(3)]
-ED25519 = load(keys.generate("ed25519"))
+RSA = [load(pem) for pem in (keys.RSA, keys.OTHER, keys.THIRD)]
+ED25519 = load(keys.ED25519)
 SOURCE = b"From: a@example.com\r\nSubject: caf\xc3\xa9\r\n\r\nbody \r\n\r\n"
 
 

@@ -18,8 +18,8 @@ from pipeline.signing import keys as module
 from pipeline.signing.keys import LONGEST, SHORTEST, KeyState, Signing
 from settings.rules import DkimKey, Snapshot
 from settings.rules import key_pairs as keys
+from tests.support.keys import ED25519, OTHER, RSA
 
-RSA, OTHER, ED25519 = keys.generate("rsa"), keys.generate("rsa"), keys.generate("ed25519")
 NAME = "s1._domainkey.a.test"
 
 

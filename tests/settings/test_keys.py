@@ -13,7 +13,7 @@ from pydantic import SecretStr
 import settings
 from settings.config.egress import ExternalMta
 from settings.config.keys import FIELDS
-from settings.config.values import HostPort
+from settings.config.values import HostPort, Place
 
 VALUES: list[tuple[str, str, Any]] = [
     ("data-dir", "/srv/mail", Path("/srv/mail")),
@@ -68,6 +68,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-password", "s3cret", "s3cret"),
     ("smtp-auth", "hardcoded://a:b,c:d", "hardcoded://a:b,c:d"),
     ("smtp-range", "10.0.0.0/8; ::1/128", [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128")]),
+    ("smtp-proxy", "192.168.0.0/16", [ipaddress.ip_network("192.168.0.0/16")]),
     ("smtp-certificate", "/c.pem", Path("/c.pem")),
     ("smtp-privatekey", "/k.pem", Path("/k.pem")),
     ("smtp-ciphers", "HIGH:!aNULL", "HIGH:!aNULL"),
@@ -76,10 +77,30 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-client-connections", "50", 50),
     ("smtp-timeout", "90", 90.0),
     ("smtp-extract", "false", False),
+    ("mail-domain", "example.com", "example.com"),
     ("spool-directory", "/spool", Path("/spool")),
+    ("spool-extract", "0", False),
     ("spool-delay", "2.5", 2.5),
     ("spool-remove", "true", True),
     ("spool-fail-directory", "/bad", Path("/bad")),
+    ("storage-address", "directory:///srv/mail?depth=3", "directory:///srv/mail?depth=3"),
+    ("storage-timeout", "20", 20.0),
+    ("storage-reschedule", "2m", 120.0),
+    ("download-maxsize", "5MB", 5_000_000),
+    ("download-timeout", "10", 10.0),
+    ("download-ttl", "3600", 3600.0),
+    ("download-proxy", "http://proxy.example:3128", "http://proxy.example:3128"),
+    (
+        "download-whitelist",
+        "192.168.0.30/32:80,[fd00::]/8:443",
+        [Place(ipaddress.ip_network("192.168.0.30/32"), 80), Place(ipaddress.ip_network("fd00::/8"), 443)],
+    ),
+    (
+        "download-blacklist",
+        "192.168.0.0/16,127.0.0.1",
+        [Place(ipaddress.ip_network(one)) for one in ("192.168.0.0/16", "127.0.0.1/32")],
+    ),
+    ("download-user-agent", "My agent", "My agent"),
     ("smtp-default-ips", "192.0.2.1;192.0.2.2,2001:DB8::1", ["192.0.2.1", "192.0.2.2", "2001:db8::1"]),
     ("smtp-mappable-ips", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
     ("smtp-unmappable-ips", "192.0.2.9", [ipaddress.ip_network("192.0.2.9/32")]),

@@ -77,6 +77,8 @@ class RawPublisher:
     def publish(self, queue: bytes, header: bytes, body: bytes, exchange: bytes = b"", size: int | None = None) -> None:
         """Publish, and wait until the broker has it. Raises `Closed`.
 
+        Where less is sent than `size` says, the broker waits for the rest: that raises, too.
+
         Args:
             queue: the routing key.
             header: flags and values of the properties.
@@ -91,6 +93,8 @@ class RawPublisher:
         frames.append(self._frame(HEADER, SHORT.pack(60) + b"\0\0" + LONGLONG.pack(said) + header))
         frames += [self._frame(BODY, body[at : at + 100_000]) for at in range(0, len(body), 100_000)]
         self._socket.sendall(b"".join(frames))
+        if said > len(body):
+            raise Closed("less was sent than was said")
         self._read()
 
     def _call(self, cls: int, method: int, arguments: bytes, channel: int = 1) -> None:

@@ -5,8 +5,10 @@ Needs Debian's rabbitmq-server. Nothing of the system's own broker, should one r
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -246,3 +248,23 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+@functools.cache
+def shared() -> Broker:
+    """One node for all tests of a process, which each take a virtual host of it (`fresh`) and leave the rest alone: to
+    start one takes ten seconds of two cores.
+    """
+    return _lasting()
+
+
+@functools.cache
+def limited() -> Broker:
+    """Another one, whose limits a test sets, and which it may kill and start again."""
+    return _lasting()
+
+
+def _lasting() -> Broker:
+    node = Broker(management=True)
+    atexit.register(node.stop)
+    return node.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import pathlib
 import re
 from collections.abc import Callable, Mapping
 
@@ -21,9 +20,10 @@ from pipeline.telemetry.figures import (
     REMOVED,
     STRAY,
     UNREACHED,
+    WARMED,
 )
+from tests.support.sources import FLOORS, ROOT, tree
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 
 
@@ -31,7 +31,7 @@ def operators() -> str:
     """A row for each module of `operators`: its file, and what its docstring says first."""
     rows = []
     for path in sorted((ROOT / "operators").rglob("*.py")):
-        first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+        first = (ast.get_docstring(tree(path)) or "").split("\n\n")[0].replace("\n", " ")
         if path.stem != "__init__":
             rows.append(f"| `{path.relative_to(ROOT / 'operators')}` | {first.removeprefix(path.stem + ': ')} |")
     return "\n".join(["| file | what it is |", "|---|---|", *rows])
@@ -40,9 +40,9 @@ def operators() -> str:
 def rooms() -> str:
     """A row for each package: its folder, and what its docstring says."""
     rows = []
-    for floor in ("settings", "operators", "pipeline", "gui"):
+    for floor in FLOORS:
         for path in sorted((ROOT / floor).rglob("__init__.py")):
-            first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+            first = (ast.get_docstring(tree(path)) or "").split("\n\n")[0].replace("\n", " ")
             rows.append(f"| `{path.parent.relative_to(ROOT)}/` | {first} |")
     return "\n".join(["| folder | what it is |", "|---|---|", *rows])
 
@@ -54,6 +54,7 @@ def metrics() -> str:
         for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES)]
+    rows += [f"| `mailrace_{one.name}{{ip,destination}}` | gauge | {one.definition} |" for one in WARMED]
     for one in Doors(Connections(())).collect():
         counts = one.type == "counter"
         name = f"{one.name}_total" if counts else one.name

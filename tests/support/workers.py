@@ -35,8 +35,8 @@ class Workers:
             lambda: float(self.scheduler.clock),
             lambda rate, limit, count, back: self._later(lambda: self._place(number, rate, limit, count, back)),
             lambda ask: self._later(lambda: self._open(number, ask)),
-            lambda counted: self._later(lambda: self._tell(self.ledger.close(number, counted))),
-            lambda ask, at: self._later(lambda: self._tell(self.ledger.give_back(number, ask, at))),
+            lambda counted: self._later(lambda: self._tell(self.ledger.close(number, counted, self.now))),
+            lambda ask, at: self._later(lambda: self._tell(self.ledger.give_back(number, ask, at, self.now))),
             self.maximum,
         )
         world = World(maximum=self.maximum, scheduler=self.scheduler, leases=leases, **self.limits)  # type: ignore[arg-type]
@@ -94,11 +94,15 @@ class Workers:
         found = next((world for world in self.worlds if self._number(world) == number), None)
         return found.slots._leases if found is not None else None  # type: ignore[return-value]
 
-    def _place(self, number: int, rate: str, limit: float, count: int, back: float | None) -> None:
-        if not count:
+    def _place(self, number: int, rate: str, limit: float, count: int, back: list[float]) -> None:
+        if not count and not back:
             self.ledger.used(rate, limit, self.now)
             return
         places = self.ledger.places(rate, limit, count, self.now, back)
+        if not count:
+            for user in self.ledger.users(rate, number):
+                self._later(lambda n=user: (found := self._leases(n)) and found.spare(rate))  # type: ignore[misc]
+            return
         self._later(lambda: (found := self._leases(number)) and found.placed(rate, limit, places))  # type: ignore[func-returns-value]
 
     def _open(self, number: int, ask: ConnectionAsk) -> None:
@@ -116,7 +120,7 @@ class Workers:
     def _give_up(self, number: int, counted: str) -> None:
         for world in self.worlds:
             if self._number(world) == number:
-                world.slots.give_up(counted)
+                world.slots.give_up(counted, self.now)
 
     def _tell(self, told: dict[int, list[str]]) -> None:
         for number, names in told.items():

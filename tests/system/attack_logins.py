@@ -1,8 +1,9 @@
 """Wrong credentials beside right ones: how much later the right ones are let in.
 
-Quiet and guessed-at moments alternate, so that what else the machine does falls on both. The guessers are a program of
-their own (`python -m tests.system.attack_logins`, with the ports as JSON) that gives way to everybody: what is measured
-is what they cost the server, not what they cost the machine.
+Quiet and guessed-at moments alternate, so that what else the machine does falls on both; the time in which client or
+program were ready to run and another had the processor is taken off (Linux: proc(5), schedstat). The guessers are a
+program of their own (`python -m tests.system.attack_logins`, with the ports as JSON) that gives way to everybody: what
+is measured is what they cost the server, not what they cost the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import pathlib
 import random
 import ssl
 import statistics
@@ -50,8 +52,8 @@ def logins(target: AttackedProgram, seconds: float) -> list[Figure]:
         for number in itertools.count():
             if number >= ROUNDS and time.monotonic() > end:
                 break
-            _sample(right, quiet, seconds / 2 / ROUNDS)
-            guesses += _guessed_at(target, lambda: _sample(right, beside, seconds / 2 / ROUNDS))
+            _sample(target, right, quiet, seconds / 2 / ROUNDS)
+            guesses += _guessed_at(target, lambda: _sample(target, right, beside, seconds / 2 / ROUNDS))
     found = [_figure(name, quiet[name], beside[name]) for name in right]
     return [
         Figure(f"wrong credentials beside them, {3 * GUESSERS} guessers", f"{guesses} guesses", "some", guesses > 0),
@@ -59,14 +61,25 @@ def logins(target: AttackedProgram, seconds: float) -> list[Figure]:
     ]
 
 
-def _sample(right: dict[str, Callable[[], None]], taken: dict[str, list[float]], seconds: float) -> None:
+def _sample(
+    target: AttackedProgram, right: dict[str, Callable[[], None]], taken: dict[str, list[float]], seconds: float
+) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for name, act in right.items():
-            begin = time.monotonic()
+            begin, put_aside = time.monotonic(), _put_aside(target)
             act()
-            taken[name].append(time.monotonic() - begin)
+            took = time.monotonic() - begin
+            taken[name].append(max(0.0, took - _put_aside(target) + put_aside))
             time.sleep(0.02)
+
+
+def _put_aside(target: AttackedProgram) -> float:
+    """Seconds in which this process's thread, and the program's event loop, could have run and did not."""
+    files = (f"/proc/{pid}/schedstat" for pid in (os.getpid(), target.process.pid))
+    with contextlib.suppress(OSError):
+        return sum(int(pathlib.Path(file).read_text().split()[1]) for file in files) / 1e9
+    return 0.0
 
 
 def _figure(name: str, quiet: list[float], beside: list[float]) -> Figure:

@@ -2,7 +2,8 @@
 
     python -m tests.system.fuzz --smtp 24000 --rest 5000 --amqp 5000 --config 2000
 
-The same seed draws the same cases. 0 leaves one out, `--only smtp` all others. Exit code 1 where one found something.
+The same seed draws the same cases. 0 leaves one out, `--only smtp` all others. Each says on standard error what it is
+doing, and ends after `--minutes` with what is missing. Exit code 1 where one found something, or did not end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from tests.support.program import Program
 from tests.system import fuzz_amqp, fuzz_config, fuzz_rest, fuzz_smtp
+from tests.system.progress import OverdueError, Progress
 
 HEAD = "| what | cases | accepted | refused | wrong | tracebacks | memory, MB | seconds |\n" + "|---" * 8 + "|"
 
@@ -44,26 +46,26 @@ class FuzzRow(NamedTuple):
         return bool(self.wrong or self.tracebacks or fuzz_rest.grew(*self.memory))
 
 
-def smtp(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+def smtp(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> FuzzRow:
     """SMTP dialogues; accepted: those of which a message was taken."""
-    tally = fuzz_smtp.run(folder, count, seed)
+    tally = fuzz_smtp.run(folder, count, seed, progress)
     accepted = tally.dialogues - tally.refused
     return FuzzRow("SMTP dialogues", count, accepted, tally.refused, tally.wrong, tally.tracebacks, tally.memory)
 
 
-def rest(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+def rest(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> FuzzRow:
     """REST calls; accepted: answered 2xx or 3xx."""
     with Program(folder, **fuzz_rest.options()) as program:
-        found, *memory = fuzz_rest.fuzz(program, count, seed)
+        found, *memory = fuzz_rest.fuzz(program, count, seed, progress)
         accepted = sum(times for status, times in found.statuses.items() if status < 400)
         tracebacks = program.output.count("Traceback")
     before, after = memory
     return FuzzRow("REST calls", count, accepted, count - accepted, found.wrong, tracebacks, (before, after))
 
 
-def amqp(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+def amqp(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> FuzzRow:
     """AMQP deliveries; accepted: with a result, or waiting for their time; refused: by the program, or the broker."""
-    tally = fuzz_amqp.run(folder, count, seed)
+    tally = fuzz_amqp.run(folder, count, seed, progress)
     checks = {
         f"{tally.taken - sum(tally.found.values())} are not accounted for": sum(tally.found.values()) == tally.taken,
         f"{tally.good - tally.delivered} good ones were not delivered": tally.delivered == tally.good,
@@ -74,13 +76,14 @@ def amqp(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
     return FuzzRow("AMQP deliveries", count, accepted, count - accepted, wrong, tally.tracebacks, tally.memory)
 
 
-def config(folder: pathlib.Path, count: int, seed: int) -> FuzzRow:
+def config(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> FuzzRow:
     """Configurations; accepted: exit code 0; refused: 2, with a line for each mistake."""
-    tally = fuzz_config.run(folder, count, seed)
+    tally = fuzz_config.run(folder, count, seed, progress)
     return FuzzRow("configurations", count, tally.accepted, tally.refused, tally.wrong, tally.tracebacks, tally.memory)
 
 
-FUZZERS: dict[str, tuple[Callable[[pathlib.Path, int, int], FuzzRow], int]] = {
+Fuzzer = Callable[[pathlib.Path, int, int, Progress], FuzzRow]
+FUZZERS: dict[str, tuple[Fuzzer, int]] = {
     "smtp": (smtp, 24_000),
     "rest": (rest, 5000),
     "amqp": (amqp, 5000),
@@ -88,11 +91,14 @@ FUZZERS: dict[str, tuple[Callable[[pathlib.Path, int, int], FuzzRow], int]] = {
 }
 
 
-def run(name: str, count: int, seed: int) -> FuzzRow:
-    """One of them, in a folder of its own."""
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        row = FUZZERS[name][0](pathlib.Path(folder), count, seed)
+def run(name: str, count: int, seed: int, seconds: float) -> FuzzRow:
+    """One of them, in a folder of its own, by a deadline."""
+    begin, progress = time.monotonic(), Progress()
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, progress.by(seconds, name):
+            row = FUZZERS[name][0](pathlib.Path(folder), count, seed, progress)
+    except OverdueError as error:
+        row = FuzzRow(name, count, 0, 0, [str(error)], 0, (0, 0))
     return row._replace(took=time.monotonic() - begin)
 
 
@@ -103,13 +109,14 @@ def main() -> int:
     for name, (_, usual) in FUZZERS.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--only", choices=FUZZERS)
+    parser.add_argument("--minutes", type=float, default=60.0, help="that each of them may take")
     given = parser.parse_args()
     chosen = [given.only] if given.only else FUZZERS
     print(HEAD, flush=True)
     rows = []
     for name in chosen:
         if count := getattr(given, name):
-            rows.append(run(name, count, given.seed))
+            rows.append(run(name, count, given.seed, given.minutes * 60))
             print(rows[-1], flush=True)
     print(*(f"{row.what}: {line}" for row in rows for line in row.wrong[:20]), sep="\n")
     return int(any(row.failed for row in rows))

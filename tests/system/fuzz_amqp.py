@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support.amqp import FLAGS, Reconnecting, nested, properties, reconnecting, short, sized, table
-from tests.support.broker import Broker
+from tests.support.broker import shared
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.support.publisher import depth, queue_message
+from tests.system.progress import Progress
 
 PATIENCE = 60.0  # seconds in which nothing changes
 GOOD = 10  # each so manieth is a good message, without any properties
@@ -161,28 +162,29 @@ def _body(chance: random.Random, number: int) -> bytes:
     return body if kind < 0.95 else chance.randbytes(chance.choice((0, 1, 300, 200_000)))
 
 
-def run(folder: pathlib.Path, count: int, seed: int, **options: object) -> Tally:
+def run(folder: pathlib.Path, count: int, seed: int, progress: Progress | None = None) -> Tally:
     """Go through them."""
+    address = shared().fresh()
+    progress = progress or Progress()
     with (
-        Broker() as broker,
         Mailbox() as mailbox,
         Program(
             folder,
-            rabbitmq_address=broker.address,
+            rabbitmq_address=address,
             rabbitmq_refused="refused",
             delivery_sink=f"127.0.0.1:{mailbox.port}",
             delivery_timeout_factor=0.1,
-            **options,
         ) as program,
-        reconnecting(broker.address) as publisher,
+        reconnecting(address) as publisher,
     ):
         drawn = list(cases(count, seed))
         part = max(1, count // 5)
-        taken = _publish(publisher, drawn[:part])
-        _wait(broker, len(taken))
+        taken = _publish(publisher, drawn[:part], progress)
+        _wait(address, len(taken), progress)
         early = program.resident()
-        taken += _publish(publisher, drawn[part:])
-        found = _wait(broker, len(taken))
+        taken += _publish(publisher, drawn[part:], progress)
+        found = _wait(address, len(taken), progress)
+        progress("looking at what came of them, and stopping")
         good = [case.good for case in taken if case.good]
         delivered = sum(number in mailbox.accepted for number in good)
         memory, ready = (early, program.resident()), _ready(program)
@@ -191,19 +193,25 @@ def run(folder: pathlib.Path, count: int, seed: int, **options: object) -> Tally
         return Tally(len(taken), len(good), delivered, found, tracebacks, memory, ready)
 
 
-def _publish(publisher: Reconnecting, drawn: list[Case]) -> list[Case]:
-    return [case for case in drawn if not publisher.publish(b"outbox", case.header, case.body, case.size)]
+def _publish(publisher: Reconnecting, drawn: list[Case], progress: Progress) -> list[Case]:
+    taken = []
+    for number, case in enumerate(drawn):
+        progress(f"publishing: {number} of {len(drawn)}, {len(taken)} taken")
+        if not publisher.publish(b"outbox", case.header, case.body, case.size):
+            taken.append(case)
+    return taken
 
 
-def _wait(broker: Broker, wanted: int) -> dict[str, int]:
+def _wait(address: str, wanted: int, progress: Progress) -> dict[str, int]:
     """Until so many are accounted for, or nothing changes any more; how many, by what became of them."""
     queues = ["results", "refused", "outbox", *(f"outbox.delay.{step}" for step in STEPS)]
     found: dict[str, int] = {}
     last, since = {"": 0}, time.monotonic()
     while time.monotonic() - since < PATIENCE:
-        counts = asyncio.run(depth(broker.address, *queues))
+        counts = asyncio.run(depth(address, *queues))
         waiting = sum(counts[name] for name in queues[3:])
         found = {"results": counts["results"], "refused": counts["refused"], "waiting": waiting}
+        progress(f"waiting: {found}, {wanted} wanted")
         if sum(found.values()) >= wanted and not counts["outbox"]:
             break
         if found != last:

@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 import mailrace
 from settings.config.keys import FIELDS
 from settings.config.mailerq import KEYS as FOREIGN
+from tests.system.progress import Progress
 
 PATIENCE = 20  # seconds
 MEMORY = 1_000_000_000  # octets that a case may have
@@ -138,10 +139,12 @@ class ConfigCases:
         return dice.choice(("\n", "\r\n", "\n", "\r")).join(lines).encode()
 
 
-def run(folder: pathlib.Path, count: int, seed: int) -> ConfigTally:
+def run(folder: pathlib.Path, count: int, seed: int, progress: Progress | None = None) -> ConfigTally:
     """Go through them."""
+    progress = progress or Progress()
     drawn, wrong, codes, memory, tracebacks = ConfigCases(seed), [], [], [], 0
     for number in range(count):
+        progress(f"case {number} of {count}")
         case = drawn.draw()
         ended = _end(folder, case)
         codes.append(ended.code)

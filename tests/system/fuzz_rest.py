@@ -17,6 +17,7 @@ import httpx
 
 from tests.support.api import TOKEN
 from tests.support.program import Program
+from tests.system.progress import Progress
 
 REF = "#/components/schemas/"
 ODD: tuple[Any, ...] = (
@@ -55,7 +56,8 @@ class Fuzz:
         seed: the same makes the same calls.
     """
 
-    def __init__(self, client: httpx.Client, seed: int) -> None:
+    def __init__(self, client: httpx.Client, seed: int, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._client, self._dice = client, random.Random(seed)
         document = client.get("/api/openapi.json").json()
         self._schemas: dict[str, Any] = document["components"]["schemas"]
@@ -71,6 +73,7 @@ class Fuzz:
         found = Found()
         for number in range(count):
             method, path, operation = self._dice.choice(self._operations)
+            self._progress(f"call {number} of {count}: {method} {path}")
             if self._dice.random() < 0.05:
                 method = self._dice.choice(("HEAD", "OPTIONS", "PATCH", "PUT", "DELETE", "TRACE"))
             self._call(found, number, method, self._filled(path), operation)
@@ -149,11 +152,11 @@ def _quoted(value: Any) -> str:
     return "".join(f"%{octet:02x}" for octet in text.encode("utf-8", "surrogatepass")[:4000])
 
 
-def fuzz(program: Program, count: int, seed: int) -> tuple[Found, int, int]:
+def fuzz(program: Program, count: int, seed: int, progress: Progress | None = None) -> tuple[Found, int, int]:
     """Fuzz a running program; what was found, and its memory after a fifth of the calls and in the end."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with httpx.Client(base_url=f"http://127.0.0.1:{program.www_port}", headers=headers, timeout=60) as client:
-        made = Fuzz(client, seed)
+        made = Fuzz(client, seed, progress)
         first = made.run(count // 5)
         before = program.resident()
         rest = made.run(count - count // 5)

@@ -26,6 +26,7 @@ import trustme
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.system.fuzz_rest import grew
+from tests.system.progress import Progress
 from tests.system.smtp_dialogues import SECRET, DrawnDialogues, FuzzedDialogue
 from tests.system.smtp_reading import MeantMessage, meant
 
@@ -175,19 +176,22 @@ def programs(folder: pathlib.Path, port: int) -> Iterator[tuple[list[Program], s
         yield [one, other], trust
 
 
-def run(folder: pathlib.Path, count: int, seed: int) -> SmtpTally:
+def run(folder: pathlib.Path, count: int, seed: int, progress: Progress | None = None) -> SmtpTally:
     """Hold so many dialogues, and see what became of their messages."""
+    progress = progress or Progress()
     with Mailbox(keep=True) as mailbox, programs(folder, mailbox.port) as (both, trust):
         clients, drawn = [DialogueClient(program.smtp_port, trust) for program in both], DrawnDialogues(seed)
         outcomes, curve = [], []
         for part in range(PARTS):
             numbers = range(count * part // PARTS, count * (part + 1) // PARTS)
-            outcomes += asyncio.run(_hold(clients, drawn, numbers))
+            outcomes += asyncio.run(_hold(clients, drawn, numbers, progress))
             curve.append(sum(program.resident() for program in both))
+        progress("waiting for what was taken")
         tally = SmtpTally(dialogues=len(outcomes), wrong=[outcome.wrong for outcome in outcomes if outcome.wrong])
         _wait(mailbox, both, sum(len(message.ids) for outcome in outcomes for message in outcome.messages))
         tally.curve = [octets // 10**6 for octets in curve]
         tally.memory = curve[0], sum(program.resident() for program in both)
+        progress("stopping, and accounting for what was taken")
         stopped = [program.stop() for program in both]
         _account(tally, outcomes, mailbox, _ended(both))
         tally.tracebacks = sum(program.output.count("Traceback") for program in both)
@@ -196,11 +200,14 @@ def run(folder: pathlib.Path, count: int, seed: int) -> SmtpTally:
         return tally
 
 
-async def _hold(clients: list[DialogueClient], drawn: DrawnDialogues, numbers: range) -> list[DialogueOutcome]:
+async def _hold(
+    clients: list[DialogueClient], drawn: DrawnDialogues, numbers: range, progress: Progress
+) -> list[DialogueOutcome]:
     left, outcomes = iter(numbers), []
 
     async def some() -> None:
         for number in left:
+            progress(f"dialogue {number}")
             guarded = number % 3 == 0
             outcomes.append(await clients[guarded].hold(number, drawn.draw(number, guarded)))
 

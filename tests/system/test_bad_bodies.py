@@ -20,7 +20,7 @@ import pytest
 from pamqp import commands
 
 from pipeline.queues.rabbitmq.delays import STEPS
-from tests.support.broker import MISSING, Broker, installed
+from tests.support.broker import MISSING, installed, shared
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
 from tests.support.publisher import depth, drain, queue_message
@@ -91,19 +91,17 @@ def forget_most(program: Program) -> None:
 
 def go_through(folder: pathlib.Path, bad: list[Bad], **options: object) -> Seen:
     """Let the program have them, until all of them are refused and all good ones delivered, or PATIENCE is over."""
+    address = shared().fresh()
     with (
-        Broker() as broker,
         Mailbox() as mailbox,
-        Program(
-            folder, rabbitmq_address=broker.address, delivery_sink=f"127.0.0.1:{mailbox.port}", **options
-        ) as program,
+        Program(folder, rabbitmq_address=address, delivery_sink=f"127.0.0.1:{mailbox.port}", **options) as program,
     ):
         before = program.resident()
         forget_most(program)
-        asyncio.run(publish(broker.address, bad))
+        asyncio.run(publish(address, bad))
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            found = asyncio.run(depth(broker.address, "failure", "outbox"))
+            found = asyncio.run(depth(address, "failure", "outbox"))
             if found["failure"] >= len(bad) and len(mailbox.accepted) >= len(bad) and not found["outbox"]:
                 break
             time.sleep(0.1)
@@ -115,8 +113,8 @@ def go_through(folder: pathlib.Path, bad: list[Bad], **options: object) -> Seen:
         assert "queue-lost" not in program.output
         assert program.stop() == 0, program.output[-3000:]
         delays = [f"outbox.delay.{ttl}" for ttl in STEPS]
-        left = sum(asyncio.run(depth(broker.address, "outbox", *delays)).values())
-        refused = [json.loads(body) for body in asyncio.run(drain(broker.address, "failure"))]
+        left = sum(asyncio.run(depth(address, "outbox", *delays)).values())
+        refused = [json.loads(body) for body in asyncio.run(drain(address, "failure"))]
     return Seen(refused, dict(mailbox.accepted), left, memory)
 
 

@@ -25,7 +25,7 @@ import trustme
 
 from pipeline.queues.rabbitmq.delays import STEPS
 from tests.support import node
-from tests.support.broker import MISSING, Broker, installed
+from tests.support.broker import MISSING, installed, shared
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.publisher import depth
@@ -69,10 +69,10 @@ def message_of(number: int, ports: dict[str, int]) -> dict[str, Any]:
     return message
 
 
-def depths(broker: Broker) -> dict[str, int]:
+def depths(address: str) -> dict[str, int]:
     """Messages by queue, of those that may be there."""
     names = {"outbox", *expected(), *(f"outbox.delay.{ttl}" for ttl in STEPS)} - {"waiting"}
-    return asyncio.run(depth(broker.address, *names))
+    return asyncio.run(depth(address, *names))
 
 
 def expected() -> Counter[str]:
@@ -80,11 +80,11 @@ def expected() -> Counter[str]:
     return Counter(refused=1) + Counter(queue for row in ROWS for queue in row.queues)
 
 
-def ended(broker: Broker) -> dict[str, int]:
+def ended(address: str) -> dict[str, int]:
     """Wait until each queue has what it should; returns the depths, whatever they are then."""
     end = time.monotonic() + PATIENCE
     while True:
-        found = depths(broker)
+        found = depths(address)
         waiting = sum(count for name, count in found.items() if name.startswith("outbox.delay."))
         if expected() - Counter({**found, "waiting": waiting}) == Counter() and not found["outbox"]:
             return found
@@ -100,17 +100,18 @@ def carry_out(folder: pathlib.Path) -> Run:
     authority.issue_cert("localhost").configure_cert(tls)
     plain = Choosy({"greeting": "220 plain.example ESMTP"})
     secure = Choosy({"greeting": "220 secure.example ESMTP"}, ("AUTH PLAIN", "8BITMIME"), tls=tls)
-    with Loop() as loop, Broker() as broker:
+    address = shared().fresh()
+    with Loop() as loop:
         for receiver in (plain, secure):
             loop.run(receiver.__aenter__())
-        options = {"rabbitmq_address": broker.address, "rabbitmq_refused": "refused", "delivery_port": plain.port}
+        options = {"rabbitmq_address": address, "rabbitmq_refused": "refused", "delivery_port": plain.port}
         with Program(folder, dkim_check_dns="false", **options) as program:
             ports = {PLAIN_PORT: plain.port, SECURE_PORT: secure.port}
             messages = [{"body": message_of(number, ports), "gzip": bool(number % 2)} for number in range(len(ROWS))]
-            node.publish(broker.address, "outbox", [*messages, {"body": NO_MESSAGE, "gzip": True}])
-            ended(broker)
+            node.publish(address, "outbox", [*messages, {"body": NO_MESSAGE, "gzip": True}])
+            ended(address)
             assert program.stop() == 0, program.output[-3000:]
-        came = node.read(broker.address, {name: count for name, count in depths(broker).items() if count})
+        came = node.read(address, {name: count for name, count in depths(address).items() if count})
         for receiver in (plain, secure):
             loop.run(receiver.__aexit__())
     mails = [

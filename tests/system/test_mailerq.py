@@ -93,27 +93,27 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("mailerq")
     pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with contextlib.ExitStack() as stack:
-        node, loop = stack.enter_context(broker.Broker()), stack.enter_context(Loop())
+        address, loop = broker.shared().fresh(), stack.enter_context(Loop())
         world, smart = (
             Receiver(),
             Receiver(extensions=("AUTH PLAIN LOGIN", "8BITMIME"), script={"AUTH": "235 2.7.0 Ok"}),
         )
         for receiver in (world, smart):
             loop.run(receiver.__aenter__())
-        options = {"rabbitmq_address": node.address, "rabbitmq_refused": "refused", "dkim_check_dns": "false"}
+        options = {"rabbitmq_address": address, "rabbitmq_refused": "refused", "dkim_check_dns": "false"}
         # the mail's domain is the world by a rule of DNS that needs none: its smarthost in the configuration
         options |= {"smarthost": "127.0.0.1", "smarthost_port": world.port}
         stack.enter_context(Program(folder, **options))
         for queue in ("name-of-results-queue", "name-of-success-queue"):
-            asyncio.run(declare(node.address, queue))
-        asyncio.run(publish(node.address, [body_of(name, smart.port, pem.decode()) for name in NAMES]))
+            asyncio.run(declare(address, queue))
+        asyncio.run(publish(address, [body_of(name, smart.port, pem.decode()) for name in NAMES]))
         found: dict[str, list[dict[str, Any]]] = {queue: [] for queue in QUEUES}
         results: dict[str, Any] = {}
         end = time.monotonic() + 90
         while time.monotonic() < end and (len(results) < len(NAMES) - 2 or not found["refused"]):
             for queue in QUEUES:
                 with contextlib.suppress(aiormq.exceptions.ChannelNotFoundEntity):
-                    found[queue] += [json.loads(one) for one in asyncio.run(drain(node.address, queue))]
+                    found[queue] += [json.loads(one) for one in asyncio.run(drain(address, queue))]
             results = {
                 recipient(one): one["results"][-1] for many in found.values() for one in many if "results" in one
             }

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from tests.support.broker import MISSING, Broker, installed
+from tests.support.broker import MISSING, installed, limited, shared
 from tests.support.mailbox import Mailbox
 from tests.support.program import MAILRACE, Program
 from tests.support.publisher import Publisher, depth, drain
@@ -40,22 +40,24 @@ def ask(program: Program, path: str, body: object = None) -> tuple[int, str]:
 
 def test_a_full_results_queue_holds_no_mail_up_and_doubles_none(tmp_path: pathlib.Path) -> None:
     """K11: all are delivered with room for some results, once, also over kill -9; the others come with room."""
+    node = shared()
+    address = node.fresh()
+    vhost = address.rpartition("/")[2]
     with (
-        Broker(management=True) as broker,
         Mailbox() as mailbox,
         Program(
             tmp_path,
-            rabbitmq_address=broker.address,
+            rabbitmq_address=address,
             rabbitmq_qos=20,
             delivery_sink=f"127.0.0.1:{mailbox.port}",
             api_token=TOKEN,
         ) as program,
     ):
-        broker.api("DELETE", "queues/%2f/results")
+        node.api("DELETE", f"queues/{vhost}/results")
         arguments = {"x-max-length": ROOM, "x-overflow": "reject-publish"}
-        broker.api("PUT", "queues/%2f/results", {"durable": True, "arguments": arguments})
-        asyncio.run(Publisher(broker.address, MESSAGES).run())
-        until(lambda: mailbox.total >= MESSAGES and asyncio.run(depth(broker.address, "outbox"))["outbox"] == 0)
+        node.api("PUT", f"queues/{vhost}/results", {"durable": True, "arguments": arguments})
+        asyncio.run(Publisher(address, MESSAGES).run())
+        until(lambda: mailbox.total >= MESSAGES and asyncio.run(depth(address, "outbox"))["outbox"] == 0)
         until(lambda: f"{MESSAGES - ROOM} results for queue 'results' are held" in ask(program, "/api/v1/status")[1])
         assert ask(program, "/readyz")[0] == 200
         assert "results, held here" in _queue(program)
@@ -65,7 +67,7 @@ def test_a_full_results_queue_holds_no_mail_up_and_doubles_none(tmp_path: pathli
         found: set[int] = set()
 
         def all_came() -> bool:
-            found.update(json.loads(body)["number"] for body in asyncio.run(drain(broker.address, "results")))
+            found.update(json.loads(body)["number"] for body in asyncio.run(drain(address, "results")))
             return len(found) == MESSAGES
 
         until(all_came)
@@ -80,19 +82,24 @@ def _queue(program: Program) -> str:
     return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=True).stdout
 
 
+def most(octets: int) -> None:
+    """The broker takes no larger message from now on."""
+    limited().control("eval", f"application:set_env(rabbit, max_message_size, {octets}).")
+
+
 def test_mail_that_is_too_large_for_the_broker_is_refused_for_good(tmp_path: pathlib.Path) -> None:
     """K12: 552 and 413, the first time too; what is smaller is taken at the same time."""
+    address = limited().fresh()
     with (
-        Broker() as broker,
         Mailbox() as mailbox,
         Program(
             tmp_path,
-            rabbitmq_address=broker.address,
+            rabbitmq_address=address,
             delivery_sink=f"127.0.0.1:{mailbox.port}",
             api_token=TOKEN,
         ) as program,
     ):
-        broker.control("eval", "application:set_env(rabbit, max_message_size, 200000).")
+        most(200_000)
         large, small = "Subject: x\r\n\r\n" + "x" * 300_000, "Subject: x\r\n\r\nx"
         message = {"envelope": "a@b.example", "recipient": "c@d.example", "mime": large}
         assert ask(program, "/api/v1/messages", message)[0] == 413
@@ -108,20 +115,22 @@ def test_mail_that_is_too_large_for_the_broker_is_refused_for_good(tmp_path: pat
 
 def test_a_retry_that_outgrew_the_broker_is_settled(tmp_path: pathlib.Path) -> None:
     """K12: the limit was lowered meanwhile: given up with a result, and not sent again after a restart."""
-    with Broker(management=True) as broker, Mailbox() as mailbox:
+    most(512 * 2**20)
+    address = limited().fresh()
+    with Mailbox() as mailbox:
         mailbox.defers = True
-        broker.api("PUT", "queues/%2f/outbox", {"durable": True})
-        asyncio.run(Publisher(broker.address, 1, body=_large).run())
-        broker.control("eval", "application:set_env(rabbit, max_message_size, 200000).")
+        limited().api("PUT", f"queues/{address.rpartition('/')[2]}/outbox", {"durable": True})
+        asyncio.run(Publisher(address, 1, body=_large).run())
+        most(200_000)
         sink = f"127.0.0.1:{mailbox.port}"
-        with Program(tmp_path, rabbitmq_address=broker.address, delivery_sink=sink) as program:
-            until(lambda: asyncio.run(depth(broker.address, "failure"))["failure"] == 1)
+        with Program(tmp_path, rabbitmq_address=address, delivery_sink=sink) as program:
+            until(lambda: asyncio.run(depth(address, "failure"))["failure"] == 1)
             program.kill()
             program.start()
-            [failure] = asyncio.run(drain(broker.address, "failure"))
+            [failure] = asyncio.run(drain(address, "failure"))
             assert [one["state"] for one in json.loads(failure)["results"]] == ["rcptto", "storage"]
-            until(lambda: asyncio.run(depth(broker.address, "outbox"))["outbox"] == 0)
-            assert asyncio.run(depth(broker.address, "failure"))["failure"] == 0
+            until(lambda: asyncio.run(depth(address, "outbox"))["outbox"] == 0)
+            assert asyncio.run(depth(address, "failure"))["failure"] == 0
             assert mailbox.deferred == 1
             assert program.stop() == 0
 

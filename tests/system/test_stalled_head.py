@@ -23,7 +23,7 @@ from pamqp import commands
 
 from pipeline.demo.nameserver import NameServer
 from tests.support.api import TOKEN, Api
-from tests.support.broker import MISSING, Broker, installed
+from tests.support.broker import MISSING, installed, shared
 from tests.support.loop import Loop
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
@@ -78,14 +78,15 @@ def run(
     folder: pathlib.Path, troubles: Sequence[str], stalled: int, behind: int, patience: float, qos: int = 1000
 ) -> Seen:
     """Fill the outbox, and wait until all of those behind have arrived."""
-    with Broker() as broker, receivers() as (mailbox, server):
-        options: dict[str, Any] = {"rabbitmq_address": broker.address, "rabbitmq_qos": qos, "dns_server": server}
+    broker_address = shared().fresh()
+    with receivers() as (mailbox, server):
+        options: dict[str, Any] = {"rabbitmq_address": broker_address, "rabbitmq_qos": qos, "dns_server": server}
         program = Program(folder, delivery_port=mailbox.port, api_token=TOKEN, **options)
         with program:  # the rules are there before the mail is
             Api(program).create("pauses", domain="paused.example")
             Api(program).create("throttles", domain="limited.example", domain_messages=1)
             assert program.stop() == 0
-        asyncio.run(fill(broker.address, troubles, stalled, behind))
+        asyncio.run(fill(broker_address, troubles, stalled, behind))
         with program:
             begin, before, most = time.monotonic(), program.resident(), 0
             while sum(int(number) >= stalled for number in list(mailbox.accepted)) < behind:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.disk import rights
 from tests.support.installed import NOBODY, build, install, readable_python
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
@@ -63,7 +64,7 @@ def works(program: Program) -> None:
             assert '"accepted"' in log.read_text(), program.output
             assert b"DKIM-Signature" in mailbox.messages[0]
             assert program.stop(patience=10) == 0
-    assert "Traceback" not in program.output and "has ended with" not in program.output
+    assert not any(complaint in program.output for complaint in ("Traceback", "has ended with", "leaked"))
 
 
 def previews(python: pathlib.Path | str, program: Program) -> None:
@@ -77,9 +78,14 @@ def previews(python: pathlib.Path | str, program: Program) -> None:
 
 @pytest.mark.parametrize("where", ["root", "hostile"])
 def test_a_checkout_works_from_any_folder(tmp_path: pathlib.Path, hostile: pathlib.Path, where: str) -> None:
-    """K5, K14: as `make run` installs it, started from `/` and from a folder with modules that nobody should import."""
+    """K5, K14: as `make run` installs it, started from `/` and from a folder with modules that nobody should import.
+
+    Once without a usable /dev/shm, as some containers are.
+    """
     program = Program(tmp_path)
     program.run = [str(pathlib.Path(sys.executable).parent / "mailrace")]
+    if where == "root" and (way := rights()) is not None:
+        program.run = [*way, "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "--", *program.run]
     program.cwd = pathlib.Path("/") if where == "root" else hostile
     program.environment = {"PATH": os.environ["PATH"]}
     works(program)

@@ -161,7 +161,7 @@ def test_a_smarthost_or_a_sink_that_is_ourselves_is_refused(tmp_path: pathlib.Pa
     ("smarthost: a.example\nsmarthost-username: joe", "needs smarthost-password as well"),
     ("smtp-sink-port: 2525", "needs smtp-sink-address as well"),
     ("smtp-sink-address: a.example\ndelivery-sink: b.example:25", "cannot be used together with delivery-sink"),
-    ("storage-address: mongodb://h/d/c", "there is no message store"),
+    ("storage-address: mongodb://h/d/c", "there is no MongoDB, Couchbase or S3 here"),
     ("plugin-directory: /usr/share/mailerq/plugins", "plugins of MailerQ cannot be loaded"),
     ("rabbitmq-queue: outbox\nrabbitmq-retries: elsewhere", "rabbitmq-retries"),
     ("rabbitmq-user: joe", "needs rabbitmq-host as well"),

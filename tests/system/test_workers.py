@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import pathlib
 import random
@@ -220,57 +221,89 @@ def test_five_deaths_in_a_minute_end_the_instance(crowd: Crowd) -> None:
     assert "worker 2 has ended 5 times within a minute" in crowd.program.output
 
 
-def is_worker(process: psutil.Process) -> bool:
-    """Whether this child of the head carries mail."""
-    try:
-        return "pipeline.workers.worker" in process.cmdline()
-    except psutil.Error:
-        return False
+def kind_of(process: psutil.Process) -> str:
+    """What a child of the head does."""
+    words = process.cmdline()
+    return next((word for word in words if word.startswith("pipeline.")), "helper").removeprefix("pipeline.")
 
 
-def survive(folder: pathlib.Path, messages: int, kills: int, seed: int) -> str:
-    """kill -9 of a process now and then, the head among them, while mail flows; what came of it."""
-    chance, pauses = random.Random(seed), list[float]()
-    with Mailbox() as mailbox, Program(folder, delivery_sink=f"127.0.0.1:{mailbox.port}", workers=3) as program:
-        source = Source(program.smtp_port, messages)
-        sending = threading.Thread(target=lambda: asyncio.run(source.run()))
+class KillRun:
+    """kill -9 of one process after another while mail flows, the head every fourth time; what came of it."""
+
+    def __init__(self, folder: pathlib.Path, mailbox: Mailbox, program: Program, seed: int) -> None:
+        self.folder, self.mailbox, self.program = folder, mailbox, program
+        self.source = Source(program.smtp_port, 10**9)
+        self.chance = random.Random(seed)
+        self.rows: list[tuple[str, int, float]] = []  # who, messages in flight, the longest pause afterwards
+
+    def run(self, kills: int, interval: float) -> None:
+        """All of it, until the last message has come."""
+        sending = threading.Thread(target=lambda: asyncio.run(self.source.run()))
         sending.start()
-        open_then = 0
+        time.sleep(interval)
         for number in range(kills):
-            while source.offered < messages * (number + 1) // (kills + 1):
-                time.sleep(0.005)
-            time.sleep(chance.random() * 0.2)
-            assert program.process is not None
-            children = psutil.Process(program.process.pid).children()
-            victims = [child for child in children if is_worker(child)]
-            open_then += mailbox.open
-            if number % 4 == 3 or not victims:
-                program.kill()
-                program.start()
-            else:
-                chance.choice(victims).kill()
-                begin, so_far = time.monotonic(), mailbox.total
-                while mailbox.total == so_far and source.offered < messages and time.monotonic() - begin < 5:
-                    time.sleep(0.005)
-                pauses.append(time.monotonic() - begin)
+            self.rows.append(self._kill(number % 4 == 3, interval))
+            print(self._row(*self.rows[-1]), flush=True)
+        self.source.total = 0
         sending.join()
-        wanted, end = {str(number) for number in source.confirmed}, time.monotonic() + 40
-        while not wanted <= mailbox.accepted.keys() and time.monotonic() < end:
+        wanted, end = {str(number) for number in self.source.confirmed}, time.monotonic() + 60
+        while not wanted <= self.mailbox.accepted.keys() and time.monotonic() < end:
             time.sleep(0.1)
-        lost, doubles = wanted - mailbox.accepted.keys(), mailbox.total - len(mailbox.accepted)
+
+    def _kill(self, head: bool, interval: float) -> tuple[str, int, float]:
+        assert self.program.process is not None
+        children = psutil.Process(self.program.process.pid).children()
+        in_flight, begin = self.mailbox.open, time.monotonic()
+        if head:
+            who = "head"
+            self.program.kill()
+            self.program.start()
+        else:
+            victim = self.chance.choice(children)
+            who = kind_of(victim)
+            victim.kill()
+        time.sleep(interval)
+        moments = [begin, *(moment for moment in self.mailbox.moments if moment > begin), time.monotonic()]
+        pause = max(later - earlier for earlier, later in itertools.pairwise(moments))
+        return who, in_flight, pause
+
+    @staticmethod
+    def _row(who: str, in_flight: int, pause: float) -> str:
+        return f"{who:22} {in_flight:4} in flight   longest pause {pause:5.2f} s"
+
+    def table(self) -> str:
+        """What must hold, and whether it does."""
+        wanted = {str(number) for number in self.source.confirmed}
+        lost, doubles = wanted - self.mailbox.accepted.keys(), self.mailbox.total - len(self.mailbox.accepted)
+        in_flight = sum(row[1] for row in self.rows)
+        pause = max((row[2] for row in self.rows if row[0] != "head"), default=0.0)
+        left = [
+            one for one in psutil.process_iter(["cmdline"]) if str(self.folder) in " ".join(one.info["cmdline"] or ())
+        ]
+        lines = [
+            f"answered 250           {len(wanted):8,} of {self.source.offered:,}",
+            f"lost                   {len(lost):8}   {'ok' if not lost else 'WRONG'}",
+            f"doubles                {doubles:8}   {'ok' if doubles <= in_flight else 'WRONG'}: {in_flight} in flight",
+            f"longest pause          {pause:8.2f} s {'ok' if pause < 1 else 'WRONG'}: a worker or helper killed",
+            f"processes left         {len(left):8}   {'ok' if not left else 'WRONG'}",
+        ]
+        return "\n".join(lines)
+
+
+def survive(folder: pathlib.Path, kills: int, interval: float, seed: int) -> str:
+    """The run, and its table."""
+    with Mailbox() as mailbox, Program(folder, delivery_sink=f"127.0.0.1:{mailbox.port}", workers=3) as program:
+        run = KillRun(folder, mailbox, program, seed)
+        run.run(kills, interval)
         assert program.stop() == 0
-    left = [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())]
-    return (
-        f"{len(source.confirmed)} of {source.offered} answered 250, {len(lost)} lost, {doubles} doubles with "
-        f"{open_then} open, longest pause {max(pauses, default=0):.2f} s, {len(left)} processes left"
-    )
+        return run.table()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--messages", type=int, default=6000)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--interval", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        print(survive(pathlib.Path(name), given.messages, given.kills, given.seed))
+        print(survive(pathlib.Path(name), given.kills, given.interval, given.seed))

@@ -63,7 +63,7 @@ def step(record: LogRecord) -> dict[str, Any]:
         f"from {record.mta_ip}" if record.mta_ip else "",
         f"to {record.host} [{record.remote_ip}]" if record.host else "",
     ]
-    then = f"tried again at {record.retry_at.astimezone():%H:%M:%S}" if record.retry_at else f"then: {record.next}"
+    then = "" if record.retry_at else f"then: {record.next}"
     under = ", ".join(part for part in (*places, record.tls or "", then) if part)
     return told | {
         "title": f"attempt {record.attempt}: {record.state} {record.result}",
@@ -71,6 +71,7 @@ def step(record: LogRecord) -> dict[str, Any]:
         "code": str(record.code or ""),
         "text": shown(said, 1000),
         "under": shown(under),
+        "again": record.retry_at.timestamp() if record.retry_at else None,
     }
 
 
@@ -85,14 +86,15 @@ def all_of(record: LogRecord) -> Section:
 def _plain(value: Any) -> object:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return value.isoformat(" ") if isinstance(value, datetime.datetime) else value
+    return value
 
 
 def points(counts: Counts, every: int, filters: Filters) -> dict[str, Any]:
     """Counts as the chart takes them: a number for each slot of `every` seconds."""
     until = filters.until or now()
+    unfinished = filters.until is None or until >= now()  # the last slot has only begun, and would look like a plunge
     first = filters.since or min((row.time for row in counts.rows), default=until)
-    begin, end = int(first.timestamp()) // every, int(until.timestamp()) // every
+    begin, end = int(first.timestamp()) // every, int(until.timestamp()) // every - unfinished
     slots = min(max(end - begin + 1, 2), MOST)
     values: dict[str, list[int]] = {name: [0] * slots for name in MEANING}
     for row in counts.rows:

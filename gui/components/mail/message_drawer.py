@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -14,13 +14,16 @@ from nicegui import background_tasks
 from gui.components.detail_drawer import DetailDrawer, Section, facts, html, steps, text
 from gui.components.dialog_box import DialogBox
 from gui.components.live_table import shown
+from gui.components.mail.message_table import WORDS
 from gui.components.mail.preview import framed, preview
 from gui.components.notes import Notes
 from gui.components.view import View
 from pipeline.views.bulk import state_of
+from pipeline.views.changing.tracing import NotAgain
 from pipeline.views.messages import Unreadable, decode_object, from_properties
 from pipeline.views.queued_message import ShownMessage
 from pipeline.views.queues import QueueUnavailable, Unbrowsable
+from pipeline.views.submit import Unacceptable
 from settings.store import NotAllowed
 
 FRAMED = "Scripts, forms and everything from outside are off."
@@ -60,17 +63,20 @@ class MessageDrawer:
         links = []
         if message_id := message.properties.get("message-id"):
             links.append(("/logs?" + urlencode({"message_id": str(message_id)[:300]}), "Its story in the log"))
+        again = self._facade.trace.can_again(listed, decoded(opened.body))
         actions = {"waiting": [("retry", "Retry now")], "parked": [("release", "Release")]}.get(state_of(listed), [])
         self._drawer.show(
             listed.recipient or "(unreadable)",
             [*_message(message), *content],
             under=f"from {listed.envelope or '<>'}",
-            actions=[*actions, ("delete", "Delete…")],
+            actions=[*actions, *([("again", "Send again…")] if again else []), ("delete", "Delete…")],
             links=links,
         )
         self._opened(id)
 
     async def _act(self, action: str) -> None:
+        if action == "again":
+            await self._again()
         if action not in ("retry", "release", "delete"):
             return
         if action == "delete":
@@ -87,11 +93,30 @@ class MessageDrawer:
         self._drawer.shut()
         self._opened(None)
 
+    async def _again(self) -> None:
+        lines = ["Its mail is queued once more, as a new message to the same recipient; this result stays."]
+        if not await self._box.confirm("Send this message again?", lines, "Send again"):
+            return
+        try:
+            message_id = await self._facade.trace.again(self._id, self._who)
+        except (QueueUnavailable, Unbrowsable, NotAllowed, NotAgain, Unacceptable) as error:
+            self._notes.say(shown(error), level="bad")
+            return
+        self._notes.say(f"Queued as {shown(message_id, 100)}.")
+
+
+def decoded(body: bytes) -> dict[str, Any]:
+    """The properties of a message; none of what is no message."""
+    try:
+        return decode_object(body)
+    except Unreadable:
+        return {}
+
 
 def _message(message: ShownMessage) -> list[Section]:
     listed, properties = message.listed, message.properties
     rows = [
-        ("State", state_of(listed)),
+        ("State", WORDS.get(state_of(listed), state_of(listed))),
         ("Queue", listed.queue),
         ("Lane", listed.lane),
         ("Message-id", properties.get("message-id")),
@@ -118,7 +143,7 @@ def _step(result: Mapping[str, Any]) -> dict[str, Any]:
         "title": shown(f"{result.get('state', '')} {result.get('result', '')}", 60),
         "state": shown(result.get("result", ""), 20),
         "code": shown(result.get("code") or "", 10),
-        "when": shown(result.get("time", ""), 40) + (" UTC" if result.get("time") else ""),
+        **_when(result.get("time")),
         "text": shown(said, 1000),
         "under": shown(" ".join(part for part in where if part), 300),
     }
@@ -149,5 +174,13 @@ def _content(body: bytes) -> list[Section]:
     return [*sections, text("Source", parts.source, "Source")]
 
 
-def _time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
+def _when(said: object) -> dict[str, Any]:
+    """The time of a result, which is text in UTC; any program may have written it."""
+    try:
+        return {"time": datetime.datetime.fromisoformat(str(said)).replace(tzinfo=datetime.UTC).timestamp()}
+    except (ValueError, OverflowError):
+        return {"when": shown(said, 40) if said else ""}
+
+
+def _time(seconds: float) -> datetime.datetime | None:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC) if seconds else None

@@ -35,6 +35,7 @@ COLUMNS = (
     Column("size", "Size", "size", "Of its JSON.", True, "70px"),
     Column("last", "Last answer", "answer"),
 )
+WORDS = {"waiting": "retrying"}  # a state of the queue, as every view says it
 EMPTY = Empty(
     "Nothing waits", "Messages stand here while they wait, are parked, or are retried. Send one with:", "mailrace send"
 )
@@ -211,7 +212,7 @@ def _row(message: Listed) -> dict[str, Any]:
         "key": str(message.id),
         "recipient": shown(message.recipient, 320) or "(unreadable)",
         "envelope": shown(message.envelope, 320) or "<>",
-        "state": state_of(message),
+        "state": WORDS.get(state_of(message), state_of(message)),
         "queued": message.queued,
         "due": message.due or None,
         "attempts": message.attempts,

@@ -31,6 +31,11 @@ def target_cells(rule: Pause | Redirect | Selecting) -> Cells:
     return {**rule.shown(), "target": target}
 
 
+def pool_cell(pool: str) -> list[dict[str, str]]:
+    """A pool where others have an MTA IP: no filter of that name."""
+    return [{"label": "", "text": f"pool {pool}", "tip": "each MTA IP of it"}]
+
+
 def target_name(rule: Pause | Redirect | Selecting) -> str:
     """The target, as one says it."""
     return rule.domain or rule.remote_ip or "everywhere"

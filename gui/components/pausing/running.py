@@ -16,14 +16,13 @@ from gui.components.notes import Notes
 from gui.components.parts import SCRIPTS, Shown
 from gui.components.view import View
 from pipeline.views.state.pauses import MANUAL, chosen
-from settings.rules import InvalidRule, NoSuchRule, Pause
-from settings.store import RulesUnavailable
+from settings.rules import Pause
+from settings.store import REFUSED
 
 FOR = (
     ("10", "10 minutes"), ("60", "1 hour"), ("360", "6 hours"), ("1440", "1 day"), ("", "until somebody resumes it"),
 )  # fmt: skip
 ENTRIES = (Entry("minutes", "For", options=FOR), Entry("reason", "Reason", "It stands wherever this pause is shown."))
-REFUSED = (InvalidRule, NoSuchRule, RulesUnavailable)
 
 
 class Running(Shown, component=f"../{SCRIPTS}/running.js"):
@@ -31,16 +30,16 @@ class Running(Shown, component=f"../{SCRIPTS}/running.js"):
 
     Args:
         selected: ip, domain and tag, those that are selected; empty is everything.
+        box, notes: of its page.
     """
 
-    def __init__(self, view: View, selected: dict[str, Any]) -> None:
+    def __init__(self, view: View, selected: dict[str, Any], box: DialogBox, notes: Notes) -> None:
         super().__init__()
         self._view, self._selected = view, selected
         self._what = " and ".join(map(str, selected.values())) or "all mail"
         self._props["what"] = self._what
         self._props["state"] = {}
-        with self:
-            self._notes, self._box = Notes(), DialogBox()
+        self._box, self._notes = box, notes
         self.on("press", self._press)
         self.refresh()
         view.live.each(self.refresh)

@@ -24,11 +24,10 @@ from gui.components.rules.rule_table import Action, RuleColumn, RuleForm, RuleTa
 from gui.components.view import View
 from settings.rules import DkimKey, FieldError, InvalidRule, NoSuchRule, Rule, Snapshot
 from settings.rules.form import fields
-from settings.store import RulesUnavailable
+from settings.store import REFUSED
 
 PAGE = 100  # rows
 OFFERED = 200  # suggestions for a field
-REFUSED = (InvalidRule, NoSuchRule, RulesUnavailable)
 EDIT, REMOVE = Action("edit", "Edit"), Action("remove", "Delete")
 Cells = dict[str, Any]
 

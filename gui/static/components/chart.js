@@ -1,6 +1,6 @@
 // Lines over time. The points are kept here; the server adds what is new at the right.
 import { echarts } from "nicegui-echart";
-import { clock, utc } from "../../../../static/time.js";
+import { clock, inUtc, utc } from "../../../../static/time.js";
 
 export default {
   props: { lines: Array, initial: Object, legend: Boolean },
@@ -68,18 +68,20 @@ export default {
         });
     },
     draw() {
-      if (!this.held) return;
+      if (!this.held || !this.count) return; // nothing is known yet: not even an axis
       const style = getComputedStyle(document.documentElement);
       const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) =>
         style.getPropertyValue(n).trim(),
       );
       const font = { color: text, fontFamily: "inherit", fontSize: 11 };
       const { step } = this.held;
+      const seconds = step * this.count < 900; // else two labels would say the same
       const series = this.series();
       const legend = series.length > 4 && this.$el.clientWidth < 480 ? 46 : 30; // pixels: two lines of it, or one
       this.chart.setOption(
         {
           animation: false,
+          useUTC: inUtc(),
           textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
           grid: { left: 8, right: 28, top: this.legend ? legend : 10, bottom: 4, containLabel: true },
           legend: {
@@ -98,7 +100,7 @@ export default {
             ...this.span(),
             axisLine: { lineStyle: { color: line } },
             axisTick: { show: false },
-            axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, step === 1) },
+            axisLabel: { ...font, hideOverlap: true, formatter: (time) => clock(time / 1000, seconds) },
             splitLine: { show: false },
           },
           yAxis: {
@@ -130,7 +132,7 @@ export default {
       const add = (name, content) =>
         box.appendChild(Object.assign(document.createElement("div"), { className: name, textContent: content }));
       add("tip-time", step === 1 ? clock(start) : `${clock(start, step < 60)} – ${clock(start + step, step < 60)}`);
-      add("tip-utc", utc(start));
+      if (!inUtc()) add("tip-utc", utc(start));
       for (const point of [...points].sort((a, b) => b.value[1] - a.value[1])) {
         const row = add("tip-row", "");
         const swatch = row.appendChild(document.createElement("i"));

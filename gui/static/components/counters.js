@@ -1,8 +1,9 @@
-// The counters of the last 60 s as tiles. A click toggles the tile's line on the chart.
+// The counters of a window as tiles, which says it. A click toggles the tile's line on the chart.
 export default {
-  props: { figures: Array, on: Array, values: Object },
+  props: { figures: Array, on: Array, values: Object, window: Object },
   emits: ["toggle"],
-  template: /* HTML */ ` <div class="tiles" role="group" aria-label="Counters of the last 60 seconds">
+  template: /* HTML */ ` <div class="tiles" role="group" :aria-label="'Counters, ' + window.text">
+    <p class="of tiles-window" aria-hidden="true">Counters: {{ window.text }}</p>
     <button
       v-for="figure in figures"
       :key="figure.name"
@@ -12,13 +13,13 @@ export default {
       :style="{ '--own': 'var(--line-' + figure.name + ')' }"
       :aria-pressed="lines.includes(figure.name)"
       :data-counter="figure.name"
-      :data-tip="figure.definition"
+      :data-tip="figure.definition + ' Here: ' + window.text + '.'"
       @click="toggle(figure.name)"
     >
       <span class="tile-label"><i class="swatch"></i>{{ figure.label }}</span>
       <span class="tile-value"
         >{{ shown(values[figure.name]) }}<small v-if="figure.name === 'processed'"
-          >{{ rate(values.processed) }}</small
+          >{{ rate(values.processed / window.seconds) }}</small
         ></span
       >
     </button>
@@ -34,7 +35,7 @@ export default {
   methods: {
     shown: (value) => (value === undefined ? "–" : value.toLocaleString()),
     rate: (value) =>
-      value ? `${(value / 60).toLocaleString(undefined, { maximumFractionDigits: value < 600 ? 1 : 0 })} / s` : "",
+      value ? `${value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 })} / s` : "",
     toggle(name) {
       this.lines = this.lines.includes(name) ? this.lines.filter((other) => other !== name) : [...this.lines, name];
       this.$emit("toggle", this.lines);

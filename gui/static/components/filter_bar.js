@@ -1,4 +1,6 @@
 // The filters of a view: fields that tell the server what they hold, a moment after the last key.
+import { field, meant } from "../../../../static/time.js";
+
 export default {
   props: { fields: Array, values: Object, label: String },
   emits: ["change"],
@@ -58,13 +60,8 @@ export default {
   },
   methods: {
     // an address says UTC, so that it means the same to whoever gets it
-    utc: (text) => (text ? `${new Date(text).toISOString().slice(0, 16)}Z` : ""),
-    local(text) {
-      const time = new Date(text || NaN);
-      return Number.isNaN(time.getTime())
-        ? ""
-        : new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
-    },
+    utc: (text) => meant(text) && `${meant(text).slice(0, 16)}Z`,
+    local: field,
     blank() {
       return Object.fromEntries(this.fields.map((field) => [field.name, ""]));
     },

@@ -1,5 +1,5 @@
 // Figures of this moment, side by side.
-import { both } from "../../../../static/time.js";
+import { both, left } from "../../../../static/time.js";
 
 export default {
   props: { gauges: Array, values: Object },
@@ -7,7 +7,7 @@ export default {
     <div v-for="[name, label, tip] in gauges" :key="name" :data-tip="tip" :data-gauge="name" tabindex="0">
       <dt>{{ label }}</dt>
       <dd :class="{ zero: !values[name] }">
-        <time v-if="values[name]?.at" :title="both(values[name].at)">{{ ahead(values[name].at) }}</time
+        <time v-if="values[name]?.at" :title="both(values[name].at)">{{ left(values[name].at, now) || "now" }}</time
         ><template v-else>{{ shown(values[name]) }}</template>
       </dd>
       <dd v-if="values[name + '_under']" class="under" :title="values[name + '_under']">
@@ -24,17 +24,12 @@ export default {
   },
   methods: {
     both,
+    left,
     shown: (value) =>
       value == null
         ? "–"
         : typeof value === "number"
           ? value.toLocaleString(undefined, { maximumFractionDigits: 1 })
           : value,
-    ahead(seconds) {
-      const left = Math.max(0, Math.round(seconds - this.now));
-      if (!left) return "now";
-      if (left < 120) return `${left} s`;
-      return left < 7200 ? `${Math.round(left / 60)} min` : `${Math.round(left / 3600)} h`;
-    },
   },
 };

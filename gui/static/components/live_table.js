@@ -1,5 +1,5 @@
 // A table whose rows the server sorts, filters and pages; it sends only the cells that changed. All cells are text.
-import { ago, both, clock } from "../../../../static/time.js";
+import { ago, ahead, both, clock, day, sameDay } from "../../../../static/time.js";
 
 export default {
   props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, holds: Boolean, initial: Object },
@@ -154,7 +154,7 @@ export default {
           </tr>
         </tbody>
       </table>
-      <div v-else-if="empty" class="empty">
+      <div v-else-if="empty && !loading" class="empty">
         <div class="empty-title">{{ empty.title }}</div>
         <div>{{ empty.text }}</div>
         <code v-if="empty.code" class="code">{{ empty.code }}</code>
@@ -246,17 +246,10 @@ export default {
       this.$emit("select", keys);
     },
     moment(seconds) {
-      const time = new Date(seconds * 1000);
-      const today = time.toDateString() === new Date(this.now * 1000).toDateString();
-      return today
-        ? clock(seconds)
-        : `${time.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${clock(seconds, false)}`;
+      return sameDay(seconds, this.now) ? clock(seconds) : `${day(seconds)} ${clock(seconds, false)}`;
     },
     ahead(seconds) {
-      const left = Math.round(seconds - this.now);
-      if (left <= 0) return "now";
-      if (left < 120) return `in ${left} s`;
-      return left < 7200 ? `in ${Math.round(left / 60)} min` : `in ${Math.round(left / 3600)} h`;
+      return ahead(seconds, this.now);
     },
     size(bytes) {
       if (bytes < 1000) return `${bytes} B`;

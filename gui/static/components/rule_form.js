@@ -1,23 +1,19 @@
 // The form of a rule, drawn from its fields: what is entered goes to the server as it is typed, which says what is wrong
 // and what it would do. Nothing is known here of any kind of rule.
-const two = (number) => String(number).padStart(2, "0");
+import { field as local, inUtc, meant } from "../../../../static/time.js";
+
 const SOON = [
   ["15 min", 900],
   ["1 h", 3600],
   ["1 day", 86400],
   ["1 week", 604800],
 ];
+const DRAFT = "mailrace-draft"; // what is being typed, until it is saved or left: a lost connection reloads the page
+const KEPT = 600_000; // milliseconds
 const LATER = [
   ["90 days", 7776000],
   ["1 year", 31536000],
 ];
-
-function local(iso) {
-  if (!iso) return "";
-  const time = new Date(iso);
-  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
-  return `${day}T${two(time.getHours())}:${two(time.getMinutes())}`;
-}
 
 export default {
   props: {
@@ -47,6 +43,7 @@ export default {
         </button>
       </header>
       <div class="sheet-body">
+        <p v-if="resumed" class="hint" role="status">What you had typed before the page was loaded again.</p>
         <p v-for="error in general" class="error" role="alert">{{ error }}</p>
         <template v-for="(group, place) in groups" :key="group.name"
           ><fieldset :class="{ limits: group.name, narrow: !group.name }">
@@ -233,6 +230,7 @@ export default {
     busy: false,
     trying: "",
     way_: "keep",
+    resumed: false,
     soon: SOON,
     later: LATER,
   }),
@@ -269,7 +267,9 @@ export default {
     },
   },
   mounted() {
-    if (this.opening) this.show(this.opening);
+    const draft = this.draft();
+    if (draft && (!this.opening || this.opening.id === draft.opened.id)) this.resume(draft);
+    else if (this.opening) this.show(this.opening);
   },
   unmounted() {
     clearTimeout(this.waiting);
@@ -300,7 +300,7 @@ export default {
       const entered = {};
       for (const field of this.fields) {
         const value = this.values[field.name];
-        if (field.input === "time") entered[field.name] = value ? new Date(value).toISOString() : "";
+        if (field.input === "time") entered[field.name] = meant(value);
         else entered[field.name] = typeof value === "string" ? value.trim() : JSON.parse(JSON.stringify(value));
       }
       if (this.secret) {
@@ -312,8 +312,28 @@ export default {
     },
     typed(name) {
       this.touched[name] = true;
+      this.keep();
       clearTimeout(this.waiting);
       this.waiting = setTimeout(() => this.check(), 120);
+    },
+    keep() {
+      const secrets = this.fields.filter((field) => field.input === "secret").map((field) => field.name);
+      const values = Object.fromEntries(Object.entries(this.values).filter(([name]) => !secrets.includes(name)));
+      const { opened, way_ } = this;
+      sessionStorage.setItem(DRAFT, JSON.stringify({ path: location.pathname, at: Date.now(), opened, values, way_ }));
+    },
+    draft() {
+      try {
+        const draft = JSON.parse(sessionStorage.getItem(DRAFT));
+        return draft?.path === location.pathname && Date.now() - draft.at < KEPT ? draft : null;
+      } catch {
+        return null;
+      }
+    },
+    resume({ opened, values, way_ }) {
+      this.show(opened);
+      Object.assign(this.values, values);
+      Object.assign(this, { way_, resumed: true });
     },
     check() {
       if (this.open) this.$emit("check", { id: this.opened.id ?? null, values: this.entered(), trying: this.trying });
@@ -341,7 +361,8 @@ export default {
     },
     closed() {
       clearTimeout(this.waiting);
-      Object.assign(this, { open: false, values: {}, busy: false });
+      sessionStorage.removeItem(DRAFT);
+      Object.assign(this, { open: false, values: {}, busy: false, resumed: false });
       this.$emit("closed");
     },
     told(name) {
@@ -377,9 +398,6 @@ export default {
       this.values[field.name] = local(new Date(Date.now() + seconds * 1000));
       this.typed(field.name);
     },
-    asUtc: (value) =>
-      value && !Number.isNaN(Date.parse(value))
-        ? `${new Date(value).toISOString().slice(0, 16).replace("T", " ")} UTC`
-        : "",
+    asUtc: (value) => (!inUtc() && meant(value) ? `${meant(value).slice(0, 16).replace("T", " ")} UTC` : ""),
   },
 };

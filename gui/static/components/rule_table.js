@@ -1,6 +1,6 @@
 // A table of rules: what is typed, sorted, dragged or pressed goes to the server, which answers with other rows.
 // Everything in a row may come from outside, and is shown as text.
-import { clock, utc } from "../../../../static/time.js";
+import { both, clock, day, sameDay } from "../../../../static/time.js";
 
 const ICONS = {
   edit: "M4 16h3l9-9-3-3-9 9zM11.500 5.500l3 3",
@@ -17,14 +17,10 @@ function left(seconds) {
 
 export function moment(iso, now) {
   const at = new Date(iso).getTime() / 1000;
-  const time = new Date(iso);
-  const day =
-    new Date(now * 1000).toDateString() === time.toDateString()
-      ? ""
-      : `${time.toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" })} `;
+  const date = sameDay(at, now) ? "" : `${day(at, { year: "numeric" })} `;
   return {
-    text: day + clock(at, at - now < 600 && at > now),
-    tip: utc(at),
+    text: date + clock(at, at - now < 600 && at > now),
+    tip: both(at),
     left: at > now ? `in ${left(at - now)}` : "past",
   };
 }

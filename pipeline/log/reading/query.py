@@ -112,6 +112,20 @@ class LogQuery:
 
         return Counts(*self._ask(self._sent, run))
 
+    def ends(self, since: float, bucket: int) -> list[tuple[Any, ...]]:
+        """Attempts since a time, by buckets of so many seconds, MTA IP and how they ended, with their count.
+
+        Raises `LogQueryFailed`.
+        """
+
+        def run(cursor: duckdb.DuckDBPyConnection, files: Files) -> list[tuple[Any, ...]]:
+            table, given = self._sent.table(files)
+            sql = _ENDS.format(table=table)
+            start = datetime.datetime.fromtimestamp(since, datetime.UTC)
+            return cursor.execute(sql, {**given, "since": utc(start), "bucket": bucket}).fetchall()
+
+        return self._ask(self._sent, run)[0]
+
     def story(self, message_id: str) -> LogPage:
         """All that is known of one message, oldest first. Raises `LogQueryFailed`."""
         filters = Filters(message_id=message_id)
@@ -257,6 +271,13 @@ def _written(record: type[LogRecord], kind: str) -> str:
 _CONTROLS = r"[\x{0}-\x{8}\x{a}-\x{1f}\x{7f}-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
 # Records of one time have an order too, so that pages do not overlap.
 _NEWEST = "ORDER BY time DESC, message_id, recipient"
+
+_ENDS = """
+    SELECT (epoch(time) // $bucket)::BIGINT * $bucket AS slot, coalesce(mta_ip, '') AS ip, coalesce(next, '') AS next,
+        coalesce(result, '') AS result, coalesce(state, '') AS state, code IS NOT NULL AS code,
+        remote_ip IS NOT NULL AS connected, count(*) AS count
+    FROM {table} WHERE time >= $since GROUP BY ALL
+"""
 
 _COUNTS = """
     WITH found AS NOT MATERIALIZED (

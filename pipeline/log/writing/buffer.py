@@ -60,6 +60,11 @@ class LineBuffer:
         if self._held or not self._ring.put(line):
             self._hold(line)
 
+    async def room(self) -> None:
+        """Wait until nothing is held in memory; not for a disk that stands still."""
+        while self._held and not self._stuck:  # noqa: ASYNC110 - the disk is asked every AGAIN seconds
+            await asyncio.sleep(AGAIN)
+
     def begun(self) -> None:
         """A writer reads from now on."""
         self._reading, self._waited = True, False  # it has PATIENCE anew

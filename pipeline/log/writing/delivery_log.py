@@ -131,6 +131,10 @@ class DeliveryLog:
             record = schema.attempt(delivery, outcome, when, retry_at, self._instance)
             self.buffer.append(self._sent.mark + schema.line(record))
 
+    async def room(self) -> None:
+        """Wait, for a while, until lines are on their way to the disk and none wait in memory: for many at once."""
+        await self.buffer.room()
+
     def received(self, event: Received) -> None:
         """Log a received message; as `attempt`."""
         if self._received is not None:

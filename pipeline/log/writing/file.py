@@ -33,7 +33,7 @@ class LogFile:
 
     def open(self) -> None:
         """Open or create the file, and end a torn last line. Raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = open_log(self.path)
         try:
             size = os.fstat(fd).st_size
@@ -45,7 +45,12 @@ class LogFile:
         self._fd = fd
 
     def append(self, lines: bytes) -> None:
-        """Hand whole lines to the kernel. Raises OSError; then none of them is in the file."""
+        """Hand whole lines to the kernel. Raises OSError; then none of them is in the file.
+
+        A file that was moved away is written until SIGHUP, as logrotate wants it; one that was removed is nowhere.
+        """
+        if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
+            self.close()
         if self._fd is None:
             self.open()
         fd = self._fd

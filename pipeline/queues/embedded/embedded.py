@@ -20,7 +20,7 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from pipeline.queues.contract import (
     Settlement,
 )
 from pipeline.queues.embedded import edit
-from pipeline.queues.embedded.browse import browse
+from pipeline.queues.embedded.browse import browse, last, seek
 from pipeline.queues.embedded.damage import wal
 from pipeline.queues.embedded.damage.check import Checked, check, mend
 from pipeline.queues.embedded.damage.condition import LISTING, READING, WRITING, Condition
@@ -56,13 +56,15 @@ from pipeline.queues.embedded.segments import SegmentKeeper, StoredContent, link
 from pipeline.queues.embedded.survey import surveys
 from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
-from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place
+from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Sought, Withdrawn
 from pipeline.queues.survey import AskSurvey
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
 CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
+SIBLINGS = 3  # operations that come together where more are to be expected: one session's are two
+ENOUGH = 16  # operations that wait for no more
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
 RESCUE = "stop Mailrace, which saves what it still holds"
@@ -81,6 +83,7 @@ class EmbeddedQueue:
         report: told (kind, text) when the disk is full or the file does not work, and when that is over.
         moved: told (lane, by how many) when parked messages come or go by no lease, but by an operator's hand.
         alone: no other program has the file open: what a kill has left is looked at before SQLite takes it up.
+        patience: seconds that operations wait for others to share their commit with, where there are some.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class EmbeddedQueue:
         report: Callable[[str, str], None] = lambda kind, text: None,
         moved: Callable[[str, int], None] = lambda lane, by: None,
         alone: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self._path, self._outbox, self._clock, self._poll = path, outbox, clock, poll
         self._moved, self._alone = moved, alone
@@ -107,7 +111,9 @@ class EmbeddedQueue:
         self._checked = float("-inf")
         self._sound = False  # a check has found nothing: what the file says of segments can be trusted
         self._due, self._due_until = 0, 0.0
-        self._asked: list[Operation] = []  # in this turn of the loop
+        self._asked: list[Operation] = []  # in this turn of the loop, or within `patience`
+        self._patience, self._handed = patience, 0  # and how many were handed over last
+        self._planned: asyncio.Handle | None = None  # handing over
 
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
@@ -260,6 +266,11 @@ class EmbeddedQueue:
     # Changing
 
     @property
+    def withdrawable(self) -> EmbeddedQueue:
+        """How messages are taken out whoever's turn it is."""
+        return self
+
+    @property
     def apart(self) -> SegmentKeeper:
         """How large contents are handed in."""
         return self._keeper
@@ -297,14 +308,29 @@ class EmbeddedQueue:
         if self._open:
             self._asked.append(operation)
             if len(self._asked) == 1:
-                self._loop.call_soon(self._hand_over)
+                self._plan()
+            elif len(self._asked) == ENOUGH:
+                self._hand_over()
         else:
             operation.error = QueueUnavailable(f"{self._path}: the queue is not open")
             self._loop.call_soon(self._report, [operation])
 
+    def _plan(self) -> None:
+        """A commit costs as much as four messages, so those of a busy worker wait for each other; a lone one does not.
+
+        After PostgreSQL's commit_delay and commit_siblings: one process with all sessions has large groups anyhow.
+        """
+        if self._patience and self._handed >= SIBLINGS:
+            self._planned = self._loop.call_later(self._patience, self._hand_over)
+        else:
+            self._planned = self._loop.call_soon(self._hand_over)
+
     def _hand_over(self) -> None:
         """What was asked for in this turn of the loop, at once: to wake the writer's thread costs 15 us."""
+        if self._planned is not None:
+            self._planned.cancel()
         asked, self._asked = self._asked, []
+        self._handed = len(asked)
         for operation in asked:
             self._writer.submit(operation)
 
@@ -320,6 +346,7 @@ class EmbeddedQueue:
 
     def _done(self, operation: Operation) -> None:
         lending = self._lending
+        lending.ended(operation.all)
         if operation.back is not None:
             lending.given_back(operation.back)
         elif operation.ends is not None:
@@ -492,6 +519,76 @@ class EmbeddedQueue:
         if changed:
             await self._recount()
         return changed
+
+    async def withdraw(self, sought: Sought) -> AsyncGenerator[Withdrawn, None]:
+        """Lend what is sought apart from the stream of `consume`, and from its credit, a part at a time, oldest first.
+
+        Each is settled or put back. What is lent already is on its way, and is left out. Raises `QueueUnavailable`.
+        """
+        reached, until = 0, int(await self._ask(self._views, last))
+
+        def begin() -> asyncio.Task[tuple[int, int, list[int]]]:
+            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
+            return spawn(self._ask(self._views, part), "queue seek", grave=False)
+
+        ahead = begin()  # of one part while the other is worked on
+        try:
+            while reached < until:
+                looked, reached, found = await ahead
+                ahead = begin()
+                ids = self._lending.withdraw(found)
+                self._lending.sweep(reached, until)
+                yield Withdrawn(await self._withdrawn(ids), looked)
+        finally:
+            ahead.cancel()
+            self._lending.unswept()
+
+    async def _withdrawn(self, ids: list[int]) -> list[Lease]:
+        try:
+            rows = await self._ask(self._views, lambda store: store.take(ids)) if ids else {}
+        except BaseException:
+            self._lending.put_back(ids)
+            raise
+        return self._lending.withdrawn(ids, rows)
+
+    async def sought(self, sought: Sought) -> int:
+        """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
+        count, reached, until = 0, 0, int(await self._ask(self._views, last))
+        while reached < until:
+            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
+            _, reached, found = await self._ask(self._views, part)
+            count += len(found)
+        return count
+
+    async def size(self) -> int:
+        """How many messages it has, in all queues. Raises `QueueUnavailable`."""
+        return sum(n for *_, n in await self._ask(self._views, Store.counts))
+
+    def end(self, leases: Sequence[Lease], publish: Sequence[tuple[str, Body]], confirmed: Confirmed) -> None:
+        """End what was withdrawn for good: durably, all or nothing, with the messages that this owes to queues.
+
+        Where that fails, they are still withdrawn, and can be ended again or put back.
+        """
+        ids = [lease.id for lease in leases]
+        self._submit(Operation(publish, 0.0, self._clock(), confirmed, all=ids))
+
+    async def discard(self, leases: Sequence[Lease]) -> None:
+        """They go for good, and nobody is told but of what was parked. Raises `QueueUnavailable`."""
+        done: asyncio.Future[Exception | None] = self._loop.create_future()
+
+        def confirmed(error: Exception | None) -> None:
+            if not done.done():
+                done.set_result(error)
+
+        self.end(leases, (), confirmed)
+        if (error := await done) is not None:
+            raise error
+        for lane, count in Counter(lease.recalled for lease in leases if lease.recalled).items():
+            self._moved(lane, -count)
+
+    def put_back(self, leases: Sequence[Lease]) -> None:
+        """What was withdrawn is as it was."""
+        self._lending.put_back([lease.id for lease in leases])
 
     async def flush(self) -> int:
         """What waits for a time becomes ready now; returns how many. Raises `QueueUnavailable`."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pipeline.queues.embedded.file import Store, StoredRow
+from pipeline.queues.embedded.file import LAST, Store, StoredRow
 
 READ_BYTES = 8 * 2**20  # of bodies read at once, and one more message
 NEVER = float("inf")
@@ -21,12 +21,13 @@ T = TypeVar("T")
 
 
 class Search(msgspec.Struct, frozen=True):
-    """Look into one source for up to `most`, of which `share` may be taken. `after`: see `Store.find`."""
+    """Look into one source for up to `most`, of which `share` may be taken. `after`, `until`: see `Store.find`."""
 
     source: str
     after: float | str
     most: int
     share: int
+    until: int = LAST
 
 
 class Found(msgspec.Struct):
@@ -62,7 +63,7 @@ def fetch(store: Store, outbox: str, request: FetchRequest) -> Fetched:
     """Read what a request asks for. Runs in the reader's thread."""
     with store.reading():
         searches = [*request.fresh, *request.recalls]
-        listings = [store.find(search.source, outbox, search.after, search.most) for search in searches]
+        listings = [store.find(search.source, outbox, search.after, search.most, search.until) for search in searches]
         chosen = _choose(request, listings)
         rows = store.take(chosen) if chosen else {}
         timed = any(search.source in ("waiting", "expiring") for search in request.fresh)

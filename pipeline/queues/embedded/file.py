@@ -36,6 +36,8 @@ LARGE = 2**20  # bytes of a body from which on it is written and read in place, 
 PIECE = 2**20  # bytes of it at once
 LATEST = 253402300799.0  # the last second of the year 9999; a due time is never later
 
+LAST = 2**63 - 1  # no id is larger
+
 ADD, DONE, PARK, RETRY = range(4)
 EIGHTBIT, DOTS = 1, 2
 LEFT = 4  # a segment of which less than a quarter is left is thinned out
@@ -105,16 +107,17 @@ _WORK = """INSERT INTO work
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, coalesce(substr(?1, value->>6, value->>7), x'')
 FROM json_each(?2)"""
 
-# What can be lent, oldest first, by where it is. Parameters: queue, after (an id, a time, or a lane), how many.
+# What can be lent, oldest first, by where it is. Parameters: queue, after (an id, a time, or a lane), how many, the
+# last id.
 _SOURCES = {
-    "ready": "lane = '' AND due = 0 AND id > ?2 ORDER BY id",
+    "ready": "lane = '' AND due = 0 AND id > ?2 AND id <= ?4 ORDER BY id",
     "waiting": "lane = '' AND due > 0 AND due <= ?2 ORDER BY due, id",
     "parked": "lane <> '' AND lane = ?2 ORDER BY id",
     "expiring": "expires IS NOT NULL AND expires <= ?2 ORDER BY expires, id",
 }
 _LIST = {
     source: f"""SELECT json_group_array(json_array(id, size)) FROM
-    (SELECT id, length(body) AS size FROM messages INDEXED BY {source} WHERE queue = ?1 AND {where} LIMIT ?3)"""  # noqa: S608
+    (SELECT id, length(body) AS size FROM messages INDEXED BY {source} WHERE queue = ?1 AND ?4 AND {where} LIMIT ?3)"""  # noqa: S608
     for source, where in _SOURCES.items()
 }
 # Another program may have put anything into a column: SQLite does not enforce types, and infinity is no JSON.
@@ -139,6 +142,7 @@ FROM messages WHERE id IN (SELECT value FROM json_each(?))"""  # noqa: S608
 _INSERT = f"INSERT INTO messages VALUES({', '.join('?' * 11)})"
 _SEGMENT = "SELECT min(segment) FROM messages INDEXED BY contents WHERE segment IS NOT NULL AND segment > ?"
 _HELD = "SELECT id, start, octets, coalesce(flags, 3) FROM messages INDEXED BY contents WHERE segment = ?"
+_GONE = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 _PLACE = "UPDATE messages SET segment = ?, start = ?, octets = ?, flags = ? WHERE id = ?"
 _NEXT = """SELECT
 (SELECT min(due) FROM messages INDEXED BY waiting WHERE queue = ?1 AND lane = '' AND due > 0 AND due > ?2),
@@ -181,6 +185,7 @@ class Work:
         self.large: list[tuple[int, bytes]] = []  # new messages whose bodies are written by themselves
         self.contents: list[tuple[int, NewContent]] = []  # of new messages
         self.whole: list[int] = []  # messages whose new body has their content
+        self.gone: list[int] = []  # many messages that go at once
         self.added = 0
         self._size = 0
 
@@ -246,7 +251,7 @@ class Store:
         Raises:
             sqlite3.Error: and nothing has changed.
         """
-        if not work.rows:
+        if not (work.rows or work.gone):
             return 0
         first = self._next
         bodies = b"".join(work.bodies)
@@ -272,7 +277,7 @@ class Store:
 
     def changed(self) -> bool:
         """Whether another process has changed the file since the last call."""
-        version = int(self._one("PRAGMA data_version"))
+        version = int(self.one("PRAGMA data_version"))
         changed, self._version = version != self._version, version
         return changed
 
@@ -286,11 +291,11 @@ class Store:
     def due(self, queue: str, now: float) -> int:
         """How many messages were waiting for a time that has come."""
         where = "queue = ? AND lane = '' AND due > 0 AND due <= ?"
-        return int(self._one(f"SELECT count(*) FROM messages INDEXED BY waiting WHERE {where}", queue, now))  # noqa: S608
+        return int(self.one(f"SELECT count(*) FROM messages INDEXED BY waiting WHERE {where}", queue, now))  # noqa: S608
 
-    def find(self, source: str, queue: str, after: float | str, most: int) -> list[tuple[int, int]]:
-        """(id, size) of the oldest messages in a source: `ready`, `waiting`, `parked` or `expiring`."""
-        return [(id, size) for id, size in self.select(_LIST[source], queue, after, most)]
+    def find(self, source: str, queue: str, after: float | str, most: int, until: int = LAST) -> list[tuple[int, int]]:
+        """(id, size) of the oldest messages in a source: `ready` (up to this id), `waiting`, `parked` or `expiring`."""
+        return [(id, size) for id, size in self.select(_LIST[source], queue, after, most, until)]
 
     def take(self, ids: Collection[int]) -> dict[int, StoredRow]:
         """These messages, as far as they are still there."""
@@ -312,10 +317,10 @@ class Store:
     def used(self) -> set[int]:
         """The segments that messages refer to."""
         found: set[int] = set()
-        last = self._one(_SEGMENT, -1)
+        last = self.one(_SEGMENT, -1)
         while last is not None:
             found.add(last)
-            last = self._one(_SEGMENT, last)
+            last = self.one(_SEGMENT, last)
         return found
 
     def drop_segments(self, lent: Collection[int]) -> int:
@@ -352,7 +357,7 @@ class Store:
 
     def select(self, sql: str, *parameters: Any) -> list[Any]:
         """What a query gives whose answer is one JSON list. Bodies may hold anything, also what is no UTF-8."""
-        found = self._one(f"SELECT CAST(({sql}) AS BLOB)", *parameters)
+        found = self.one(f"SELECT CAST(({sql}) AS BLOB)", *parameters)
         listed: list[Any] = msgspec.json.decode(found.decode(errors="replace"))
         return listed
 
@@ -371,7 +376,7 @@ class Store:
         """
         self._db.execute("PRAGMA busy_timeout = 0")
         try:
-            self._one(f"PRAGMA wal_checkpoint({'RESTART' if keep else 'TRUNCATE'})")
+            self.one(f"PRAGMA wal_checkpoint({'RESTART' if keep else 'TRUNCATE'})")
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
 
@@ -436,7 +441,7 @@ class Store:
 
     def _execute_work(self, work: Work, bodies: bytes, first: int) -> None:
         rows = [(row[0], first + row[1], *row[2:]) if row[0] == ADD else row for row in work.rows]
-        if not (work.large or work.contents or work.whole):
+        if not (work.large or work.contents or work.whole or work.gone):
             self._db.execute(_WORK, (bodies, _json(rows)))
             return
         with self.writing():
@@ -445,6 +450,8 @@ class Store:
                 self._write_in_place(first + number, body)
             for number, content in work.contents:
                 self._place(first + number, content)
+            if work.gone:
+                self._db.execute(_GONE, (_json(work.gone),))
             for id in work.whole:
                 self._db.execute(_PLACE, (None, None, None, None, id))
 
@@ -462,9 +469,10 @@ class Store:
                 blob.write(view[start : start + PIECE])
 
     def _last(self) -> int:
-        return int(self._one("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"))
+        return int(self.one("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"))
 
-    def _one(self, sql: str, *parameters: Any) -> Any:
+    def one(self, sql: str, *parameters: Any) -> Any:
+        """The only value that a query gives."""
         return self._db.execute(sql, parameters).fetchone()[0]
 
     def _prepare(self, writes: bool) -> None:
@@ -483,8 +491,8 @@ class Store:
 
     def _migrate(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
-        version, owner = self._one("PRAGMA user_version"), self._one("PRAGMA application_id")
-        empty = not self._one("SELECT count(*) FROM sqlite_schema")
+        version, owner = self.one("PRAGMA user_version"), self.one("PRAGMA application_id")
+        empty = not self.one("SELECT count(*) FROM sqlite_schema")
         if not empty and owner != APPLICATION:
             raise QueueUnavailable(f"{self.path}: is a database of something else, not a Mailrace queue")
         if version > VERSION:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 
@@ -32,13 +32,17 @@ TURN = 100  # leases given out in one turn of the event loop
 
 
 class Loan(msgspec.Struct):
-    """A message that is lent. `source`: where it was found, see `store`; `lane`: where it is parked, or None."""
+    """A message that is lent. `source`: where it was found, see `store`; `lane`: where it is parked, or None.
+
+    One that is `withdrawn` is nobody's credit: see `Lending.withdraw`.
+    """
 
     size: int
     source: str
     lane: str | None
     segment: int | None = None
     settling: bool = False
+    withdrawn: bool = False
 
 
 Moved = Callable[[str, int], None]  # lane, and by how many its parked queue has changed
@@ -56,6 +60,7 @@ class Lending:
         self._loans: dict[int, Loan] = {}
         self._bytes = 0
         self._out: Counter[str] = Counter()  # loans by lane
+        self._withdrawn = 0  # loans
         self._waited = 0  # loans whose time had come
         self._outgoing: deque[Lease] = deque()  # lent, about to be given out
         self._emitting = False
@@ -63,6 +68,8 @@ class Lending:
         self.parked: Mapping[str, int] = MappingProxyType(self._parked)
         self._wanted: dict[str, int] = {}  # recalled, by lane; the first one is next
         self._cursor = 0  # ready messages up to this id are lent, or gone
+        self._swept: tuple[int, int] | None = None  # see `sweep`
+        self._beyond = 0  # of what came after that, as `_cursor`
         self._behind = True  # there may be ready ones after it
         self._due, self._expires = 0.0, 0.0  # when to look for the next one
         self._request: FetchRequest | None = None  # the read under way
@@ -86,7 +93,7 @@ class Lending:
     @property
     def free(self) -> int:
         """Credit that is not used."""
-        return max(0, self._credit - len(self._loans))
+        return max(0, self._credit - len(self._loans) + self._withdrawn)
 
     @property
     def _reads_ready(self) -> bool:
@@ -140,14 +147,71 @@ class Lending:
         self._loans[lease.id].settling = False
         self._outgoing.appendleft(msgspec.structs.replace(lease, redelivered=True))
 
+    # What is taken out, whoever's turn it is
+
+    def sweep(self, reached: int, until: int) -> None:
+        """All that is ready up to `until` is looked through, and that up to `reached` has been.
+
+        Meanwhile only that is lent, and what has come since: the rest would be lent to be ended one by one.
+        """
+        if self._swept is None:
+            self._beyond = until
+        self._swept, self._behind = (reached, until), True
+        self.fill()
+
+    def unswept(self) -> None:
+        """That is over."""
+        self._swept = None
+        self.look_again()
+
+    def withdraw(self, ids: Sequence[int]) -> list[int]:
+        """Keep these from being lent, and from being withdrawn again; returns those of them that are not lent now."""
+        found = [id for id in ids if id not in self._loans]
+        for id in found:
+            self._loans[id] = Loan(0, "withdrawn", None, withdrawn=True)
+        self._withdrawn += len(found)
+        return found
+
+    def withdrawn(self, ids: Sequence[int], rows: Mapping[int, StoredRow]) -> list[Lease]:
+        """They have been read: as leases, to be settled or put back. Those that are gone by now are left out."""
+        leases = []
+        for id in ids:
+            row = rows.get(id)
+            if row is None:
+                self._forget(id)
+                continue
+            loan = self._loans[id]
+            if row.content is not None:
+                loan.segment = row.content.segment
+            if row.lane:
+                loan.lane = row.lane
+                self._out[row.lane] += 1
+                self._change_parked(row.lane, -1)
+            leases.append(Lease(id, row.body, row.queued, loan.lane, timely=True, content=row.content))
+        return leases
+
+    def ended(self, ids: Sequence[int]) -> None:
+        """They are gone for good."""
+        for id in ids:
+            self._remove(id)
+
+    def put_back(self, ids: Sequence[int]) -> None:
+        """They were withdrawn for nothing, unless they have ended: they are as they were."""
+        found = [id for id in ids if id in self._loans]
+        for id in found:
+            self._forget(id)
+        if found:
+            self.look_again()
+
     # What happens to the queue
 
     def arrived(self, id: int, body: bytes, queued: float, content: StoredContent | None = None) -> None:
         """A ready message has been committed."""
-        if id <= self._cursor or id in self._loans:
+        if id <= (self._cursor if self._swept is None else self._beyond) or id in self._loans:
             return  # was read from the file already
         room = self.free - (self._request.room if self._request else 0)
-        if self._behind or self._reads_ready or self._observer is None or room <= 0 or self._bytes >= BUDGET:
+        behind = self._behind or self._swept is not None or self._reads_ready
+        if behind or self._observer is None or room <= 0 or self._bytes >= BUDGET:
             self._behind = True
             return
         self._cursor = id
@@ -213,16 +277,24 @@ class Lending:
         """What to look for in the outbox. What is noted from now on is news that the read may not see."""
         searches = []
         if self._behind:
-            searches.append(Search("ready", self._cursor, room + self._again_from_start(), room))
+            searches += self._ready(room)
             self._behind = False
         if self._due <= now:
-            searches.append(Search("waiting", now, room + self._waited, room))
+            searches.append(Search("waiting", now, room + self._waited + self._withdrawn, room))
             self._due = NEVER
         if self._expires <= now:
-            searches.append(Search("expiring", now, room + self.lent_parked, room))
+            searches.append(Search("expiring", now, room + self.lent_parked + self._withdrawn, room))
             self._expires = NEVER
         turned = self._turn // 2 % len(searches) if searches else 0
         return searches[turned:] + searches[:turned]
+
+    def _ready(self, room: int) -> list[Search]:
+        if self._swept is None:
+            return [Search("ready", self._cursor, room + self._again_from_start(), room)]
+        reached = self._swept[0]
+        before = [Search("ready", self._cursor, room + len(self._loans), room, reached)]
+        after = [Search("ready", self._beyond, room + len(self._loans), room)]
+        return before + after if self._cursor < reached else after
 
     def _again_from_start(self) -> int:
         """From the beginning, the oldest ones are those that are lent."""
@@ -257,8 +329,11 @@ class Lending:
         search = found.search
         match search.source:
             case "ready":
-                self._cursor = max(found.reached, self._cursor)
                 self._behind = self._behind or not found.all
+                if self._swept is not None and float(search.after) >= self._swept[1]:
+                    self._beyond = max(found.reached, self._beyond)
+                else:
+                    self._cursor = max(found.reached, self._cursor)
             case "waiting":
                 self._due = min(self._due, answer.due if found.all else 0.0)
             case "expiring":
@@ -281,6 +356,8 @@ class Lending:
     # Loans
 
     def _lend(self, row: StoredRow, source: str) -> None:
+        if row.id in self._loans:
+            return  # was withdrawn while it was read
         lane, content = row.lane or None, row.content
         segment = content.segment if content is not None else None
         self._loans[row.id] = Loan(len(row.body), source, lane, segment)
@@ -293,6 +370,7 @@ class Lending:
 
     def _remove(self, id: int) -> Loan:
         loan = self._loans.pop(id)
+        self._withdrawn -= loan.withdrawn
         self._bytes -= loan.size
         self._waited -= loan.source == "waiting"
         if loan.lane is not None:

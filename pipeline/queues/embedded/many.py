@@ -69,6 +69,11 @@ class ManyFiles:
         self._files[next(self._turn) % len(self._files)].publish(messages, confirmed, delay)
 
     @property
+    def withdrawable(self) -> None:
+        """Each file's worker takes messages out of it."""
+        return None
+
+    @property
     def apart(self) -> None:
         """Which file a message goes to is not known before: each is whole."""
 

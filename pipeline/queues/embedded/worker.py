@@ -59,6 +59,7 @@ class Operation(msgspec.Struct):
         confirmed: the caller's.
         back: the lease, where that message is given back: it stays as it is.
         apart: that message has its content in a segment.
+        all: the ids of messages that it ends for good, where it is for many.
         first: the answer: the id of the first message added.
         error: the answer: why nothing was done.
     """
@@ -71,13 +72,20 @@ class Operation(msgspec.Struct):
     then: Retry | Park | None = None
     back: Lease | None = None
     apart: bool = False
+    all: Sequence[int] = ()
     first: int = 0
     error: Exception | None = None
+
+    @property
+    def owed(self) -> bool:
+        """It settles something."""
+        return self.ends is not None or bool(self.all)
 
     def describe(self, work: Work) -> None:
         """Put it into a group."""
         for name, body in self.publish:
             work.add(name, body, self.due, self.queued)
+        work.gone += self.all
         if self.ends is None or self.back is not None:
             return
         match self.then:
@@ -263,7 +271,7 @@ class QueueWriter(Worker):
             for operation in group:
                 operation.first = work.added
                 operation.describe(work)
-            first = self._write(work, owed=all(operation.ends is not None for operation in group))
+            first = self._write(work, owed=all(operation.owed for operation in group))
         except Exception as error:
             self._fail(group, error)
         else:
@@ -271,7 +279,7 @@ class QueueWriter(Worker):
                 operation.first += first
 
     def _admitted(self, operation: Operation) -> bool:
-        if operation.ends is not None:
+        if operation.owed:
             return True
         if (why := self._condition.refuses) is not None:
             operation.error = QueueUnavailable(why)

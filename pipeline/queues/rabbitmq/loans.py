@@ -61,6 +61,7 @@ class Loans:
     def __init__(self, settled: SettledNotes) -> None:
         self._settled = settled
         self._loans: dict[int, BrokerLoan] = {}
+        self._by_key: dict[Key, BrokerLoan] = {}  # the last that came of each
         self._orphans: dict[Key, list[BrokerLoan]] = {}
         self.lanes: Counter[str] = Counter()  # loans got from parked queues
 
@@ -81,7 +82,7 @@ class Loans:
 
     def add(self, loan: BrokerLoan) -> None:
         """A message has come."""
-        self._loans[loan.lease.id] = loan
+        self._loans[loan.lease.id] = self._by_key[loan.key] = loan
         if loan.lane is not None:
             self.lanes[loan.lane] += 1
 
@@ -93,6 +94,8 @@ class Loans:
         """It is lent no more. `done`: it is not in its queue any more either, or will not be soon."""
         if self._loans.pop(loan.lease.id, None) is None:
             return
+        if self._by_key.get(loan.key) is loan:
+            del self._by_key[loan.key]
         if loan.lane is not None:
             self.lanes[loan.lane] -= 1
             if not self.lanes[loan.lane]:
@@ -101,6 +104,11 @@ class Loans:
             self._claim(loan)
         if done:
             self._settled.add(loan.key)
+
+    def lends(self, key: Key) -> bool:
+        """Whether the same message is lent over this connection: what comes with its id is its copy."""
+        loan = self._by_key.get(key) if isinstance(key, bytes) else None
+        return loan is not None and loan.ledger is not None
 
     def lost(self) -> None:
         """The connection is gone, and every tag with it."""

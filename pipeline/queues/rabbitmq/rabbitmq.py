@@ -33,7 +33,18 @@ from pipeline.queues.contract import Body, Confirmed, QueueFigures, QueueUnavail
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Unbrowsable
 from pipeline.queues.rabbitmq.amqp.broker import TICK, Broker, Report
 from pipeline.queues.rabbitmq.amqp.link import BrokerRejected, Ledger, Link
-from pipeline.queues.rabbitmq.amqp.mail import DUE, LANE, SLACK, BrokerMessage, headers, number, plain, queued
+from pipeline.queues.rabbitmq.amqp.mail import (
+    DUE,
+    LANE,
+    SLACK,
+    BrokerMessage,
+    following,
+    headers,
+    number,
+    plain,
+    queued,
+    waits,
+)
 from pipeline.queues.rabbitmq.aside import Aside
 from pipeline.queues.rabbitmq.held import HeldResults
 from pipeline.queues.rabbitmq.lending import BrokerLending
@@ -300,7 +311,8 @@ class RabbitQueue:
                 self.parked_queues.change(orphan.lane, -1)
             self.settling.carry_out(orphan)
             return
-        if self.settled.again(key, redelivered, DUE in headers(message.header)):
+        ours = waits(headers(message.header))
+        if self.settled.again(key, redelivered, ours) or (ours and self.loans.lends(key)):
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)
@@ -359,6 +371,7 @@ class RabbitQueue:
                 self._loop.call_later(1, ledger.back, tag)
 
         mail = put_off(self.names, body, queued(message.header), due / 1000, now, number(own, SLACK) or 0)
+        mail.id = following(message.header.properties.message_id)
         self.sender.send(mail, confirmed)
         return True
 
@@ -376,6 +389,11 @@ class RabbitQueue:
         Where that fails, the message is still lent, and can be settled again. While the broker is away it waits.
         """
         self.settling.begin(lease, settlement, confirmed)
+
+    @property
+    def withdrawable(self) -> None:
+        """A broker lends messages one after another."""
+        return None
 
     @property
     def apart(self) -> None:

@@ -116,19 +116,16 @@ class Publisher:
     def _put(
         self, link: Link, mail: BrokerMessage, done: Confirmed, *, again: bool, exchange: str | None = None
     ) -> None:
-        self._number += 1
+        if not mail.id:
+            self._number += 1
+            mail.id = f"{self._token}-{self._number}"
         body = compressed(mail.body) if self._gzip else mail.body
         if len(body) > self._most_bytes:
             error = TooLarge(len(body), self._most_bytes)
             asyncio.get_running_loop().call_soon(done, error)
             return
-        properties = mail.properties(
-            f"{self._token}-{self._number}",
-            self._clock(),
-            self._persistent,
-            "gzip" if self._gzip else None,
-            self._most_priority,
-        )
+        encoding = "gzip" if self._gzip else None
+        properties = mail.properties(self._clock(), self._persistent, encoding, self._most_priority)
 
         def confirmed(error: Exception | None) -> None:
             if error is None:

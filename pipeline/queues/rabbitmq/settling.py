@@ -137,10 +137,15 @@ class Settling:
         return mails
 
     def _anew(self, mail: BrokerMessage) -> BrokerMessage:
-        """What waits for a time is on its way as of now: the broker was away, and may have lost a step meanwhile."""
+        """What waits for a time is on its way as of now: the broker was away, and may have lost a step meanwhile.
+
+        With the id that it has: where the broker did take it, and only its confirmation was lost, the two are one.
+        """
         if not mail.due:
             return mail
-        return put_off(self._names, mail.body, mail.queued, mail.due, self._clock(), mail.slack)
+        anew = put_off(self._names, mail.body, mail.queued, mail.due, self._clock(), mail.slack)
+        anew.id, anew.due, anew.slack = mail.id, mail.due, mail.slack
+        return anew
 
     def _sent(self, loan: BrokerLoan, mail: BrokerMessage) -> Confirmed:
         def done(error: Exception | None) -> None:

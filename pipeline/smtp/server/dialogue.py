@@ -37,8 +37,13 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
 
     commands: ClassVar[Mapping[str, Command]] = {}
 
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
-        self.shared, self.loop = shared, loop
+    def __init__(
+        self,
+        shared: Shared,
+        loop: asyncio.AbstractEventLoop,
+        ends: tuple[tuple[str, int], tuple[str, int]] | None = None,
+    ) -> None:
+        self.shared, self.loop, self._ends = shared, loop, ends  # as a proxy tells them
         self.hostname = shared.hostname
         self.protocol = ServerProtocol()
         self.client = SmtpPeer(("", 0), ("", 0), secure=False)
@@ -57,7 +62,8 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         """A client has connected; on a secure port, after the TLS handshake."""
         info = transport.get_extra_info
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self.client = SmtpPeer(address(info("sockname")), address(info("peername")), info("sslcontext") is not None)
+        local, remote = self._ends or (address(info("sockname")), address(info("peername")))
+        self.client = SmtpPeer(local, remote, info("sslcontext") is not None)
         self.conversation = Conversation(IN, self.client.local[0], self.client.ip)
         self.shared.crowd.enter(self)
         self.heard()
@@ -229,7 +235,7 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
             return
         if left <= 0 and self.answer is not None and not self.answer.done():
             self.answer.set_result(TimeoutError())
-        self._timer = self.loop.call_later(max(left, 1.0), self._timed_out)
+        self._timer = self.loop.call_later(max(left, min(1.0, duration)), self._timed_out)
 
     def _close(self) -> None:
         """Close; a client that does not read the rest is cut off five seconds later."""

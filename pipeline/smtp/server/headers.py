@@ -223,6 +223,7 @@ FIELDS: dict[str, tuple[str, Reader]] = {
     "retry-queue": ("queues.retry", _name_or_off),
     "dsn-queue": ("queues.dsn", _name_or_off),
     "smarthost-hostname": ("smarthost.hostname", _host),
+    "smarthost-name": ("smarthost.hostname", _host),  # an older name
     "smarthost-port": ("smarthost.port", _port),
     "smarthost-username": ("smarthost.username", _text),
     "smarthost-password": ("smarthost.password", _text),

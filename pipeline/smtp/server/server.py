@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from operators.deliveries.events import Event
+import msgspec
+
+from operators.deliveries.events import Event, Rejected
 from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Queue
 from pipeline.smtp.server.access import auth
 from pipeline.smtp.server.access.guard import Guard
+from pipeline.smtp.server.access.port import Enter, Port
+from pipeline.smtp.server.access.proxied import ProxiedEntry
 from pipeline.smtp.server.dialogue import HANDSHAKE
 from pipeline.smtp.server.session import Session
 from pipeline.smtp.server.shared import Shared
@@ -30,6 +35,18 @@ _REASONS = {
 }
 
 
+class PortShare(msgspec.Struct, frozen=True):
+    """Ports that a process has in common with others.
+
+    Attributes:
+        sockets: that listen: those of `smtp-port`, then those of `smtp-secure-port`.
+        is_next: told how many sessions this process has, says whether the next one is for it.
+    """
+
+    sockets: Sequence[socket.socket]
+    is_next: Callable[[int], bool]
+
+
 class SmtpIntake:
     """Takes mail by SMTP and queues it.
 
@@ -41,6 +58,7 @@ class SmtpIntake:
         hostname: the name to greet with; `server-id` where none is given.
         guard: against guessed passwords.
         clock: epoch seconds.
+        ports: those that it shares with other processes; it opens its own without.
 
     Attributes:
         shared: what its sessions share: the queue, the bounds, who is connected.
@@ -56,6 +74,7 @@ class SmtpIntake:
         hostname: str = "",
         guard: Guard | None = None,
         clock: Callable[[], float] = time.time,
+        ports: PortShare | None = None,
     ) -> None:
         self._settings = settings
         self.shared = Shared(
@@ -68,8 +87,8 @@ class SmtpIntake:
             hostname or settings.server_id,
             clock,
         )
-        self._servers: list[asyncio.Server] = []
-        self.port_shared = False  # with other workers
+        self._servers: list[asyncio.Server | Port] = []
+        self._ports = ports
 
     @property
     def connections(self) -> int:
@@ -101,6 +120,9 @@ class SmtpIntake:
         shared.credentials = _credentials(settings)
         shared.tls = _tls(settings)
         try:
+            if self._ports is not None:
+                self._share(self._ports)
+                return
             for port in settings.smtp_port:
                 self._servers.append(await self._open("smtp-port", port, None))
             for port in settings.smtp_secure_port:
@@ -109,10 +131,13 @@ class SmtpIntake:
             await self.close()
             raise
 
-    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
+    async def _open(self, key: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server | Port:
         loop = asyncio.get_running_loop()
         ip = self._settings.smtp_ip
         try:
+            if self._settings.smtp_proxy:
+                family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+                return Port(socket.create_server((ip, port), family=family, backlog=1024), self._entry(tls))
             return await loop.create_server(
                 lambda: Session(self.shared, loop),
                 ip,
@@ -120,11 +145,44 @@ class SmtpIntake:
                 ssl=tls,
                 ssl_handshake_timeout=HANDSHAKE if tls else None,
                 backlog=1024,
-                reuse_port=self.port_shared or None,
             )
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
+
+    def _share(self, ports: PortShare) -> None:
+        def ours() -> bool:
+            arriving = sum(port.arriving for port in self._servers if isinstance(port, Port))
+            return ports.is_next(len(self.shared.crowd) + arriving)
+
+        for index, sock in enumerate(ports.sockets):
+            tls = self.shared.tls if index >= len(self._settings.smtp_port) else None
+            self._servers.append(Port(sock, self._entry(tls), ours))
+
+    def _entry(self, tls: ssl.SSLContext | None) -> Enter:
+        """How a connection that was taken becomes a session."""
+        loop = asyncio.get_running_loop()
+        if proxies := self._settings.smtp_proxy:
+            handshake = None if tls is None else (tls, HANDSHAKE)
+            return ProxiedEntry(proxies, lambda ends: Session(self.shared, loop, ends), handshake, self._unheaded).enter
+
+        async def enter(client: socket.socket) -> None:
+            try:
+                await loop.connect_accepted_socket(
+                    lambda: Session(self.shared, loop),
+                    client,
+                    ssl=tls,
+                    ssl_handshake_timeout=HANDSHAKE if tls else None,
+                )
+            except OSError:  # SSLError is one: the client's handshake failed, or it has gone
+                client.close()
+
+        return enter
+
+    def _unheaded(self, ip: str, why: str) -> None:
+        """A connection of a proxy without its header is turned away."""
+        now = self.shared.clock()
+        self.shared.report(Rejected(time=now, reason=f"421 4.3.0 {why}", code=421, remote_ip=ip))
 
     async def close(self, grace: float = 5.0) -> None:
         """Take no more connections or transactions, give those under way `grace` seconds, then close with 421."""

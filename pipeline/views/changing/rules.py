@@ -14,10 +14,12 @@ from pipeline.views.catalogue import CatalogueEntry
 from pipeline.views.explain import Explainer
 from pipeline.views.scoped import ScopedFigures, waits_for
 from pipeline.views.tally import Tally
+from pipeline.views.warming import WarmupsView
 from settings.rules import DkimKey, FieldError, Flood, InvalidRule, Pause, Pool, Redirect, Rule
 from settings.rules.acting import Response
 from settings.rules.models import NAMES
 from settings.rules.tenants import TagRule
+from settings.rules.warming import Warmup
 from settings.store import Who
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
 class RulesView:
     """Over a running machine."""
 
-    def __init__(self, machine: Machine, explainer: Explainer, scoped: ScopedFigures, tally: Tally) -> None:
+    def __init__(
+        self, machine: Machine, explainer: Explainer, scoped: ScopedFigures, tally: Tally, warmups: WarmupsView
+    ) -> None:
         self._machine, self._explainer, self._scoped, self._tally = machine, explainer, scoped, tally
+        self._warmups = warmups
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """All rules of a kind, whole, with their live figures. Raises `NoSuchRule`."""
@@ -56,6 +61,8 @@ class RulesView:
                 figures = self._machine.telemetry.snapshot("tag", rule.name)
                 names = ("processed", "delivered", "errors", "in_memory", "parked")
                 return {"figures": {name: figures[name] for name in names}}
+            case Warmup():
+                return {"progress": self._warmups.of(rule)}
             case Response():
                 dry = self._machine.effects.dry[rule.id]
                 return {"used": self._tally.of("responses", rule.id), "would": dry}
@@ -99,8 +106,8 @@ class RulesView:
         if lane := given.pop("lane", None):
             ip, _, group = str(lane).partition("/")
             given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
-        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool")):
-            allowed = "names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool"
+        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool", "all")):
+            allowed = 'names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool, or "all": true'
             raise InvalidRule([FieldError("tag", allowed)])
         return await self._machine.rules.create("errors", given, who)
 

@@ -31,9 +31,10 @@ def named(pause: Pause) -> str:
     """What a pause is for."""
     tag = f", tag {pause.tag}" if pause.tag else ""
     target = pause.domain or pause.remote_ip or "everywhere"
-    if pause.ip is None and target == "everywhere":
+    source = pause.ip or (f"pool {pause.pool}" if pause.pool else None)
+    if source is None and target == "everywhere":
         return f"all mail{tag}"
-    return f"{pause.ip or 'all MTA IPs'} to {target}{tag}"
+    return f"{source or 'all MTA IPs'} to {target}{tag}"
 
 
 def why(pause: Pause, now: float) -> str:
@@ -64,7 +65,7 @@ def is_large(pause: Pause) -> bool:
 
 def describes(pause: Pause, selected: Mapping[str, Any]) -> str:
     """Whether a pause is for the `same` mail as is selected, for `wider` (more), `part` of it at most, or `none`."""
-    given = {"ip": pause.ip, "domain": pause.domain, "remote_ip": pause.remote_ip, "tag": pause.tag}
+    given = {"ip": pause.ip, "pool": pause.pool, "domain": pause.domain, "remote_ip": pause.remote_ip, "tag": pause.tag}
     scope = {name: value for name, value in given.items() if value is not None}
     if scope == selected:
         return "same"

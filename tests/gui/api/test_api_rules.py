@@ -64,6 +64,13 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "addresses",
         ["192.0.2.8"],
     ),
+    "schedules": ({"name": "slow", "steps": ["1=50"]}, {"name": "slow", "steps": ["1=70", "2=80"]}, "steps", None),
+    "warmups": (
+        {"schedule": "other", "ip": "192.0.2.1"},
+        {"schedule": "other", "ip": "192.0.2.1", "overflow": "wait"},
+        "overflow",
+        "wait",
+    ),
     "pools": (
         {"name": "gold", "members": ["192.0.2.1=3"]},
         {"name": "gold", "members": [{"ip": "192.0.2.2"}]},
@@ -77,6 +84,8 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
 async def test_a_rule_is_made_read_replaced_and_deleted(world: World, kind: str) -> None:
     """Each answer has the rule whole, with its id; after the delete it is gone."""
     first, second, field, value = EXAMPLES[kind]
+    if kind == "warmups":
+        await world.post("/schedules", {"name": "other", "steps": ["1=50"]})
     created = await world.client.post(f"/{kind}", json=first)
     assert created.status_code == 201, created.text
     rule = created.json()
@@ -86,7 +95,7 @@ async def test_a_rule_is_made_read_replaced_and_deleted(world: World, kind: str)
     assert await world.get(where) == rule
     replaced = (await world.client.put(where, json=second)).json()
     assert replaced["id"] == rule["id"]
-    assert replaced[field] == value
+    assert value is None or replaced[field] == value
     assert set(replaced) == set(rule)
     assert (await world.client.delete(where)).status_code == 204
     assert (await world.client.get(where)).status_code == 404

@@ -8,6 +8,17 @@ from tests.support.mailbox import Mailbox
 SOLD = {"a@fine.example", "b@fine.example", "d@elsewhere.example"}
 
 
+async def test_a_forced_error_without_a_word_on_which_mail_is_refused(world: World) -> None:
+    """Not even with a code: all mail must be said."""
+    for path in ("/errors", "/errors/stop"):
+        refused = await world.client.post(path, json={"code": 554})
+        assert refused.status_code == 422
+        assert "all" in refused.text
+    both = await world.client.post("/errors", json={"tag": "news", "all": True})
+    assert both.status_code == 422
+    assert (await world.post("/errors", {"code": 554, "all": True}))["all"] is True
+
+
 async def waits(world: World, state: str, count: int) -> bool:
     return bool((await world.get("/messages/count", state=state))["count"] == count)
 

@@ -25,6 +25,10 @@ async def broken_chain(world: World, _: Patch) -> None:
     world.machine._broken(RuntimeError("by a test"))
 
 
+async def told_to_stop(world: World, _: Patch) -> None:
+    world.machine.supervisor.stopping.set()
+
+
 async def failing_part(world: World, _: Patch) -> None:
     world.machine.supervisor.failed("signing", RuntimeError("by a test"))
 
@@ -68,6 +72,7 @@ async def odd_rule(world: World, patch: Patch) -> None:
 
 
 WAYS: dict[str, Callable[[World, Patch], Awaitable[None]]] = {
+    "stopping": told_to_stop,
     "chain": broken_chain,
     "background": failing_part,
     "queue": damaged,

@@ -47,6 +47,7 @@ async def accepts(found: Route, start_tls: bool) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_the_demo_starts_and_stops(settings: Settings):
     """Its process listens where the changed settings say, and is gone after `stop`."""
     demo = await start(settings)
@@ -64,6 +65,7 @@ async def test_the_demo_starts_and_stops(settings: Settings):
         os.kill(process.pid, 0)
 
 
+@pytest.mark.slow
 async def test_the_internet_ends_with_whoever_started_it(settings: Settings):
     """Also when that one is killed: nothing is left behind."""
     parent = await asyncio.create_subprocess_exec(
@@ -88,6 +90,7 @@ async def test_the_internet_ends_with_whoever_started_it(settings: Settings):
     psutil.Process(child).wait(10)
 
 
+@pytest.mark.slow
 async def test_every_domain_is_what_its_line_says():
     """Through real DNS and real connections: all of the table."""
     internet = Internet()

@@ -50,6 +50,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
         "x-mq-dsn-notify: failure,delay\r\nx-mq-dsn-ret: hdrs\r\nx-mq-dsn-envid: e\r\nx-mq-dsn-orcpt: rfc822;a@b",
         {"dsn": {"notify": "DELAY,FAILURE", "ret": "HDRS", "envid": "e", "orcpt": "rfc822;a@b"}},
     ),
+    ("x-mq-smarthost-name: relay.example", {"smarthost": {"hostname": "relay.example"}}),
     ("x-mq-campaign: spring\r\n  sale", {"campaign": "spring sale"}),
 ]
 

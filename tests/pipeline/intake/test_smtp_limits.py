@@ -91,7 +91,7 @@ async def test_a_silent_client_is_told_and_closed(house: House) -> None:
 
 async def test_a_byte_now_and_then_does_not_hold_the_session(house: House) -> None:
     """In DATA only every further 64 KiB set the timer back."""
-    await house.open(smtp_timeout="200ms")
+    await house.open(smtp_timeout="100ms")
     caller = await house.call()
     await caller.says("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from pipeline.process.supervisor import supervisor
 from tests.pipeline.log.conftest import Make, logged, until
 from tests.pipeline.log.records import TIME, accepted, delivery
 from tests.support.halted import halt
+
+pytestmark = pytest.mark.slow
 
 
 def write(log: DeliveryLog, *numbers: int, description: str = "queued") -> None:
@@ -101,6 +104,17 @@ async def test_a_file_that_others_moved_away_is_left_at_sighup(make: Make, send_
     write(log, 3)
     await log.close()
     assert (logged(moved), logged(send_log)) == (["m1", "m2"], ["m3"])
+
+
+async def test_a_file_that_others_removed_is_made_again(make: Make, send_log: Path) -> None:
+    """K10: with its folder, and without SIGHUP: what is written to a file without a name is read by nobody."""
+    log = make()
+    write(log, 1)
+    await until(lambda: logged(send_log) == ["m1"])
+    shutil.rmtree(send_log.parent)
+    write(log, 2)
+    await log.close()
+    assert logged(send_log) == ["m2"]
 
 
 async def test_a_full_file_is_rotated_between_lines_and_converted(make: Make, send_log: Path) -> None:

@@ -160,6 +160,7 @@ def test_times_are_how_long_ago_or_iso() -> None:
     assert [duration(text) for text in ("90s", "15m", "1h", "2d", "1w")] == [90, 900, 3600, 172800, 604800]
 
 
+@pytest.mark.slow
 def test_following_goes_on_until_it_is_interrupted(files: SimpleNamespace) -> None:
     """On a real terminal: what is there, then what comes; Ctrl-C ends it with exit code 0."""
     ours, theirs = pty.openpty()

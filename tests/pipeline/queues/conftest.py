@@ -5,7 +5,7 @@ The contract's tests take `desk`, which is parametrized by implementation: whoev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.rabbitmq.rabbitmq import RabbitQueue
 from tests.pipeline.queues.desk import Clock, Desk
-from tests.support.broker import MISSING, Broker, installed, settings_for
+from tests.support import broker
+from tests.support.broker import MISSING, Broker, installed, settings_for, shared
 
 
 def embedded(folder: Path, clock: Clock, _: pytest.FixtureRequest) -> EmbeddedQueue:
@@ -34,12 +35,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def node() -> Iterator[Broker]:
+def node() -> Broker:
     """One RabbitMQ node for all tests of a process."""
     if not installed():
         pytest.skip(MISSING)
-    with Broker(management=True) as running:
-        yield running
+    return shared()
 
 
 @pytest.fixture
@@ -67,9 +67,8 @@ async def embedded_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Desk]:
 
 
 @pytest.fixture(scope="session")
-def limited() -> Iterator[Broker]:
+def limited() -> Broker:
     """Another node, whose limits a test sets."""
     if not installed():
         pytest.skip(MISSING)
-    with Broker(management=True) as running:
-        yield running
+    return broker.limited()

@@ -12,11 +12,12 @@ import pytest
 from pipeline.queues.contract import Park, QueueUnavailable, Retry, Settlement
 from pipeline.queues.rabbitmq.amqp.broker import Broker as Keeper
 from pipeline.queues.rabbitmq.amqp.link import Link
+from pipeline.queues.rabbitmq.amqp.mail import following
 from pipeline.queues.rabbitmq.delays import STEPS
 from pipeline.queues.rabbitmq.names import QueueNames
 from tests.pipeline.queues.desk import until
 from tests.pipeline.queues.rabbit import LANE, channel, mark, opened, post, rabbit
-from tests.support.broker import MISSING, Broker, installed, settings_for
+from tests.support.broker import Broker, settings_for
 
 
 async def test_closing_ends_though_a_failing_connection_takes_the_cancellation_for_itself(address: str) -> None:
@@ -163,22 +164,58 @@ async def test_a_queue_that_was_just_declared_is_not_trusted(address: str) -> No
         assert queue.sender.published == 3
 
 
-@pytest.mark.system
-@pytest.mark.skipif(not installed(), reason=MISSING)
-async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around() -> None:
+@pytest.mark.parametrize("parks", [False, True], ids=["put off", "parked"])
+async def test_a_retry_whose_confirmation_was_lost_comes_once(address: str, parks: bool) -> None:
+    """The broker has taken it, and takes it again over the next connection: with the same id, the two are one."""
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"m")
+        [lease] = await desk.next()
+        queue = rabbit(desk)
+        said: list[Exception | None] = []
+        then = Park(LANE) if parks else Retry(b"later", time.time() + 1.5)
+        queue.settle(lease, Settlement(then=then), said.append)
+        await until(lambda: queue.sender.published == 2)
+        assert said == []
+        assert queue.broker.link is not None
+        queue.broker.link.end("cut")
+        await until(lambda: said == [None])
+        assert queue.sender.published >= 3
+        desk.queue.recall(LANE, 2 if parks else 0)
+        [lease] = await desk.next()
+        assert lease.body == (b"m" if parks else b"later")
+        await desk.nothing_more()
+        await desk.settle(lease)
+        await desk.nothing_more()
+        assert ((await desk.queue.figures()).ready, dict(desk.queue.parked())) == (0, {})
+
+
+def test_each_round_of_a_delay_has_an_id_that_follows_from_the_last() -> None:
+    """So it is the same where a round is published again, and another one than that of the round before."""
+    assert [following(id) for id in ("t-1", "t-1~1", "t-1~9", "~3", "x~y")] == [
+        "t-1~1",
+        "t-1~2",
+        "t-1~10",
+        "~3~1",
+        "x~y~1",
+    ]
+    assert [following(id) for id in (None, "", "x" * 250)] == ["", "", ""]
+
+
+async def test_a_delay_that_a_crash_left_without_a_leader_is_gone_around(limited: Broker) -> None:
     """RabbitMQ 3.10 leaves the one declared last so, and each publication to it holds up all others for 30 s."""
-    with Broker() as node:
-        names = QueueNames(settings_for(node.address))
-        names.confirms_expiry = True
-        dead = names.delay(STEPS[2])
-        async with channel(node.address) as other:
-            await other.queue_declare(dead, durable=True, arguments=names.arguments(dead))
-            node.kill()
-        node.start()
-        async with opened(node.address) as desk:
-            desk.consume()
-            await desk.publish(b"m", delay=STEPS[2] / 1000)
-            assert [lease.body for lease in await desk.next()] == [b"m"]
+    address = limited.fresh()
+    names = QueueNames(settings_for(address))
+    names.confirms_expiry = True
+    dead = names.delay(STEPS[2])
+    async with channel(address) as other:
+        await other.queue_declare(dead, durable=True, arguments=names.arguments(dead))
+        limited.kill()
+    limited.start()
+    async with opened(address) as desk:
+        desk.consume()
+        await desk.publish(b"m", delay=STEPS[2] / 1000)
+        assert [lease.body for lease in await desk.next()] == [b"m"]
 
 
 async def test_a_question_ends_with_its_link(address: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from operators.deliveries.delivery import Lease
 from operators.mail.wire import dot_stuff, stuffed
 from pipeline.queues.contract import LargeBody, NewContent, Park, QueueFull, Retry, Settlement
-from pipeline.queues.embedded import segments
+from pipeline.queues.embedded import segments, space
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.recover import recover
 from pipeline.queues.embedded.embedded import EmbeddedQueue
@@ -214,6 +214,7 @@ async def test_a_full_disk_takes_no_content_and_loses_nothing(
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr(space, "CALM", 0.1)
     async with opened(tmp_path / "q", clock) as desk:
         await publish(desk, large(b"first"))
         with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from typing import Any
@@ -13,7 +14,7 @@ from operators.deliveries.events import Disconnected, Fault, Notice
 from operators.deliveries.outcome import Next
 from operators.lanes.limits import Limits
 from operators.mail.message import Smarthost
-from pipeline.smtp.client import connect
+from pipeline.smtp.client import connect, connection, transport
 from pipeline.smtp.client.transport import PLAIN_FOR
 from tests.support.receiver import CLOSE, SILENCE, Receiver
 from tests.support.sender import Sender, to, until
@@ -52,7 +53,7 @@ async def test_a_receiver_that_wants_a_client_certificate_gets_its_mail_in_plain
 @pytest.mark.parametrize("answer", [CLOSE, SILENCE, "454 4.7.0 no", "550 5.7.1 no", "421 4.3.2 bye", "what?", b"\xff"])
 async def test_a_failure_at_ehlo_inside_tls_falls_back(answer, tls, monkeypatch: pytest.MonkeyPatch) -> None:
     """K3. Opportunistic mail goes in plain text, as after a failed handshake, and no host is skipped for it."""
-    monkeypatch.setattr(connect, "COMMAND", 300.0 if answer not in (SILENCE, b"\xff") else 0.3)
+    monkeypatch.setattr(connect, "COMMAND", 300.0 if answer not in (SILENCE, b"\xff") else 0.1)
     async with (
         Receiver({"EHLO": [None, answer], "HELO": [answer]}, tls=tls) as receiver,
         Sender(to(receiver)) as sender,
@@ -72,7 +73,7 @@ async def test_required_tls_that_fails_at_ehlo_does_not_fall_back_and_does_not_b
 
 async def test_tls_that_takes_all_the_time_is_not_tried_again_for_a_while(tls, monkeypatch) -> None:
     """Else each connection would cost five minutes."""
-    monkeypatch.setattr(connect, "COMMAND", 0.3)
+    monkeypatch.setattr(connect, "COMMAND", 0.1)
     async with Receiver({"EHLO": [None, SILENCE]}, tls=tls) as receiver, Sender(to(receiver)) as sender:
         slot = sender.take()
         assert (await sender.send()).result == "accepted"
@@ -202,12 +203,17 @@ async def test_a_receiver_that_takes_five_a_connection_costs_no_retry(end: str) 
         assert len(receiver.messages) == 15 and receiver.connections == 3
 
 
-async def test_silence_on_a_connection_that_was_idle_is_answered_by_a_new_one() -> None:
+async def test_silence_on_a_connection_that_was_idle_is_answered_by_a_new_one(monkeypatch) -> None:
     """A firewall in between may have forgotten it."""
+    monkeypatch.setattr(transport, "TICK", 0.02)
     async with Receiver({"MAIL": [None, SILENCE]}) as receiver, Sender(to(receiver)) as sender:
         await sender.send()
-        sender.transport.factor = 0.001
-        assert (await sender.send()).result == "accepted"
+        for stage in ("rset", "mailfrom"):
+            monkeypatch.setitem(connection.PATIENCE, stage, 0.05)
+        sending = asyncio.create_task(sender.send())
+        await until(lambda: receiver.verbs().count("MAIL") == 2)
+        monkeypatch.setitem(connection.PATIENCE, "mailfrom", 300.0)
+        assert (await sending).result == "accepted"
         assert receiver.connections == 2
 
 

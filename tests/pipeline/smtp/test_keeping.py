@@ -11,6 +11,7 @@ from operators.deliveries.events import Disconnected
 from operators.deliveries.outcome import Next
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Wait
+from pipeline.smtp.client import connection, transport
 from tests.support.receiver import SILENCE, Receiver, Slow
 from tests.support.sender import SOURCE, Sender, to, until
 
@@ -27,10 +28,12 @@ async def test_one_connection_carries_many_messages() -> None:
 
 
 @pytest.mark.parametrize(("extensions", "first"), [(("PIPELINING",), 3), ((), 1)])
-async def test_mail_rcpt_and_data_go_in_one_write_where_pipelining_is_offered(extensions, first) -> None:
+async def test_mail_rcpt_and_data_go_in_one_write_where_pipelining_is_offered(extensions, first, monkeypatch) -> None:
     """RFC 2920: before MAIL is answered all three have been sent; elsewhere only MAIL."""
+    monkeypatch.setitem(connection.PATIENCE, "mailfrom", 0.05)
+    monkeypatch.setattr(transport, "TICK", 0.02)
     lines = (b"MAIL FROM:<sender@example.org>\r\n", b"RCPT TO:<someone@example.com>\r\n", b"DATA\r\n")
-    async with Receiver({"MAIL": [SILENCE]}, extensions) as receiver, Sender(to(receiver), 0.001) as sender:
+    async with Receiver({"MAIL": [SILENCE]}, extensions) as receiver, Sender(to(receiver)) as sender:
         sent = (await sender.send()).sent_connection - len(b"EHLO [127.0.0.1]\r\n")
         assert sent == len(b"".join(lines[:first]))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ RULES: dict[str, dict[str, Any]] = {
     "locals": {"type": "wildcard", "pattern": "*@example.net"},
     "mta-names": {"ip": "192.0.2.1", "name": "first", "ehlo": "mx.example.com"},
     "dns": {"name": "example.com", "addresses": ["198.51.100.1", "2001:db8::1"]},
+    "schedules": {"name": "slow", "steps": ["1=50", {"day": 2, "cap": 100, "domain_connections": 2}]},
+    "warmups": {"schedule": "slow", "ip": "192.0.2.1", "domain": "gmail", "time_zone": "Europe/Berlin"},
     "pools": {"name": "gold", "description": "Grüße", "members": ["192.0.2.1=3", {"ip": "2001:db8::1"}]},
 }
 
@@ -216,6 +220,29 @@ async def test_a_database_that_goes_away_leaves_the_last_rules_in_force(
         connection.exec_driver_sql("INSERT INTO throttles (domain, queue) VALUES ('example.net', 9)")
     await until(store, lambda snapshot: len(snapshot.throttles) == 2)
     assert store.available and reports.kinds == ["rules-unavailable", "rules-recovered"]
+    await store.close()
+
+
+async def test_a_damaged_file_is_not_called_well_because_some_of_it_can_be_read(tmp_path: Path, reports: Any) -> None:
+    """K11: it stands as a fault until the file is whole, and the last rules stay in force."""
+    store = await opened("", tmp_path, report=reports)
+    await store.create("throttles", {"domain": "example.com", "queue": 7}, WHO)
+    with contextlib.closing(sqlite3.connect(tmp_path / "rules.db")) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = (tmp_path / "rules.db").read_bytes()
+    with (tmp_path / "rules.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (len(whole) - 4096))
+    with pytest.raises(RulesUnavailable):
+        await store.create("throttles", {"domain": "example.org"}, WHO)
+    for _ in range(3):
+        await store.reload()
+        assert not store.available
+    assert reports.kinds == ["rules-unavailable"]
+    assert store.snapshot.limits("", "example.com", Limits()).queue == 7
+    (tmp_path / "rules.db").write_bytes(whole)
+    await store.reload()
+    assert reports.kinds == ["rules-unavailable", "rules-recovered"]
     await store.close()
 
 

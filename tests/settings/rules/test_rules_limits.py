@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from settings.rules import Snapshot, Throttle
+from settings.rules import InvalidRule, Pause, Pool, Snapshot, Throttle
 from settings.rules.limits import Limits
+from settings.rules.models import PoolMember
+from settings.rules.validate import parse
 
 IP, OTHER = "192.0.2.1", "192.0.2.2"
 A, B = "a.example", "b.example"
@@ -112,3 +114,58 @@ def test_a_flood_patterns_limits_go_over_the_lanes() -> None:
     """Reduced is the lane's own limits with what the pattern sets in their place; 0 is unlimited there too."""
     reduced = Throttle.model_validate({"domain_messages": 5, "ip_connections": 0})
     assert reduced.over(Limits(domain_messages=60, queue=7)) == Limits(domain_messages=5, ip_connections=0, queue=7)
+
+
+# -- pools and tags
+
+MINE = Pool(id=1, name="mine", members=(PoolMember(ip=IP),))
+
+
+def with_pool(*rules: dict[str, Any]) -> Snapshot:
+    made = [Throttle.model_validate({"id": i, **rule}) for i, rule in enumerate(rules, 1)]
+    return Snapshot({"throttles": made, "pools": [MINE]})
+
+
+def test_a_pool_comes_after_its_mta_ip_and_before_all() -> None:
+    """With a domain and without one."""
+    rules = ({"pool": "mine", "domain_messages": 5}, GENERAL, {"pool": "mine", "domain": A, "domain_messages": 6})
+    defaults = Limits(domain_messages=9)
+    assert with_pool(*rules).limits(IP, B, defaults).domain_messages == 5
+    assert with_pool(*rules).limits(IP, A, defaults).domain_messages == 6
+    assert with_pool(*rules).limits(OTHER, A, defaults).domain_messages == 4
+    assert with_pool(*rules, ADDRESS).limits(IP, B, defaults).domain_messages == 3
+    assert with_pool(*rules, BOTH).limits(IP, A, defaults).domain_messages == 1
+
+
+def test_a_throttle_of_a_tag_is_for_that_tags_mail_alone() -> None:
+    """It is no limit of the lane; the most specific one holds."""
+    tagged = {"tag": "news", "domain_messages": 7}
+    snapshot = with_pool(tagged, {**tagged, "domain": A, "domain_messages": 8}, {**tagged, "pool": "mine", "domain": A})
+    assert snapshot.limits(IP, A, Limits(domain_messages=9)).domain_messages == 9
+    found = {where: snapshot.tag_throttle(*where, "news") for where in ((IP, (A,)), (OTHER, (A,)), (IP, (B,)))}
+    assert [rule.id for rule in found.values() if rule is not None] == [3, 2, 1]
+    assert snapshot.tag_throttle(IP, (A,), "other") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"tag": "news"}, "domain_messages"),
+        ({"tag": "news", "domain_messages": 1, "ip_connections": 2}, "ip_connections"),
+        ({"scope": "all", "domain_messages": 1}, "scope"),
+        ({"ip": IP, "pool": "mine", "domain_messages": 1}, "pool"),
+    ],
+)
+def test_what_a_throttle_cannot_do_is_refused(values: dict[str, Any], field: str) -> None:
+    """A tag has a rate and nothing else; an MTA IP or a pool."""
+    with pytest.raises(InvalidRule) as refused:
+        parse("throttles", values)
+    assert refused.value.errors[0].field == field
+
+
+def test_a_pause_of_a_pool_holds_mail_from_its_members() -> None:
+    """And no other's."""
+    pause = Pause(id=1, pool="mine")
+    snapshot = Snapshot({"pauses": [pause], "pools": [MINE]})
+    assert snapshot.pauses_for(IP, A, "", (), 0.0) == (pause,)
+    assert snapshot.pauses_for(OTHER, A, "", (), 0.0) == ()

@@ -311,7 +311,9 @@ async def test_a_private_key_is_nowhere_but_in_the_rule(
 
 async def test_a_changed_key_keeps_its_private_key_unless_another_is_given(store: RuleStore) -> None:
     """What a form sends back has no key; that is no reason to lose it."""
-    rule = await store.create("dkim-keys", {"domain": "a.example", "selector": "s", "generate": True}, WHO)
+    rule = await store.create(
+        "dkim-keys", {"domain": "a.example", "selector": "s", "generate": True, "algorithm": "ed25519"}, WHO
+    )
     same = await store.update("dkim-keys", rule.id, {**rule.shown(), "expire": "2999-01-01T00:00:00Z"}, WHO)
     assert same.record == rule.record  # type: ignore[attr-defined]
     other = await store.update("dkim-keys", rule.id, {**rule.shown(), "generate": True}, WHO)

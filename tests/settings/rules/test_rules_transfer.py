@@ -29,6 +29,8 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("locals", {"pattern": "x@a.example"}),
     ("mta-names", {"ip": "192.0.2.1", "name": "x"}),
     ("dns", {"name": "a.example", "addresses": ["192.0.2.1"]}),
+    ("schedules", {"name": "slow", "steps": ["1=50", "2=100/domain_connections=2"]}),
+    ("warmups", {"schedule": "slow", "pool": "gold", "domain": "gmail"}),
     ("pools", {"name": "gold", "members": ["192.0.2.1", "192.0.2.2=3"]}),
 ]
 

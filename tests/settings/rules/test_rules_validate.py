@@ -222,7 +222,7 @@ def test_a_kind_that_there_is_not_is_named() -> None:
 
 TWICE = [
     ("throttles", {"ip": "192.0.2.1", "domain": "a.example"}, "domain a.example already"),
-    ("throttles", {"queue": 5}, "ip empty, domain empty already"),
+    ("throttles", {"queue": 5}, "ip empty, pool empty, domain empty, tag empty already"),
     ("floods", {"name": "x", "pattern": "y"}, "name x already"),
     ("redirects", {"from_ip": "192.0.2.1", "to_ip": "192.0.2.2"}, "from_ip 192.0.2.1"),
     ("errors", {"tag": "x"}, "tag x already"),

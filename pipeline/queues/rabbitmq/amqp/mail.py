@@ -52,6 +52,7 @@ class BrokerMessage(msgspec.Struct, kw_only=True, eq=False):
         slack: milliseconds that it may be late.
         lane: whose parked queue `queue` is.
         expires: epoch seconds at which it leaves the parked queue by itself.
+        id: the AMQP message-id; given when it is first published, and kept where it is published again.
     """
 
     queue: str
@@ -62,12 +63,12 @@ class BrokerMessage(msgspec.Struct, kw_only=True, eq=False):
     slack: int = 0
     lane: str | None = None
     expires: float | None = None
+    id: str = ""
 
-    def properties(self, id: str, now: float, persistent: bool, encoding: str | None, most: int) -> Properties:
+    def properties(self, now: float, persistent: bool, encoding: str | None, most: int) -> Properties:
         """The AMQP properties.
 
         Args:
-            id: the AMQP message-id.
             now: epoch seconds.
             persistent: it survives a restart of the broker.
             encoding: `gzip` where the body is compressed.
@@ -85,7 +86,7 @@ class BrokerMessage(msgspec.Struct, kw_only=True, eq=False):
             delivery_mode=PERSISTENT if persistent else TRANSIENT,
             priority=min(_priority(self.body), most) if most else None,
             expiration=None if self.expires is None else str(_lifetime(self.expires - now)),
-            message_id=id,
+            message_id=self.id,
             timestamp=datetime.fromtimestamp(now, UTC),
         )
 
@@ -151,6 +152,19 @@ def at_once(body: bytes) -> bytes:
         return msgspec.json.encode(properties)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
+
+
+def following(id: str | None) -> str:
+    """The id of what replaces a message unchanged, again the same where that is published again; "": any new one."""
+    base, _, number = (id or "").rpartition("~")
+    if not base or not number.isdecimal() or len(number) > 6:
+        return f"{id}~1" if id and len(id) < 200 else ""
+    return f"{base}~{int(number) + 1}"
+
+
+def waits(own: dict[str, Any]) -> bool:
+    """Whether we have put it where it waited: nobody else gives a message its id then."""
+    return DUE in own or LANE in own
 
 
 def headers(header: ContentHeader) -> dict[str, Any]:

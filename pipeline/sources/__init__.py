@@ -1,0 +1,1 @@
+"""Sources: what lies elsewhere: MIME in a message store (`key`), attachments on web servers (`url`)."""
