@@ -29,6 +29,7 @@ VIEWS = (
     "errors",
     "responses",
     "rewrites",
+    "dns",
     "classes",
     "schedules",
     "warmups",

@@ -224,7 +224,7 @@ async def test_many_are_removed_by_a_filter(store: RuleStore, tmp_path: Path) ->
 
 async def test_another_instances_entries_come_with_the_next_reload(store: RuleStore, tmp_path: Path) -> None:
     """And go with it; what has ended is removed."""
-    other = RuleStore("", Path(store._database._data_dir))
+    other = RuleStore("", tmp_path)
     await other.start()
     one = await other.suppressions.create({"value": "a@b.example"}, WHO)
     assert not store.suppressions.candidates("a@b.example")
