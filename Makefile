@@ -30,7 +30,7 @@ test: $(TESTED) .ci/packages.ok  ## everything
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.support.javascript --strict
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(TESTED) .ci/packages.ok ## the benchmarks, with a table
 	$(BIN)/python -m tests.bench

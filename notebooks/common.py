@@ -117,6 +117,27 @@ def findings(*lines: str) -> None:
     display(Markdown("### What this log says\n\n" + "\n".join(f"- {line}" for line in lines)))
 
 
+class TooLittle(SystemExit):
+    """This log has too little for this notebook; its last words have said so."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"This notebook ends here: {self}"]
+
+
+def enough(there: object, missing: str) -> None:
+    """Go on where there is something; else say what is missing, and end the notebook."""
+    if not there:
+        findings(f"**Too little for this notebook**: {missing}.")
+        raise TooLittle(missing)
+
+
+def needs(log: LogQuery, *columns: str) -> None:
+    """End the notebook where the log says nothing of one of these: an old one, or one that another program wrote."""
+    (counts,) = log.sql("SELECT " + ", ".join(f"count({name})" for name in columns) + " FROM attempts").fetchall()
+    empty = [name for name, count in zip(columns, counts, strict=True) if not count]
+    enough(not empty, f"no attempt of this log says {' or '.join(empty)}")
+
+
 def time_axis(axes: Axes, most: int = 10) -> None:
     """Times without more digits than needed, at `most` ticks."""
     locator = mdates.AutoDateLocator(minticks=3, maxticks=most)

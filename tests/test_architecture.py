@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import pytest
+
 from tests.support.sources import FLOORS, ROOT, SOURCES, nodes, tree
 
 # Databases, networks and processes. reactivex loads asyncio, ssl and subprocess by itself, which cannot be helped.
@@ -35,8 +37,8 @@ MOST = 14  # modules of a folder's own
 LARGE = {
     "gui/api": (17, "each is a part of one of the two APIs, ours and MailerQ's"),
     "gui/components": (16, "each is one part of a page, and is named as the page shows it"),
-    "gui/pages": (26, "each is one entry of the menu"),
-    "operators/mail": (19, "the vocabulary of one message, a value or a pure function each"),
+    "gui/pages": (27, "each is one entry of the menu"),
+    "operators/mail": (20, "the vocabulary of one message, a value or a pure function each"),
     "operators/stages": (15, "each is one line of the chain"),
     "pipeline/queues/rabbitmq": (15, "the parts of one class, which nothing outside imports"),
     "pipeline/views": (26, "half of them define nothing: they name what pages may import"),
@@ -182,6 +184,7 @@ def test_operators_have_no_clock_and_no_chance_of_their_own() -> None:
     assert wrong(["operators"], called) == {}
 
 
+@pytest.mark.slow
 def test_operators_load_no_database_network_or_process_library() -> None:
     """Not even through others: all of them are imported in a fresh process."""
     wanted = ", ".join(name(path) for path in SOURCES if floor(path) == "operators")

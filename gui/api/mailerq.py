@@ -35,15 +35,10 @@ LISTS = {
         {**_SELECTION, "code": "code", "extended": "extended", "description": "description"},
         tuple(_SELECTION),
     ),
-    "externalmtas": Foreign(
-        "external-mtas",
-        {name: name for name in ("public_ip", "local_ip", "connect_ip", "connect_port", "protocol")},
-        ("public_ip",),
-    ),
 }
 SUPPRESSED = ("type", "value", "code", "extended", "description")
 MOST = 100_000  # suppressions in one answer
-_NUMBERS = ("code", "connect_port")
+_NUMBERS = ("code",)
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
 
@@ -55,8 +50,23 @@ def routes(context: Context) -> APIRouter:
     _suppressions(router, context)
     _pools(router, context)
     _addresses(router, context)
+    _external(router, context)
     _inject(router, context)
     return router
+
+
+def _external(router: APIRouter, context: Context) -> None:
+    """MTA IPs that are elsewhere: they are configured, so they are only shown."""
+
+    @router.get("/externalmtas")
+    async def every() -> Response:
+        found = context.facade.settings.external_mtas
+        return Json([{name: value for name, value in one._asdict().items() if value} for one in found])
+
+    @router.post("/externalmtas")
+    @router.delete("/externalmtas")
+    async def change() -> Response:
+        raise Problem(501, "External MTAs are the key external-mtas of the configuration; here they are only listed.")
 
 
 def _inject(router: APIRouter, context: Context) -> None:
@@ -75,12 +85,10 @@ def _list(router: APIRouter, context: Context, name: str, foreign: Foreign) -> N
 
     @router.get(f"/{name}")
     async def every() -> Response:
-        _known(name, kind)
         return Json([_shown(rule, foreign) for rule in store.list(kind)])
 
     @router.post(f"/{name}")
     async def put(request: Request) -> Response:
-        _known(name, kind)
         values = _ours(await context.bodies.either(request), foreign)
         try:
             old = _same(context, values, foreign)
@@ -94,7 +102,6 @@ def _list(router: APIRouter, context: Context, name: str, foreign: Foreign) -> N
 
     @router.delete(f"/{name}")
     async def delete(request: Request) -> Response:
-        _known(name, kind)
         values = _ours(await context.bodies.either(request), foreign)
         try:
             old = _same(context, values, foreign)
@@ -104,11 +111,6 @@ def _list(router: APIRouter, context: Context, name: str, foreign: Foreign) -> N
             raise Problem(404, f"There is no such entry among the {name}.")
         await store.delete(kind, old.id, who(request))
         return Response(status_code=200)
-
-
-def _known(name: str, kind: str) -> None:
-    if kind not in KINDS:
-        raise Problem(501, f"/v1/{name}: Mailrace has no such rules.")
 
 
 def _ours(given: Mapping[str, Any], foreign: Foreign) -> dict[str, Any]:

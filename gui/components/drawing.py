@@ -22,6 +22,10 @@ CLOCK = "M10 2.5a7.5 7.5 0 1 1 0 15 7.5 7.5 0 0 1 0-15zM10 6v4l3 2"
 CLUSTER = "M7.500 3h5v4h-5zM2.500 13h5v4h-5zM12.500 13h5v4h-5zM10 7v3M5 13v-3h10v3"
 LEAVE = "M12.5 6V4H4v12h8.500v-2M8 10h9.500M14.5 7l3 3-3 3"
 
+# Of Quasar's fields, as filled paths on a 24 by 24 grid: its own are letters of a font of 130 kB.
+DOWN = "M7 10l5 5 5-5z"
+CROSS = "M18 7.4 16.6 6 12 10.6 7.4 6 6 7.4 10.6 12 6 16.6 7.4 18 12 13.4 16.6 18 18 16.6 13.4 12z"
+
 
 def tag(name: str, classes: str = "") -> Element:
     """An HTML element."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class Frame:
         )
         user = self._access.name(cookie)
         role = self._access.users.role(user)
-        with tag("div", "frame").props(f"data-may={role}"):
+        with tag("div", "frame").props(f"data-may={role} data-now={time.time():.0f}"):
             live = LiveUpdates(lambda: self._access.valid(cookie))
             self._menu(page, under, live)
             with tag("div", "stage"):
@@ -104,7 +105,7 @@ class Frame:
                     text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
                     page.build(self._view(request, live, tools, user))
-                zone_button().classes("only-narrow")
+                zone_button()
         self._keys()
         Palette(self._facade, self._pages)
 

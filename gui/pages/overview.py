@@ -147,14 +147,12 @@ class Overview:
             for scope in SCOPES:
                 if scope != "pool" or "pool" in self._selected or self._facade.scoped.keys("pool"):
                     self._selector(scope)
-            box, notes = DialogBox(), Notes()
+            self._box, self._notes = box, notes = DialogBox(), Notes()
             if "pool" not in self._selected:  # a pause is for one MTA IP, or all
                 Running(self._view, dict(self._selected), box, notes)
-            if (ip := self._selected.get("ip")) is not None:
-                self._renaming(ip, box, notes)
 
-    def _renaming(self, ip: str, box: DialogBox, notes: Notes) -> None:
-        names = MtaNames(self._view, box, notes, self._named)
+    def _renaming(self, ip: str) -> None:
+        names = MtaNames(self._view, self._box, self._notes, self._named)
         button = drawing.text("button", "Rename", "small rename").props("type=button data-do-rename")
         button.on("click", lambda: names.edit(ip))
         self._name = ui.label("").classes("of ip-name")
@@ -182,6 +180,8 @@ class Overview:
         with ui.element("nav").classes("of-it").props('aria-label="More of it"'):
             for label, href in pages:
                 drawing.text("a", label, "small").props(f'href="{html.escape(href)}"')
+            if ip:
+                self._renaming(ip)
             drawing.text("a", "Show everything", "small").props("href=/")
             if lens is not None:
                 with ui.element("span").classes("of"):
@@ -197,7 +197,8 @@ class Overview:
             on_change=lambda event: ui.navigate.to(self._choice.address(whole=bool(event.value))),
         )
         select.props('aria-label="Of this instance or the whole cluster" dense outlined options-dense')
-        select.props('popup-content-class="options"').classes("selector" + (" chosen" if self._choice.whole else ""))
+        select.props(f'popup-content-class="options" dropdown-icon="{drawing.DOWN}"')
+        select.classes("selector" + (" chosen" if self._choice.whole else ""))
 
     def _selector(self, dimension: Scope) -> None:
         chosen = self._selected.get(dimension)
@@ -214,6 +215,7 @@ class Overview:
         )
         select.props(f'placeholder="All {NAMES[dimension]}" aria-label="Show one of the {NAMES[dimension]}"')
         select.props('dense outlined options-dense input-debounce=0 popup-content-class="options"')
+        select.props(f'dropdown-icon="{drawing.DOWN}" clear-icon="{drawing.CROSS}"')
         if dimension == "domain":
             select.props("data-search")
         select.classes("selector" + (" chosen" if chosen else ""))

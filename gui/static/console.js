@@ -5,15 +5,23 @@ function widgets() {
   if (window.Quasar?.Dark?.set) Quasar.Dark.set(root.dataset.theme === "dark");
 }
 
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, value);
+    return true;
+  } catch {
+    return false; // this browser keeps nothing for sites
+  }
+}
+
 function toggleTheme() {
   root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("mailrace-theme", root.dataset.theme);
+  keep("mailrace-theme", root.dataset.theme);
   widgets();
 }
 
 function changeZone() {
-  localStorage.setItem("mailrace-zone", root.dataset.zone === "utc" ? "local" : "utc");
-  location.reload();
+  if (keep("mailrace-zone", root.dataset.zone === "utc" ? "local" : "utc")) location.reload();
 }
 
 function help() {

@@ -2,10 +2,17 @@ document.documentElement.lang = "en"; // NiceGUI does not say it
 // The look and the time zone, before the first paint: what was chosen here last, else what the system says.
 (() => {
   const root = document.documentElement;
-  const chosen = localStorage.getItem("mailrace-theme");
+  const kept = (name) => {
+    try {
+      return localStorage.getItem(name);
+    } catch {
+      return null; // this browser keeps nothing for sites
+    }
+  };
+  const chosen = kept("mailrace-theme");
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   root.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : system;
-  root.dataset.zone = localStorage.getItem("mailrace-zone") === "utc" ? "utc" : "local";
+  root.dataset.zone = kept("mailrace-zone") === "utc" ? "utc" : "local";
   const east = -new Date().getTimezoneOffset(); // minutes
   const two = (number) => String(Math.floor(Math.abs(number))).padStart(2, "0");
   const local = `UTC${east ? `${east < 0 ? "−" : "+"}${two(east / 60)}:${two(east % 60)}` : ""}`;

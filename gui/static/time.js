@@ -2,6 +2,17 @@
 const two = (number) => String(number).padStart(2, "0");
 export const inUtc = () => document.documentElement.dataset.zone === "utc";
 
+// This moment by the server's clock: a browser's may be wrong, and then all ages would be.
+let skew = null; // seconds; less than a page takes to come is none
+export function now() {
+  if (skew === null) {
+    const said = Number(document.querySelector(".frame")?.dataset.now) - performance.timeOrigin / 1000;
+    if (Number.isNaN(said)) return Date.now() / 1000;
+    skew = Math.abs(said) > 30 ? said : 0;
+  }
+  return Date.now() / 1000 + skew;
+}
+
 // A time whose getUTC... are what a clock of the page's zone shows.
 function wall(seconds) {
   const time = new Date(seconds * 1000);

@@ -53,6 +53,7 @@ class Key(msgspec.Struct, frozen=True):
         headers: names to sign besides `SIGNED`, lower case.
         canonicalization: header/body (RFC 6376 3.4).
         report: r=y, verifiers are asked to report failures (RFC 6651 3.1).
+        signs, seals: makes a DKIM signature, an ARC set (RFC 8617).
     """
 
     domain: str
@@ -61,6 +62,8 @@ class Key(msgspec.Struct, frozen=True):
     headers: frozenset[bytes] = frozenset()
     canonicalization: str = "relaxed/simple"
     report: bool = False
+    signs: bool = True
+    seals: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +90,7 @@ def from_domain(source: bytes) -> str:
 
 
 def signatures(source: bytes, keys: Sequence[Key], now: float) -> bytes:
-    """The DKIM-Signature fields of all keys, to stand before the message.
+    """The DKIM-Signature fields of all keys that sign, to stand before the message.
 
     A message whose first line is a continuation gets none: it would continue the signature.
 
@@ -103,6 +106,8 @@ def signatures(source: bytes, keys: Sequence[Key], now: float) -> bytes:
     body, digests = rest[2:], dict[str, bytes]()
     found = []
     for key in keys:
+        if not key.signs:
+            continue
         form = key.canonicalization.partition("/")[2]
         if form not in digests:
             digests[form] = base64.b64encode(hashlib.sha256(BODY[form](body)).digest())
@@ -113,18 +118,31 @@ def signatures(source: bytes, keys: Sequence[Key], now: float) -> bytes:
 def _signature(named: Sequence[tuple[bytes, bytes]], digest: bytes, key: Key, now: float) -> bytes:
     wanted = SIGNED | key.headers if key.headers else SIGNED
     chosen = [(name, field) for name, field in named if name in wanted and b":" in field and b";" not in name]
-    if sum(len(field) for _, field in chosen) > LONGEST_NAMES:
-        chosen = _verifiable(chosen)
-    algorithm = "rsa" if isinstance(key.private, RSAPrivateKey) else "ed25519"
-    tags = f"v=1; a={algorithm}-sha256; c={key.canonicalization};\r\n\td={key.domain}; s={key.selector}; t={now:.0f}"
+    chosen = verifiable(chosen)
+    tags = f"v=1; {algorithm(key)}; c={key.canonicalization};\r\n\td={key.domain}; s={key.selector}; t={now:.0f}"
     tags += "; r=y" if key.report else ""
-    names = _folded([name for name, _ in chosen] + [OVERSIGNED])
-    mine = b"DKIM-Signature: %s;\r\n\th=%s;\r\n\tbh=%s;\r\n\tb=" % (tags.encode(), names, digest)
-    header = HEADER[key.canonicalization.partition("/")[0]]
-    text = b"".join([header(field) for _, field in chosen]) + header(mine + b"\r\n")[:-2]
-    signed = base64.b64encode(_sign(key.private, text))
-    lines = [signed[start : start + WIDTH] for start in range(0, len(signed), WIDTH)]
+    listed = names([name for name, _ in chosen] + [OVERSIGNED])
+    mine = b"DKIM-Signature: %s;\r\n\th=%s;\r\n\tbh=%s;\r\n\tb=" % (tags.encode(), listed, digest)
+    return signed(mine, [field for _, field in chosen], key, key.canonicalization.partition("/")[0])
+
+
+def algorithm(key: Key) -> str:
+    """Its a= tag."""
+    return "a=rsa-sha256" if isinstance(key.private, RSAPrivateKey) else "a=ed25519-sha256"
+
+
+def signed(mine: bytes, fields: Sequence[bytes], key: Key, form: str = "relaxed") -> bytes:
+    """The field `mine` with the signature of these fields and itself behind its b= (RFC 6376 3.7)."""
+    header = HEADER[form]
+    text = b"".join([header(field) for field in fields]) + header(mine + b"\r\n")[:-2]
+    value = base64.b64encode(_sign(key.private, text))
+    lines = [value[start : start + WIDTH] for start in range(0, len(value), WIDTH)]
     return mine + b"\r\n\t".join(lines) + b"\r\n"
+
+
+def verifiable(chosen: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The fields to sign, without what verifiers cannot take."""
+    return _verifiable(chosen) if sum(len(field) for _, field in chosen) > LONGEST_NAMES else chosen
 
 
 def _verifiable(chosen: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -148,10 +166,10 @@ def _sign(private: RSAPrivateKey | Ed25519PrivateKey, text: bytes) -> bytes:
     return private.sign(hashlib.sha256(text).digest())  # RFC 8463 3
 
 
-def _folded(names: Sequence[bytes]) -> bytes:
+def names(found: Sequence[bytes]) -> bytes:
     """The list for h=, in lines (RFC 6376 3.5: white space may stand around its colons)."""
     lines = [b""]
-    for name in names:
+    for name in found:
         if len(lines[-1]) + len(name) > WIDTH and lines[-1]:
             lines.append(b"")
         lines[-1] += name + b":"

@@ -134,8 +134,9 @@ def crlf(source: bytes) -> bytes:
 
 def _look_through(decoder: io.IncrementalNewlineDecoder, source: bytes) -> None:
     """In pieces: a text of all of it would be as large again."""
+    octets = memoryview(source)
     for start in range(0, len(source), PASS):
-        piece = source[start : start + PASS].decode("latin-1")
+        piece = str(octets[start : start + PASS], "latin-1")
         decoder.decode(piece, final=start + PASS >= len(source))  # type: ignore[arg-type]
 
 

@@ -19,6 +19,7 @@ from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
 from operators.mail.message import (
     SECURITIES,
+    Dsn,
     InvalidMessage,
     Message,
     Unreadable,
@@ -33,7 +34,11 @@ DEEPEST = 100  # levels of nesting; at 950 a body could still be read, but its r
 
 
 def decode(
-    maxsize: int, clock: Callable[[], float], rule: ResultRule | None = None, whole: bool = False
+    maxsize: int,
+    clock: Callable[[], float],
+    rule: ResultRule | None = None,
+    whole: bool = False,
+    wishes: Dsn | None = None,
 ) -> Callable[[Observable[Lease]], Observable[Delivery]]:
     """From leases to deliveries.
 
@@ -45,6 +50,7 @@ def decode(
         maxsize: largest body, in bytes.
         clock: monotonic seconds.
         rule: which queues results may not go to.
+        wishes: of notifications, where a message has none.
         whole: contents that are apart are read and joined here, for custom operators, who know a message whole.
     """
 
@@ -62,6 +68,8 @@ def decode(
             if content is not None and (whole or needs_all(properties)):
                 properties, content = joined(properties, content.read()), None
             message = from_properties(properties)
+            if wishes is not None:
+                message = msgspec.structs.replace(message, dsn=with_defaults(message.dsn, wishes))
         except Unreadable as error:
             return _refused(lease, now, f"body: {error}")
         except InvalidMessage as error:
@@ -96,6 +104,13 @@ def decode(
         return rx.create(subscribe)
 
     return operator
+
+
+def with_defaults(dsn: Dsn | None, wishes: Dsn) -> Dsn:
+    """The wishes of a message, and where it has none those of the configuration."""
+    if dsn is None:
+        return wishes
+    return msgspec.structs.replace(dsn, notify=dsn.notify or wishes.notify, ret=dsn.ret or wishes.ret)
 
 
 def without_brackets(message: Message) -> Message:

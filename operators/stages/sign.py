@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import deferred, failed
-from operators.mail.dkim import Key, signatures
+from operators.mail.arc import signatures_and_seals
+from operators.mail.dkim import Key
 from operators.mail.message import Content, InvalidMessage, seconds
 from operators.mail.signing_keys import CANONICALIZATIONS, load
 from operators.stages.stage import Done, Report, Stage, handover, unreported
@@ -46,7 +47,7 @@ def sign(keys_of: KeysOf, signer: Signer, clock: Callable[[], float], report: Re
         if not keys:
             done(delivery)
         elif delivery.size <= QUICK and delivery.content is None and all(key.quick for key in keys):
-            done(delivery.but(source=signatures(source, keys, clock()) + source))
+            done(delivery.but(source=signatures_and_seals(source, keys, clock()) + source))
         else:
             signer(source, delivery.content, keys, clock(), lambda result: signed(delivery, done, result))
 
@@ -80,7 +81,7 @@ def _own_key(given: dict[str, Any], where: str, now: float) -> Key | None:
     protocols = _several(given.get("protocols") or ["dkim"], f"{where}.protocols")
     if not set(protocols) <= set(PROTOCOLS):
         raise InvalidMessage(f"{where}.protocols: must be of {', '.join(PROTOCOLS)}")
-    if "dkim" not in protocols or _expired(given.get("expire"), f"{where}.expire", now):
+    if _expired(given.get("expire"), f"{where}.expire", now):
         return None
     canonicalization = given.get("canonicalization") or CANONICALIZATIONS[0]
     if canonicalization not in CANONICALIZATIONS:
@@ -94,6 +95,8 @@ def _own_key(given: dict[str, Any], where: str, now: float) -> Key | None:
         frozenset(name.lower().encode() for name in headers),
         canonicalization,
         given.get("report") in (True, 1, "1", "true", "yes", "on"),
+        "dkim" in protocols,
+        "arc" in protocols,
     )
 
 

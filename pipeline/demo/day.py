@@ -108,7 +108,7 @@ class _Internet:
 
     def _receiver(self, provider: Provider) -> Receiver:
         if provider.name not in self._receivers:
-            calmer = msgspec.structs.replace(provider, flood=math.ceil(provider.flood / SCALE), pause=60.0)
+            calmer = msgspec.structs.replace(provider, flood=math.ceil(provider.flood / SCALE), pause=60.0, spells=0.0)
             self._receivers[provider.name] = Receiver(calmer, host(provider), clock=self._clock)
         return self._receivers[provider.name]
 

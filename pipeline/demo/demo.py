@@ -30,11 +30,12 @@ class Demo:
 
     Attributes:
         settings: those given, changed so that mail goes there and nowhere else.
+        process: that of the simulated internet.
     """
 
     def __init__(self, settings: Settings, process: _Internet) -> None:
         self.settings = settings
-        self._process = process
+        self.process = process
 
     async def traffic(self, smtp_port: int) -> None:
         """Send mail to intake on this port of loopback until cancelled."""
@@ -46,7 +47,7 @@ class Demo:
 
     async def stop(self) -> None:
         """End the process and wait for its end."""
-        await self._process.stop()
+        await self.process.stop()
 
 
 class _Internet:

@@ -161,7 +161,7 @@ PROVIDERS = (
     Provider(name="tls-required.example", weight=2, tls="required"),
     Provider(name="tls-broken.example", tls="broken"),
     Provider(name="newspaper.example", weight=2, latency=0.05),
-    Provider(name="city-hall.example", weight=3, latency=0.8, answers=LOOKOUT, spells=150),
+    Provider(name="city-hall.example", weight=1, latency=0.8, answers=LOOKOUT, spells=150),
     Provider(name="fussy.example", weight=6, latency=0.1, unknown=0.06, spells=120, blocks="127.0.0.1"),
     Provider(name="hospital.example", weight=1, tls="required", latency=0.2),
     Provider(name="bank.example", weight=2, tls="required", latency=0.1, unknown=0.01),

@@ -78,7 +78,7 @@ from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
-from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of
+from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of, wishes_of
 from pipeline.machine.unsettled import Unsettled, rest
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
@@ -267,7 +267,7 @@ class Machine:
             self._live,
             partial(self.warned, "operator"),
             decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs)),
+                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs), wishes_of(s)),
                 tap("taken", self._taken, failed),
             ),
             expire=rx.compose(

@@ -8,7 +8,7 @@ from pathlib import Path
 from operators.deliveries.events import Event
 from operators.deliveries.relay import Relay
 from operators.lanes.limits import Limits
-from operators.mail.message import Smarthost
+from operators.mail.message import Dsn, Smarthost
 from pipeline.dns.resolver import Resolver
 from pipeline.log.writing.delivery_log import DeliveryLog
 from pipeline.process import descent
@@ -43,6 +43,13 @@ def open_resolver(
         overrides=overrides,
         ours=ours,
     )
+
+
+def wishes_of(settings: Settings) -> Dsn | None:
+    """What senders are told whose messages do not say it."""
+    if settings.dsn_notify is None and settings.dsn_ret is None:
+        return None
+    return Dsn(settings.dsn_notify, settings.dsn_ret)
 
 
 def relay_of(settings: Settings) -> Relay:

@@ -6,11 +6,13 @@ The lock is the system's own (flock): it falls with the process, however that en
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.process import private
 from pipeline.process.rights import Account
@@ -26,6 +28,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
+    shared = _is_shared(settings.data_dir)
     try:
         if (warning := private.folder(settings.data_dir)) is not None:
             print(f"mailrace: warning: {warning}", file=sys.stderr)
@@ -46,18 +49,53 @@ def _locked(settings: Settings) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        with contextlib.nullcontext() if shared else _folder_locked(settings.data_dir):
+            yield
+
+
+@contextlib.contextmanager
+def _folder_locked(folder: Path) -> Iterator[None]:
+    """The folder itself, too: somebody may remove the lock's file. Not for one that others could open, and so lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = False
+    except OSError as error:
+        held = error.errno == errno.EWOULDBLOCK  # some file systems lock no folders
+    try:
+        if held:
+            raise StartError(f"lock: Mailrace runs on this data-dir, {folder}, though its lock file was removed")
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether others could open it until now."""
+    try:
+        return bool(folder.stat().st_mode & 0o077)
+    except OSError:
+        return False  # it is made, and private
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether a process holds the lock."""
+    """Whether a process holds the lock, or the folder whose lock was removed."""
+    return _is_held(settings.lock) or (not _is_shared(settings.data_dir) and _is_held(settings.data_dir))
+
+
+def _is_held(path: Path) -> bool:
     try:
-        with settings.lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     except OSError:
         return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -175,7 +175,8 @@ class _Signer:
             number = self._numbers[key] = self._last
             der = key.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
             headers = list(key.headers)
-            self._send(Keep(number, key.domain, key.selector, der, headers, key.canonicalization, key.report))
+            uses = (key.canonicalization, key.report, key.signs, key.seals)
+            self._send(Keep(number, key.domain, key.selector, der, headers, *uses))
             if len(self._numbers) > KEYS:
                 self._send(Forget(self._numbers.popitem(last=False)[1]))
         else:

@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from operators.mail.dkim import Key, signatures
+from operators.mail.arc import signatures_and_seals
+from operators.mail.dkim import Key
 from pipeline.process.ring import Outlet
 
 # Seconds between looks for further jobs, and looks until it sleeps: to be woken costs it, and who wakes it, 19 us each.
@@ -38,6 +39,8 @@ class Keep(msgspec.Struct, frozen=True, tag="keep", array_like=True):
     headers: list[bytes]
     canonicalization: str
     report: bool
+    signs: bool
+    seals: bool
 
 
 class Forget(msgspec.Struct, frozen=True, tag="forget", array_like=True):
@@ -126,13 +129,14 @@ def _write(answers: int, signed: bytearray) -> None:
 def _key(new: Keep) -> Key:
     private = load_der_private_key(new.der, None, unsafe_skip_rsa_key_validation=True)
     headers = frozenset(new.headers)
-    return Key(new.domain, new.selector, private, headers, new.canonicalization, new.report)  # type: ignore[arg-type]
+    form = new.canonicalization
+    return Key(new.domain, new.selector, private, headers, form, new.report, new.signs, new.seals)  # type: ignore[arg-type]
 
 
 def _signed(job: SigningJob, keys: dict[int, Key]) -> Signed:
     try:
         source = job.source + _read(*job.rest) if job.rest is not None else job.source
-        return Signed(job.id, signatures(source, [keys[number] for number in job.keys], job.now))
+        return Signed(job.id, signatures_and_seals(source, [keys[number] for number in job.keys], job.now))
     except Exception as error:
         return Signed(job.id, b"", type(error).__name__)
 

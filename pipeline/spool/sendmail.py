@@ -320,7 +320,7 @@ def _missing(fields: Fields, request: SendRequest, envelope: str, origin: Origin
         if "date" not in fields:
             added.append(field("Date", email.utils.formatdate(origin.now, localtime=True)))
         if "message-id" not in fields:
-            added.append(field("Message-ID", message_id(uuid.uuid4().hex, origin.hostname)))
+            added.append(field("Message-ID", message_id(uuid.uuid4().hex, origin.domain or origin.hostname)))
     except InvalidMessage as error:
         raise UnusableSubmission(str(error)) from None
     return b"".join(added)

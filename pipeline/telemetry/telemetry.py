@@ -166,6 +166,9 @@ class Telemetry:
         lease, message = delivery.lease, delivery.message
         tags = message.tags
         domain = (delivery.domain or message.domain)[:LONGEST]
+        if delivery.outcome is not None and lease.recalled is None and len(self._domains) >= self._most:
+            # Withdrawn with a whole campaign: its domains must not take the place of those that get mail.
+            domain = domain if domain in self._domains else ""
         held = _Held(domain, tuple(dict.fromkeys([tag[:LONGEST] for tag in tags[:TAGS]])) if tags else ())
         # The lease is one object from taken to settled, and lives as long: its identity is a key that costs 30 ns,
         # a hash of its fields 400 ns.

@@ -20,12 +20,14 @@ import msgspec
 
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import Queue, QueueUnavailable, Withdrawable
+from pipeline.queues.contract import Queue, QueueFull, QueueUnavailable, Withdrawable
 from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, listed
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
 GROUP = 500  # messages that go in one transaction
+FEW = 50  # on a full disk
+WAITS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before another try
 PAGE = 2000  # messages looked at, or changed, at once
 JOBS = 100
 LINE = 20  # jobs that may wait for their turn
@@ -71,7 +73,10 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class BulkJob(msgspec.Struct, kw_only=True):
-    """A bulk action. `state`: counting, running, done or failed; times are epoch seconds."""
+    """A bulk action. `state`: counting, running, done or failed; times are epoch seconds.
+
+    `looked` of `total` says how far it is; a deletion looks through the whole queue, others at what they have counted.
+    """
 
     id: int
     action: Action
@@ -163,8 +168,7 @@ class Bulk:
         selection = job.selection.plain()
         sought = _sought(selection)
         known = _by_queue(selection) and not selection.domain
-        job.total = await queue.sought(sought)
-        job.state = "running"
+        job.state, job.total = "running", await queue.size()
         async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
             async for part in withdrawn:
                 try:
@@ -172,12 +176,12 @@ class Bulk:
                         group = part.leases[start : start + GROUP]
                         meant = [lease for lease in group if known or self._meant(selection, lease)]
                         if meant:
-                            await queue.discard(meant)
+                            await _discarded(queue, meant)
                         job.changed += len(meant)
-                        job.looked += len(meant)
                 finally:
                     queue.put_back(part.leases)
-        job.total = job.looked
+                job.looked += part.looked
+        job.total = job.looked = job.changed
 
     def _meant(self, selection: Selection, lease: Lease) -> bool:
         """Queue, state and lane are those that were sought."""
@@ -237,6 +241,23 @@ class Bulk:
     def _forget(self) -> None:
         for id in [id for id, job in self._jobs.items() if job.ended is not None][: max(0, len(self._jobs) - JOBS)]:
             del self._jobs[id]
+
+
+async def _discarded(queue: Withdrawable, leases: Sequence[Lease]) -> None:
+    """They go; on a full disk a few at once, for what goes makes the room. Raises `QueueUnavailable`."""
+    try:
+        await queue.discard(leases)
+        return
+    except QueueFull:
+        pass
+    for start in range(0, len(leases), FEW):
+        for wait in WAITS:
+            await asyncio.sleep(wait)
+            with contextlib.suppress(QueueFull):
+                await queue.discard(leases[start : start + FEW])
+                break
+        else:
+            await queue.discard(leases[start : start + FEW])
 
 
 def _sought(selection: Selection) -> Sought:

@@ -31,8 +31,15 @@ PART = 5000  # lines
 JOBS = 100
 WRONG = 100  # lines that cannot be used which a job names
 COLUMNS = ("type", "value", "tag", "code", "extended", "description", "until", "source", "created")
-NAMED = {"address": "value", "email": "value", "e-mail": "value", "recipient": "value", "domain": "value"}
+ADDRESSED = ["address", "email", "e-mail", "mail", "email_address", "emailaddress", "recipient", "domain"]
+NAMED = dict.fromkeys([*ADDRESSED, "email address", "e-mail address", "mail address"], "value")
+DELIMITERS = (",", ";", "\t")  # that a header may have: spreadsheets write each of them
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+LONGEST = 10_000  # characters of a header
 GIVEN = frozenset(COLUMNS[:7])
+
+
+Line = tuple[int, Mapping[str, str]]  # its number, and its values by field
 
 
 class SuppressionJob(msgspec.Struct, kw_only=True):
@@ -144,15 +151,19 @@ class SuppressionJobs:
             await asyncio.to_thread(path.unlink, missing_ok=True)
             await self._known.reload()
 
-    def _usable(self, job: SuppressionJob, part: Sequence[tuple[int, Mapping[str, str]]]) -> list[Row]:
+    def _usable(self, job: SuppressionJob, part: Sequence[Line]) -> list[Row]:
         found = []
         for number, values in part:
+            why = _unreadable(values)
             try:
-                found.append(self._known.imported(values))
+                if why is None:
+                    found.append(self._known.imported(values))
             except InvalidRule as error:
+                why = str(error)
+            if why is not None:
                 job.skipped += 1
                 if len(job.errors) < WRONG:
-                    job.errors.append(f"line {number}: {error}"[:300])
+                    job.errors.append(f"line {number}: {why}"[:300])
         return found
 
     async def _remove(self, job: SuppressionJob, filter: SuppressionFilter) -> None:
@@ -170,30 +181,59 @@ def _count(job: SuppressionJob, new: int, replaced: int) -> None:
     job.replaced += replaced
 
 
-def _parts(path: Path) -> Iterator[tuple[int, list[tuple[int, Mapping[str, str]]]]]:
+def _parts(path: Path) -> Iterator[tuple[int, list[Line]]]:
     """The lines of a CSV file in parts, as values by field, and the bytes read. Raises `ValueError`."""
-    with path.open("rb") as octets, io.TextIOWrapper(octets, "utf-8-sig", "replace", newline="") as file:
-        for part in _lines(file):
-            yield octets.tell(), part
+    with path.open("rb") as octets:
+        encoding = "utf-16" if octets.read(2) in UTF16 else "utf-8-sig"
+        octets.seek(0)
+        with io.TextIOWrapper(octets, encoding, "surrogateescape", newline="") as file:
+            for part in _lines(file):
+                yield octets.tell(), part
 
 
-def _lines(file: TextIO) -> Iterator[list[tuple[int, Mapping[str, str]]]]:
+def _lines(file: TextIO) -> Iterator[list[Line]]:
+    first = file.readline(LONGEST)
+    delimiter, names = next(((d, n) for d in DELIMITERS if "value" in (n := _names(first, d))), (",", None))
+    header = names is not None
+    rows = csv.reader(file if header else itertools.chain([first], file), delimiter=delimiter)
+    given = _numbered(rows, 2 if header else 1)
     try:
-        rows = csv.reader(file)
-        first = next(rows, [])
-        names = [NAMED.get(name.strip().lower(), name.strip().lower()) for name in first]
-        header = "value" in names
-        if not header:
-            names = ["value"]
-        given = enumerate(rows, 2) if header else enumerate(itertools.chain([first], rows), 1)
         while part := list(itertools.islice(given, PART)):
-            yield [(number, _values(names, row)) for number, row in part if any(row)]
-    except csv.Error as error:
-        raise ValueError(f"the file is no CSV: {error}") from None
+            yield [(number, _values(names or ["value"], row)) for number, row in part if any(row)]
+    except (csv.Error, UnicodeError) as error:
+        raise ValueError(f"the file is no CSV: line {rows.line_num + header}: {error}") from None
+
+
+def _numbered(rows: Any, first: int) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line of the file that it begins in: a quoted field may have several lines."""
+    number = first
+    for row in rows:
+        yield number, row
+        number = rows.line_num + first
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    """The fields that a header names. The first that is an address or a domain counts."""
+    found: list[str] = []
+    for name in next(csv.reader([line], delimiter=delimiter), []):
+        plain = name.strip().lower()
+        known = NAMED.get(plain, plain)
+        found.append("" if known == "value" and "value" in found else known)
+    return found
 
 
 def _values(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
     return {name: text.strip() for name, text in zip(names, row, strict=False) if name in GIVEN and text.strip()}
+
+
+def _unreadable(values: Mapping[str, str]) -> str | None:
+    """Why a line cannot be what its author meant, or None."""
+    for name, text in values.items():
+        if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
+            return f"{name}: is no UTF-8; save the file as UTF-8"
+        if "\n" in text or "\r" in text:
+            return f"{name}: goes over several lines; is a quote not closed?"
+    return None
 
 
 def _csv(rules: Sequence[Suppression]) -> str:

@@ -33,6 +33,8 @@ RESTART = 0.1  # seconds
 MOST, WITHIN = 5, 60.0
 BEAT = 0.25  # seconds
 STARTING = 60.0  # seconds
+QUIET = 5.0  # seconds without a word of a worker, which reports twice a second, after which that is a fault
+STUCK = 60.0  # seconds after which it is killed, and started again: its mail waits for nobody else
 log = structlog.get_logger("mailrace")
 
 
@@ -47,6 +49,7 @@ class _Worker:
         self.link: WorkerLink | None = None
         self.events = Unpacking()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.heard = 0.0  # monotonic seconds
         self.ends: collections.deque[float] = collections.deque(maxlen=MOST)  # of its processes
 
     def say(self, *message: Any) -> None:
@@ -81,7 +84,7 @@ class Crew:
         self._happened, self._flooded, self._skipped = happened, flooded, skipped
         self._ledger = LimitLedger()
         self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
-        self._stopping = False
+        self._started = self._stopping = False
         self._beating: asyncio.Task[None] | None = None
         self.reports = Reports()
         self.line: Callable[[int, int, dict[str, Any]], None] = lambda worker, number, said: None
@@ -100,6 +103,8 @@ class Crew:
                 await asyncio.gather(*(worker.ready for worker in self._workers))
         except TimeoutError:
             raise StartError(f"workers: not all are ready after {STARTING:.0f} s") from None
+        self._started = True
+        self.say("go")
 
     async def stop(self) -> None:
         """End all in order."""
@@ -178,7 +183,18 @@ class Crew:
         while True:
             self.say("beat")
             self._ledger.sweep(time.monotonic())
+            self._end_those_that_are_stuck()
             await asyncio.sleep(BEAT)
+
+    def _quiet(self, worker: _Worker) -> float:
+        """Seconds since it was heard; 0 while it starts, or is none."""
+        return time.monotonic() - worker.heard if worker.child is not None and worker.ready.done() else 0.0
+
+    def _end_those_that_are_stuck(self) -> None:
+        for worker in self._workers:
+            if worker.child is not None and (silent := self._quiet(worker)) > STUCK:
+                log.error("a worker does not answer, and is killed", worker=worker.number, seconds=round(silent))
+                worker.child.kill()
 
     # -- what is said
 
@@ -208,6 +224,7 @@ class Crew:
 
     def _heard(self, worker: _Worker, said: list[Any]) -> None:
         kind, *rest = said
+        worker.heard = time.monotonic()
         match kind:
             case "events":
                 for one in rest[0]:
@@ -237,6 +254,8 @@ class Crew:
             case "ready":
                 for message in self._asked.values():
                     worker.say(*message)
+                if self._started:
+                    worker.say("go")
                 if not worker.ready.done():
                     worker.ready.set_result(None)
             case "failed":
@@ -296,5 +315,10 @@ class Crew:
 
     def faults(self) -> list[str]:
         """What is wrong in any worker now, once each."""
-        found = [text for report in self.reports.of.values() for text in report["states"]]
+        found = [
+            f"worker {worker.number} (process {worker.pid}) has not answered for {silent:.0f} s: its mail waits"
+            for worker in self._workers
+            if (silent := self._quiet(worker)) > QUIET
+        ]
+        found += [text for report in self.reports.of.values() for text in report["states"]]
         return list(dict.fromkeys(found))

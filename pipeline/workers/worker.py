@@ -268,5 +268,9 @@ class WorkerProcess:
         assert self._dialogue is not None
         self._dialogue.leave(number)
 
+    def _on_go(self) -> None:
+        assert self._machine is not None
+        self._machine.intake.share()
+
     def _on_stop(self) -> None:
         self._stop.set()

@@ -37,11 +37,13 @@ from settings.config.values import (
     Management,
     NameServers,
     Networks,
+    Notify,
     OperatorNames,
     Places,
     Port,
     Ports,
     QueueName,
+    Ret,
     Seconds,
     Secret,
     SecretAddress,
@@ -59,6 +61,7 @@ from settings.config.values import (
     whole,
 )
 
+NOWHERE = ("0.0.0.0", "::")  # noqa: S104 - MailerQ's default of `smtp-sink-ip`, which means none
 HostPortNumber = Annotated[int, whole(1, 65535, "a port")]
 
 
@@ -314,6 +317,15 @@ class Settings(BaseSettings):
     dns_min_ttl: Seconds = key(0.0, "answers are kept at least so long")
     dkim_check_dns: Flag = key(True, "sign only with keys whose public half is in DNS")
 
+    # -- notifications ---------------------------------------------------------------------------------------------
+
+    dsn_notify: Notify | None = key(
+        None,
+        "of what senders are told whose messages do not say it: `failure`, `success`, `delay`, with commas; `never`",
+    )
+    dsn_ret: Ret | None = key(None, "what comes back with it, where the message does not say it: `full` or `hdrs`")
+    dsn_advertise: Flag = key(True, "the SMTP server offers DSN (RFC 3461)")
+
     # -- logs ------------------------------------------------------------------------------------------------------
 
     send_log: File | None = key(
@@ -359,7 +371,7 @@ class Settings(BaseSettings):
     @property
     def sink(self) -> HostPort | None:
         """Where all mail goes instead, however it was written."""
-        if self.smtp_sink_address is not None:
+        if self.smtp_sink_address is not None and self.smtp_sink_address not in NOWHERE:
             return HostPort(self.smtp_sink_address, self.smtp_sink_port or 25)
         return self.delivery_sink
 

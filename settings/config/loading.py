@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from settings.config import mailerq
 from settings.config.errors import ConfigurationErrors
-from settings.config.keys import FIELDS, Settings
+from settings.config.keys import FIELDS, NOWHERE, Settings
 from settings.config.queue_names import is_read
 from settings.config.sources import (
     MOST,
@@ -95,6 +95,9 @@ def _loud(settings: Settings) -> Iterator[str]:
     if proxy is not None and not proxy.get_secret_value().startswith(("http://", "https://")):
         where = settings.origin("download-proxy")
         yield f"download-proxy ({where}): is not http(s)://host:port: no file of attachments[].url can be fetched"
+    if settings.smtp_sink_address in NOWHERE:
+        where = settings.origin("smtp-sink-address")
+        yield f"smtp-sink-address ({where}): {settings.smtp_sink_address} is no sink: mail goes to its receivers"
     if settings.paused:
         yield f"paused ({settings.origin('paused')}): mail is taken and kept, and none leaves until a start without it"
 

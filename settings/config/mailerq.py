@@ -19,8 +19,8 @@ database-threads database-validate disable-crash-post disable-crash-report dns-b
 dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads
 download-bin-log-file download-cache download-log-compression download-log-directory
 download-log-file download-log-format download-log-history download-log-maxage download-log-maxsize
-download-log-prefix dsn-advertise dsn-envelope
-dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
+download-log-prefix dsn-envelope
+dsn-mta error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
 heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages
 rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
 rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle received-bin-log-file

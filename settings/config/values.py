@@ -323,6 +323,17 @@ def _security(text: str) -> str:
 
 
 Security = Annotated[str, ValueKind(_security, "one of off, opportunistic, required, verified")]
+
+
+def _notify(text: str) -> str:
+    words = [word.strip().upper() for word in text.split(",")]
+    if words != ["NEVER"] and not {*words} <= {"SUCCESS", "FAILURE", "DELAY"}:
+        raise ValueError
+    return ",".join(dict.fromkeys(words))
+
+
+Notify = Annotated[str, ValueKind(_notify, "never, or some of success, failure, delay with commas")]
+Ret = Annotated[str, ValueKind(lambda text: str(choice("FULL", "HDRS").parse(text.upper())), "full or hdrs")]
 Flag = Annotated[bool, ValueKind(_truth, "true or false")]
 Port = Annotated[int, whole(0, 65535, "a port")]
 Ports = Annotated[list[int], ValueKind(_ports, "ports and ranges of ports, 0 to 65535: 25,2525,1024-1026")]

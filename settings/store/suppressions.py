@@ -326,7 +326,7 @@ class Suppressions:
             new = [row for key, row in latest.items() if key not in known]
             if new:
                 _insert(connection, new)
-            return len(new), len(known)
+            return len(new), len(rows) - len(new)
 
 
 KIND = "suppressions"

@@ -424,6 +424,26 @@ async def test_a_token_is_shown_once_opens_the_api_and_can_be_revoked(live: Any,
         assert (await client.get("/api/v1/status", headers=ask)).status_code == 401
 
 
+async def test_users_change_their_own_passwords(live: Any, visitor: Visitor) -> None:
+    """Whatever their role: the one before is asked for, and their sessions end."""
+    page = await visitor(live, "/settings")
+    await page.click("[data-do-user]")
+    await page.fill(".box input[name=name]", "anna")
+    await page.fill(".box input[name=password]", "correct horse")
+    await page.click(".box button[type=submit]")
+    await expect(page.locator(".notes")).to_contain_text("Saved")
+    await page.context.clear_cookies()
+    await page.goto(live.url + "/login?redirect_to=/settings")
+    await page.fill("#username", "anna")
+    await page.fill("#password", "correct horse")
+    await page.click("button[type=submit]")
+    await page.click("[data-do-mine]")
+    for name, value in (("now", "correct horse"), ("new", "better horse"), ("again", "better horse")):
+        await page.fill(f".box input[name={name}]", value)
+    await page.click(".box button[type=submit]")
+    await page.wait_for_url("**/login")
+
+
 async def test_the_configuration_is_shown_without_secrets(live: Any, visitor: Visitor) -> None:
     """Each value with where it came from."""
     page = await visitor(live, "/settings?search=www-password")

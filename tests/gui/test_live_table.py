@@ -73,6 +73,7 @@ def test_the_frame_has_a_policy_before_anything_from_outside() -> None:
     assert document.index("default-src 'none'") < document.index("<p>hi</p>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -88,6 +89,7 @@ def test_broken_mime_is_shown_as_far_as_it_goes(source: bytes) -> None:
     assert preview(source).source == source.decode(errors="replace")
 
 
+@pytest.mark.slow
 def test_a_message_that_takes_long_to_parse_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """To Python's parser these are hours of work: its source is shown all the same, and it is said."""
     monkeypatch.setattr(preview_module, "PATIENCE", 0.5)
@@ -96,6 +98,7 @@ def test_a_message_that_takes_long_to_parse_holds_nobody_up(monkeypatch: pytest.
     assert (parts.whole, parts.source, parts.text) == (False, source[:MOST].decode(), "")
 
 
+@pytest.mark.slow
 def test_text_and_html_are_taken_out() -> None:
     """Whatever characters are in them."""
     source = b"Content-Type: multipart/alternative; boundary=b\n\n--b\n\n" + "Grüße\n--b\n".encode()

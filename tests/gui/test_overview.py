@@ -118,6 +118,24 @@ async def test_a_page_has_one_time_zone_which_it_says_and_the_person_chooses(sta
     assert local != await page.evaluate("new Date().getUTCHours()")
 
 
+async def test_a_browser_with_a_wrong_clock_that_keeps_nothing_shows_right_ages(stage: Any, visitor: Visitor) -> None:
+    """Ages are by the server's clock; a browser that blocks storage for sites has the system's look."""
+    page, errors = await visitor(stage, color_scheme="dark"), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    await page.add_init_script("""
+        const ahead = 3_600_000, real = Date.now.bind(Date), origin = performance.timeOrigin;
+        Date.now = () => real() + ahead;
+        Object.defineProperty(performance, "timeOrigin", { value: origin + ahead });
+        Object.defineProperty(window, "localStorage", { get() { throw new DOMException("blocked", "SecurityError") } });
+    """)
+    await page.goto(stage.url + "/")
+    await expect(page.locator(".troubles time").first).to_have_text(re.compile("^(now|[0-9]+ (s|min) ago)$"))
+    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+    await page.click("[data-do=theme]")
+    assert await page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert not errors
+
+
 async def test_the_counters_say_their_window_and_follow_the_range(stage: Any, visitor: Visitor) -> None:
     """Of the last 60 s, of an hour, of a day; and how much of it is known."""
     page = await visitor(stage, "/?ip=192.0.2.10")

@@ -30,6 +30,7 @@ VIEWS = (
     "errors",
     "responses",
     "rewrites",
+    "dns",
     "classes",
     "schedules",
     "warmups",

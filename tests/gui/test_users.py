@@ -18,6 +18,7 @@ from gui.access.proxies import Proxies
 from gui.access.users import CONSOLE, Users
 from pipeline.smtp.server.access.auth import parse
 from settings.store import NotAllowed, RuleStore, Who
+from tests.support.database import put_database
 
 pytestmark = pytest.mark.usefixtures("quick_hashes")
 
@@ -100,6 +101,7 @@ def test_what_is_no_user_is_refused(tmp_path: Path, name: str, role: str, passwo
 @pytest.mark.parametrize(("role", "refused"), [("read", True), ("operate", False), ("administer", False)])
 async def test_who_may_only_look_changes_no_rule(tmp_path: Path, role: Any, refused: bool) -> None:
     """The store refuses it, whatever page or button it comes from."""
+    put_database(tmp_path)
     store = RuleStore("", tmp_path)
     await store.start()
     who = Who("anna", HOST, role)

@@ -158,3 +158,20 @@ def test_notebooks_read_the_log_through_the_query_alone(path: Path) -> None:
         ".read_text(",
     ):
         assert reader not in text
+
+
+@pytest.mark.system
+@pytest.mark.timeout(240)
+def test_a_notebook_says_what_a_log_lacks_and_ends(tmp_path: Path, kernel: KernelManager) -> None:
+    """One answer is too little to compare, and an old log has no lanes: neither is a traceback."""
+    from nbclient.exceptions import CellExecutionError
+
+    old = {"v": 1, "time": "2027-01-15T10:00:00.000Z", "recipient": "a@b.example", "result": "error", "next": "fail"}
+    one = old | {"lane": "192.0.2.1/mx.b.example", "description": "no", "mta_ip": "192.0.2.1", "domain": "b.example"}
+    for line, name, lack in (
+        (old, "throughput", "no attempt of this log says lane or queued or wire or attempt"),
+        (one, "responses", "fewer than two different negative answers"),
+    ):
+        (tmp_path / "send.jsonl").write_text(json.dumps(line) + "\n")
+        with pytest.raises(CellExecutionError, match=lack):
+            executed(name, kernel, tmp_path)

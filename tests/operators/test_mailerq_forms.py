@@ -10,9 +10,9 @@ import reactivex as rx
 
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.outcome import Next
-from operators.mail.message import InvalidMessage, Message, from_properties
+from operators.mail.message import Dsn, InvalidMessage, Message, from_properties
 from operators.mail.source import build, source_of
-from operators.stages.decode import decode
+from operators.stages.decode import decode, with_defaults
 from operators.stages.expire import expire
 
 HEAD = {"from": "a@my.test", "to": "b@c.example", "subject": "s"}
@@ -146,3 +146,14 @@ def test_what_is_for_the_web_alone_is_not_mailed() -> None:
         {"type": "text", "content": "letter", "visibility": {"output": "mailonly"}},
     )
     assert "letter" in made and ">web<" not in made
+
+
+def test_wishes_of_the_configuration_hold_where_a_message_has_none() -> None:
+    """`dsn-notify` and `dsn-ret`."""
+    wishes = Dsn("FAILURE", "HDRS")
+    assert with_defaults(None, wishes) == wishes
+    assert with_defaults(Dsn("NEVER", envid="e"), wishes) == Dsn("NEVER", "HDRS", envid="e")
+    body = json.dumps({"recipient": "b@c.example", "mime": "x", "dsn": {"ret": "FULL"}}).encode()
+    found: list[Delivery] = []
+    rx.of(Lease(id=1, body=body)).pipe(decode(1000, lambda: 0.0, wishes=wishes)).subscribe(found.append)
+    assert found[0].message.dsn == Dsn("FAILURE", "FULL")

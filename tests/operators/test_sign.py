@@ -134,10 +134,10 @@ def test_an_expired_key_does_not_sign() -> None:
 
 
 def test_protocols_say_what_a_key_is_for() -> None:
-    """One for `arc` alone makes no DKIM signature."""
-    assert own_keys({**OWN, "protocols": ["arc"]}, NOW) == []
-    assert len(own_keys({**OWN, "protocols": ["arc", "dkim"]}, NOW)) == 1
-    assert len(own_keys({**OWN, "protocols": "dkim"}, NOW)) == 1
+    """One for `arc` alone makes no DKIM signature, one for both makes both."""
+    for protocols, uses in ((["arc"], (False, True)), (["arc", "dkim"], (True, True)), ("dkim", (True, False))):
+        (key,) = own_keys({**OWN, "protocols": protocols}, NOW)
+        assert (key.signs, key.seals) == uses
 
 
 @pytest.mark.parametrize(

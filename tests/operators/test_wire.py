@@ -7,7 +7,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.mail.wire import chunks, dot_stuff, normalise
+from operators.mail.wire import chunks, dot_stuff, has_line_dot, normalise
 
 PIECES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b"\xff", b"..", b"text"]), max_size=40).map(
     b"".join
@@ -57,3 +57,12 @@ def test_what_needs_no_change_is_not_copied() -> None:
 def test_pieces_are_bounded(source: bytes) -> None:
     """A large message is never held twice."""
     assert all(len(piece) <= 2 * 16 + 4 for piece in chunks(source * 10, 16))
+
+
+@given(
+    st.binary(max_size=20), st.sampled_from([b"", b"\r\n.", b"\0\r\n.", b"\r\n", b"\n.", b"."]), st.binary(max_size=9)
+)
+def test_lines_that_begin_with_a_dot_are_found(before: bytes, middle: bytes, after: bytes) -> None:
+    """Also behind a NUL, where the C library's search ends."""
+    whole = before + middle + after
+    assert has_line_dot(whole) == (b"\r\n." in whole)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pathlib
 import pwd
 
 import pytest
 
-from pipeline.process import become, check_rights, descent, hand_over, only_one
+from pipeline.process import become, check_rights, descent, hand_over, is_running, only_one
 from settings import StartError, load
 
 
@@ -17,6 +18,30 @@ def test_a_second_start_on_the_same_data_dir_is_refused(tmp_path: pathlib.Path) 
     settings = load([f"--data-dir={tmp_path}"])
     with only_one(settings), pytest.raises(StartError, match=r"mailrace.lock is held.*process \d+"), only_one(settings):
         pass
+
+
+def test_a_second_start_is_refused_though_the_lock_file_was_removed(tmp_path: pathlib.Path) -> None:
+    """S4: two programs would send everything twice, and `queue recover` would work on a queue that is in use."""
+    tmp_path.chmod(0o700)
+    settings = load([f"--data-dir={tmp_path}"])
+    with only_one(settings):
+        settings.lock.unlink()
+        assert is_running(settings)
+        with pytest.raises(StartError, match=r"runs on this data-dir.*was removed"), only_one(settings):
+            pass
+    settings.lock.unlink()
+    assert not is_running(settings)
+
+
+def test_a_folder_that_others_may_open_is_not_locked(tmp_path: pathlib.Path) -> None:
+    """S4: else anybody on the machine could lock it, and keep the program from starting."""
+    tmp_path.chmod(0o755)
+    settings = load([f"--data-dir={tmp_path}"])
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with only_one(settings):
+        assert is_running(settings)
+    os.close(descriptor)
 
 
 def test_the_lock_falls_with_its_holder(tmp_path: pathlib.Path) -> None:

@@ -22,10 +22,12 @@ from operators.stages.decode import decode
 from operators.stages.expire import expire
 from pipeline.machine import withdrawing
 from pipeline.machine.withdrawing import Withdrawal, Withdrawing, together
-from pipeline.queues.contract import Park, Retry, Settlement
+from pipeline.queues.contract import Park, QueueFull, Retry, Settlement
 from pipeline.queues.embedded import browse
 from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.listing import Sought
+from pipeline.views import bulk as bulk_actions
+from pipeline.views.bulk import Bulk, Selection
 from settings.rules import ForcedError, Snapshot
 from tests.pipeline.queues.desk import Desk, confirmation
 
@@ -263,6 +265,44 @@ async def test_many_end_in_one_transaction_and_on_a_full_disk(bench: Bench) -> N
         bench.queue._writer.space.full = "no room"
         await confirmation(partial(bench.queue.end, part.leases, results))
     assert await bench.left() == []
+
+
+async def test_a_bulk_deletion_leaves_what_is_being_sent(bench: Bench) -> None:
+    """That is sent, or comes back; nobody is told of the others."""
+    await bench.desk.publish(mail(1), mail(2), mail(3, "reset"), mail(4))
+    bench.desk.consume(1)
+    [lent] = await bench.desk.next(1)
+    bulk = Bulk(bench.queue, "outbox")
+    job = await bulk.finished(bulk.begin("delete", Selection(tag="sale")))
+    assert (job.state, job.total, job.changed) == ("done", 2, 2)
+    await bench.desk.settle(lent, Settlement(then=Retry(lent.body, time.time() + DAY)))
+    assert sorted(await bench.left()) == ["1", "3"]
+    assert await bench.results() == []
+
+
+async def test_a_bulk_deletion_goes_on_on_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at once: what goes makes the room."""
+    monkeypatch.setattr(bulk_actions, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(bulk_actions, "FEW", 2)
+    await bench.desk.publish(*(mail(number) for number in range(5)))
+    discard, asked = bench.queue.discard, []
+
+    async def scarce(leases: Any) -> None:
+        asked.append(len(leases))
+        if len(leases) > 2 or len(asked) == 2:
+            raise QueueFull("no room")
+        await discard(leases)
+
+    monkeypatch.setattr(bench.queue, "discard", scarce)
+    bulk = Bulk(bench.queue, "outbox")
+    job = await bulk.finished(bulk.begin("delete", Selection(tag="sale")))
+    assert (job.state, job.changed, asked) == ("done", 5, [5, 2, 2, 2, 1])
+    assert await bench.left() == []
+
+
+def test_a_queue_that_is_not_open_has_nothing_parked(tmp_path: Path) -> None:
+    """The rules are read first, and who hears of a forced error then looks."""
+    assert EmbeddedQueue(tmp_path / "queue.db").parked() == {}
 
 
 def test_what_workers_withdraw_is_added_up() -> None:

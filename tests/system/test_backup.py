@@ -64,7 +64,7 @@ def all_delivered(running: Program, mailbox: Mailbox) -> None:
     before = listed(api)
     for pause in api.get("/pauses"):
         api.delete("pauses", pause["id"])
-    answer = api._client.post("/messages/actions", json={"action": "retry", "selection": {}})
+    answer = api.client.post("/messages/actions", json={"action": "retry", "selection": {}})
     assert answer.is_success, answer.text
     until(lambda: not listed(api), f"{listed(api)} of {before} stay")
     assert mailbox.messages

@@ -182,6 +182,9 @@ def test_mail_is_made_personal(seen: Seen) -> None:
     letter = mail(world, "m53-personalization")[0]
     assert b"From: The team <info@example.org>\r\n" in letter and b"To: John Doe <m53-" in letter
     assert b"Subject: Hello John Doe!\r\n" in letter and b"Hi John Doe, your age is 33." in letter
+    for name, count in (("m26-dkim-arc", 2), ("m21-dkim", 0)):
+        sealed = mail(world, name)[0]
+        assert (sealed.count(b"ARC-Seal:"), sealed.count(b"DKIM-Signature:")) == (count, 1)
     assert b"; r=y" in mail(world, "m25-dkim-report")[0]
     blocks = mail(world, "m04-mime-content-blocks")[0]
     assert (b"<p>x</p>" in blocks and b'href=3D"http://127.0.0.1/"' in blocks) or b'href="http://127.0.0.1/"' in blocks

@@ -119,12 +119,14 @@ def test_a_retry_that_outgrew_the_broker_is_settled(tmp_path: pathlib.Path) -> N
     address = limited().fresh()
     with Mailbox() as mailbox:
         mailbox.defers = True
-        limited().api("PUT", f"queues/{address.rpartition('/')[2]}/outbox", {"durable": True})
+        outbox = f"queues/{address.rpartition('/')[2]}/outbox"
+        limited().api("PUT", outbox, {"durable": True})
         asyncio.run(Publisher(address, 1, body=_large).run())
         most(200_000)
         sink = f"127.0.0.1:{mailbox.port}"
         with Program(tmp_path, rabbitmq_address=address, delivery_sink=sink) as program:
             until(lambda: asyncio.run(depth(address, "failure"))["failure"] == 1)
+            until(lambda: limited().api("GET", outbox).get("messages") == 0)  # nor is it lent any more
             program.kill()
             program.start()
             [failure] = asyncio.run(drain(address, "failure"))

@@ -61,10 +61,10 @@ def test_a_cap_is_exact_over_workers_a_kill_and_a_restart(tmp_path: pathlib.Path
             until(lambda: [one["waits"] for one in api.get("/warmups/progress")] == [0, 10], "it is not shown")
             shown = api.get(f"/warmups/{mixed['id']}")["progress"][0]
             assert (shown["day"], shown["cap"], shown["sent"], shown["state"]) == (1, 15, 15, "warming")
-            metrics = api._client.get(f"http://127.0.0.1:{program.www_port}/metrics").text
+            metrics = api.client.get(f"http://127.0.0.1:{program.www_port}/metrics").text
             assert f'mailrace_warmup_sent{{destination="",ip="{COLD}"}} 15.0' in metrics
-            assert api._client.delete("/schedules/1").status_code == 422
-            api._client.post(f"/warmups/{alone['id']}/advance", json={}).raise_for_status()
+            assert api.client.delete("/schedules/1").status_code == 422
+            api.client.post(f"/warmups/{alone['id']}/advance", json={}).raise_for_status()
             until(lambda: mailbox.total >= 85, "the next day has not begun")
             assert api.get("/warmups/progress")[1]["sent"] == 25
             assert next(one["action"] for one in api.get("/audit") if one["kind"] == "warmups") == "advance"

@@ -155,6 +155,14 @@ def test_a_smarthost_or_a_sink_that_is_ourselves_is_refused(tmp_path: pathlib.Pa
     assert "is where this server itself listens" in program.output
 
 
+def test_the_address_of_no_host_is_no_sink(tmp_path: pathlib.Path) -> None:
+    """As in MailerQ, whose default it is; and it is said."""
+    file = tmp_path / "config.txt"
+    file.write_text("smtp-sink-ip: 0.0.0.0\nsmtp-sink-port: 25\n")
+    loaded = settings.load([], {}, file)
+    assert loaded.sink is None and any("0.0.0.0 is no sink" in line for line in loaded.warnings)
+
+
 @pytest.mark.parametrize(("config", "line"), [
     ("smarthost: <hostname>", "smarthost: '<hostname>'"),
     ("smarthost-username: joe\nsmarthost-password: x", "smarthost-username: 'joe'"),

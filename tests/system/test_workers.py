@@ -180,6 +180,19 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(crowd: Crowd) -
     crowd.send(30)
 
 
+def test_a_worker_that_is_stuck_is_said_and_keeps_no_new_mail(crowd: Crowd) -> None:
+    """New connections go to the others; the fault says which one does not answer; it goes on where it stood."""
+    stuck, before = crowd.processes[1], crowd.delivered()
+    stuck.suspend()
+    try:
+        crowd.send(40)
+        until(lambda: any(str(stuck.pid) in fault for fault in crowd.api.get("/status")["faults"]))
+    finally:
+        stuck.resume()
+    until(lambda: crowd.delivered() >= before + 40)
+    until(lambda: not crowd.api.get("/status")["faults"])
+
+
 def test_with_one_worker_again_all_mail_is_taken_up(crowd: Crowd) -> None:
     """What the others had queued moves into the one file, and goes."""
     crowd.api.create("pauses", reason="all")
@@ -252,7 +265,11 @@ class KillRun:
 
     def _kill(self, head: bool, interval: float) -> tuple[str, int, float]:
         assert self.program.process is not None
-        children = psutil.Process(self.program.process.pid).children()
+        children = [
+            child
+            for child in psutil.Process(self.program.process.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE
+        ]
         in_flight, begin = self.mailbox.open, time.monotonic()
         if head:
             who = "head"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from gui.access.users import User
+from gui.access.gate import browser_of
+from gui.access.tries import TooManyTries
+from gui.access.users import AuthUnavailable, User
 from gui.components import drawing
 from gui.components.dialog_box import DialogBox, Entry, Errors, Values
 from gui.components.live_table import Column, Empty, LiveTable, shown
@@ -24,6 +26,11 @@ COLUMNS = (
     Column("act", "", "actions", width="176px"),
 )
 EMPTY = Empty("No user yet", "Everybody who has the one password is “console”. Users have names, for the audit.")
+MINE = (
+    Entry("now", "Password now", secret=True),
+    Entry("new", "New password", "You have to log in again.", secret=True),
+    Entry("again", "New password again", secret=True),
+)
 ROLE = Entry("role", "May", options=tuple((role, MEANING[role]) for role in ROLES))
 
 
@@ -41,6 +48,9 @@ class UserCard:
             if who.may("administer"):
                 button = drawing.text("button", "Add a user…", "small").props("type=button data-do-user")
                 button.on("click", lambda: self._edit(None))
+            if (me := self._users.get(who.name)) is not None and me.hash:
+                button = drawing.text("button", "Change my password…", "small").props("type=button data-do-mine")
+                button.on("click", lambda: self._change_mine(who.name))
             self._table = LiveTable(COLUMNS, "Users", EMPTY)
         self._table.on_act(self._act)
         self._show()
@@ -89,6 +99,32 @@ class UserCard:
         if await self._box.fill(title, entries, start, "Save", save) is not None:
             self._notes.say("Saved; it holds at once.")
             self._show()
+
+    async def _change_mine(self, name: str) -> None:
+        """A user's own password, whatever the role; the one before is asked for. Their sessions end."""
+        access, client = self._view.access, self._view.request.client
+        host, browser = client.host if client else "", browser_of(self._view.request.headers, access)
+
+        async def save(values: Values) -> Errors:
+            user = self._users.get(name)
+            if values["new"] != values["again"]:
+                return {"again": "is not the same"}
+            try:
+                if user is None or not await access.guess(values["now"], host, browser, name):
+                    return {"now": "is not the password"}
+                self._users.put(name, user.role, values["new"])
+            except TooManyTries:
+                return {"now": "too many failed tries; wait a while"}
+            except AuthUnavailable as error:
+                return {"now": str(error)}
+            except ValueError as error:
+                return {"new": str(error).partition(": ")[2]}
+            except OSError as error:
+                return {"": f"it cannot be kept: {error.strerror}"}
+            self._record("update", name, user.role)
+            return {}
+
+        await self._box.fill("Change my password", MINE, {}, "Change", save)  # the next tick leads to the login
 
     async def _remove(self, user: User) -> None:
         lines = ["Their sessions end. It cannot be undone; what they did stays in the audit."]

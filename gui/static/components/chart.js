@@ -1,22 +1,26 @@
 // Lines over time. The points are kept here; the server adds what is new at the right.
-import { echarts } from "nicegui-echart";
 import { clock, inUtc, utc } from "../../../../static/time.js";
 
 export default {
   props: { lines: Array, initial: Object, legend: Boolean },
   template: /* HTML */ `<div class="chart" role="img" aria-label="Counters over time"></div>`,
-  mounted() {
+  // The library is most of what a page weighs: all else is drawn while it comes.
+  async mounted() {
+    this.load(this.initial);
+    const { echarts } = await import("nicegui-echart");
+    if (this.gone) return;
     this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
     this.sizes = new ResizeObserver(() => this.chart.resize());
     this.sizes.observe(this.$el);
     this.themes = new MutationObserver(() => this.draw());
     this.themes.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-    this.load(this.initial);
+    this.draw();
   },
   beforeUnmount() {
-    this.sizes.disconnect();
-    this.themes.disconnect();
-    this.chart.dispose();
+    this.gone = true;
+    this.sizes?.disconnect();
+    this.themes?.disconnect();
+    this.chart?.dispose();
   },
   methods: {
     // {first: epoch s of the first slot, step: s, values: {name: [count]}}
@@ -36,7 +40,7 @@ export default {
         added = values.length;
       }
       this.held.first += added * this.held.step;
-      this.chart.setOption({ series: this.series(), xAxis: this.span() });
+      this.chart?.setOption({ series: this.series(), xAxis: this.span() });
     },
     points(name) {
       const { first, step, values } = this.held;
@@ -68,7 +72,7 @@ export default {
         });
     },
     draw() {
-      if (!this.held || !this.count) return; // nothing is known yet: not even an axis
+      if (!this.chart || !this.held || !this.count) return; // nothing is known yet: not even an axis
       const style = getComputedStyle(document.documentElement);
       const [text, line, surface, ink] = ["--muted", "--line", "--raised", "--ink"].map((n) =>
         style.getPropertyValue(n).trim(),

@@ -1,5 +1,5 @@
 // Figures of this moment, side by side.
-import { both, left } from "../../../../static/time.js";
+import { both, left, now as serverNow } from "../../../../static/time.js";
 
 export default {
   props: { gauges: Array, values: Object },
@@ -15,9 +15,9 @@ export default {
       </dd>
     </div>
   </dl>`,
-  data: () => ({ now: Date.now() / 1000 }),
+  data: () => ({ now: serverNow() }),
   mounted() {
-    this.timer = setInterval(() => (this.now = Date.now() / 1000), 1000);
+    this.timer = setInterval(() => (this.now = serverNow()), 1000);
   },
   unmounted() {
     clearInterval(this.timer);

@@ -1,6 +1,6 @@
 // A drawer that explains lanes: where they are, and of one of them everything that is known. All of it is text.
 import Drawer from "../../../../static/drawer.js";
-import { ago, ahead, both, clock } from "../../../../static/time.js";
+import { ago, ahead, both, clock, now as serverNow } from "../../../../static/time.js";
 
 export default {
   components: { Drawer },
@@ -175,7 +175,7 @@ export default {
     actions: [],
     limitsLink: "",
     links: [],
-    now: Date.now() / 1000,
+    now: serverNow(),
   }),
   computed: {
     endless() {
@@ -217,7 +217,7 @@ export default {
     },
   },
   mounted() {
-    this.timer = setInterval(() => (this.now = Date.now() / 1000), 1000);
+    this.timer = setInterval(() => (this.now = serverNow()), 1000);
   },
   unmounted() {
     clearInterval(this.timer);

@@ -1,5 +1,5 @@
 // A table whose rows the server sorts, filters and pages; it sends only the cells that changed. All cells are text.
-import { ago, ahead, both, clock, day, sameDay } from "../../../../static/time.js";
+import { ago, ahead, both, clock, day, sameDay, now as serverNow } from "../../../../static/time.js";
 
 export default {
   props: { columns: Array, label: String, selectable: Boolean, opens: Boolean, holds: Boolean, initial: Object },
@@ -189,7 +189,7 @@ export default {
       chosen: null,
       ticked: [],
       loading: true,
-      now: Date.now() / 1000,
+      now: serverNow(),
       ...this.initial,
     };
   },
@@ -199,7 +199,7 @@ export default {
     },
   },
   mounted() {
-    this.timer = setInterval(() => (this.now = Date.now() / 1000), 1000);
+    this.timer = setInterval(() => (this.now = serverNow()), 1000);
   },
   unmounted() {
     clearInterval(this.timer);

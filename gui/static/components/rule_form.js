@@ -1,6 +1,6 @@
 // The form of a rule, drawn from its fields: what is entered goes to the server as it is typed, which says what is wrong
 // and what it would do. Nothing is known here of any kind of rule.
-import { field as local, inUtc, meant } from "../../../../static/time.js";
+import { field as local, inUtc, meant, now as serverNow } from "../../../../static/time.js";
 
 const SOON = [
   ["15 min", 900],
@@ -320,7 +320,12 @@ export default {
       const secrets = this.fields.filter((field) => field.input === "secret").map((field) => field.name);
       const values = Object.fromEntries(Object.entries(this.values).filter(([name]) => !secrets.includes(name)));
       const { opened, way_ } = this;
-      sessionStorage.setItem(DRAFT, JSON.stringify({ path: location.pathname, at: Date.now(), opened, values, way_ }));
+      const draft = { path: location.pathname, at: Date.now(), opened, values, way_ };
+      try {
+        sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+      } catch {
+        // this browser keeps nothing for sites
+      }
     },
     draft() {
       try {
@@ -361,7 +366,7 @@ export default {
     },
     closed() {
       clearTimeout(this.waiting);
-      sessionStorage.removeItem(DRAFT);
+      if (this.draft()) sessionStorage.removeItem(DRAFT);
       Object.assign(this, { open: false, values: {}, busy: false, resumed: false });
       this.$emit("closed");
     },
@@ -395,7 +400,7 @@ export default {
       return this.words[choice] ?? choice;
     },
     ahead(field, seconds) {
-      this.values[field.name] = local(new Date(Date.now() + seconds * 1000));
+      this.values[field.name] = local(new Date((serverNow() + seconds) * 1000));
       this.typed(field.name);
     },
     asUtc: (value) => (!inUtc() && meant(value) ? `${meant(value).slice(0, 16).replace("T", " ")} UTC` : ""),

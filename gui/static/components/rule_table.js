@@ -1,6 +1,6 @@
 // A table of rules: what is typed, sorted, dragged or pressed goes to the server, which answers with other rows.
 // Everything in a row may come from outside, and is shown as text.
-import { both, clock, day, sameDay } from "../../../../static/time.js";
+import { both, clock, day, sameDay, now as serverNow } from "../../../../static/time.js";
 
 const ICONS = {
   edit: "M4 16h3l9-9-3-3-9 9zM11.500 5.500l3 3",
@@ -222,7 +222,7 @@ export default {
     </div>
   </div>`,
   data() {
-    return { now: Date.now() / 1000, icons: ICONS, moved: null, shown: this.rows, search: this.query };
+    return { now: serverNow(), icons: ICONS, moved: null, shown: this.rows, search: this.query };
   },
   computed: {
     groups() {
@@ -251,7 +251,7 @@ export default {
     },
   },
   mounted() {
-    this.clock = setInterval(() => (this.now = Date.now() / 1000), 1000);
+    this.clock = setInterval(() => (this.now = serverNow()), 1000);
     this.keys = (event) => {
       if (
         event.key === "n" &&

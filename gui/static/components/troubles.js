@@ -1,5 +1,5 @@
 // Destinations by errors. Everything in a row comes from outside, and is shown as text.
-import { ago, both } from "../../../../static/time.js";
+import { ago, both, now as serverNow } from "../../../../static/time.js";
 
 export default {
   props: { rows: Array },
@@ -37,9 +37,9 @@ export default {
       <div class="empty-title">No errors in the last 5 minutes</div>
       <div>A destination appears here when its servers refuse a message, do not answer, or cannot be reached.</div>
     </div>`,
-  data: () => ({ now: Date.now() / 1000 }),
+  data: () => ({ now: serverNow() }),
   mounted() {
-    this.clock = setInterval(() => (this.now = Date.now() / 1000), 1000);
+    this.clock = setInterval(() => (this.now = serverNow()), 1000);
   },
   unmounted() {
     clearInterval(this.clock);

@@ -164,7 +164,12 @@ class EmbeddedQueue:
                 await asyncio.to_thread(link, self._path, path)
             self._say(f"{self._path} was deleted or replaced: what it held is in {path}")
         except QueueUnavailable as error:
-            self._say(f"{self._path} was deleted or replaced, and what it held is lost: {error}")
+            lost = (
+                "was moved away, and holds its mail there"
+                if self._writer.moved
+                else "was deleted, and its mail is lost"
+            )
+            self._say(f"{self._path} {lost}: a new file cannot be written: {error}")
 
     async def _end(self) -> None:
         self._hand_over()  # it may have been asked for in this turn of the loop
@@ -253,7 +258,7 @@ class EmbeddedQueue:
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
-        return self._lending.parked
+        return self._lending.parked if self._open else {}  # the rules are read before the queue is opened
 
     @property
     def troubles(self) -> Sequence[str]:

@@ -216,6 +216,11 @@ class QueueWriter(Worker):
         """The file has no name any more."""
         return self._watch is not None and self._watch.gone
 
+    @property
+    def moved(self) -> bool:
+        """It has another name."""
+        return self._watch is not None and self._watch.moved
+
     def look(self, store: Store) -> tuple[str | None, bool]:
         """What has become of the file, or None; and whether it may be damaged. Runs in the thread."""
         self.space.tend(store)

@@ -15,11 +15,11 @@ from operators.mail.head import line_ends
 from operators.mail.wire import LINE_DOT, dot_unstuff, has_line_dot
 from pipeline.smtp.server.refusal import Refusal
 
-CHUNK = 65536  # octets taken from the wire at once
+CHUNK = 65536  # octets of memory taken at once
+SMALL = 4096  # octets; pieces below that are put together: each object takes 50 octets more
 MEMORY = 16 * CHUNK  # octets of a message that wait in memory until it is complete; see `Spill`
 MOST_RECEIVED = 100  # Received fields; more are a loop (RFC 5321 6.3)
 _END = b"\r\n.\r\n"
-_LOOK = -1
 _REPORT = re.compile(rb"\r\ncontent-type[ \t]*:[ \t\r\n]*multipart/report\b", re.IGNORECASE).search
 _RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
 
@@ -101,8 +101,9 @@ class Account:
         if self.received > self._most + CHUNK:  # exactly what counts is known only once dots are unstuffed
             self.refusal = too_large(self._most)
         elif self.received > self._taken < MEMORY:
-            if self._room.try_take(CHUNK):
-                self._taken += CHUNK
+            more = min(-(-(self.received - self._taken) // CHUNK) * CHUNK, MEMORY - self._taken)
+            if self._room.try_take(more):
+                self._taken += more
             else:
                 self.refusal = Refusal("452 4.3.1 Too many messages are on their way in, try again later")
         if self.refusal:
@@ -121,60 +122,80 @@ def too_large(most: int) -> Refusal:
 
 
 class ContentReader:
-    """What a client sends after 354, up to CRLF.CRLF.
+    """What a client sends after 354, up to CRLF.CRLF. What comes in large pieces is copied once, by `take`.
 
     Attributes:
         dots: a line of it may begin with a dot. Real mail has few: then it is looked through once, here.
     """
 
     def __init__(self) -> None:
-        self._data = bytearray(b"\r\n")  # the end of the line before: a message may begin with its end
-        self._begin, self._end = 2, 0
+        self._parts: list[bytes | bytearray] = []
+        self._size = 0
+        self._last = b"\r\n"  # octets, taken or not; the end of the line before: a message may begin with its end
+        self._whole = False
         self.dots = False
 
     def __len__(self) -> int:
-        return len(self._data) - self._begin
+        return self._size
 
     def feed(self, chunk: bytes) -> int | None:
         """Take what came; how many octets of it stand behind the end, None where the end has not come."""
-        if (left := self._quickly(chunk)) is not _LOOK:
-            return left
-        seen = max(len(self._data) - 4, 0)
-        self._data += chunk
-        dot = self._data.find(LINE_DOT, seen)
-        end = self._data.find(_END, dot) if dot >= 0 else -1
+        before, self._last = self._last, (self._last + chunk[-4:])[-4:]
+        ends = chunk.endswith(_END)
+        text = chunk[:-3] if ends else chunk
+        if LINE_DOT in before + chunk[:2] or has_line_dot(text):
+            return self._search(before + chunk, len(before))
+        self._add(text)
+        self._whole = ends
+        return 0 if ends else None
+
+    def _search(self, seen: bytes, new: int) -> int | None:
+        """The same where a line begins with a dot, or seems to; what came before `new` was looked at already."""
+        dot = seen.find(LINE_DOT)
+        end = seen.find(_END, dot) if dot >= 0 else -1
         self.dots = self.dots or dot != end
         if end < 0:
+            self._add(seen[new:])
             return None
-        self._end = end + 2
-        return len(self._data) - end - 5
+        self._whole = True
+        if end + 2 >= new:
+            self._add(seen[new : end + 2])
+        else:
+            self._cut(new - end - 2)
+        return len(seen) - end - 5
 
-    def _quickly(self, chunk: bytes) -> int | None:
-        """The same, where no line begins with a dot but the one that ends the message, at the chunk's end; or _LOOK."""
-        ends = chunk.endswith(_END)
-        if LINE_DOT in self._data[-4:] + chunk[:2] or has_line_dot(chunk[:-5] if ends else chunk):
-            return _LOOK
-        self._data += chunk
-        if not ends:
-            return None
-        self._end = len(self._data) - 3
-        return 0
+    def _add(self, octets: bytes) -> None:
+        self._size += len(octets)
+        if len(octets) >= SMALL:
+            self._parts.append(octets)
+        elif self._parts and isinstance(last := self._parts[-1], bytearray):
+            last += octets
+        else:
+            self._parts.append(bytearray(octets))
+
+    def _cut(self, octets: int) -> None:
+        """So many at the end belonged to the end of the message."""
+        data = b"".join(self._parts)
+        self._parts = [data[: max(0, len(data) - octets)]]
+        self._size = len(self._parts[0])
 
     def take(self) -> bytes:
         """What is there, as it came: all that is left with its last CRLF, or what can be no part of the end."""
-        end = self._end or len(self._data) - 4
-        with memoryview(self._data) as view:
-            part = bytes(view[self._begin : end])
+        data = b"".join(self._parts)
         self.drop()
-        return part
+        held = 0 if self._whole else min(_begun(self._last), len(data))
+        if held:
+            self._add(data[-held:])
+        return data[:-held] if held else data
 
     def drop(self) -> None:
-        """Forget what is there, but what may be part of the end."""
-        if self._end:
-            self._data.clear()
-        else:
-            del self._data[:-4]
-        self._begin = 0
+        """Forget what is there."""
+        self._parts, self._size = [], 0
+
+
+def _begun(last: bytes) -> int:
+    """How many of the last octets may be the beginning of the end."""
+    return next((size for size in (4, 3, 2, 1) if _END.startswith(last[-size:]) and len(last) >= size), 0)
 
 
 def clean(raw: bytes, dots: bool = True) -> bytes:

@@ -303,7 +303,9 @@ class SessionDialogue(asyncio.Protocol, abc.ABC):
         """RFC 5321 4.1.1.1."""
         self._greeted_by(arg, extended=True)
         shared, secure = self.shared, self.client.secure
-        lines = [self.hostname, "PIPELINING", f"SIZE {shared.settings.smtp_maxsize}", "8BITMIME", "SMTPUTF8", "DSN"]
+        lines = [self.hostname, "PIPELINING", f"SIZE {shared.settings.smtp_maxsize}", "8BITMIME", "SMTPUTF8"]
+        if shared.settings.dsn_advertise:
+            lines.append("DSN")
         if shared.tls and not secure:
             lines.append("STARTTLS")
         if shared.credentials and secure:

@@ -13,7 +13,7 @@ import re
 
 import msgspec
 
-from pipeline.smtp.server.content import CHUNK, ContentReader
+from pipeline.smtp.server.content import ContentReader
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.states import IDLE, TABLE, VERBS, WITHOUT_PARAMETER, State
 
@@ -153,7 +153,7 @@ class ServerProtocol:
         return verb, argument
 
     def _message(self) -> MailData | None:
-        chunk = self._in[self._at : self._at + CHUNK]
+        chunk = self._in[self._at :]
         if not chunk:
             return None
         left = self.content.feed(chunk)

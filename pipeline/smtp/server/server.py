@@ -107,7 +107,8 @@ class SmtpIntake:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """(IP, port) of each open port, those of `smtp-port` first."""
-        return [server.sockets[0].getsockname()[:2] for server in self._servers]
+        shared = self._ports.sockets if self._ports is not None else ()
+        return [sock.getsockname()[:2] for sock in shared or [server.sockets[0] for server in self._servers]]
 
     async def start(self) -> None:
         """Open every port.
@@ -121,8 +122,7 @@ class SmtpIntake:
         shared.tls = _tls(settings)
         try:
             if self._ports is not None:
-                self._share(self._ports)
-                return
+                return  # `share` begins
             for port in settings.smtp_port:
                 self._servers.append(await self._open("smtp-port", port, None))
             for port in settings.smtp_secure_port:
@@ -150,7 +150,12 @@ class SmtpIntake:
             reason = _REASONS.get(error.errno or 0, f"cannot be opened: {error.strerror or error}")
             raise StartError(f"{key}: {ip} port {port} {reason}") from None
 
-    def _share(self, ports: PortShare) -> None:
+    def share(self) -> None:
+        """Take connections of the shared ports, once the other processes can, too: sessions stay where they are."""
+        ports = self._ports
+        if ports is None or self._servers or self.shared.closing:
+            return
+
         def ours() -> bool:
             arriving = sum(port.arriving for port in self._servers if isinstance(port, Port))
             return ports.is_next(len(self.shared.crowd) + arriving)

@@ -70,9 +70,23 @@ async def test_errors_and_suppressions(world: World) -> None:
     assert len(await entries(world, "/suppressions")) == 1
 
 
+async def test_a_pool_is_paused(world: World) -> None:
+    """As a whole, and resumed by the same fields; beside `mta` it is refused, as documented."""
+    assert (await call(world, "POST", "/pools", content={"name": "shared"})).status_code == 200
+    pause = {"pool": "shared", "domain": "yahoo.example"}
+    assert (await call(world, "POST", "/pauses", content=pause)).status_code == 200
+    assert pause.items() <= (await entries(world, "/pauses"))[0].items()
+    assert (await call(world, "POST", "/pauses", content={**pause, "mta": "192.0.2.1"})).status_code == 400
+    assert (await call(world, "DELETE", "/pauses", form=pause)).status_code == 200
+    assert await entries(world, "/pauses") == []
+
+
 async def test_what_is_not_here_says_so(world: World) -> None:
-    """External MTAs are configured."""
-    assert (await call(world, "GET", "/externalmtas")).status_code == 501
+    """External MTAs are configured: they are listed, and a change says where they are."""
+    assert await entries(world, "/externalmtas") == []
+    changed = await call(world, "POST", "/externalmtas", form={"public_ip": "203.0.113.7"})
+    assert changed.status_code == 501 and "external-mtas" in changed.json()["detail"]
+    assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.7"})).status_code == 501
 
 
 async def test_what_cannot_be_used_is_400(world: World) -> None:

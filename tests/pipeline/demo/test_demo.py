@@ -51,7 +51,7 @@ async def accepts(found: Route, start_tls: bool) -> bool:
 async def test_the_demo_starts_and_stops(settings: Settings):
     """Its process listens where the changed settings say, and is gone after `stop`."""
     demo = await start(settings)
-    process = demo._process
+    process = demo.process
     changed = demo.settings
     assert changed.smtp_default_ips == list(MTA_IPS)
     resolver = Resolver(dns_server=changed.dns_server, delivery_port=changed.delivery_port)
@@ -76,7 +76,7 @@ async def test_the_internet_ends_with_whoever_started_it(settings: Settings):
         "from settings import load\n"
         "async def main():\n"
         "    demo = await start(load(['--data-dir', sys.argv[1]], system_file=None))\n"
-        "    print(demo._process.pid, flush=True)\n"
+        "    print(demo.process.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n",
         str(settings.data_dir),

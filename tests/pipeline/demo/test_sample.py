@@ -11,6 +11,7 @@ from pipeline.demo import sample
 from pipeline.demo.day import DELAYS, LIMITS
 from pipeline.log.reading.query import LogQuery
 
+pytestmark = pytest.mark.slow
 MESSAGES = 12_000
 
 

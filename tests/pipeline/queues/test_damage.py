@@ -86,6 +86,7 @@ async def test_what_happens_to_the_file_from_outside_is_seen(
 
     ways = {
         "was deleted": Path.unlink,
+        "was moved away": lambda path: path.rename(path.with_name("moved")),
         "was replaced": replace,
         "has lost its header": lambda path: spoil(path, 1, content=bytes(16)),
         "has lost its write-ahead log": lambda path: path.with_name("q-wal").unlink(),

@@ -45,6 +45,13 @@ def fill(path: Path, close: bool = True) -> tuple[Store, Rows]:
     return store, rows
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rows]:
+    """Such a file, closed: a test spoils a copy of it."""
+    path = tmp_path_factory.mktemp("filled") / "queue.db"
+    return path, fill(path)[1]
+
+
 def read(path: Path) -> Rows:
     """All rows of a file that is in order."""
     assert check(path).damage is None
@@ -60,10 +67,13 @@ def read(path: Path) -> Rows:
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
-def test_what_can_be_read_is_saved_whatever_page_is_damaged(tmp_path: Path, way: str) -> None:
+def test_what_can_be_read_is_saved_whatever_page_is_damaged(
+    tmp_path: Path, filled: tuple[Path, Rows], way: str
+) -> None:
     """K11: damage of one page costs what is on that page, and nothing that was sent comes back."""
     path = tmp_path / "queue.db"
-    _, rows = fill(path)
+    origin, rows = filled
+    shutil.copytree(origin.parent, path.parent, dirs_exist_ok=True)
     WAYS[way](path)
     assert check(path).damage
     done = recover(path, lambda: 1.8e9)
@@ -84,10 +94,11 @@ def test_what_can_be_read_is_saved_whatever_page_is_damaged(tmp_path: Path, way:
     assert recover(path).damage is None
 
 
-def test_a_file_that_is_in_order_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_in_order_is_left_alone(tmp_path: Path, filled: tuple[Path, Rows]) -> None:
     """K11: it is safe to try."""
     path = tmp_path / "queue.db"
-    _, rows = fill(path)
+    origin, rows = filled
+    shutil.copytree(origin.parent, path.parent, dirs_exist_ok=True)
     before = path.read_bytes()
     assert recover(path).damage is None
     assert path.read_bytes() == before
@@ -112,10 +123,11 @@ def test_the_write_ahead_log_of_a_kill_is_read_too(tmp_path: Path) -> None:
     assert found == {id: row[3] for id, row in rows.items()}
 
 
-def test_a_kill_between_two_steps_is_taken_up(tmp_path: Path) -> None:
+def test_a_kill_between_two_steps_is_taken_up(tmp_path: Path, filled: tuple[Path, Rows]) -> None:
     """K11: the new file is whole, the damaged one aside, and its log still there, which is for no other file."""
     path = tmp_path / "queue.db"
-    _, rows = fill(path)
+    origin, rows = filled
+    shutil.copytree(origin.parent, path.parent, dirs_exist_ok=True)
     path.rename(tmp_path / "queue.db.recovered")
     (tmp_path / "queue.db-wal").write_bytes(b"of the damaged file")
     assert recover(path).damage is None
@@ -123,10 +135,12 @@ def test_a_kill_between_two_steps_is_taken_up(tmp_path: Path) -> None:
     assert (tmp_path / "queue.db.damaged-wal").exists()
 
 
-def test_a_file_that_others_write_to_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_others_write_to_is_left_alone(
+    tmp_path: Path, filled: tuple[Path, Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """K11: a message that is queued meanwhile must not be lost."""
     path = tmp_path / "queue.db"
-    fill(path)
+    shutil.copytree(filled[0].parent, path.parent, dirs_exist_ok=True)
     WAYS["leaf"](path)
     states = iter(range(100))
     monkeypatch.setattr(recovering, "_state", lambda path: next(states))

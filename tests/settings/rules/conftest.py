@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from settings.store import RuleStore
+from tests.support.database import put_database
 from tests.support.halted import halt
 
 
@@ -214,6 +215,7 @@ def reports() -> Reports:
 @pytest.fixture
 async def store(tmp_path: Path, reports: Reports) -> AsyncIterator[RuleStore]:
     """A store on SQLite."""
+    put_database(tmp_path)
     store = RuleStore("", tmp_path, report=reports)
     await store.start()
     yield store

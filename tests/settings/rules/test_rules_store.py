@@ -19,6 +19,7 @@ from settings.rules import key_pairs as keys
 from settings.rules.limits import Limits
 from settings.store import RuleStore, RulesUnavailable, Who
 from settings.store.vault import Locked, Vault
+from tests.support.database import put_database
 
 WHO = Who("anna", "192.0.2.9")
 START = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC).timestamp()
@@ -44,6 +45,8 @@ def clock() -> Clock:
 
 
 async def opened(path: Path, clock: Clock, address: str = "", **more: Any) -> RuleStore:
+    if not address:
+        put_database(path)
     store = RuleStore(address, path, clock=clock, scheduler=clock.scheduler, **more)
     await store.start()
     return store
@@ -270,12 +273,15 @@ async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path, cloc
     assert (tmp_path / "rules.db").read_text().startswith("These are")
 
 
-async def test_only_the_owner_can_read_rules_and_key(store: RuleStore, tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_rules_and_key(tmp_path: Path) -> None:
     """Mode 600, for the SQLite file and the key file."""
+    store = RuleStore("", tmp_path)  # which makes the file itself
+    await store.start()
     await store.create(
         "dkim-keys", {"domain": "a.example", "selector": "s", "generate": True, "algorithm": "ed25519"}, WHO
     )
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("rules.db", "rules.key")} == {0o600}
+    await store.close()
 
 
 async def test_a_private_key_is_nowhere_but_in_the_rule(

@@ -12,6 +12,7 @@ from settings.rules import KINDS, InvalidRule
 from settings.rules.form import fields
 from settings.rules.validate import read_only
 from settings.store import RuleStore, Who
+from tests.support.database import put_database
 
 WHO = Who("anna")
 RULES: list[tuple[str, dict[str, Any]]] = [
@@ -55,6 +56,7 @@ async def test_an_export_makes_the_same_rules_elsewhere(store: RuleStore, tmp_pa
     """All of them but DKIM keys, whose private half did not travel; that is said."""
     document = await filled(store)
     (tmp_path / "other").mkdir()
+    put_database(tmp_path / "other")
     other = RuleStore("", tmp_path / "other")
     await other.start()
     result = await other.import_rules(document, WHO)

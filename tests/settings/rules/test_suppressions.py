@@ -185,10 +185,10 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def brought_in(store: RuleStore, folder: Path, text: str) -> tuple[SuppressionJob, SuppressionJobs]:
+async def brought_in(store: RuleStore, folder: Path, text: str | bytes) -> tuple[SuppressionJob, SuppressionJobs]:
     jobs = SuppressionJobs(store.suppressions, folder, lambda who, job: None)
     path = folder / "in.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
     job = await done(jobs.bring_in(path, WHO))
     assert not path.exists()
     return job, jobs
@@ -200,6 +200,55 @@ async def test_a_file_of_addresses_comes_in_whole(store: RuleStore, tmp_path: Pa
     assert (job.state, job.created, job.skipped, len(store.suppressions.index)) == ("done", 2, 1, 2)
     assert job.errors[0].startswith("line 4: ")
     assert store.suppressions.candidates("a@b.EXAMPLE")
+
+
+@pytest.mark.parametrize(
+    ("octets", "values"),
+    [
+        (b"email;code\na@x.example;551\n", [("a@x.example", 551)]),
+        (b"Email Address\tcode\r\na@x.example\t551\r\n", [("a@x.example", 551)]),
+        (b"code,tag,E-Mail\n551,sale,a@x.example\n", [("a@x.example", 551)]),
+        ("value\na@x.example\n".encode("utf-16"), [("a@x.example", 550)]),
+        (b"a@x.example\rb@x.example\r", [("a@x.example", 550), ("b@x.example", 550)]),
+        (b"email,domain\na@x.example,x.example\n", [("a@x.example", 550)]),  # not all addresses of the domain
+        (b"", []),
+    ],
+)
+async def test_a_file_comes_in_as_programs_write_it(
+    store: RuleStore, tmp_path: Path, octets: bytes, values: list[tuple[str, int]]
+) -> None:
+    """Spreadsheets write semicolons, tabs, UTF-16, their own headers in any order, and lines that end as they like."""
+    job, _ = await brought_in(store, tmp_path, octets)
+    assert (job.state, job.skipped) == ("done", 0)
+    page = await store.suppressions.page(ALL)
+    assert [(one.value, one.code) for one in page] == values
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        ("value\nmüller@x.example\n".encode("latin-1"), "line 2: value: is no UTF-8"),
+        (b'value,description\na@x.example,"a\nb"\nb@x.example\nnot any\n', "line 2: description: goes over several"),
+        (b'a@x.example\n"b\nc"@x.example\nnot any\n', "line 2: value: goes over several lines"),
+        (b"value,code\na@x.example,250\n", "line 2: code: is too small"),
+        (b"Anna <a@x.example>\n", "line 1: value: is no address"),
+    ],
+)
+async def test_a_line_that_is_not_what_was_meant_is_said_by_its_number(
+    store: RuleStore, tmp_path: Path, octets: bytes, said: str
+) -> None:
+    """Nothing is guessed: an address with a replaced letter would be nobody's."""
+    job, _ = await brought_in(store, tmp_path, octets)
+    assert job.errors[0].startswith(said)
+    if b"not any" in octets:  # the number is that of the file's line, whatever a quoted field has taken
+        number = 1 + octets.count(b"\n", 0, octets.index(b"not any"))
+        assert job.errors[-1].startswith(f"line {number}: ")
+
+
+async def test_each_line_of_an_import_is_counted_once(store: RuleStore, tmp_path: Path) -> None:
+    """New, replaced, or not used: also one that stands in the file twice."""
+    job, _ = await brought_in(store, tmp_path, "a@x.example\nA@X.example\nb@x.example\nnonsense\x00\na@x.example.\n")
+    assert (job.created, job.replaced, job.skipped) == (2, 2, 1)
 
 
 async def test_what_is_exported_comes_in_again(store: RuleStore, tmp_path: Path) -> None:
@@ -224,7 +273,7 @@ async def test_many_are_removed_by_a_filter(store: RuleStore, tmp_path: Path) ->
 
 async def test_another_instances_entries_come_with_the_next_reload(store: RuleStore, tmp_path: Path) -> None:
     """And go with it; what has ended is removed."""
-    other = RuleStore("", Path(store._database._data_dir))
+    other = RuleStore("", tmp_path)
     await other.start()
     one = await other.suppressions.create({"value": "a@b.example"}, WHO)
     assert not store.suppressions.candidates("a@b.example")

@@ -21,11 +21,12 @@ class Watch:
 
     Attributes:
         gone: the file has no name any more, or it is another one's now: what it holds would go with the process.
+        moved: it has a name, but another one.
         shortened: the file has become smaller since the last look, and may be damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self.gone = self.shortened = False
+        self.gone = self.moved = self.shortened = False
         self._path = path
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._log = path.with_name(f"{path.name}-wal")
@@ -42,8 +43,9 @@ class Watch:
         found = os.fstat(self._file)
         here = _identity(self._path)
         if here != (found.st_dev, found.st_ino):
-            self.gone = True
-            return f"was {'deleted' if here is None else 'replaced by another file'} while it was in use"
+            self.gone, self.moved = True, found.st_nlink > 0
+            how = "moved away" if self.moved else "deleted"
+            return f"was {how if here is None else 'replaced by another file'} while it was in use"
         if os.pread(self._file, len(MAGIC), 0) != MAGIC:
             return "has lost its header"
         log, self._log_id = self._log_id, _identity(self._log)
