@@ -20,15 +20,15 @@ from settings.store import REFUSED
 MOST = 500  # rows
 COMING = 6  # days to come that the tooltip of a row names
 COLUMNS = (
-    Column("ip", "MTA IP", "link", "The address that is warmed, and for which destination.", width="22%", main=True),
+    Column("ip", "MTA IP", "link", "The address that is warmed, and for which destination.", width="18%", main=True),
     Column(
         "state", "State", "state", "held: by hand. holding, back: by its shares. warm: the last step.", width="92px"
     ),
     Column("day", "Day", "text", "Of the schedule; it goes on only after a day on which mail went.", width="72px"),
-    Column("used", "Today", "link", "Messages that have left today, the cap, and those of the next days.", width="20%"),
+    Column("used", "Today", "link", "Messages that have left today, the cap, and those of the next days.", width="17%"),
     Column("deferrals", "Deferred", "text", "Of today's attempts.", width="76px"),
     Column("spark", "So far", "spark", "Messages a day, since it began.", width="101px"),
-    Column("acts", "", "actions", width="190px"),
+    Column("acts", "", "actions", width="216px"),
 )
 NOTHING = Empty("Nothing is warmed", "Each MTA IP of a warm-up appears here, with its day, cap and use.")
 SAID = {"hold": "Held", "go-on": "Goes on", "advance": "The next day has begun", "reset": "Begun anew"}
