@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,9 @@ class WorkerProcess:
         become(settings.user)
         leave_alone_what_is_there()
         link.say("ready", os.getpid())
-        reporting = supervisor().keep(self._report, "status")
+        reporting = supervisor().keep(
+            lambda: self._report(lambda: board.write(number, machine.intake.connections)), "status"
+        )
         await self._stop.wait()
         board.absent(number)
         await machine.stop()
@@ -183,10 +185,12 @@ class WorkerProcess:
         if self._link is not None:
             self._link.say("skip", ip, target.host, target.address, target.port, why, until)
 
-    async def _report(self) -> None:
+    async def _report(self, attend: Callable[[], None]) -> None:
         assert self._machine is not None
         assert self._link is not None
         while True:
+            if not self._stop.is_set():
+                attend()
             self._link.say("status", status(self._machine))
             await asyncio.sleep(EVERY)
 

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.process.supervisor import spawn, supervisor
 
 Enter = Callable[[socket.socket], Coroutine[Any, Any, None]]
-POLITE = 0.003  # seconds
+POLITE = 0.02  # seconds
 EXHAUSTED = 1.0  # seconds until another try where there are no descriptors left
 
 
@@ -39,6 +39,7 @@ class Port:
         sock.setblocking(False)
         self._open = True
         self.arriving = 0  # taken, and no session yet
+        self._in_vain = 0  # connections that were left to others, and not taken by them, in a row
         self._watch()
 
     def close(self) -> None:
@@ -63,21 +64,25 @@ class Port:
             self._rest(POLITE, self._take_what_is_left)
 
     def _take_what_is_left(self) -> None:
-        if self._open:
-            self._watch()
-            self._take()
+        """The others are busy or stuck: one, the next time two, and so on, so that a stuck one holds up little."""
+        if not self._open:
+            return
+        self._watch()
+        most = 2 ** min(self._in_vain, 10)
+        self._in_vain = self._in_vain + 1 if all(self._take() for _ in range(most)) else 0
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
         try:
             connection, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):  # another process has it, or it is gone
-            return
+            return False
         except OSError:
             self._rest(EXHAUSTED, self._watch)
             raise
         connection.setblocking(False)
         self.arriving += 1
         spawn(self._begin(connection), "smtp intake", grave=False)
+        return True
 
     async def _begin(self, connection: socket.socket) -> None:
         try:
