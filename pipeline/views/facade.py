@@ -16,6 +16,7 @@ import structlog
 from reactivex import Observable, abc
 
 from operators.deliveries.events import Event
+from pipeline.log.reading.past import ends
 from pipeline.log.reading.query import LogQuery, LogQueryFailed
 from pipeline.machine.health import HealthState
 from pipeline.machine.machine import WorkerRow as WorkerRow
@@ -93,16 +94,17 @@ class Facade:
 
     async def remember(self) -> None:
         """Put the last hour and day of the log back into the charts, once after the start."""
-        telemetry = self._machine.telemetry
-        if self._machine.settings.send_log is None:
+        telemetry, sent = self._machine.telemetry, self._machine.settings.send_log
+        if sent is None:
             return
-        for tier, since, step in spans(telemetry.began):
-            try:
-                found = await asyncio.to_thread(self.logs.ends, since, step)
-            except LogQueryFailed as error:
-                log.warning("the charts begin with this start: the log does not tell what was before", why=str(error))
-                return
-            restore(telemetry, tier, (LoggedEnds(*row) for row in found))
+        wanted = spans(telemetry.began)
+        try:
+            found = await asyncio.to_thread(ends, sent, [(since, step) for _, since, step in wanted])
+        except LogQueryFailed as error:
+            log.warning("the charts begin with this start: the log does not tell what was before", why=str(error))
+            return
+        for (tier, _, _), rows in zip(wanted, found, strict=True):
+            restore(telemetry, tier, (LoggedEnds(*row) for row in rows))
 
     async def _sample(self) -> None:
         while True:

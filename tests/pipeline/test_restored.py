@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 from pipeline.log import schema
-from pipeline.log.reading.query import LogQuery
+from pipeline.log.reading.past import ends
 from pipeline.log.schema import Attempt
 from pipeline.telemetry.restored import LoggedEnds, restore, spans
 from pipeline.telemetry.telemetry import Telemetry
@@ -26,10 +26,9 @@ def restored(folder: Path, *lines: Attempt) -> Telemetry:
     """The counters of a start, with these lines in the log."""
     log = folder / "send.jsonl"
     log.write_bytes(b"".join(map(schema.line, lines)))
-    telemetry, query = Telemetry(lambda: START), LogQuery(log)
-    for tier, since, step in spans(START):
-        restore(telemetry, tier, [LoggedEnds(*row) for row in query.ends(since, step)])
-    query.close()
+    telemetry, wanted = Telemetry(lambda: START), spans(START)
+    for (tier, _, _), rows in zip(wanted, ends(log, [(since, step) for _, since, step in wanted]), strict=True):
+        restore(telemetry, tier, [LoggedEnds(*row) for row in rows])
     return telemetry
 
 
