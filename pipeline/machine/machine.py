@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import socket
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,66 +23,37 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
-from operators.custom.live import Live
-from operators.deciding.classes import classify_answers
-from operators.deciding.force import force
-from operators.deciding.respond import respond
-from operators.deciding.rewrite import rewrite
-from operators.deciding.suppress import suppress
-from operators.deliveries.delivery import Delivery
-from operators.deliveries.dsn import bounce
 from operators.deliveries.events import (
-    Assigned,
     Event,
     Fault,
     Notice,
     Parked,
     Received,
-    Redirected,
-    Settled,
-    Taken,
     Unparked,
 )
-from operators.deliveries.result_queues import ResultQueues
 from operators.deliveries.routes import address
 from operators.lanes.floods import Active, Floods
-from operators.lanes.lanes import Lane, Lanes
+from operators.lanes.lanes import Lanes
 from operators.lanes.leases import Leases
-from operators.lanes.limits import Limits
 from operators.lanes.pools import Pools
-from operators.lanes.slots import Slots, Wait
-from operators.lanes.turns import PLAIN, TagShare
+from operators.lanes.slots import Slots
 from operators.lanes.warming import Warming
-from operators.mail.message import Message
-from operators.stages.assign import assign
-from operators.stages.compose import compose
-from operators.stages.conclude import conclude
-from operators.stages.decode import decode
-from operators.stages.deliver import deliver
-from operators.stages.expire import expire
-from operators.stages.handover import hand_over
-from operators.stages.hold import hold, in_force
-from operators.stages.record import record
-from operators.stages.redirect import redirect
-from operators.stages.resolve import Resolving, resolve
-from operators.stages.settle import settle, work_out
-from operators.stages.sign import sign
-from operators.stages.tap import tap
+from operators.stages.resolve import Resolving
 from pipeline.cluster.cluster import Cluster
 from pipeline.log.writing.delivery_log import LogUnavailable
-from pipeline.machine.announcing import announcement, elsewhere_ips
-from pipeline.machine.custom_operators import LATE, Custom, woven
+from pipeline.machine.announcing import announcement
+from pipeline.machine.chain import Chain
 from pipeline.machine.custom_operators import load as load_customs
 from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
-from pipeline.machine.parts import default_limits, open_log, open_resolver, open_rules, relay_of, wishes_of
-from pipeline.machine.unsettled import Unsettled, rest
+from pipeline.machine.lane_rules import LaneRules
+from pipeline.machine.parts import open_log, open_resolver, open_rules, relay_of
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
-from pipeline.machine.withdrawing import Withdrawal, Withdrawing, can_withdraw
+from pipeline.machine.withdrawing import Withdrawal, Withdrawing
 from pipeline.process.supervisor import Fanout, supervisor
-from pipeline.queues import largest_body, open_queue, result_queues, result_rule
+from pipeline.queues import open_queue
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
 from pipeline.signing.keys import Signing
 from pipeline.signing.pool import Signers
@@ -96,7 +65,7 @@ from pipeline.sources.gathering import Gathering
 from pipeline.spool.spool import Spool
 from pipeline.telemetry.telemetry import Telemetry
 from settings import Settings, StartError
-from settings.rules import Snapshot, Throttle
+from settings.rules import Snapshot
 from settings.store import RulesUnavailable
 
 LOOK = 5  # seconds between two looks at the addresses of this machine
@@ -145,6 +114,7 @@ class Machine:
     Attributes:
         settings: the configuration in force.
         events: the one event stream; subscribe, never push.
+        chain: what every message goes through.
         queue, log, telemetry, slots, lanes, resolver, signing, signers, transport, intake,
             pools: its parts.
     """
@@ -160,11 +130,8 @@ class Machine:
         self.here = Here()
         self.depth = QueueFigures()  # of the queue, a second old at most
         self._measuring: asyncio.Task[None] | None = None
-        self._underway = 0
-        self._unsettled = Unsettled(partial(self.warned, "queue"))
-        self._at_rest = asyncio.Event()  # nothing is under way
-        self._at_rest.set()
-        self._defaults = default_limits(settings)
+        self.chain = Chain(self)
+        self.lane_rules = LaneRules(self)
         self.customs = load_customs(settings.operators)
         self.ips = MtaIps(settings)
         self.names = HostNames(_host_name(settings))
@@ -182,7 +149,7 @@ class Machine:
         self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
-            self._rules, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
+            self.snapshot, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report
         )
         self.signers = Signers(self.report)
         self.spool = Spool(settings, self.queue, self.report, self.warned)
@@ -191,17 +158,17 @@ class Machine:
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
         self.transport = Transport(
-            self.slots, settings, self._ehlo_name, self.report, self._failed, relay=self.relay, egress=self.egress
+            self.slots, settings, self._ehlo_name, self.report, self.chain.failed, relay=self.relay, egress=self.egress
         )
         self.floods = Floods(time.monotonic, self._flooded)
         self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
-        self.warming = Warming(self._rules, time.time, self.warmups, self.warned)
+        self.warming = Warming(self.snapshot, time.time, self.warmups, self.warned)
         self.lanes = self._lanes()
         self.pools = Pools(
-            self._rules,
+            self.snapshot,
             time.time,
             self.ips.is_ours,
-            self._held_up,
+            self.lane_rules.held_up,
             self.lanes.outlook,
             CHANCE.random,
             self.warming.left,
@@ -257,109 +224,25 @@ class Machine:
         )
         return [fault for fault in (self.queue.fault, *troubles) if fault]
 
-    # -- the chain ----------------------------------------------------------------------------------------------
-
-    def _chain(self) -> Observable[Delivery]:
-        """A message's way, a stage a line; a custom operator stands behind the stage that it names."""
-        s, failed = self.settings, self._failed
-        stages = woven(
-            self.customs,
-            self._live,
-            partial(self.warned, "operator"),
-            decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s), bool(self.customs), wishes_of(s)),
-                tap("taken", self._taken, failed),
-            ),
-            expire=rx.compose(
-                expire(s.max_delivertime, time.time, failed), force(self._rules, time.time, failed, early=True)
-            ),
-            suppress=suppress(self.rules.suppressions, time.time, failed),
-            rewrite=rewrite(self._rules, time.time, failed),
-            **self._handing_over(),
-            resolve=resolve(self.resolving, failed, self.relay, lambda host: self._rules().provider_of(host)),
-            assign=assign(self.ips.allowed, self.lanes.outlook, self.pools.choose, failed, self.warming.left),
-            redirect=redirect(self._rules, time.time, self._redirected, self._looped, failed),
-            assigned=tap("assigned", self._assigned, failed, ended=False),
-            force=rx.compose(force(self._rules, time.time, failed), self.warming.admit(failed)),
-            hold=hold(self._rules, time.time, failed, self.pools.parked_queue),
-            throttle=rx.compose(self.lanes.throttle(failed), self.warming.count(failed)),
-            compose=compose(self.gathering, failed),
-            sign=sign(self.signing.keys_of, self.signers.sign, time.time, failed),
-            deliver=deliver(self.transport.deliver, failed),
-            classify=rx.compose(
-                classify_answers(self._rules, failed), respond(self._rules, time.time, self.effects, failed)
-            ),
-            detect=self.floods.detect(self._rules, failed),
-            conclude=rx.compose(
-                conclude(s.max_delivertime, s.retry_interval, s.max_attempts, time.time, CHANCE.random, failed),
-                self.warming.counted(failed),
-            ),
-            record=record(self.log.attempt, time.time, failed),
-            settle=settle(
-                self.queue.settle,
-                result_queues(s),
-                s.max_delivertime,
-                time.time,
-                self.scheduler,
-                self._not_settled,
-                self._notify,
-            ),
-            settled=tap("settled", self._settled, failed),
-            freed=tap("freed", self.lanes.settled, failed),
-        )
-        return self.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
-
-    def _withdrawing(self) -> Withdrawing | None:
-        """None where the queue lends messages only, and where custom operators see them before it is decided."""
-        s, failed, queue = self.settings, self._failed, self.queue.withdrawable
-        if queue is None or not can_withdraw(self.customs):
-            return None
-        queues = result_queues(s)
-        stages = rx.compose(
-            decode(largest_body(s), time.monotonic, result_rule(s)),
-            expire(s.max_delivertime, time.time, failed),
-            force(self._rules, time.time, failed, early=True),
-        )
-        return Withdrawing(
-            queue,
-            stages,
-            partial(self._owed, queues),
-            self.log.attempt,
-            self.log.room,
-            self.report,
-            time.time,
-        )
-
-    def _owed(self, queues: ResultQueues, delivery: Delivery) -> Sequence[tuple[str, bytes]]:
-        """The messages that an end owes to other queues; most owe none."""
-        message = delivery.message
-        if not queues and message.queues is None and message.dsn is None:
-            return ()
-        life = self.settings.max_delivertime
-        return work_out(delivery, queues, life, time.time(), self._notify, self._not_settled).publish
+    # -- the parts, and what they tell ---------------------------------------------------------------------------
 
     def _open_queue(self) -> Queue:
         file = self.seat.file if self.seat is not None else None
         return open_queue(self.settings, self.warned, self._moved, alone=self.seat is None, file=file)
 
-    def _live(self, custom: Custom) -> Live:
-        """What a custom operator is given."""
-        late = custom.stage in LATE
-        return Live(custom.name, self.settings, self.rules.snapshots, self.scheduler, time.time, self._failed, late)
-
     def _lanes(self) -> Lanes:
         return Lanes(
             slots=self.slots,
-            limits=self._limits,
+            limits=self.lane_rules.limits,
             free=lambda: self.queue.free,
             recall=self.queue.recall,
             parked=self.queue.parked,
             scheduler=self.scheduler,
             clock=time.monotonic,
-            blocked=self._blocked,
-            paused=self._held_up,
+            blocked=self.lane_rules.blocked,
+            paused=self.lane_rules.held_up,
             credit=self.settings.rabbitmq_qos,
-            share=self._share,
+            share=self.lane_rules.share,
             pacer=self.seat.leases.pacer if self.seat is not None else None,
         )
 
@@ -370,18 +253,8 @@ class Machine:
         token = self.seat.token if self.seat is not None else ""
         return Cluster(self.settings, partial(announcement, self), self.rules.reload, self.warned, token=token)
 
-    def _handing_over(self) -> dict[str, Any]:
-        cluster = self.cluster
-        if cluster is None:
-            return {}
-        ours = self.ips.default
-
-        def wanted(message: Message) -> list[str]:
-            return elsewhere_ips(message, ours, self.rules.snapshot)
-
-        return {"handover": hand_over(wanted, cluster.elsewhere, cluster.hand_over, time.time, self._failed)}
-
-    def _rules(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
+        """The rules, as they are now."""
         return self.rules.snapshot
 
     def _gauges(self) -> dict[str, Callable[[], int]]:
@@ -392,76 +265,10 @@ class Machine:
             "waiting": lambda: self.depth.waiting,
         }
 
-    def _limits(self, lane: Lane) -> Limits:
-        """Flood, then rules by specificity, then configuration."""
-        names = tuple(lane.domains) if "." in lane.group else (*lane.domains, lane.group)  # a provider's has no dot
-        limits = self.rules.snapshot.limits(lane.ip, names, self._defaults)
-        limits = self.warming.limits(lane.ip, next(iter(lane.domains), ""), lane.group, limits)
-        limits = self.floods.over(lane.name, limits)
-        return limits if self.cluster is None else self.cluster.share(lane.ip).of(limits, time.time())
-
-    def _share(self, lane: str, tag: str) -> TagShare:
-        """A tag's share of a lane, by its rule, and by a flood that is in force on it."""
-        snapshot = self.rules.snapshot
-        rule = snapshot.share(tag)
-        share = PLAIN if rule is None else TagShare(rule.weight, self._part(rule.messages), rule.scope == "all")
-        if snapshot.throttles and (throttle := self._tag_throttle(lane, tag)) is not None:
-            messages, rate = self._part(throttle.domain_messages or 0), f"throttles/{throttle.id}"
-            share = share._replace(messages=messages, everywhere=throttle.scope == "all", rate=rate)
-        if (flood := self.floods.of_tag(lane, tag)) is None:
-            return share
-        normal = Limits(domain_messages=math.ceil(share.messages) or self._defaults.domain_messages)
-        return share._replace(messages=flood.rule.over(normal).domain_messages, paused_until=flood.paused_until)
-
-    def _tag_throttle(self, lane: str, tag: str) -> Throttle | None:
-        """The throttle of a tag's mail in a lane."""
-        ip, _, group = lane.partition("/")
-        found = self.lanes.get(lane)
-        return self.rules.snapshot.tag_throttle(ip, [*(found.domains if found is not None else ()), group], tag)
-
-    def _part(self, messages: float) -> float:
-        """This process's part of a tag's rate."""
-        return messages if self.seat is None else messages / self.seat.count
-
-    def _held_up(self, lane: str) -> Wait | None:
-        """Until when a lane is paused as a whole: by a flood, or by the proxy that its mail leaves through."""
-        return self.floods.paused(lane) or self.egress.paused(lane)
-
-    def _blocked(self, queue: str) -> bool:
-        """Calling this parked queue in is of no use now: its pause holds, or its look-up is under way."""
-        held = in_force(queue, self.rules.snapshot, time.time()) or self.pools.blocked(queue)
-        return held or self.warming.blocked(queue) or self.resolving.waits(queue)
-
-    def _taken(self, delivery: Delivery) -> None:
-        self._underway += 1
-        self._at_rest.clear()
-        self.report(Taken(time=time.time(), delivery=delivery))
-
-    def _assigned(self, delivery: Delivery) -> None:
-        self.report(Assigned(time=time.time(), delivery=delivery))
-
-    def _notify(self, delivery: Delivery, when: float) -> tuple[str, bytes] | None:
-        """The notification that a message's end owes its sender, and the queue it goes to."""
-        if delivery.message.dsn is None:
-            return None
-        message_id = f"{uuid.uuid4().hex}@{self.settings.server_id}"
-        properties = bounce(delivery, self.settings.server_id, message_id, when)
-        if properties is None:
-            return None
-        own = (delivery.message.queues or {}).get("dsn", self.settings.rabbitmq_dsn or self.settings.rabbitmq_outbox)
-        return (own, msgspec.json.encode(properties)) if own else None
-
     def _moved(self, lane: str, by: int) -> None:
         """Parked messages have come or gone by an operator's hand."""
         kind = Parked if by > 0 else Unparked
         self.report(kind(time=time.time(), lane=lane, count=abs(by)))
-
-    def _redirected(self, delivery: Delivery, from_ip: str) -> None:
-        self.report(Redirected(time=time.time(), delivery=delivery, from_ip=from_ip))
-
-    def _looped(self, delivery: Delivery, chain: Sequence[str]) -> None:
-        text = f"redirects go round in a circle: {' -> '.join(chain)}"
-        self.report(Notice(time=time.time(), kind="redirect-loop", text=text, fields={"lane": delivery.lane}))
 
     def _flooded(self, flood: Active) -> None:
         pause, reduced = flood.paused_until - flood.since, flood.reduced_until - flood.since
@@ -484,28 +291,6 @@ class Machine:
 
     def _ehlo_name(self, ip: str) -> str:
         return self.rules.snapshot.ehlo_name(ip) or self.names.ehlo(ip)
-
-    def _settled(self, delivery: Delivery) -> None:
-        self._unsettled.settled(delivery)
-        self._underway -= 1
-        if not self._underway:
-            self._at_rest.set()
-        outcome = delivery.outcome
-        assert outcome is not None
-        self.report(Settled(time=time.time(), delivery=delivery, outcome=outcome, retry_at=outcome.until))
-
-    def _not_settled(self, stage: str, delivery: Delivery, error: Exception) -> None:
-        if isinstance(error, QueueUnavailable):
-            self._unsettled.failed(delivery, error)
-        else:
-            self._failed(stage, delivery, error)
-
-    def _failed(self, stage: str, delivery: Delivery, error: Exception) -> None:
-        """An operator's exception ends one delivery's attempt; it is logged with its traceback."""
-        message = delivery.message
-        of = {"stage": stage, "message_id": message.message_id, "recipient": message.recipient}
-        log.error("operator failed", **of, exc_info=error)
-        self.report(Fault(time=time.time(), where=stage, detail=f"{type(error).__name__}: {error}"[:500]))
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -559,12 +344,12 @@ class Machine:
             life.callback(self.spool.close)
             life.callback(self.supervisor.spawn(self.spool.run(), "spool").cancel)
         if not self.settings.paused:  # else what is on the queue stays there
-            life.callback(self._chain().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
+            life.callback(self.chain.deliveries().subscribe(on_error=self._broken, scheduler=self.scheduler).dispose)
             self._withdraw(life)
         life.push_async_callback(self._wind_down)
 
     def _withdraw(self, life: contextlib.AsyncExitStack) -> None:
-        if (withdrawing := self._withdrawing()) is None:
+        if (withdrawing := self.chain.withdrawing()) is None:
             return
         self.withdrawing = withdrawing
         life.callback(withdrawing.close)
@@ -634,10 +419,9 @@ class Machine:
         await self.intake.close()
         self.queue.cease()
         self.lanes.close()
-        waits = lambda: len(self._unsettled) >= self._underway or self.queue.fault is not None  # noqa: E731
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_timeout):
-                await rest(self._at_rest, lambda: self._underway, waits)
+                await self.chain.rest()
 
     def reopen_logs(self) -> None:
         """SIGHUP: the log files may have been moved away, and resolv.conf may have changed."""

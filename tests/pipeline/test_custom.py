@@ -14,6 +14,7 @@ import pytest
 from operators.deliveries.events import Event, Fault, Notice, Settled
 from operators.deliveries.outcome import Next
 from operators.mail.message import encode, from_properties
+from pipeline.machine.chain import Chain
 from pipeline.machine.custom_operators import STAGES, load
 from pipeline.machine.machine import Machine
 from settings import StartError
@@ -180,7 +181,7 @@ async def test_an_operator_may_end_a_delivery_or_take_its_time(tmp_path: pathlib
 
 def test_the_stages_that_can_be_named_are_those_of_the_chain() -> None:
     """In its order."""
-    chain = inspect.getsource(Machine._chain)
+    chain = inspect.getsource(Chain.deliveries)
     places = [chain.index(f"\n            {name}=") for name in STAGES]
     assert places == sorted(places)
 
