@@ -268,14 +268,16 @@ class RabbitQueue:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it now: the broker is away, or takes nothing. None while mail is taken and sent."""
+        """What is wrong with it now: the broker is away, or the outbox or all takes nothing. None while mail is taken
+        and sent.
+        """
         away = self.broker.trouble or (self.broker.why if self.broker.link is None else None)
-        return self.full or away or (FULL if self.held.full else None)
+        return self.full or away or (FULL if self.held.full else None) or self.trouble.of(self.names.outbox)
 
     @property
     def troubles(self) -> list[str]:
         """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
-        return [*self.held.faults, *self.trouble.faults]
+        return [*self.held.faults, *(text for text in self.trouble.faults if text != self.fault)]
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
@@ -463,7 +465,9 @@ class _Answers:
 
     def take(self, queue: str, error: Exception | None) -> None:
         """One more. A queue that is full is a fault, also where the publisher tries again."""
-        if isinstance(error, BrokerRejected | Undeliverable):
+        if error is None:
+            self._trouble.over(queue)
+        elif isinstance(error, BrokerRejected | Undeliverable):
             self._trouble.note(queue, f"messages for queue {queue!r} are not taken", str(error))
         self._wanted -= 1
         self._error = self._error or error

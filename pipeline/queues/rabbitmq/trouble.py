@@ -44,6 +44,18 @@ class Trouble:
             case.said_at = now
             self._report("queue-refused", case.text)
 
+    def of(self, queue: str) -> str | None:
+        """What went wrong with this queue within the last minute, and is not over."""
+        now = self._clock()
+        cases = (case for (name, _), case in self._cases.items() if name == queue and now - case.last <= SAY_AGAIN)
+        return next((case.text for case in cases), None)
+
+    def over(self, queue: str) -> None:
+        """This queue has taken a message again."""
+        if self._cases:
+            for key in [key for key in self._cases if key[0] == queue]:
+                del self._cases[key]
+
     @property
     def faults(self) -> list[str]:
         """What went wrong within the last minute, a line each. Older cases are forgotten."""

@@ -108,6 +108,24 @@ async def take(address: str, queue: str, wanted: int) -> list[bytes]:
     return found
 
 
+async def test_an_outbox_that_takes_nothing_is_a_fault_until_it_takes_a_message_again(
+    address: str, node: Broker, tmp_path: Path
+) -> None:
+    """K11: mail is refused meanwhile, so `/readyz` must not send more of it here."""
+    narrow(node, address, 1, "outbox")
+    async with opened(address, folder=tmp_path) as desk:
+        await desk.publish(b"0")
+        with pytest.raises(QueueUnavailable):
+            await desk.publish(b"1")
+        assert "for queue 'outbox' are not taken" in str(rabbit(desk).fault)
+        assert not rabbit(desk).troubles
+        desk.consume(5)
+        [lease] = await desk.next()
+        await desk.settle(lease, Settlement())
+        await desk.publish(b"2")
+        assert rabbit(desk).fault is None
+
+
 async def test_mail_goes_on_though_its_results_are_not_taken(address: str, node: Broker, tmp_path: Path) -> None:
     """K11: each is acknowledged, its result is held, and comes when there is room; the fault stands till then."""
     narrow(node, address, 3)
