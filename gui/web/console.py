@@ -27,6 +27,7 @@ from gui.api.methods import Methods
 from gui.components.frame import Frame
 from gui.pages import PAGES, SECTIONS
 from gui.web import health
+from gui.web.packed import PackedFiles
 from pipeline.views.background import failed
 from pipeline.views.facade import Facade
 
@@ -56,6 +57,7 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
         show_welcome_message=False,
         gzip_middleware_factory=None,
     )
+    app.add_middleware(PackedFiles)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(Methods, routes=app.router)
     app.add_middleware(RequestGate, access=access, reader=tokens.reader, url=settings.www_url or "")
