@@ -178,6 +178,19 @@ async def test_the_first_paint_takes_less_than_a_second(stage: Any, visitor: Vis
     assert await page.evaluate(paint) < 1000
 
 
+async def test_the_first_view_is_light(stage: Any, visitor: Visitor) -> None:
+    """All that a browser with an empty cache loads for the Overview, as it comes over the wire: under 700 KB."""
+    page = await visitor(stage)
+    network = await page.context.new_cdp_session(page)
+    loaded: list[int] = []
+    network.on("Network.loadingFinished", lambda event: loaded.append(event["encodedDataLength"]))
+    await network.send("Network.enable")
+    await network.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    await page.goto(stage.url + "/")
+    await page.wait_for_function(f"() => ({DRAWN})().points === 60")  # with the library of the charts, the last to come
+    assert 300_000 < sum(loaded) < 700_000
+
+
 async def test_logging_out_ends_every_page_of_the_session(stage: Any, visitor: Visitor) -> None:
     """The other tab goes to the login too."""
     page = await visitor(stage)
