@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import sys
 import tempfile
 import threading
@@ -137,10 +138,15 @@ class Outlet(_Ring):
         self._order()
         self._numbers[_READ] += size
 
-    def wait(self) -> bool:
-        """Sleep until there may be something; False where nothing will come any more."""
+    def wait(self, patience: float | None = None) -> bool:
+        """Sleep until there may be something, `patience` seconds at most; False where nothing will come any more."""
         self._numbers[_ASLEEP] = 1
         self._order()
-        rung = self.inside > 0 or os.read(self._listens, 100) != b""
+        rung = self.inside > 0 or self._rung(patience)
         self._numbers[_ASLEEP] = 0
         return rung or self.inside > 0
+
+    def _rung(self, patience: float | None) -> bool:
+        if patience is not None and not select.select([self._listens], [], [], patience)[0]:
+            return True
+        return os.read(self._listens, 100) != b""

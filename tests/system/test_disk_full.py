@@ -89,10 +89,10 @@ def log(folder: pathlib.Path, megabytes: int) -> None:
         assert "the delivery log is not written: No space left on device" in Api(program).get("/status")["faults"]
         assert httpx.get(f"http://127.0.0.1:{program.www_port}/readyz").status_code == 200
         (disk / "others").unlink()
+        until(lambda: not Api(program).get("/status")["faults"], "the log can be written again, though no line comes")
         second = Source(program.smtp_port, 100, first=500)
         asyncio.run(second.run())
         until(lambda: len(mailbox.accepted) == 600, "mail goes on")
-        until(lambda: not Api(program).get("/status")["faults"], "the log is written again")
         assert program.stop() == 0
     logged = {json.loads(line)["recipient"] for line in send_log.read_text().splitlines()}
     assert {f"user{number}@a.example" for number in range(500, 600)} <= logged

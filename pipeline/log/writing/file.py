@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.log.names import free_name
+
+PAGE = 4096
 
 
 class LogFile:
@@ -65,6 +68,25 @@ class LogFile:
                 os.ftruncate(fd, start)
             self.close()
             raise
+
+    def has_room(self) -> bool:
+        """Whether a page of lines could be written now: to a file beside it. False where it is no file."""
+        probe = self.path.with_name(f".{self.path.name}.probe")
+        try:
+            if self._fd is None:
+                self.open()
+            if self._fd is None or not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                return False
+            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            return os.write(fd, b"\n" * PAGE) == PAGE
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+            probe.unlink(missing_ok=True)
 
     def rotate(self) -> bool:
         """Rename the file where it is full; the next append begins a new one. True where it did. Raises OSError."""

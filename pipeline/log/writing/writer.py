@@ -28,6 +28,7 @@ REOPEN = b"\x1f\n"  # close the files; the next line goes to what is then at the
 # writer takes 16 microseconds of a processor for each mail with 2 ms, 9 with 10 ms, 6 with 20 ms, 4.5 with 50 ms.
 PAUSE = 0.02
 TELL_AGAIN = 1.0  # seconds
+LOOK = 1.0  # seconds between looks whether a log that could not be written can be, where no line comes
 
 
 def tell(*what: object) -> None:
@@ -49,7 +50,8 @@ class Log:
     def __init__(self, name: str, path: str, maxsize: int, lock: int) -> None:
         self.name, self._lock = name, lock
         self.file = LogFile(Path(path), maxsize, time.time)
-        self._failing = True  # for all that the program knows from the writer before, until a write shows it
+        self.failing = False
+        self._unknown = True  # the program may know of a fault from the writer before, until a write shows it
         self._lost = 0  # lines that the program does not know of yet
         self._tell_at = 0.0
 
@@ -68,7 +70,7 @@ class Log:
         except OSError as error:
             self._fail(len(lines), error.strerror or str(error))
             return
-        if self._failing:
+        if self.failing or self._unknown:
             self._recover()
         try:
             if self.file.rotate():
@@ -79,15 +81,21 @@ class Log:
     def _fail(self, lines: int, why: str) -> None:
         self._lost += lines
         now = time.monotonic()
-        if now >= self._tell_at or not self._failing:
+        if now >= self._tell_at or not self.failing:
             self._tell_at = now + TELL_AGAIN
             tell("lost", self.name, self._lost, why)
             self._lost = 0
-        self._failing = True
+        self.failing = True
 
     def _recover(self) -> None:
         tell("written", self.name, self._lost)
-        self._failing, self._lost = False, 0
+        self.failing = self._unknown = False
+        self._lost = 0
+
+    def look(self) -> None:
+        """Whether a log that could not be written can be: after the last line of a busy day none may come for hours."""
+        if self.failing and time.monotonic() >= self._tell_at and self.file.has_room():
+            self._recover()
 
 
 class LineWriter:
@@ -102,7 +110,9 @@ class LineWriter:
 
     def run(self, source: Outlet) -> None:
         """Write all that comes."""
-        while source.wait():
+        while source.wait(LOOK if any(log.failing for log in self._logs.values()) else None):
+            for log in self._logs.values():
+                log.look()
             while lines := source.peek():
                 self.write(lines)
                 source.taken(len(lines))
