@@ -130,6 +130,7 @@ async def test_all_mail_is_not_stopped_by_a_slip_and_every_view_says_that_it_is(
     """Asked once, with an end; a red bar in each view; one click takes it back."""
     walk = Walk(await visitor(live, "/"))
     await walk.click("button.running")
+    await expect(walk.page.locator(".box")).to_be_visible()
     await walk.page.keyboard.press("Escape")
     await expect(walk.page.locator("button.running")).to_contain_text("Running")
     await walk.click("button.running")
