@@ -19,6 +19,7 @@ from operators.mail.dsn_parameters import is_address_type
 from operators.mail.entity import Entity, coded, entity, several, text
 from operators.mail.fields import address_field, field, folded, host, message_id
 from operators.mail.head import length
+from operators.mail.long_lines import ENCODE, fitted
 from operators.mail.message import InvalidMessage, mime_properties, timestamp
 from operators.mail.source import source_of
 from operators.mail.wire import needs_smtputf8
@@ -165,7 +166,10 @@ def status_of(outcome: Outcome) -> str:
 
 
 def _original(delivery: Delivery) -> Entity:
-    """What comes back: the header, or where RET=FULL asks for it the message, byte for byte."""
+    """What comes back: the header, or where RET=FULL asks for it the message, byte for byte.
+
+    Of one with a line over 998 octets that cannot be encoded the header: else the notification could not be sent.
+    """
     message = delivery.message
     try:
         source = delivery.source or source_of(message)
@@ -175,6 +179,10 @@ def _original(delivery: Delivery) -> Entity:
         return _header(source[: length(source)])
     if delivery.content is not None:
         source += delivery.content.read()
+    try:
+        fitted(source, ENCODE)
+    except InvalidMessage:
+        return _header(source[: length(source)])
     kind = "message/global" if needs_smtputf8(message, source) else "message/rfc822"  # RFC 6533 3
     return entity(kind, source, eight=not source.isascii())
 

@@ -2,7 +2,8 @@
 
 Runs once the message has its slot, so that waiting messages are not held in memory twice. Sets `source`, with CRLF
 line ends; changes nothing else. What the message names and does not carry is gathered first, and is not kept with it.
-What cannot be composed ends as `process/invalid`; an empty mail is never sent.
+What cannot be composed ends as `process/invalid`; an empty mail is never sent. Lines over 998 octets are encoded or
+refused here, by the key `long-lines`, where the message did not come in through us, who looked at it then.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable
 
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import Outcome, failed
+from operators.mail.long_lines import ENCODE, fitted
 from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import is_apart, source_of
 from operators.stages.stage import Done, Report, Stage, handover, unable, unreported
 
+_TAKEN = ("connection", "cli", "spool")  # properties of what was taken by us: it is never refused again
 Gather = Callable[[Message, Callable[[Message | Outcome], None]], None]
 
 
@@ -27,34 +30,38 @@ def nowhere(message: Message, done: Callable[[Message | Outcome], None]) -> None
         done(failed("storage", "error", why))
 
 
-def compose(gather: Gather = nowhere, report: Report = unreported) -> Stage:
+def compose(gather: Gather = nowhere, report: Report = unreported, long_lines: str = ENCODE) -> Stage:
     """The message as bytes, composed where `mime` is an object, with its `headers` changes applied.
 
     Args:
         gather: calls back once with the message whole, or with what it came to; it may take its time.
         report: told of exceptions.
+        long_lines: the key.
     """
 
     def start(delivery: Delivery, done: Done) -> None:
         if is_apart(delivery.message):
             gather(delivery.message, lambda found: done(gathered(delivery, found)))
         else:
-            done(made(delivery, delivery.message))
+            done(made(delivery, delivery.message, long_lines))
 
     def gathered(delivery: Delivery, found: Message | Outcome) -> Delivery:
         if isinstance(found, Outcome):
             return delivery.ended(found)
         try:
-            return made(delivery, found)
+            return made(delivery, found, long_lines)
         except Exception as error:
             return unable("compose", delivery, error, report)
 
     return handover("compose", start, report)
 
 
-def made(delivery: Delivery, message: Message) -> Delivery:
+def made(delivery: Delivery, message: Message, long_lines: str) -> Delivery:
     """The delivery with the bytes of this message."""
     try:
-        return delivery.but(source=source_of(message))
+        source = source_of(message)
+        if delivery.content is None and not any(name in message.properties for name in _TAKEN):
+            source = fitted(source, long_lines)
+        return delivery.but(source=source)
     except InvalidMessage as error:
         return delivery.ended(failed(error.state, error.result, str(error)))

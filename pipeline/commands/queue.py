@@ -78,7 +78,9 @@ def _messages(settings: Settings, request: SendRequest, stdin: BinaryIO) -> list
     source = read_message(stdin, request.ignore_dot, settings.smtp_maxsize)
     origin = Origin(_user(), socket.gethostname(), time.time(), settings.mail_domain or "")
     id = Ids(f"{settings.server_id}-{os.getpid()}").next()
-    bodies = compose(source, request, origin, id, settings.smtp_extract, result_rule(settings))
+    bodies = compose(
+        source, request, origin, id, settings.smtp_extract, result_rule(settings), long_lines=settings.long_lines
+    )
     return [(settings.rabbitmq_inbox, body) for body in bodies]
 
 

@@ -102,7 +102,7 @@ class Chain:
             force=rx.compose(force(rules, now, failed), m.warming.admit(failed)),
             hold=hold(rules, now, failed, m.pools.parked_queue),
             throttle=rx.compose(m.lanes.throttle(failed), m.warming.count(failed)),
-            compose=compose(m.gathering, failed),
+            compose=compose(m.gathering, failed, s.long_lines),
             sign=sign(m.signing.keys_of, m.signers.sign, now, failed),
             deliver=deliver(m.transport.deliver, failed),
             classify=rx.compose(classify_answers(rules, failed), respond(rules, now, m.effects, failed)),

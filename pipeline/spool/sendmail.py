@@ -21,9 +21,10 @@ from operators.mail.addresses import valid_path
 from operators.mail.dsn_parameters import ENVID, envid, notify, ret
 from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import length, line_ends, name_of, settled, split, value_of
+from operators.mail.long_lines import ENCODE
 from operators.mail.mailboxes import mailboxes
 from operators.mail.message import InvalidMessage, mime_properties, timestamp
-from pipeline.smtp.server.content import refuse_loop
+from pipeline.smtp.server.content import fitted, refuse_loop
 from pipeline.smtp.server.headers import extract, has_fields, refuse_queues
 from pipeline.smtp.server.transaction import ids_of
 from settings import ConfigurationErrors
@@ -180,6 +181,7 @@ def compose(
     x_mq: bool,
     rule: ResultRule | None = None,
     came: Mapping[str, Any] | None = None,
+    long_lines: str = ENCODE,
 ) -> list[bytes]:
     """The queue's messages, one for each recipient.
 
@@ -191,12 +193,13 @@ def compose(
         x_mq: turn `x-mq-*` fields into properties.
         rule: which queues results may not go to.
         came: the property that says how it came in; None: by this command.
+        long_lines: the key.
 
     Raises:
         Unsendable: an address is none, or nobody is to get it.
         Refusal: what the SMTP server would refuse, too.
     """
-    source = settled(source)
+    source = fitted(settled(source), long_lines)
     end = length(source)
     head, rest = source[:end], source[end:]
     refuse_loop(head)

@@ -168,7 +168,8 @@ class Spool:
         user = _name_of(owner)
         came = {"directory": str(self._folder), "file": file.path.name, "user": user, "size": file.size}
         origin = Origin(user, socket.gethostname(), time.time(), s.mail_domain or "")
-        return compose(mail, _EVERYBODY, origin, self._ids.next(), s.spool_extract, result_rule(s), {"spool": came})
+        id, rule = self._ids.next(), result_rule(s)
+        return compose(mail, _EVERYBODY, origin, id, s.spool_extract, rule, {"spool": came}, s.long_lines)
 
     def _remove(self, file: _File) -> None:
         if self._settings.spool_remove:

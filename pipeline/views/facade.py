@@ -201,7 +201,13 @@ class Facade:
         """Takes messages from applications."""
         machine, s = self._machine, self._machine.settings
         return Submission(
-            machine.queue, s.rabbitmq_outbox, s.server_id, largest_body(s), machine.report, result_rule(s)
+            machine.queue,
+            s.rabbitmq_outbox,
+            s.server_id,
+            largest_body(s),
+            machine.report,
+            result_rule(s),
+            s.long_lines,
         )
 
     @cached_property
@@ -214,7 +220,8 @@ class Facade:
         """Takes messages as MailerQ's API does: into the queue that received mail goes to."""
         machine, s = self._machine, self._machine.settings
         inbox = s.rabbitmq_inbox or s.rabbitmq_outbox
-        return Submission(machine.queue, inbox, s.server_id, largest_body(s), machine.report, result_rule(s))
+        rule = result_rule(s)
+        return Submission(machine.queue, inbox, s.server_id, largest_body(s), machine.report, rule, s.long_lines)
 
     @cached_property
     def logs(self) -> LogQuery:

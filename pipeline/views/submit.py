@@ -16,8 +16,10 @@ import reactivex as rx
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.events import Event, Received
 from operators.deliveries.result_queues import ResultRule
-from operators.mail.message import InvalidMessage, Message, seconds
-from operators.mail.source import source_of
+from operators.mail.head import settled
+from operators.mail.long_lines import ENCODE, fitted
+from operators.mail.message import InvalidMessage, Message, mime_properties, seconds
+from operators.mail.source import needs_all, source_of
 from operators.stages.decode import decode
 from operators.stages.sign import own_keys
 from pipeline.queues.contract import Queue
@@ -52,6 +54,7 @@ class Submission:
         maxsize: largest body, bytes.
         report: told of each message once it is safe.
         rule: which queues results may not go to.
+        long_lines: the key.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class Submission:
         maxsize: int,
         report: Callable[[Event], None],
         rule: ResultRule | None = None,
+        long_lines: str = ENCODE,
     ) -> None:
         self._queue, self._name, self._report = queue, name, report
         self._decode = decode(maxsize, time.monotonic, rule)
         self._ids = Ids(server_id)
+        self._long_lines = long_lines
 
     async def submit(self, messages: Sequence[Any], remote_ip: str = "", user: str = "") -> list[str]:
         """Queue these messages; returns their ids when the queue has confirmed them.
@@ -76,31 +81,44 @@ class Submission:
         """
         bodies = [self._body(message) for message in messages]
         checked = self._check(bodies)
+        bodies = [made or body for (_, _, made), body in zip(checked, bodies, strict=True)]
         await self._publish(bodies)
-        for delivery, size in checked:
+        for delivery, size, _ in checked:
             self._report(_received(delivery.message, size, remote_ip, user))
-        return [delivery.message.message_id or "" for delivery, _ in checked]
+        return [delivery.message.message_id or "" for delivery, *_ in checked]
 
     def _body(self, message: Any) -> bytes:
         if isinstance(message, dict) and not message.get("message-id"):
             message = {**message, "message-id": self._ids.next()}
         return _encode(message)
 
-    def _check(self, bodies: Sequence[bytes]) -> list[tuple[Delivery, int]]:
+    def _check(self, bodies: Sequence[bytes]) -> list[tuple[Delivery, int, bytes | None]]:
+        """(delivery, octets, body in place of the one that came) of each."""
         deliveries: list[Delivery] = []
         rx.from_iterable(Lease(id=number, body=body) for number, body in enumerate(bodies)).pipe(
             self._decode
         ).subscribe(deliveries.append)
-        checked: list[tuple[Delivery, int]] = []
+        checked: list[tuple[Delivery, int, bytes | None]] = []
         mistakes: list[Mistake] = []
         for number, delivery in enumerate(deliveries):
             try:
-                checked.append((delivery, _size(delivery)))
+                source = _source(delivery)
+                if fitted(source, self._long_lines) is source:
+                    checked.append((delivery, len(source), None))
+                else:
+                    checked.append((delivery, len(source), self._encoded(delivery.message)))
             except InvalidMessage as error:
                 mistakes.append(Mistake(number, *_split(str(error))))
         if mistakes:
             raise Unacceptable(mistakes)
         return checked
+
+    def _encoded(self, message: Message) -> bytes | None:
+        """The body with its long lines encoded: a queue may keep the content apart, where no stage sees it."""
+        if not isinstance(message.mime, str) or needs_all(message.properties):
+            return None
+        kept = {name: value for name, value in message.properties.items() if name != "mime-encoding"}
+        return _encode(kept | mime_properties(fitted(settled(message.source()), self._long_lines)))
 
     async def _publish(self, bodies: Sequence[bytes]) -> None:
         safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,8 +135,8 @@ class Submission:
         await safe
 
 
-def _size(delivery: Delivery) -> int:
-    """Bytes of the MIME source. Raises `InvalidMessage` for what the chain would give up at once."""
+def _source(delivery: Delivery) -> bytes:
+    """The MIME source. Raises `InvalidMessage` for what the chain would give up at once."""
     if delivery.outcome is not None:
         raise InvalidMessage(delivery.outcome.description)
     message = delivery.message
@@ -128,7 +146,7 @@ def _size(delivery: Delivery) -> int:
         except InvalidMessage as error:
             raise InvalidMessage(f"{name}: {error}") from None
     own_keys(message.dkim, time.time())
-    return len(source_of(message))
+    return source_of(message)
 
 
 def _times(message: Message) -> Iterator[tuple[str, str]]:

@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         shown="nine in ten",
     )
     smtp_timeout: Timeout = key(300.0, "how long an incoming connection may be silent")
+    long_lines: Annotated[str, choice("encode", "refuse", "pass")] = key(
+        "encode",
+        "mail with a line over 998 octets: `encode` the part that has it (refused where it is signed, or cannot be), "
+        "`refuse`, or `pass` it on as it is",
+    )
     smtp_extract: Flag = key(True, "turn `x-mq-*` headers into properties")
     mail_domain: Host | None = key(
         None, "completes addresses without a domain, of `mailrace send` and the spool directory", shown="host name"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.dsn import bounce
 from operators.deliveries.outcome import Next, Outcome, deferred, failed
+from operators.mail.long_lines import ENCODE, fitted
 from operators.mail.message import from_properties
 from tests.support import strict
 
@@ -69,6 +70,18 @@ def test_the_whole_message_comes_back_byte_for_byte() -> None:
     properties = bounce(delivery, "mta.example", "id@mta.example", NOW)
     assert properties is not None
     assert b"\r\n\r\n" + source + b"\r\n--=_" in from_properties(properties).source()
+
+
+def test_the_header_comes_back_of_a_message_that_no_notification_can_hold() -> None:
+    """A line over 998 octets of what is signed: the notification would be refused as the message was."""
+    mime = "DKIM-Signature: v=1\r\nSubject: x\r\n\r\n" + "x" * 999 + "\r\n"
+    wish = {"notify": "FAILURE", "ret": "FULL"}
+    message = from_properties({"recipient": "u@a.example", "envelope": "me@b.example", "mime": mime, "dsn": wish})
+    properties = bounce(Delivery(lease=Lease(1, b""), message=message, outcome=GONE), "mta.example", "id", NOW)
+    assert properties is not None
+    source = from_properties(properties).source()
+    assert fitted(source, ENCODE) is source
+    assert b"text/rfc822-headers\r\n\r\nDKIM-Signature: v=1\r\nSubject: x\r\n" in source
 
 
 def test_a_message_that_cannot_be_read_comes_back_empty() -> None:

@@ -11,7 +11,9 @@ import asyncio
 import re
 from collections import deque
 
+from operators.mail import long_lines
 from operators.mail.head import line_ends
+from operators.mail.message import InvalidMessage
 from operators.mail.wire import LINE_DOT, dot_unstuff, has_line_dot
 from pipeline.smtp.server.refusal import Refusal
 
@@ -212,6 +214,14 @@ def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
     if b"\0" in raw:
         raise Refusal("554 5.6.0 The message holds a NUL octet, which mail may not (RFC 5322)")
     return dot_unstuff(raw, begins) if dots else raw
+
+
+def fitted(data: bytes, way: str) -> bytes:
+    """The message without lines over 998 octets, by the key `long-lines`. Raises `Refusal`."""
+    try:
+        return long_lines.fitted(data, way)
+    except InvalidMessage as error:
+        raise Refusal(f"550 5.6.0 {str(error).replace('mime: l', 'L', 1)}") from None
 
 
 def is_report(head: bytes) -> bool:

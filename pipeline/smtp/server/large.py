@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from operators.mail.head import length, settled
+from operators.mail.long_lines import HasLongLine, LineLengths, first_long
 from operators.mail.wire import crlf
 from pipeline.smtp.server.content import plain, too_large
 
@@ -33,10 +34,11 @@ class LargeMessage:
         file: its octets, dots still stuffed; the last of them are CRLF.
         most: octets that it may have without its dots.
         dots: a line of it may begin with a dot.
+        bounded: no line may be longer than 998 octets; where one is, all methods raise `HasLongLine`.
     """
 
-    def __init__(self, file: IO[bytes], most: int, dots: bool = True) -> None:
-        self._file, self._most, self._dots = file, most, dots
+    def __init__(self, file: IO[bytes], most: int, dots: bool = True, bounded: bool = False) -> None:
+        self._file, self._most, self._dots, self._bounded = file, most, dots, bounded
         self._rest = b""  # what was read beyond the header
         self._passed = 0  # pieces with the header
         self.head = b""
@@ -56,6 +58,8 @@ class LargeMessage:
         top = settled(bytes(seen[:end]))
         size = length(top)
         self._rest = top[size:] + crlf(bytes(seen[end:]))
+        if self._bounded and first_long(top, 0, size) >= 0:
+            raise HasLongLine
         return top[:size]
 
     def written(self, opening: bytes, head: bytes) -> bytes:
@@ -78,7 +82,7 @@ class LargeMessage:
         """
         is_ascii = True
         self._dots = self._dots or b"\r\n." in self._rest
-        for piece in chain([self._rest[2:]], self._cleaned()):
+        for piece in self._checked(self._rest[2:]):
             left = memoryview(piece)
             while left:
                 left = left[file.write(left) :]
@@ -116,8 +120,16 @@ class LargeMessage:
 
     def _source(self, head: bytes) -> Iterator[bytes]:
         """What is queued."""
-        yield head + self._rest
-        yield from self._cleaned()
+        yield head
+        yield from self._checked(self._rest)
+
+    def _checked(self, first: bytes) -> Iterator[bytes]:
+        """What follows the header, this first."""
+        lengths = LineLengths()
+        for piece in chain([first], self._cleaned()):
+            if self._bounded and lengths.has_long(piece):
+                raise HasLongLine
+            yield piece
 
     def _cleaned(self) -> Iterator[bytes]:
         """What follows the pieces with the header."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from operators.deliveries.events import Received
 from operators.mail.head import ended, length
+from operators.mail.long_lines import PASS, HasLongLine
 from pipeline.queues.contract import Apart, Body, LargeBody, NewContent, QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
@@ -188,7 +189,12 @@ class Session(SessionDialogue):
         else:
             self._bounded(count, size)
             await account.need((count + 3) * size)  # as it came, as text, as JSON, and each recipient's
-        ids, found = await (self._large if spill.size else self._small)(transaction, last, spill, account.dots)
+        try:
+            ids, found = await (self._large if spill.size else self._small)(transaction, last, spill, account.dots)
+        except HasLongLine:  # looked at whole, encoded, and put together
+            await account.need(5 * size)
+            data, _ = await asyncio.to_thread(self._fitted, await spill.whole(), True)
+            ids, found = self._bodies(transaction, data, True)
         queues = [queue for _, queue in transaction.recipients]
         await self._publish(list(zip(queues, found, strict=True)), self._tell(transaction, ids, size))
         return reply(ids)
@@ -204,11 +210,20 @@ class Session(SessionDialogue):
         """(ids, bodies) of a message that came whole."""
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, raw)
+        return self._bodies(transaction, *self._fitted(raw, dots))
+
+    def _fitted(self, raw: bytes, dots: bool) -> tuple[bytes, bool]:
+        """(the message as it is queued, whether a line of it may begin with a dot). Raises `Refusal`."""
+        most = self.shared.settings.smtp_maxsize
         data = content.clean(raw, dots)
-        dots = dots or data is not raw  # another line end may have got a dot behind it
-        if len(data) > self.shared.settings.smtp_maxsize:
-            raise content.too_large(self.shared.settings.smtp_maxsize)
-        data = ended(data)
+        if len(data) > most:
+            raise content.too_large(most)
+        whole = ended(data)
+        fitted = content.fitted(whole, self.shared.settings.long_lines)
+        # another line end, of ours too, may have got a dot behind it
+        return fitted, dots or data is not raw or fitted is not whole
+
+    def _bodies(self, transaction: IncomingTransaction, data: bytes, dots: bool) -> tuple[list[str], list[Body]]:
         end = length(data)
         head, properties, id_ = self._headed(transaction, data[:end])
         ids = ids_of(id_, len(transaction.recipients))
@@ -229,7 +244,8 @@ class Session(SessionDialogue):
         self, transaction: IncomingTransaction, last: bytes, spill: Spill, dots: bool
     ) -> tuple[list[str], list[Body]]:
         """The same of one that lies on the disk."""
-        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize, dots)
+        bounded = self.shared.settings.long_lines != PASS
+        large = LargeMessage(await spill.end(last), self.shared.settings.smtp_maxsize, dots, bounded)
         if self.shared.watch is not None:
             self.shared.watch.body(self.conversation, await spill.whole())
         head, properties, id_ = self._headed(transaction, await asyncio.to_thread(large.read_head))
