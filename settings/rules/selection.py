@@ -101,29 +101,26 @@ class Chosen:
         aimed = lookup_name(domain) in targets or group in targets or not targets.isdisjoint(remotes)
         return not self._tags.isdisjoint(tags), aimed, ip in self._sources or pool in self._sources
 
-    def matching(self, traits: Traits, now: float) -> list[Any]:
-        """The rules that are for such a delivery and have not ended, the most specific first."""
+    def _here(self, traits: Traits) -> list[Any]:
+        """The rules of each place where some for such a delivery may stand, the most specific place first."""
         found: list[Any] = []
         tagged, aimed, placed = self._known(traits)
         for shape, rules in self._shapes:
             if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
                 continue
-            for key in _keys(shape, traits):
-                if (here := rules.get(key)) is not None:
-                    found += [rule for end, rule in here if end > now]
+            found += [here for key in _keys(shape, traits) if (here := rules.get(key)) is not None]
         return found
+
+    def matching(self, traits: Traits, now: float) -> list[Any]:
+        """The rules that are for such a delivery and have not ended, the most specific first."""
+        return [rule for here in self._here(traits) for end, rule in here if end > now]
 
     def ordered(self, traits: Traits, now: float) -> Sequence[Any]:
         """As `matching`, in the operator's order. Those of one place are one tuple, the same each time."""
         places: list[Sequence[Any]] = []
-        tagged, aimed, placed = self._known(traits)
-        for shape, rules in self._shapes:
-            if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
-                continue
-            for key in _keys(shape, traits):
-                if (here := rules.get(key)) is not None:
-                    end, lasting = self._lasting[id(here)]
-                    places.append(lasting if end > now else [rule for end, rule in here if end > now])
+        for here in self._here(traits):
+            end, lasting = self._lasting[id(here)]
+            places.append(lasting if end > now else [rule for end, rule in here if end > now])
         if len(places) == 1:  # the rules of one place are in order already: the snapshot has them so
             return places[0]
         return sorted((rule for place in places for rule in place), key=in_order)
