@@ -2,7 +2,8 @@
 
 A server behind us may break such a line where it likes, and with it the content and the signature; so a part that has
 one is encoded before the message is signed, or the message is refused. What is next to the part stays, octet for octet.
-Signed or encrypted content is never encoded. Bounds: DEPTH of parts, PARTS of them, MARKS that look like a boundary.
+Signed or encrypted content is never encoded. Bounds: DEPTH of
+parts, PARTS of them, MARKS that look like a boundary, HEAD octets of a header.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ LONGEST = 998
 WIDTH = 76  # of a line that we write (RFC 2045 6.7, 6.8)
 DEPTH, PARTS, MARKS = 20, 1000, 10_000
 QUOTED = 1_000_000  # octets of a message whose text becomes quoted-printable: that takes 29 ms, base64 2
+HEAD = 262_144  # octets of a header that is looked at
 PARAMETERS = 4096  # octets of a Content-Type that is read
 ENCODE, REFUSE, PASS = "encode", "refuse", "pass"
 _SIGNED = (b"dkim-signature", b"arc-message-signature", b"arc-seal", b"domainkey-signature")
@@ -27,7 +29,7 @@ _IDENTITY = (b"", b"7bit", b"8bit", b"binary")
 _TYPE = re.compile(rb"([!#$%&'*+.^_`{|}~0-9a-z-]++/[!#$%&'*+.^_`{|}~0-9a-z-]++)[ \t]*+", re.IGNORECASE).match
 _PARAMETER = re.compile(rb';[ \t]*+(?:([^\s=;"]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^\s;"]++)[ \t]*+)?+').match
 _IS_FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:").match
-_WORDS = re.compile(rb"[ \t]++[^ \t]++|[^ \t]++").findall
+_WORDS = re.compile(rb"[ \t]*+[^ \t]++|[ \t]++").findall
 _QUOTED_WORDS = re.compile(rb"(?:=[0-9A-Fa-f]{2}|[^=\r\n]){1,72}").findall
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\s]*+").fullmatch
 
@@ -128,6 +130,8 @@ class _Encoding:
         if depth > DEPTH or self._parts > PARTS:
             raise _CannotEncode(at, f"more than {DEPTH} levels or {PARTS} parts are not looked through")
         begin, body = self._head_end(start, end)
+        if begin - start > HEAD:
+            raise _CannotEncode(at, f"a header of more than {HEAD} octets is not looked through")
         fields, _ = head.split(self._source[start:begin])
         kind, boundary, coding = self._described(fields, at, kind)
         in_body = first_long(self._source, body, end)
@@ -162,6 +166,7 @@ class _Encoding:
         while found >= 0:
             self._marks += 1
             if self._marks > MARKS:
+                at = first_long(source, at, end)
                 raise _CannotEncode(at, f"more than {MARKS} lines look like a boundary")
             line = source.find(b"\r\n", found + 1, end)
             line = end if line < 0 else line
@@ -284,7 +289,7 @@ def _wrapped(line: bytes, together: int) -> list[bytes]:
     words = _WORDS(line)
     made = [b"".join(words[:together])] if words else [line]
     for word in words[together:]:
-        if len(made[-1]) + len(word) <= WIDTH:
+        if len(made[-1]) + len(word) <= WIDTH or word.isspace():  # no line is blank (RFC 5322 3.2.2)
             made[-1] += word
         else:
             made.append(word)

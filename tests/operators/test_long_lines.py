@@ -130,6 +130,8 @@ def test_a_long_header_line_is_folded_where_it_has_white_space() -> None:
         (PLAIN + multipart(b"no field\r\n\r\n" + LONG), "no field"),
         (PLAIN + multipart(b"\r\n" + b"--b-\r\n" * 10_001 + LONG), "look like a boundary"),
         (PLAIN + multipart(*[b"\r\n" + LONG] * 1001), "1000 parts"),
+        (PLAIN + b"X: y\r\n" * 50_000 + b"\r\n" + LONG, "262144 octets"),
+        (PLAIN + b"X: y" + b" " * 200_000 + b"\r\n\r\nx", "the field X has no white space"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused_with_its_reason(source: bytes, why: str) -> None:

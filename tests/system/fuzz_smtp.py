@@ -167,7 +167,7 @@ def programs(folder: pathlib.Path, port: int) -> Iterator[tuple[list[Program], s
     authority.configure_trust(trust)
     common = {
         "smtp_certificate": folder / "both.pem", "smtp_privatekey": folder / "both.pem", "smtp_maxsize": "1MB",
-        "smtp_timeout": "20s", "delivery_sink": f"127.0.0.1:{port}", "rabbitmq_qos": 200,
+        "smtp_timeout": "20s", "delivery_sink": f"127.0.0.1:{port}", "rabbitmq_qos": 200, "long_lines": "pass",
     }  # fmt: skip
     (folder / "open").mkdir()
     (folder / "guarded").mkdir()

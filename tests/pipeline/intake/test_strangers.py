@@ -273,7 +273,7 @@ async def test_a_handshake_that_does_not_go_on_is_bounded(
     ("head", "reply"),
     [
         (b"x-mq-tag: a\r\n" * 1001, "554 5.6.0 There are at most 1000 x-mq fields"),
-        (b"x-mq-" + b"a" * 300_000 + b": x\r\n", "554 5.6.0 A header with x-mq fields has at most 262144 octets"),
+        (b"x-mq-a: x\r\n" + b" y\r\n" * 75_000, "554 5.6.0 A header with x-mq fields has at most 262144 octets"),
     ],
 )
 async def test_a_header_that_takes_long_to_read_is_refused(
