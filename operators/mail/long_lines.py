@@ -23,6 +23,7 @@ HEAD = 262_144  # octets of a header that is looked at
 PARAMETERS = 4096  # octets of a Content-Type that is read
 ENCODE, REFUSE, PASS = "encode", "refuse", "pass"
 _SIGNED = (b"dkim-signature", b"arc-message-signature", b"arc-seal", b"domainkey-signature")
+_OURS = b"x-mq-"
 _SEALED = (b"multipart/signed", b"multipart/encrypted")  # RFC 1847
 _MESSAGES = (b"message/rfc822", b"message/global")
 _IDENTITY = (b"", b"7bit", b"8bit", b"binary")
@@ -81,7 +82,7 @@ def fitted(source: bytes, way: str) -> bytes:
     Raises:
         InvalidMessage: says which line, and why it cannot be encoded.
     """
-    if way == PASS or (at := first_long(source)) < 0:
+    if way == PASS or (at := _first_sent(source)) < 0:
         return source
     try:
         if way == REFUSE:
@@ -94,6 +95,21 @@ def fitted(source: bytes, way: str) -> bytes:
         raise InvalidMessage(
             f"mime: line {number} has {octets} octets, at most {LONGEST} are allowed (RFC 5322 2.1.1){why}"
         ) from None
+
+
+def _first_sent(source: bytes) -> int:
+    """The first long line of what is sent: an `x-mq-*` field, with a key or with JSON, is for us."""
+    at = first_long(source)
+    if at < 0:
+        return at
+    end = head.length(source)
+    while 0 <= at < end and _is_ours(source[at : at + len(_OURS)]):
+        at = first_long(source, source.find(b"\n", at) + 1 or len(source))
+    return at
+
+
+def _is_ours(field: bytes) -> bool:
+    return field[: len(_OURS)].lower() == _OURS
 
 
 class _Encoding:
@@ -218,7 +234,7 @@ class _Encoding:
             return fields
         made = []
         for field in fields:
-            made.append(field if first_long(field) < 0 else _folded(field, start))
+            made.append(field if first_long(field) < 0 or _is_ours(field) else _folded(field, start))
             start += len(field)
         return made
 

@@ -197,3 +197,18 @@ def test_every_part_reads_the_same_after_encoding(tree: Any) -> None:
     """Of any tree that Python's email package writes, by its own parser."""
     source = settled(b"Subject: x\r\nMIME-Version: 1.0\r\n" + message(tree).as_bytes())
     assert contents(encoded(source)) == contents(source)
+
+
+@pytest.mark.parametrize("rest", ["", "DKIM-Signature: v=1\r\n"], ids=["unsigned", "signed"])
+def test_a_field_for_us_may_be_long(rest: str) -> None:
+    """A key or JSON in an `x-mq-*` field is taken out before the mail is sent, so its line breaks nothing."""
+    mail = f"X-MQ-Data: {'a' * 3000}\r\n{rest}Subject: x\r\n\r\nbody\r\n".encode()
+    assert fitted(mail, ENCODE) is mail
+    assert fitted(mail, REFUSE) is mail
+
+
+def test_a_field_for_us_stays_as_it_is_where_another_line_is_encoded() -> None:
+    """It is read as it came."""
+    field = b"x-mq-data: " + b"a" * 3000 + b"\r\n"
+    made = fitted(field + b"Subject: x\r\n\r\n" + b"b" * 2000 + b"\r\n", ENCODE)
+    assert made.startswith(field) and b"quoted-printable" in made.lower()
