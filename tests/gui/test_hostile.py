@@ -85,7 +85,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A program that only hears hostile text; the password is `secret`."""
     folder = tmp_path_factory.mktemp("hostile")
     script = {"greeting": f"220 {BAD}", "EHLO": f"250-{BAD}\r\n250 {MARKUP}", "RCPT": f"451 4.7.1 {BAD}"}
-    options = {"www_password": "secret", "api_token": TOKEN, "ip_maxconnections": 0}
+    options = {"www_password": "secret", "api_token": TOKEN, "ip_maxconnections": 0, "long_lines": "pass"}
     logs = {"send_log": folder / "send.log", "received_log": folder / "received.log"}
     with Loop() as loop:
         receiver = Receiver(script)

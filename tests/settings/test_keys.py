@@ -76,6 +76,7 @@ VALUES: list[tuple[str, str, Any]] = [
     ("smtp-connections", "50", 50),
     ("smtp-client-connections", "50", 50),
     ("smtp-timeout", "90", 90.0),
+    ("long-lines", "refuse", "refuse"),
     ("smtp-extract", "false", False),
     ("mail-domain", "example.com", "example.com"),
     ("spool-directory", "/spool", Path("/spool")),
