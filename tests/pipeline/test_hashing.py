@@ -16,6 +16,7 @@ from pipeline.process.children import ChildKind
 from pipeline.process.hashing import HumbleLane
 from pipeline.process.passwords import DamagedHash
 from pipeline.process.supervisor import supervisor
+from tests.support.waiting import comes
 
 QUICK = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -61,7 +62,7 @@ async def test_a_hasher_that_is_killed_is_started_again_and_said() -> None:
     await asyncio.sleep(0)
     os.kill(child, signal.SIGKILL)
     assert await asked
-    assert any("hasher" in fault for fault in supervisor().faults)
+    await comes(lambda: any("hasher" in fault for fault in supervisor().faults))
     assert await lane.matches(kept, "right")
 
 

@@ -2,7 +2,7 @@
 export default {
   emits: ["ask"],
   template: /* HTML */ `<dialog ref="box" class="palette" aria-label="Search everything" @click.self="shut">
-    <form role="search" @submit.prevent="go(chosen)">
+    <form role="search" @submit.prevent="enter">
       <input
         ref="field"
         v-model="text"
@@ -38,7 +38,8 @@ export default {
       </p>
     </form>
   </dialog>`,
-  data: () => ({ text: "", rows: [], chosen: 0, whole: true }),
+  // `of`: the text that the rows were found for; its answer may be on its way while one types on.
+  data: () => ({ text: "", of: "", rows: [], chosen: 0, whole: true }),
   mounted() {
     this.opened = () => this.show();
     document.addEventListener("mailrace-search", this.opened);
@@ -63,13 +64,17 @@ export default {
     },
     found({ text, rows, whole }) {
       if (text !== this.text) return;
-      Object.assign(this, { rows, whole, chosen: Math.min(this.chosen, Math.max(0, rows.length - 1)) });
+      Object.assign(this, { of: text, rows, whole, chosen: Math.min(this.chosen, Math.max(0, rows.length - 1)) });
       if (this.going) this.go(this.chosen);
     },
     move(by) {
       this.chosen = (this.chosen + by + this.rows.length) % Math.max(1, this.rows.length);
     },
     // Who types quickly presses Enter before the answer is there.
+    enter() {
+      this.going = this.of !== this.text || (!this.rows.length && !this.whole);
+      if (!this.going) this.go(this.chosen);
+    },
     go(at) {
       const row = this.rows[at];
       this.going = !row && !this.whole;
