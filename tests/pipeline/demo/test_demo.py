@@ -121,6 +121,7 @@ def _takes_all(provider: Provider) -> bool:
     return (
         provider.trouble in ("", "halfdead")
         and not (provider.greylist or provider.blocked or provider.unknown or provider.full or provider.spam)
+        and not provider.spells  # by the clock
         and provider.latency < 1
     )
 
