@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from operators.deciding.force import force
 from operators.deciding.respond import respond
 from operators.deciding.rewrite import rewrite
 from operators.deciding.suppress import suppress
-from operators.deliveries.delivery import Delivery
+from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import Assigned, Fault, Notice, Redirected, Settled, Taken
 from operators.deliveries.result_queues import ResultQueues
@@ -43,6 +43,7 @@ from operators.stages.redirect import redirect
 from operators.stages.resolve import resolve
 from operators.stages.settle import settle, work_out
 from operators.stages.sign import sign
+from operators.stages.stage import Stage
 from operators.stages.tap import tap
 from pipeline.machine.announcing import elsewhere_ips
 from pipeline.machine.custom_operators import LATE, Custom, woven
@@ -87,11 +88,8 @@ class Chain:
             m.customs,
             self._live,
             partial(m.warned, "operator"),
-            decode=rx.compose(
-                decode(largest_body(s), time.monotonic, result_rule(s), bool(m.customs), wishes_of(s)),
-                tap("taken", self._taken, failed),
-            ),
-            expire=rx.compose(expire(s.max_delivertime, now, failed), force(rules, now, failed, early=True)),
+            decode=rx.compose(self._decode(), tap("taken", self._taken, failed)),
+            expire=self._expire(),
             suppress=suppress(m.rules.suppressions, now, failed),
             rewrite=rewrite(rules, now, failed),
             **self._handing_over(),
@@ -120,20 +118,23 @@ class Chain:
         )
         return m.queue.consume(s.rabbitmq_qos).pipe(*stages)  # type: ignore[no-any-return]
 
+    def _decode(self) -> Callable[[Observable[Lease]], Observable[Delivery]]:
+        s, customs = self._machine.settings, self._machine.customs
+        return decode(largest_body(s), time.monotonic, result_rule(s), bool(customs), wishes_of(s))
+
+    def _expire(self) -> Stage:
+        """With what is forced whatever its route is."""
+        life, rules = self._machine.settings.max_delivertime, self._machine.snapshot
+        return rx.compose(expire(life, time.time, self.failed), force(rules, time.time, self.failed, early=True))
+
     def withdrawing(self) -> Withdrawing | None:
         """None where the queue lends messages only, and where custom operators see them before it is decided."""
         machine = self._machine
-        s, failed, queue = machine.settings, self.failed, machine.queue.withdrawable
+        queue = machine.queue.withdrawable
         if queue is None or not can_withdraw(machine.customs):
             return None
-        queues = result_queues(s)
-        stages = rx.compose(
-            decode(largest_body(s), time.monotonic, result_rule(s)),
-            expire(s.max_delivertime, time.time, failed),
-            force(machine.snapshot, time.time, failed, early=True),
-        )
-        log = machine.log
-        owed = partial(self._owed, queues)
+        log, stages = machine.log, rx.compose(self._decode(), self._expire())
+        owed = partial(self._owed, result_queues(machine.settings))
         return Withdrawing(queue, stages, owed, log.attempt, log.room, machine.report, time.time)
 
     def _owed(self, queues: ResultQueues, delivery: Delivery) -> Sequence[tuple[str, bytes]]:
