@@ -32,6 +32,7 @@ from pipeline.views.figures import (
     STEPS,
     DomainErrors,
     Range,
+    Telemetry,
 )
 from pipeline.views.scoped import SCOPES, Scope
 from pipeline.views.state.lens import Lens
@@ -274,17 +275,23 @@ class Overview:
         }
         return {"first": times[0], "step": step, "values": known}
 
+    @property
+    def _telemetry(self) -> Telemetry:
+        return self._lens.telemetry if self._lens else self._facade.telemetry
+
+    @property
+    def _is_restored(self) -> bool:
+        """Whether the log was asked what was before the start; of a domain or a tag it is not."""
+        return not self._selected or self._choice.scope[0] == "ip"
+
     def _known(self, slot: int, step: int) -> bool:
         """Whether anybody counted in this slot; where nobody did there is a gap, and not nothing."""
-        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
-        restored = not self._selected or self._choice.scope[0] == "ip"  # of others the log is not asked
-        return slot + step > telemetry.began or (restored and telemetry.knows(slot))
+        return slot + step > self._telemetry.began or (self._is_restored and self._telemetry.knows(slot))
 
     def _began(self) -> int:
         """Since when it is counted, as far as that is known."""
-        telemetry = self._lens.telemetry if self._lens else self._facade.telemetry
-        restored = not self._selected or self._choice.scope[0] == "ip"
-        return telemetry.restored[0] if restored and telemetry.restored else telemetry.began
+        telemetry = self._telemetry
+        return telemetry.restored[0] if self._is_restored and telemetry.restored else telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""

@@ -10,7 +10,7 @@ from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from settings.rules import Rule
-from settings.rules.warming import LIMITS, Schedule, Warmup, WarmupStep
+from settings.rules.warming import LIMITS, Schedule, WarmupStep, followers
 
 
 class Schedules(RulePage):
@@ -51,11 +51,7 @@ class Schedules(RulePage):
         return {**rule.shown(), "steps": chips, "used": self._users(rule)}
 
     def _users(self, schedule: Schedule) -> str | None:
-        rules = (rule for rule in self.store.snapshot.rules("warmups") if isinstance(rule, Warmup))
-        users = [
-            f"{rule.ip or rule.pool} to {rule.domain or 'all'}" for rule in rules if rule.schedule == schedule.name
-        ]
-        return ", ".join(users) or None
+        return ", ".join(followers(schedule.name, self.store.snapshot.rules("warmups"))) or None
 
     def consequence(self, rule: Rule) -> str:
         return "One that a warm-up follows cannot be deleted."

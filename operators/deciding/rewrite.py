@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from email.header import decode_header, make_header
 from typing import Any
 
 from operators.deciding.force import decided
 from operators.deciding.pointer import MISSING, looked_up
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import failed, postponed
+from operators.mail.head import readable
 from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import head_of
 from operators.stages.stage import Report, Stage, stage, unreported
@@ -132,11 +132,7 @@ def _first_field(name: str) -> Callable[[bytes], re.Match[bytes] | None]:
 
 
 def _decoded(text: str) -> str:
-    plain = " ".join(text.split())
-    try:
-        return str(make_header(decode_header(plain))) if "=?" in plain else plain
-    except (LookupError, ValueError):
-        return plain
+    return readable(" ".join(text.split()))
 
 
 def changed(delivery: Delivery, rule: Rewrite, now: float) -> Delivery:

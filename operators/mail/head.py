@@ -8,6 +8,7 @@ signatures among them, then agrees with us on what is header and what is body.
 from __future__ import annotations
 
 import re
+from email.header import decode_header, make_header
 
 from operators.mail.wire import normalise
 
@@ -88,3 +89,13 @@ def name_of(field: bytes) -> bytes:
 def value_of(field: bytes) -> str:
     """A field's value, unfolded (RFC 5322 2.2.3); what is no UTF-8 is replaced."""
     return field.partition(b":")[2].replace(b"\r\n", b"").strip(b" \t").decode("utf-8", "replace")
+
+
+def readable(value: str) -> str:
+    """A field's value as people read it: its encoded-words decoded (RFC 2047)."""
+    if "=?" not in value:
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (ValueError, LookupError):  # a charset that nobody knows, or what is no encoded word
+        return value

@@ -80,12 +80,10 @@ def decode(
             kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
             kind, why = next(iter(wrong.items()))
             return _invalid(lease, message.updated(queues=kept), now, f"queues.{kind}: {why}")
-        if not valid_path(message.recipient) or (message.envelope and not valid_path(message.envelope)):
+        if no_address(message) is not None:
             message = without_brackets(message)
-        if not valid_path(message.recipient):
-            return _invalid(lease, message, now, f"recipient: {message.recipient[:200]!r} is no address")
-        if message.envelope and not valid_path(message.envelope):
-            return _invalid(lease, message, now, f"envelope: {message.envelope[:200]!r} is no address")
+            if (unknown := no_address(message)) is not None:
+                return _invalid(lease, message, now, unknown)
         if (unusable := unusable_way(message)) is not None:
             return _invalid(lease, message, now, unusable)
         return Delivery(lease=lease, message=message, content=content, taken=now, domain=message.domain)
@@ -111,6 +109,15 @@ def with_defaults(dsn: Dsn | None, wishes: Dsn) -> Dsn:
     if dsn is None:
         return wishes
     return msgspec.structs.replace(dsn, notify=dsn.notify or wishes.notify, ret=dsn.ret or wishes.ret)
+
+
+def no_address(message: Message) -> str | None:
+    """Which of the recipient and the envelope is no address (RFC 5321 4.1.2), or None; the null sender is one."""
+    if not valid_path(message.recipient):
+        return f"recipient: {message.recipient[:200]!r} is no address"
+    if message.envelope and not valid_path(message.envelope):
+        return f"envelope: {message.envelope[:200]!r} is no address"
+    return None
 
 
 def without_brackets(message: Message) -> Message:

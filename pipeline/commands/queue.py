@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import BinaryIO, NoReturn
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from pipeline.machine import health
 from pipeline.process import is_running, only_one
 from pipeline.process.supervisor import awaited
 from pipeline.queues import open_queue, result_rule
-from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
+from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable, confirmed
 from pipeline.queues.embedded.damage.check import check
 from pipeline.queues.embedded.damage.condition import SAVE
 from pipeline.queues.embedded.damage.recover import recover
@@ -93,9 +94,7 @@ def _user() -> str:
 
 async def _publish(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> None:
     async with _opened(settings) as queue:
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.publish(messages, lambda error: safe.set_exception(error) if error else safe.set_result(None))
-        await safe
+        await confirmed(partial(queue.publish, messages))
 
 
 def queue(settings: Settings, arguments: Sequence[str]) -> int:

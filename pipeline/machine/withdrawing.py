@@ -16,7 +16,8 @@ import asyncio
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import msgspec
 from reactivex import Observable
@@ -27,17 +28,15 @@ from operators.deliveries.events import Event, Settled, Taken
 from operators.deliveries.outcome import Next, Outcome
 from pipeline.machine.custom_operators import Custom
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import QueueUnavailable, Withdrawable
+from pipeline.queues.contract import QueueUnavailable, Withdrawable, confirmed, parts
 from pipeline.queues.listing import Sought
 from settings.rules import ForcedError, Snapshot
 
 EARLY = ("decode", "expire")  # stages before it is known whether a message is stopped
 KEPT = 100
 SLICE = 50
-GROUP = 500  # messages that end in one transaction
 AGAIN = 1.0  # seconds
 FINAL = (Next.FAIL, Next.DELIVERED)
-T = TypeVar("T")
 Publish = list[tuple[str, bytes]]
 End = tuple[Delivery, Outcome]
 Stages = Callable[[Observable[Lease]], Observable[Delivery]]
@@ -141,7 +140,7 @@ class Withdrawing:
         """While a group is ended, the next one is decided. Whatever fails, what is not ended is in the queue again."""
         ending: asyncio.Task[None] | None = None
         try:
-            for group in parts(leases, GROUP):
+            for group in parts(leases):
                 await self._room()
                 ends, publish = await self._decided_of(group)
                 if ending is not None:
@@ -179,15 +178,15 @@ class Withdrawing:
                 yield delivery, outcome
 
     async def _end(self, leases: Sequence[Lease], publish: Publish, found: Withdrawal) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            done: asyncio.Future[Exception | None] = loop.create_future()
-            self._queue.end(leases, publish, lambda error, done=done: done.done() or done.set_result(error))  # type: ignore[misc]
-            error = await done
-            found.error = str(error) if error is not None else ""
-            if error is None:
+            try:
+                await confirmed(partial(self._queue.end, leases, publish))
+            except Exception as error:  # whatever it is, they are still withdrawn
+                found.error = str(error)
+                await asyncio.sleep(AGAIN)
+            else:
+                found.error = ""
                 return
-            await asyncio.sleep(AGAIN)
 
     def _tell(self, ends: Sequence[End]) -> None:
         now = self._clock()
@@ -221,11 +220,6 @@ def _sum(one: Withdrawal, other: Withdrawal) -> Withdrawal:
         over=None if one.over is None or other.over is None else max(one.over, other.over),
         error=one.error or other.error,
     )
-
-
-def parts(all_: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """So many at once."""
-    return (all_[start : start + size] for start in range(0, len(all_), size))
 
 
 def _raised(error: Exception) -> None:

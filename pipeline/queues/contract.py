@@ -9,9 +9,10 @@ do, memory is bounded.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 
 import msgspec
 from reactivex import Observable
@@ -140,6 +141,31 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: int = 0  # lent
     parked: Mapping[str, int] = {}  # by lane
     other: Mapping[str, int] = {}  # messages in each other queue, by its name
+
+
+GROUP = 500  # messages that are taken out in one transaction
+T = TypeVar("T")
+
+
+def parts(all_: Sequence[T], size: int = GROUP) -> Iterator[Sequence[T]]:
+    """So many at once."""
+    return (all_[start : start + size] for start in range(0, len(all_), size))
+
+
+async def confirmed(begin: Callable[[Confirmed], object]) -> None:
+    """Wait until what `begin` has been given is called; raises the error that it is called with."""
+    safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def told(error: Exception | None) -> None:
+        if safe.done():  # who waited has gone
+            return
+        if error is None:
+            safe.set_result(None)
+        else:
+            safe.set_exception(error)
+
+    begin(told)
+    await safe
 
 
 class Withdrawable(Protocol):

@@ -62,7 +62,7 @@ class Kept:
         return found
 
     def _keep(self, name: str, found: bytes | Exception) -> None:
-        size = len(name) + (len(found) if isinstance(found, bytes) else 200)
+        size = _size(name, found)
         self._forget(name)
         if size > self._most // 4:
             return
@@ -74,4 +74,9 @@ class Kept:
 
     def _forget(self, name: str) -> None:
         if (old := self._kept.pop(name, None)) is not None:
-            self._size -= len(name) + (len(old[1]) if isinstance(old[1], bytes) else 200)
+            self._size -= _size(name, old[1])
+
+
+def _size(name: str, found: bytes | Exception) -> int:
+    """Octets that keeping it takes."""
+    return len(name) + (len(found) if isinstance(found, bytes) else 200)

@@ -16,6 +16,7 @@ import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import msgspec
 
 from operators.deliveries.events import Event, Received
 from pipeline.queues import result_rule
-from pipeline.queues.contract import Queue, QueueUnavailable, TooLarge
+from pipeline.queues.contract import Queue, QueueUnavailable, TooLarge, confirmed
 from pipeline.smtp.server.refusal import Refusal
 from pipeline.smtp.server.transaction import Ids
 from pipeline.spool.sendmail import Origin, SendRequest, UnusableSubmission, compose, read_message
@@ -217,15 +218,8 @@ class Spool:
         await asyncio.to_thread(self._set_aside, file, why)
 
     async def _publish(self, bodies: list[bytes]) -> None:
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def confirmed(error: Exception | None) -> None:
-            if not safe.done():
-                safe.set_exception(error) if error else safe.set_result(None)
-
         inbox = self._settings.rabbitmq_inbox or ""
-        self._queue.publish([(inbox, body) for body in bodies], confirmed)
-        await safe
+        await confirmed(partial(self._queue.publish, [(inbox, body) for body in bodies]))
 
     def _tell(self, body: bytes, size: int) -> None:
         message: dict[str, Any] = msgspec.json.decode(body)

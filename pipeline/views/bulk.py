@@ -20,12 +20,11 @@ import msgspec
 
 from operators.deliveries.delivery import Lease
 from pipeline.process.supervisor import spawn
-from pipeline.queues.contract import Queue, QueueFull, QueueUnavailable, Withdrawable
+from pipeline.queues.contract import Queue, QueueFull, QueueUnavailable, Withdrawable, parts
 from pipeline.queues.listing import Action, Filter, Listed, Place, Sought, listed
 from settings.rules.fields import lookup_name
 
 MOST = 1_000_000
-GROUP = 500  # messages that go in one transaction
 FEW = 50  # on a full disk
 WAITS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before another try
 PAGE = 2000  # messages looked at, or changed, at once
@@ -172,8 +171,7 @@ class Bulk:
         async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
             async for part in withdrawn:
                 try:
-                    for start in range(0, len(part.leases), GROUP):
-                        group = part.leases[start : start + GROUP]
+                    for group in parts(part.leases):
                         meant = [lease for lease in group if known or self._meant(selection, lease)]
                         if meant:
                             await _discarded(queue, meant)
@@ -197,9 +195,8 @@ class Bulk:
             if len(ids) >= MOST:
                 break
         job.state = "running"
-        for start in range(0, len(ids), PAGE):
-            part = ids[start : start + PAGE].tolist()
-            job.changed += await self.queue.change(job.action, part)
+        for part in parts(ids, PAGE):
+            job.changed += await self.queue.change(job.action, list(part))
             job.looked += len(part)
 
     async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[Listed]]:
@@ -250,14 +247,14 @@ async def _discarded(queue: Withdrawable, leases: Sequence[Lease]) -> None:
         return
     except QueueFull:
         pass
-    for start in range(0, len(leases), FEW):
+    for few in parts(leases, FEW):
         for wait in WAITS:
             await asyncio.sleep(wait)
             with contextlib.suppress(QueueFull):
-                await queue.discard(leases[start : start + FEW])
+                await queue.discard(few)
                 break
         else:
-            await queue.discard(leases[start : start + FEW])
+            await queue.discard(few)
 
 
 def _sought(selection: Selection) -> Sought:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
+from pipeline.machine.withdrawing import withdraws
 from pipeline.queues.listing import Action
 from pipeline.views.bulk import Bulk, BulkJob, Busy, Selection
 from settings.rules import ForcedError, Snapshot
@@ -20,8 +21,7 @@ ACTIONS: tuple[tuple[Action, Literal["waiting", "parked"]], ...] = (("retry", "w
 
 def whole_tag(rule: Any) -> bool:
     """Whether a forced error ends all mail of its tag for good."""
-    named = (rule.ip, rule.pool, rule.remote_ip, rule.domain)
-    return isinstance(rule, ForcedError) and not any(named) and rule.code // 100 != 4
+    return isinstance(rule, ForcedError) and withdraws(rule) and not rule.domain
 
 
 class Stopping:

@@ -5,9 +5,9 @@ Owns nothing but the count of its message ids. Bound: the caller's, who has the 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from operators.mail.message import InvalidMessage, Message, mime_properties, sec
 from operators.mail.source import needs_all, source_of
 from operators.stages.decode import decode
 from operators.stages.sign import own_keys
-from pipeline.queues.contract import Queue
+from pipeline.queues.contract import Queue, confirmed
 from pipeline.smtp.server.transaction import Ids
 
 _encode = msgspec.json.Encoder().encode
@@ -121,18 +121,7 @@ class Submission:
         return _encode(kept | mime_properties(fitted(settled(message.source()), self._long_lines)))
 
     async def _publish(self, bodies: Sequence[bytes]) -> None:
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def confirmed(error: Exception | None) -> None:
-            if safe.done():  # who waited has gone
-                return
-            if error is None:
-                safe.set_result(None)
-            else:
-                safe.set_exception(error)
-
-        self._queue.publish([(self._name, body) for body in bodies], confirmed)
-        await safe
+        await confirmed(partial(self._queue.publish, [(self._name, body) for body in bodies]))
 
 
 def _source(delivery: Delivery) -> bytes:

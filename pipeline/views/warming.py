@@ -168,12 +168,4 @@ def _state(rule: Warmup, schedule: Schedule, day: WarmupDay | None) -> tuple[str
 
 
 def _over(day: WarmupDay) -> CurveDay:
-    return CurveDay(
-        day=day.day,
-        cap=day.cap,
-        date=day.date,
-        sent=day.sent,
-        deferred=day.deferred,
-        failed=day.failed,
-        attempts=day.attempts,
-    )
+    return CurveDay(**{name: getattr(day, name) for name in CurveDay.__struct_fields__})

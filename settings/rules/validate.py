@@ -19,7 +19,7 @@ from settings.rules.acting import Rewrite
 from settings.rules.decisions import SELECTION, ForcedError, names_mail
 from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
-from settings.rules.warming import Schedule, Warmup
+from settings.rules.warming import Schedule, Warmup, followers
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -182,8 +182,7 @@ def deletable(rule: Rule, snapshot: Snapshot) -> None:
 
 def _followers(schedule: str, snapshot: Snapshot) -> str:
     """The warm-ups that follow a schedule, for people."""
-    rules = [rule for rule in snapshot.rules("warmups") if isinstance(rule, Warmup) and rule.schedule == schedule]
-    return ", ".join(f"the warm-up of {rule.ip or rule.pool} to {rule.domain or 'all'}" for rule in rules[:3])
+    return ", ".join(f"the warm-up of {one}" for one in followers(schedule, snapshot.rules("warmups"))[:3])
 
 
 def _no_mail(rule: Rule) -> Iterable[FieldError]:

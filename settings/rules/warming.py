@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
@@ -168,3 +168,9 @@ def _one_of(ip: str | None, pool: str | None) -> None:
         raise ValueError("is missing, and so is pool; needed is one of both")
     if ip is not None and pool is not None:
         raise ValueError("is given, and so is pool; allowed is one of both")
+
+
+def followers(schedule: str, rules: Iterable[Rule]) -> list[str]:
+    """The warm-ups among these rules that follow a schedule, for people: what is warmed, and for whom."""
+    found = (rule for rule in rules if isinstance(rule, Warmup) and rule.schedule == schedule)
+    return [f"{rule.ip or rule.pool} to {rule.domain or 'all'}" for rule in found]

@@ -7,11 +7,11 @@ comes back short, or empty, and `after` says where to go on.
 from __future__ import annotations
 
 import re
-from email.header import decode_header, make_header
 from typing import Any
 
 import msgspec
 
+from operators.mail.head import readable
 from pipeline.queues.embedded.file import RELEASED, Store
 from pipeline.queues.listing import Browsed, Filter, Listed, Place, Sought
 
@@ -98,13 +98,7 @@ def _matches(message: Listed, subject: Any, filter: Filter) -> bool:
 
 def _read(field: str) -> str:
     """A subject as people read it: its first line and those that continue it (RFC 5322 2.2.3), decoded (RFC 2047)."""
-    lines = _CONTINUED.split(field.replace("\r\n", "\n"), maxsplit=1)[0].replace("\n", "").strip()
-    if "=?" not in lines:
-        return lines
-    try:
-        return str(make_header(decode_header(lines)))
-    except (ValueError, LookupError):  # a charset that nobody knows, or what is no encoded word
-        return lines
+    return readable(_CONTINUED.split(field.replace("\r\n", "\n"), maxsplit=1)[0].replace("\n", "").strip())
 
 
 # -- what is to be withdrawn -------------------------------------------------------------------------------------------

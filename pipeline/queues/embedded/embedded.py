@@ -41,6 +41,7 @@ from pipeline.queues.contract import (
     QueueUnavailable,
     Retry,
     Settlement,
+    confirmed,
 )
 from pipeline.queues.embedded import edit
 from pipeline.queues.embedded.browse import browse, last, seek
@@ -533,8 +534,7 @@ class EmbeddedQueue:
         reached, until = 0, int(await self._ask(self._views, last))
 
         def begin() -> asyncio.Task[tuple[int, int, list[int]]]:
-            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
-            return spawn(self._ask(self._views, part), "queue seek", grave=False)
+            return spawn(self._seek(sought, reached, until), "queue seek", grave=False)
 
         ahead = begin()  # of one part while the other is worked on
         try:
@@ -548,6 +548,11 @@ class EmbeddedQueue:
             ahead.cancel()
             self._lending.unswept()
 
+    async def _seek(self, sought: Sought, after: int, until: int) -> tuple[int, int, list[int]]:
+        part = partial(seek, queue=self._outbox, sought=sought, after=after, until=until)
+        found: tuple[int, int, list[int]] = await self._ask(self._views, part)
+        return found
+
     async def _withdrawn(self, ids: list[int]) -> list[Lease]:
         try:
             rows = await self._ask(self._views, lambda store: store.take(ids)) if ids else {}
@@ -560,8 +565,7 @@ class EmbeddedQueue:
         """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
         count, reached, until = 0, 0, int(await self._ask(self._views, last))
         while reached < until:
-            part = partial(seek, queue=self._outbox, sought=sought, after=reached, until=until)
-            _, reached, found = await self._ask(self._views, part)
+            _, reached, found = await self._seek(sought, reached, until)
             count += len(found)
         return count
 
@@ -579,15 +583,7 @@ class EmbeddedQueue:
 
     async def discard(self, leases: Sequence[Lease]) -> None:
         """They go for good, and nobody is told but of what was parked. Raises `QueueUnavailable`."""
-        done: asyncio.Future[Exception | None] = self._loop.create_future()
-
-        def confirmed(error: Exception | None) -> None:
-            if not done.done():
-                done.set_result(error)
-
-        self.end(leases, (), confirmed)
-        if (error := await done) is not None:
-            raise error
+        await confirmed(partial(self.end, leases, ()))
         for lane, count in Counter(lease.recalled for lease in leases if lease.recalled).items():
             self._moved(lane, -count)
 

@@ -18,11 +18,13 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from pipeline.queues.contract import confirmed
 from pipeline.queues.rabbitmq.amqp.link import Ledger, Link
 from pipeline.queues.rabbitmq.amqp.mail import PERSISTENT, Properties
 from pipeline.queues.rabbitmq.names import Topology
@@ -119,18 +121,8 @@ class ParkedQueues:
         """Write the lane into the index, unless it is there for all we know."""
         if lane in self._lanes:
             return
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def confirmed(error: Exception | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(None)
-
-        link.publish("", self._topology.names.index, lane.encode(), Properties(delivery_mode=PERSISTENT), confirmed)
-        await answer
+        index, properties = self._topology.names.index, Properties(delivery_mode=PERSISTENT)
+        await confirmed(partial(link.publish, "", index, lane.encode(), properties))
         self._lanes[lane] = time.monotonic()
 
     def putting(self, lane: str, by: int) -> None:

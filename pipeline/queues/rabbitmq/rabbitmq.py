@@ -277,7 +277,8 @@ class RabbitQueue:
     @property
     def troubles(self) -> list[str]:
         """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
-        return [*self.held.faults, *(text for text in self.trouble.faults if text != self.fault)]
+        fault = self.fault
+        return [*self.held.faults, *(text for text in self.trouble.faults if text != fault)]
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""

@@ -166,23 +166,9 @@ class SmtpIntake:
 
     def _entry(self, tls: ssl.SSLContext | None) -> Enter:
         """How a connection that was taken becomes a session."""
-        loop = asyncio.get_running_loop()
-        if proxies := self._settings.smtp_proxy:
-            handshake = None if tls is None else (tls, HANDSHAKE)
-            return ProxiedEntry(proxies, lambda ends: Session(self.shared, loop, ends), handshake, self._unheaded).enter
-
-        async def enter(client: socket.socket) -> None:
-            try:
-                await loop.connect_accepted_socket(
-                    lambda: Session(self.shared, loop),
-                    client,
-                    ssl=tls,
-                    ssl_handshake_timeout=HANDSHAKE if tls else None,
-                )
-            except OSError:  # SSLError is one: the client's handshake failed, or it has gone
-                client.close()
-
-        return enter
+        loop, proxies = asyncio.get_running_loop(), self._settings.smtp_proxy
+        handshake = None if tls is None else (tls, HANDSHAKE)
+        return ProxiedEntry(proxies, lambda ends: Session(self.shared, loop, ends), handshake, self._unheaded).enter
 
     def _unheaded(self, ip: str, why: str) -> None:
         """A connection of a proxy without its header is turned away."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import time
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from operators.lanes.floods import Active
 from pipeline.views.changing.notices import done_by
 from pipeline.views.explain import Explainer, FloodInForce, flood_in_force
 from pipeline.views.recorder import Recorder
@@ -37,33 +35,22 @@ class FloodsView:
 
     def pauses(self) -> list[dict[str, Any]]:
         """The lanes that a flood pattern pauses, as pauses: they are no stored rules, so their id is 0."""
-        floods = self._machine.floods
-        whole = [self._flood_pause(active.lane) for active in floods.all() if self._is_paused(active.lane)]
-        return [*whole, *(self._tag_pause(active) for active in floods.tagged())]
+        return [self._as_pause(flood) for flood in self.all() if flood.state == "paused"]
 
-    def _tag_pause(self, active: Active) -> dict[str, Any]:
-        ip, _, group = active.lane.partition("/")
-        until = datetime.datetime.fromtimestamp(
-            active.paused_until - time.monotonic() + time.time(), datetime.UTC
-        ).replace(microsecond=0)
-        reason = f"flood pattern {active.rule.name}"
-        tag, instance = active.rule.tag, self._machine.settings.server_id
-        pause = Pause.model_construct(id=0, ip=ip, domain=group, tag=tag, until=until, reason=reason, instance=instance)
-        return {**pause.shown(), "held": 0}
-
-    def _is_paused(self, lane: str) -> bool:
-        flood = self._explainer.flood(lane)
-        return flood is not None and flood.state == "paused"
-
-    def _flood_pause(self, lane: str) -> dict[str, Any]:
-        flood, (ip, _, group) = self._explainer.flood(lane), lane.partition("/")
-        assert flood is not None
+    def _as_pause(self, flood: FloodInForce) -> dict[str, Any]:
+        ip, _, group = flood.lane.partition("/")
         until = datetime.datetime.fromtimestamp(flood.paused_until, datetime.UTC).replace(microsecond=0)
-        instance = self._machine.settings.server_id
         pause = Pause.model_construct(
-            id=0, ip=ip, domain=group, until=until, reason=f"flood pattern {flood.pattern}", instance=instance
+            id=0,
+            ip=ip,
+            domain=group,
+            tag=flood.tag,
+            until=until,
+            reason=f"flood pattern {flood.pattern}",
+            instance=self._machine.settings.server_id,
         )
-        return {**pause.shown(), "held": self._machine.queue.parked().get(lane, 0)}
+        held = 0 if flood.tag else self._machine.queue.parked().get(flood.lane, 0)  # a tag's mail waits in memory
+        return {**pause.shown(), "held": held}
 
     def try_pattern(self, type: str, pattern: str, text: str) -> tuple[bool, list[str]]:
         """Whether a flood pattern matches a text, and which of the last real answers, newest first.

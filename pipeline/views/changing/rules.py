@@ -17,6 +17,7 @@ from pipeline.views.tally import Tally
 from pipeline.views.warming import WarmupsView
 from settings.rules import DkimKey, FieldError, Flood, InvalidRule, Pause, Pool, Redirect, Rule
 from settings.rules.acting import Response
+from settings.rules.decisions import SELECTION
 from settings.rules.models import NAMES
 from settings.rules.tenants import TagRule
 from settings.rules.warming import Warmup
@@ -106,8 +107,8 @@ class RulesView:
         if lane := given.pop("lane", None):
             ip, _, group = str(lane).partition("/")
             given = {"ip": "" if ip == "?" else ip, "domain": group, **given}
-        if not any(given.get(name) for name in ("tag", "domain", "remote_ip", "ip", "pool", "all")):
-            allowed = 'names no mail; needed is one of tag, lane, domain, remote_ip, ip and pool, or "all": true'
+        if not any(given.get(name) for name in (*SELECTION, "all")):
+            allowed = f'names no mail; needed is one of lane, {", ".join(SELECTION)}, or "all": true'
             raise InvalidRule([FieldError("tag", allowed)])
         return await self._machine.rules.create("errors", given, who)
 

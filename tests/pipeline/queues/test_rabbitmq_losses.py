@@ -15,7 +15,7 @@ from pipeline.queues.rabbitmq.amqp.link import Link
 from pipeline.queues.rabbitmq.amqp.mail import following
 from pipeline.queues.rabbitmq.delays import STEPS
 from pipeline.queues.rabbitmq.names import QueueNames
-from tests.pipeline.queues.desk import until
+from tests.pipeline.queues.desk import Desk, until
 from tests.pipeline.queues.rabbit import LANE, channel, mark, opened, post, rabbit
 from tests.support.broker import Broker, settings_for
 
@@ -147,40 +147,34 @@ async def test_a_retry_that_was_not_put_off_is_tried_again(address: str, monkeyp
         assert [lease.body for lease in await desk.next()] == [b"m"]
 
 
+async def confirmation_lost(desk: Desk, then: Park | Retry) -> None:
+    """A message is settled so, and the link is cut before the broker is trusted with what follows: it is done again."""
+    desk.consume()
+    await desk.publish(b"m")
+    [lease] = await desk.next()
+    queue = rabbit(desk)
+    said: list[Exception | None] = []
+    queue.settle(lease, Settlement(then=then), said.append)
+    await until(lambda: queue.sender.published == 2)
+    assert said == []
+    assert queue.broker.link is not None
+    queue.broker.link.end("cut")
+    await until(lambda: said == [None])
+
+
 async def test_a_queue_that_was_just_declared_is_not_trusted(address: str) -> None:
     """Killed in that moment, RabbitMQ has a new quorum queue without what it confirmed: so the original stays lent."""
     async with opened(address) as desk:
-        desk.consume()
-        await desk.publish(b"m")
-        [lease] = await desk.next()
-        queue = rabbit(desk)
-        said: list[Exception | None] = []
-        queue.settle(lease, Settlement(then=Retry(b"later", time.time() + 100)), said.append)
-        await until(lambda: queue.sender.published == 2)
-        assert said == []
-        assert queue.broker.link is not None
-        queue.broker.link.end("cut")
-        await until(lambda: said == [None])  # it comes again, and is put off again
-        assert queue.sender.published == 3
+        await confirmation_lost(desk, Retry(b"later", time.time() + 100))
+        assert rabbit(desk).sender.published == 3
 
 
 @pytest.mark.parametrize("parks", [False, True], ids=["put off", "parked"])
 async def test_a_retry_whose_confirmation_was_lost_comes_once(address: str, parks: bool) -> None:
     """The broker has taken it, and takes it again over the next connection: with the same id, the two are one."""
     async with opened(address) as desk:
-        desk.consume()
-        await desk.publish(b"m")
-        [lease] = await desk.next()
-        queue = rabbit(desk)
-        said: list[Exception | None] = []
-        then = Park(LANE) if parks else Retry(b"later", time.time() + 1.5)
-        queue.settle(lease, Settlement(then=then), said.append)
-        await until(lambda: queue.sender.published == 2)
-        assert said == []
-        assert queue.broker.link is not None
-        queue.broker.link.end("cut")
-        await until(lambda: said == [None])
-        assert queue.sender.published >= 3
+        await confirmation_lost(desk, Park(LANE) if parks else Retry(b"later", time.time() + 1.5))
+        assert rabbit(desk).sender.published >= 3
         desk.queue.recall(LANE, 2 if parks else 0)
         [lease] = await desk.next()
         assert lease.body == (b"m" if parks else b"later")

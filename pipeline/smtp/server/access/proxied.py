@@ -34,10 +34,10 @@ class NoHeader(Exception):
 
 
 class ProxiedEntry:
-    """How a connection becomes a session, where some begin with a header.
+    """How a connection that was taken becomes a session, where some may begin with a header.
 
     Args:
-        proxies: whose connections do.
+        proxies: whose connections do; none: nobody's.
         session: makes the session of a connection with these ends.
         tls: from the first octet after the header; None: none.
         refused: told the address whose connection has none, and why.
