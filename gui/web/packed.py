@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 
 import brotli
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LEAST = 1000  # bytes; below that nothing is gained
 MOST = 16 * 2**20
 QUALITY = 6  # of 11: more takes seconds for a large file
+REFUSED = re.compile(r"q *= *0(\.0*)?")  # a weight of zero: "not acceptable" (RFC 9110 12.4.2)
 TYPES = ("text/javascript", "application/javascript", "text/css", "image/svg+xml", "application/json")
 
 
@@ -76,7 +78,8 @@ def _encoding(scope: Scope) -> str | None:
     headers = Headers(scope=scope)
     if "range" in headers:
         return None
-    taken = {part.partition(";")[0].strip() for part in headers.get("accept-encoding", "").lower().split(",")}
+    asked = [part.partition(";") for part in headers.get("accept-encoding", "").lower().split(",")]
+    taken = {name.strip() for name, _, weight in asked if not REFUSED.fullmatch(weight.strip())}
     return next((name for name in ("br", "gzip") if name in taken), None)
 
 
