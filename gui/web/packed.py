@@ -1,7 +1,8 @@
 """Packed: the console's files, compressed once for all browsers that ask for them.
 
-A file is told by its ETag; pages, events and the API have none, and `GZipMiddleware` compresses them. Brotli (RFC 7932)
-takes a tenth off what gzip takes. A thread compresses, because the loop carries mail. Owner of: the compressed files.
+A file is told by its path and ETag (which is made of time and size only, and an installation may give all files one
+time); pages, events and the API have no ETag, and `GZipMiddleware` compresses them. Brotli (RFC 7932) takes a tenth off
+what gzip takes. A thread compresses, because the loop carries mail. Owner of: the compressed files.
 Bound: MOST bytes of them; beyond that all are forgotten.
 """
 
@@ -27,15 +28,17 @@ class PackedFiles:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._packed: dict[tuple[str, str], bytes] = {}
+        self._packed: dict[tuple[str, str, str], bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         encoding = _encoding(scope)
-        await self.app(scope, receive, send if encoding is None else _PackedResponse(self, encoding, send))
+        await self.app(
+            scope, receive, send if encoding is None else _PackedResponse(self, scope["path"], encoding, send)
+        )
 
-    async def packed(self, etag: str, encoding: str, body: bytes) -> bytes:
+    async def packed(self, path: str, etag: str, encoding: str, body: bytes) -> bytes:
         """The compressed form of a file, made at most once."""
-        key = (etag, encoding)
+        key = (path, etag, encoding)
         if (found := self._packed.get(key)) is None:
             found = await asyncio.to_thread(compressed, encoding, body)
             if sum(map(len, self._packed.values())) + len(found) > MOST:
@@ -47,8 +50,8 @@ class PackedFiles:
 class _PackedResponse:
     """What an application sends for one request: a file is held until it is whole, the rest passes."""
 
-    def __init__(self, files: PackedFiles, encoding: str, send: Send) -> None:
-        self._files, self._encoding, self._send = files, encoding, send
+    def __init__(self, files: PackedFiles, path: str, encoding: str, send: Send) -> None:
+        self._files, self._path, self._encoding, self._send = files, path, encoding, send
         self._start: Message | None = None  # of a file
         self._body = bytearray()
 
@@ -64,7 +67,7 @@ class _PackedResponse:
 
     async def _finish(self, start: Message) -> None:
         headers = MutableHeaders(raw=start["headers"])
-        body = await self._files.packed(headers["etag"], self._encoding, bytes(self._body))
+        body = await self._files.packed(self._path, headers["etag"], self._encoding, bytes(self._body))
         headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
         headers.add_vary_header("Accept-Encoding")
         await self._send(start)

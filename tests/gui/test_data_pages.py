@@ -501,7 +501,7 @@ async def test_no_view_scrolls_sideways_on_a_phone_or_says_an_error(live: Any, v
     """And every control has a name."""
     page = await visitor(live, "/ips", width=390, height=844, color_scheme=scheme)
     wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error} {error.stack}"))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     for view in VIEWS:
         await page.goto(f"{live.url}/{view}")

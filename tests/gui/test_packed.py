@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pathlib
 
 import brotli
@@ -55,6 +56,17 @@ async def test_a_file_comes_as_the_browser_can_unpack_it(client, accepts, encodi
     assert response.headers.get("content-encoding") == encoding
     assert unpack(body) == SCRIPT
     assert response.headers["content-length"] == str(len(body))
+
+
+async def test_files_of_one_size_and_time_are_not_taken_for_one_another(
+    client: httpx.AsyncClient, tmp_path: pathlib.Path
+) -> None:
+    """Their ETags are equal: an installation may give all files one time."""
+    for name, text in (("one.js", b"1" * 2000), ("two.js", b"2" * 2000)):
+        (tmp_path / name).write_bytes(text)
+        os.utime(tmp_path / name, (0, 0))
+        _, body = await raw(client, f"/static/{name}", **{"accept-encoding": "br"})
+        assert brotli.decompress(body) == text
 
 
 async def test_a_file_is_compressed_once(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
