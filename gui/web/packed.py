@@ -67,6 +67,10 @@ class _PackedResponse:
 
     async def _finish(self, start: Message) -> None:
         headers = MutableHeaders(raw=start["headers"])
+        if len(self._body) != int(headers["content-length"]):  # cut off, as where the browser has gone: not to be kept
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": bytes(self._body)})
+            return
         body = await self._files.packed(self._path, headers["etag"], self._encoding, bytes(self._body))
         headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
         headers.add_vary_header("Accept-Encoding")

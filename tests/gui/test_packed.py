@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from gui.web import packed
 from gui.web.packed import PackedFiles
@@ -67,6 +68,20 @@ async def test_files_of_one_size_and_time_are_not_taken_for_one_another(
         os.utime(tmp_path / name, (0, 0))
         _, body = await raw(client, f"/static/{name}", **{"accept-encoding": "br"})
         assert brotli.decompress(body) == text
+
+
+async def test_a_file_that_was_cut_off_is_not_kept() -> None:
+    """Where a browser leaves within a file, what stands between may end it: the next browser gets the whole."""
+    ends = iter([b"", SCRIPT[:1000], SCRIPT])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % len(SCRIPT)), (b"content-type", b"text/javascript"), (b"etag", b'"1"')]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": next(ends)})
+
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(PackedFiles(app)), base_url="http://x")
+    bodies = [(await client.get("/a.js", headers={"accept-encoding": "br"})).content for _ in range(3)]
+    assert bodies == [b"", SCRIPT[:1000], SCRIPT]
 
 
 async def test_a_file_is_compressed_once(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
