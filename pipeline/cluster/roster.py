@@ -17,6 +17,7 @@ from pipeline.cluster.words import Announcement, Goodbye
 GONE = 100.0  # seconds of silence
 MOST = 100  # instances
 SOON = 0.2  # seconds
+LINES, MINUTE = 20, 60.0
 APART = 5.0  # seconds that clocks may differ
 
 
@@ -57,7 +58,19 @@ class Roster:
         self._id, self._token, self._clock, self._told, self._now = id, token, clock, told, now
         self._live: collections.OrderedDict[str, LiveInstance] = collections.OrderedDict()
         self._twin, self._twin_token = float("-inf"), ""
+        self._lines: collections.deque[float] = collections.deque(maxlen=LINES)  # when they were said
+        self._unsaid = 0
         self.refused = 0
+
+    def _tell(self, text: str) -> None:
+        """At most LINES in MINUTE seconds: who comes and goes all the time fills no log."""
+        now = self._clock()
+        if len(self._lines) == LINES and now - self._lines[0] < MINUTE:
+            self._unsaid += 1
+            return
+        more, self._unsaid = f" ({self._unsaid} such lines were left out)" if self._unsaid else "", 0
+        self._lines.append(now)
+        self._told("cluster", text + more)
 
     def announced(self, said: Announcement) -> bool:
         """An instance has said something of itself; whether it was taken. Our own word comes back as well."""
@@ -72,7 +85,7 @@ class Roster:
             self.refused += 1
             return False
         if before is None:
-            self._told("cluster", f"instance {said.id} is there")
+            self._tell(f"instance {said.id} is there")
         self._live[said.id] = self._heard(said, before, now)
         return True
 
@@ -97,7 +110,7 @@ class Roster:
             return
         self.refused += 1
         if self.twin is None:
-            self._told("cluster", f"another instance calls itself {self._id} as well: give each a server-id of its own")
+            self._tell(f"another instance calls itself {self._id} as well: give each a server-id of its own")
         self._twin, self._twin_token = now, said.token
 
     def _twin_left(self, token: str) -> bool:
@@ -122,7 +135,7 @@ class Roster:
         if known is None or known.said.token != said.token:
             return False
         del self._live[said.id]
-        self._told("cluster", f"instance {said.id} has ended")
+        self._tell(f"instance {said.id} has ended")
         return True
 
     def sweep(self) -> None:
@@ -130,7 +143,7 @@ class Roster:
         now = self._clock()
         for id in [id for id, one in self._live.items() if now - one.heard > GONE]:
             del self._live[id]
-            self._told("cluster", f"instance {id} is gone: it was silent for {GONE:.0f} s")
+            self._tell(f"instance {id} is gone: it was silent for {GONE:.0f} s")
 
     def live(self) -> list[LiveInstance]:
         """The others that live, by their names."""

@@ -10,9 +10,11 @@ import pytest
 
 from gui.access.access import Access
 from gui.access.passes import Passes
+from gui.access.users import User, Users
 from pipeline.cluster.repeated import RepeatedWork
 from pipeline.cluster.roster import GONE, MOST, SOON, Roster
 from pipeline.cluster.words import LARGEST, Announcement, Goodbye, NotUnderstood, read
+from settings.store import Role
 
 
 class Clocked:
@@ -198,3 +200,30 @@ async def test_work_that_is_asked_for_too_often_is_done_once_more() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert done == 2
+
+
+async def test_a_pass_is_its_users_and_makes_nobody_more() -> None:
+    """Who has no name there, or another role, logs in there."""
+
+    def console(secret: bytes, **roles: Role) -> Access:
+        users = Users()
+        users._users = {name: User(name, role, "$argon2id$x") for name, role in roles.items()}
+        return Access("secret", secret, users=users)
+
+    url = "https://b.example"
+    ours = Passes(console(b"1", ann="look", bob="look", carl="operate"), "a")
+    theirs = Passes(console(b"2", ann="look", carl="administer"), "b")
+    admitted = [await theirs.admits(await ours.make("b", url, name), url) for name in ("ann", "bob", "carl", "console")]
+    assert admitted == ["ann", None, None, "console"]
+
+
+def test_who_comes_and_goes_all_the_time_fills_no_log() -> None:
+    """Twenty lines a minute; the next one says how many were left out."""
+    world = Clocked()
+    for number in range(50):
+        world.hear(f"x{number}")
+        world.roster.left(Goodbye(f"x{number}", "t"))
+    assert len(world.told) == 20
+    world.now = 60
+    world.hear("y")
+    assert world.told[20:] == ["instance y is there (80 such lines were left out)"]
