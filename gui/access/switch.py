@@ -1,6 +1,7 @@
 """Switching: from one instance's console to another's, to the same view with the same filters.
 
-`/instances/<id>` sends the browser there with a pass; `/enter` takes one, and begins a session.
+`/instances/<id>` sends the browser there with a pass; `/enter` takes one, and begins a session. Where an instance is,
+it has said itself on the exchange: so only our own pages lead there, not a link on another site.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from gui.access.access import LIFETIME, Access
 from gui.access.gate import local, session
 from gui.access.passes import Passes
 from gui.access.proxies import prefix
+from gui.access.users import CONSOLE
 from pipeline.views.facade import Facade
 
 
@@ -22,11 +24,13 @@ def routes(facade: Facade, access: Access) -> APIRouter:
     router, passes = APIRouter(), Passes(access, facade.settings.server_id)
 
     @router.get("/instances/{id}")
-    async def leave(id: str, to: str = "/") -> Response:
+    async def leave(request: Request, id: str, to: str = "/") -> Response:
         there = facade.cluster.at(id)
-        if there is None or not there.url:
+        foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")  # a link elsewhere
+        if there is None or not there.url or foreign:
             return RedirectResponse(local(to), 303)
-        given = await passes.make(there.id, there.url)
+        user = access.name(session(request.headers, access)) or CONSOLE
+        given = await passes.make(there.id, there.url, user)
         return RedirectResponse(f"{there.url}/enter?{urlencode({'pass': given, 'to': local(to)})}", 303)
 
     @router.get("/enter")
@@ -34,12 +38,12 @@ def routes(facade: Facade, access: Access) -> APIRouter:
         where, given = local(to), request.query_params.get("pass", "")
         if session(request.headers, access) is not None:
             return RedirectResponse(where, 303)
-        if not await passes.admits(given, facade.cluster.own_url):
+        if (user := await passes.admits(given, facade.cluster.own_url)) is None:
             return RedirectResponse(f"/login?{urlencode({'redirect_to': where})}", 303)
         answer = RedirectResponse(where, 303)
         path, secure = prefix(request.scope) + "/", request.url.scheme == "https"
         answer.set_cookie(
-            access.cookie, access.begin(), max_age=LIFETIME, path=path, httponly=True, samesite="lax", secure=secure
+            access.cookie, access.begin(user), max_age=LIFETIME, path=path, httponly=True, samesite="lax", secure=secure
         )
         return answer
 

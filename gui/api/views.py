@@ -94,7 +94,7 @@ def _machine(router: APIRouter, context: Context) -> None:
         "/cluster", tags=["views"], summary="The instances, and all together", responses=answer(of(WholeCluster), "All")
     )
     async def cluster() -> Response:
-        return Json(facade.cluster.whole())
+        return Json(await facade.cluster.fresh())
 
     @router.get("/domains", tags=["views"], summary="Destinations", responses=answer(of(DomainPage), "A page of them"))
     async def domains(

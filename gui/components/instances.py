@@ -47,6 +47,7 @@ class InstanceSwitch:
         with tag("li"), tag("a", f"instance {row.level or 'idle'}") as link:
             link._props["href"] = f"{self._under}/instances/{row.id}"
             link._props["data-instance"] = row.id
+            link._props["title"] = row.url  # where it leads, as the instance has said
             tag("i")
             ui.label(row.id)
             ui.label(row.state).classes("of")

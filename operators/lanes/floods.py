@@ -34,16 +34,33 @@ class Active(msgspec.Struct, frozen=True):
     reduced_until: float
 
 
+def with_threshold(rule: Flood) -> bool:
+    """Whether a pattern needs more than one match."""
+    return rule.percent is not None or rule.count > 1
+
+
+def at_once(rule: Flood) -> bool:
+    """Whether one match is enough."""
+    return not with_threshold(rule)
+
+
 class Floods:
     """The floods in force.
 
     Args:
         clock: monotonic seconds.
         begun: told of each match.
+        decides: whether a pattern is looked for here; of several workers each sees a part of the answers, so that a
+            pattern with a threshold is looked for by their head, which sees all.
     """
 
-    def __init__(self, clock: Callable[[], float], begun: Callable[[Active], None] = lambda active: None) -> None:
-        self._clock, self._begun = clock, begun
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        begun: Callable[[Active], None] = lambda active: None,
+        decides: Callable[[Flood], bool] = lambda rule: True,
+    ) -> None:
+        self._clock, self._begun, self._decides = clock, begun, decides
         self._active: dict[str, Active] = {}
         self._tagged: dict[tuple[str, str], Active] = {}
         self._thresholds = Thresholds()
@@ -52,21 +69,21 @@ class Floods:
     def detect(self, rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
         """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew."""
 
-        def look(delivery: Delivery) -> None:
-            outcome, lane = delivery.outcome, delivery.lane
-            if outcome is None or outcome.code is None or outcome.ours or not lane:
-                return
-            snapshot, rule = rules(), None
-            if outcome.result != "accepted":
-                names, tags = (lookup_name(delivery.domain), lane.partition("/")[2]), delivery.message.tags
-                rule = snapshot.flood_match(outcome.code, outcome.status, outcome.description, names, tags)
-            if snapshot.flood_shares:
-                self._thresholds.attempt(lane, snapshot.flood_shares, rule)
-            if rule is not None and self._thresholds.reached(rule, lane, self._clock()):
-                self._thresholds.forget(rule, lane)
-                self._begin(lane, rule, f"{outcome.code} {outcome.description}")
+        return tap("detect_floods", lambda delivery: self.look(delivery, rules()), report)
 
-        return tap("detect_floods", look, report)
+    def look(self, delivery: Delivery, snapshot: Snapshot) -> None:
+        """At the end of one attempt."""
+        outcome, lane, rule = delivery.outcome, delivery.lane, None
+        if outcome is None or outcome.code is None or outcome.ours or not lane:
+            return
+        if outcome.result != "accepted":
+            names, tags = (lookup_name(delivery.domain), lane.partition("/")[2]), delivery.message.tags
+            rule = snapshot.flood_match(outcome.code, outcome.status, outcome.description, names, tags)
+        if snapshot.flood_shares:
+            self._thresholds.attempt(lane, snapshot.flood_shares, rule)
+        if rule is not None and self._decides(rule) and self._thresholds.reached(rule, lane, self._clock()):
+            self._thresholds.forget(rule, lane)
+            self._begin(lane, rule, f"{outcome.code} {outcome.description}")
 
     def _begin(self, lane: str, rule: Flood, answer: str) -> None:
         now = self._clock()

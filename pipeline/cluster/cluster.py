@@ -21,7 +21,8 @@ from operators.lanes.shares import Share
 from operators.mail.message import Message
 from operators.stages.handover import Elsewhere, NobodyReads, ask_again
 from pipeline.cluster.exchange import ClusterExchange
-from pipeline.cluster.roster import LiveInstance, Roster
+from pipeline.cluster.repeated import RepeatedWork
+from pipeline.cluster.roster import GONE, LiveInstance, Roster
 from pipeline.cluster.words import HELLO, RELOAD, Announcement, ClusterWord, Goodbye, NotUnderstood, read
 from pipeline.process.supervisor import supervisor
 from pipeline.queues.contract import Confirmed
@@ -30,8 +31,11 @@ from settings import Settings
 
 EVERY = 30.0  # seconds between two announcements
 SOON = 0.5  # seconds
+APART = 0.2  # seconds between two words on changes of ours
 SAY_AGAIN = 60.0  # seconds
 FRESH = 2.0  # seconds after which the others are asked again, while somebody looks
+PAUSED = 10.0  # seconds without a look, after which looking begins anew
+ECHO = 10.0  # seconds within which our own word comes back, or nobody hears us
 
 
 class Cluster:
@@ -59,14 +63,17 @@ class Cluster:
         token: str = "",
     ) -> None:
         self._id, self._outbox = settings.server_id, settings.rabbitmq_outbox
-        self._describe, self._reload, self._report, self._clock = describe, reload, report, clock
+        self._describe, self._report, self._clock = describe, report, clock
+        self._load = RepeatedWork(reload, "cluster", SOON)
         self._silent = bool(token)  # a worker of the instance: its head speaks
         self.token = token or secrets.token_hex(8)
         self.roster = Roster(self._id, self.token, clock, report)
         self.exchange = ClusterExchange(settings, self._id, self._heard, self._join)
         self._refused = 0
-        self._announced = self._asked = self._loaded = float("-inf")
-        self._announcing = self._reloading = False
+        self._announced = self._asked = self._looking = self._told = float("-inf")
+        self._announcing = self._telling = False
+        self._unsaid = self._closing = False
+        self._joins = 0
         self._read: dict[str, bool] = {}  # outboxes of others, and whether somebody reads them
         self._checking: asyncio.Task[None] | None = None
         self._trouble_said = (float("-inf"), "")
@@ -82,6 +89,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Say goodbye, and leave."""
+        self._closing = True
         for timer in self._timers:
             timer.dispose()
         if not self._silent:
@@ -91,8 +99,16 @@ class Cluster:
         await self.exchange.close()
 
     def _join(self) -> None:
+        self._joins += 1
+        if self._silent:
+            self.exchange.came_back()
+            self.exchange.expect(EVERY + GONE / 2)  # the head's word
         self._announce()
         self.exchange.say(HELLO)
+        if self._joins > 1:
+            self._load()  # others may have changed rules meanwhile
+        if self._unsaid:
+            self.rules_changed()
 
     def _each_second(self, _: int) -> None:
         now = self._clock()
@@ -121,16 +137,32 @@ class Cluster:
         if self._silent:
             return
         self.exchange.say(ClusterWord(announce=self._describe(self.token)))
+        self.exchange.expect(ECHO)
 
     def ask(self) -> None:
         """Somebody looks at the whole cluster: have its figures fresh."""
-        if self._clock() - self._asked >= FRESH:
-            self._asked = self._clock()
+        now = self._clock()
+        if now - self._asked >= PAUSED:
+            self._looking = now
+        if now - self._asked >= FRESH:
+            self._asked = now
             self.exchange.say(HELLO)
 
+    @property
+    def looked(self) -> float:
+        """Seconds for which the others have been asked again and again."""
+        return self._clock() - self._looking
+
     def rules_changed(self) -> None:
-        """A rule was changed here: the others read them again."""
-        self.exchange.say(RELOAD)
+        """A rule was changed here: the others read them again, at once, or as soon as they can be told."""
+        self._soon(self._told, "_telling", self._tell, APART)
+
+    def _tell(self) -> None:
+        self._told, self._unsaid = self._clock(), False
+        self.exchange.say(RELOAD, self._lost)
+
+    def _lost(self) -> None:
+        self._unsaid = True
 
     def _heard(self, body: bytes) -> None:
         try:
@@ -141,14 +173,23 @@ class Cluster:
         if word.hello:
             self._soon(self._announced, "_announcing", self._announce)
         if word.reload:
-            self._soon(self._loaded, "_reloading", self._load)
+            self._load()
         if word.announce is not None:
-            self.roster.announced(word.announce)
-        if word.goodbye is not None and not self.roster.left(word.goodbye):
+            self._announced_by(word.announce)
+        if word.goodbye is not None and not self._closing and not self.roster.left(word.goodbye):
             self._refused += 1
+            if word.goodbye.id == self._id:  # somebody else has said it: we live
+                self._soon(self._announced, "_announcing", self._announce)
 
-    def _soon(self, then: float, flag: str, act: Callable[[], None]) -> None:
-        """Do it, at most once in SOON seconds, however often it is asked for."""
+    def _announced_by(self, said: Announcement) -> None:
+        if (said.id, said.token) == (self._id, self.token):
+            self.exchange.came_back()
+            if self._silent:
+                self.exchange.expect(EVERY + GONE / 2)
+        self.roster.announced(said)
+
+    def _soon(self, then: float, flag: str, act: Callable[[], None], seconds: float = SOON) -> None:
+        """Do it, at most once in so many seconds, however often it is asked for."""
         if getattr(self, flag):
             return
 
@@ -157,12 +198,8 @@ class Cluster:
             act()
 
         setattr(self, flag, True)
-        delay = max(0.0, then + SOON - self._clock())
+        delay = max(0.0, then + seconds - self._clock())
         asyncio.get_running_loop().call_later(delay, supervisor().guarded(now, "cluster"))
-
-    def _load(self) -> None:
-        self._loaded = self._clock()
-        supervisor().spawn(self._reload(), "cluster")
 
     async def _check_outboxes(self) -> None:
         """Mail is handed over only to a queue that somebody reads: an announcement alone makes none."""
@@ -183,7 +220,7 @@ class Cluster:
         """What is wrong with the cluster, for operators; None while all is well."""
         if self.exchange.trouble is not None:
             return f"the cluster is not heard, this instance goes on alone: {self.exchange.trouble}"
-        return self.roster.twin
+        return self.roster.twin or self.roster.astray
 
     def share(self, ip: str) -> Share:
         """This instance's part of what receivers allow an MTA IP."""

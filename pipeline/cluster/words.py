@@ -41,6 +41,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         workers: its processes.
         load: of its machine, the last minute's.
         state: the verdict on its Overview, in a word, and its level.
+        clock: its epoch seconds; 0 where it does not say.
         figures: of the last minute, and now.
         by_ip, by_domain: the same of MTA IPs and of the busiest domains.
     """
@@ -55,6 +56,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     load: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
     state: _Text = ""
     level: Annotated[str, msgspec.Meta(pattern=r"^(good|watch|bad|)\Z")] = ""
+    clock: Annotated[float, msgspec.Meta(ge=0, le=1e11)] = 0.0
     figures: _Figures = {}
     by_ip: Annotated[dict[_Ip, _Figures], msgspec.Meta(max_length=MOST_KEYS)] = {}
     by_domain: Annotated[

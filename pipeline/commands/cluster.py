@@ -64,6 +64,8 @@ async def _found(settings: Settings) -> list[Announcement]:
     try:
         await _joined(exchange)
         await asyncio.sleep(settings.cluster_timeout)
+        if not roster.live() and exchange.trouble is not None:
+            raise StartError(f"cluster: {exchange.trouble}")
     finally:
         await exchange.close()
     return [one.said for one in roster.live()]
@@ -72,7 +74,7 @@ async def _found(settings: Settings) -> list[Announcement]:
 async def _joined(exchange: ClusterExchange) -> None:
     end = time.monotonic() + CONNECTING
     while not exchange.is_joined:
-        if exchange.trouble is not None or time.monotonic() > end:
+        if (exchange.trouble and exchange.tried >= exchange.addresses) or time.monotonic() > end:
             raise StartError(f"cluster: {exchange.trouble or 'the broker does not answer'}")
         await asyncio.sleep(LOOK)
 

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import ipaddress
 import os
+import time
 from typing import TYPE_CHECKING
 
 from yarl import URL
@@ -38,6 +39,7 @@ def announcement(machine: Machine, token: str) -> Announcement:
         load=_load(),
         state=states[0].word if states else "Running",
         level=states[0].level if states else "good",
+        clock=round(time.time(), 2),
         figures=telemetry.snapshot(),
         by_ip=_used(telemetry.snapshots("ip", ips[:MOST_KEYS])),
         by_domain=_used(telemetry.snapshots("domain", domains)),

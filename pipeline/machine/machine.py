@@ -32,7 +32,7 @@ from operators.deliveries.events import (
     Unparked,
 )
 from operators.deliveries.routes import address
-from operators.lanes.floods import Active, Floods
+from operators.lanes.floods import Active, Floods, at_once
 from operators.lanes.lanes import Lanes
 from operators.lanes.leases import Leases
 from operators.lanes.pools import Pools
@@ -96,6 +96,7 @@ class Seat(msgspec.Struct, frozen=True):
         token: of the instance in its cluster.
         count: of the workers: each has its part of a tag's rate.
         flooded: told of each flood that begins here.
+        changed: told of each change of the rules by what happens here.
         ports: of its intake.
     """
 
@@ -105,6 +106,7 @@ class Seat(msgspec.Struct, frozen=True):
     token: str
     count: int
     flooded: Callable[[Active], None]
+    changed: Callable[[], None]
     ports: PortShare
 
 
@@ -160,7 +162,7 @@ class Machine:
         self.transport = Transport(
             self.slots, settings, self._ehlo_name, self.report, self.chain.failed, relay=self.relay, egress=self.egress
         )
-        self.floods = Floods(time.monotonic, self._flooded)
+        self.floods = Floods(time.monotonic, self._flooded, (lambda rule: True) if seat is None else at_once)
         self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
         self.warming = Warming(self.snapshot, time.time, self.warmups, self.warned)
         self.lanes = self._lanes()
@@ -326,10 +328,17 @@ class Machine:
         life.push_async_callback(self.signers.close)
         await self.signing.settle(self.settings.dns_timeout)
         await self._carry(life)
+        changed = self._changed_here()
+        self.rules.told, self.rules.suppressions.changed_here = changed, changed
         if self.cluster is not None:
-            self.rules.told = self.cluster.rules_changed
             self.cluster.start(self.scheduler)
             life.push_async_callback(self.cluster.close)
+
+    def _changed_here(self) -> Callable[[], None]:
+        """Who is told that rules were changed here: the head, or the other instances."""
+        if self.seat is not None:
+            return self.seat.changed
+        return self.cluster.rules_changed if self.cluster is not None else lambda: None
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         """What carries mail: out, in, and the chain between them."""
@@ -389,6 +398,8 @@ class Machine:
         listen(self.rules.snapshots, self.signing.changed, "signing")
 
     def _count_parked(self) -> None:
+        if self.seat is not None and self.settings.rabbitmq_address is not None:
+            return  # the parked queues are those of all workers: their head counts
         for lane, count in self.queue.parked().items():
             self.report(Parked(time=time.time(), lane=lane, count=count))
 

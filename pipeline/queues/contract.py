@@ -239,6 +239,10 @@ class Queue(Protocol):
     def troubles(self) -> Sequence[str]:
         """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
 
+    def notice(self, parked: Mapping[str, int]) -> None:
+        """Another process has parked so many messages in these lanes, where processes share the parked queues."""
+        ...
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted."""
 

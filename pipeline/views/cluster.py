@@ -6,6 +6,7 @@ answered for LATE seconds while it was asked counts with what it said last, and 
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.machine.machine import Machine
 
 LATE = 3 * FRESH  # seconds
+LOOK = 0.05  # seconds
 Sum = Literal["ip", "domain"]
 
 
@@ -78,10 +80,22 @@ class ClusterView:
         total: collections.Counter[str] = collections.Counter()
         for row in rows:
             total.update(row.figures)
-        late = [row.id for row in rows if row.silent > LATE]
+        late = [row.id for row in rows if min(row.silent, cluster.looked) > LATE]
         return WholeCluster(
             instances=rows, figures=dict(total), missing=late, refused=cluster.refused, trouble=cluster.trouble
         )
+
+    async def fresh(self) -> WholeCluster:
+        """The same for who looks once: the others are asked, and waited for as long as `cluster-timeout`."""
+        cluster, begin = self._machine.cluster, time.monotonic()
+        if cluster is not None:
+            cluster.ask()
+            end = begin + self._machine.settings.cluster_timeout
+            while time.monotonic() < end and any(one.heard < begin - FRESH for one in cluster.live()):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK)
+        whole = self.whole()
+        late = [row.id for row in whole.instances if row.silent > time.monotonic() - begin + FRESH]
+        return msgspec.structs.replace(whole, missing=late)
 
     def by(self, dimension: Sum) -> dict[str, collections.Counter[str]]:
         """The others' figures of each MTA IP, or of each of their busiest domains, added up."""

@@ -150,6 +150,7 @@ class SuppressionJobs:
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
             await self._known.reload()
+            self._known.changed_here()
 
     def _usable(self, job: SuppressionJob, part: Sequence[Line]) -> list[Row]:
         found = []
@@ -174,6 +175,7 @@ class SuppressionJobs:
                 job.looked = job.removed
         finally:
             await self._known.reload()
+            self._known.changed_here()
 
 
 def _count(job: SuppressionJob, new: int, replaced: int) -> None:

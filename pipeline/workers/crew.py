@@ -87,6 +87,8 @@ class Crew:
         self._started = self._stopping = False
         self._beating: asyncio.Task[None] | None = None
         self.reports = Reports()
+        self.reported: Callable[[dict[str, Any]], None] = lambda report: None
+        self.changed: Callable[[], None] = lambda: None  # told that a worker has changed the rules
         self.line: Callable[[int, int, dict[str, Any]], None] = lambda worker, number, said: None
         self.body: Callable[[int, int, bytes, int], None] = lambda worker, number, source, size: None
         self._asked: dict[int, tuple[Any, ...]] = {}  # what a new worker is told as well
@@ -166,9 +168,10 @@ class Crew:
         now = time.time()
         for event in worker.events.given_back(now):
             self._happened(event)
-        for lane, count in worker.events.parked.items():
-            if count > 0:
-                self._happened(Unparked(time=now, lane=lane, count=count))
+        if self._settings.rabbitmq_address is None:  # else the broker has what it had parked, and the others call it in
+            for lane, count in worker.events.parked.items():
+                if count > 0:
+                    self._happened(Unparked(time=now, lane=lane, count=count))
         worker.events.parked.clear()
         self.reports.of.pop(worker.number, None)
         self._free(self._ledger.gone(worker.number))
@@ -238,7 +241,8 @@ class Crew:
             case "back":
                 self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1], time.monotonic()))
             case "status":
-                self.reports.of[worker.number] = rest[0]
+                self.reports.put(worker.number, rest[0])
+                self.reported(rest[0])
             case "flood":
                 self._others(worker, *said)
                 self._flooded(*rest)
@@ -247,6 +251,8 @@ class Crew:
                 self._skipped(*rest)
             case "log":
                 getattr(log, rest[0], log.warning)(rest[1].pop("event", ""), worker=worker.number, **rest[1])
+            case "changed":
+                self.changed()
             case "line":
                 self.line(worker.number, *rest)
             case "body":

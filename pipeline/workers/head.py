@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 from reactivex import operators as ops
 
 from operators.deliveries.delivery import Target
-from operators.deliveries.events import Event
-from operators.lanes.floods import Active, Floods
+from operators.deliveries.events import Event, Settled
+from operators.lanes.floods import Active, Floods, with_threshold
 from operators.lanes.lanes import Lanes
+from pipeline.cluster.repeated import RepeatedWork
 from pipeline.machine.machine import Machine, WorkerRow
 from pipeline.machine.withdrawing import Withdrawal, can_withdraw, together
 from pipeline.queues import open_files, open_queue, queue_file, worker_folder
@@ -27,18 +28,24 @@ from pipeline.telemetry.telemetry import Telemetry
 from pipeline.workers.crew import Crew
 from pipeline.workers.dialogue import HeadDialogue
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots
+from pipeline.workers.wire import flood_words
 from settings import Settings, StartError
-from settings.rules import Flood
+from settings.rules import Flood, Snapshot
 
 BACKLOG = 1024
 
 
 class HeadFloods(Floods):
-    """The floods of all workers."""
+    """The floods of all workers. Those with a threshold begin here: each worker sees a part of the matches."""
 
-    def __init__(self, crew: Crew) -> None:
-        super().__init__(time.monotonic)
+    def __init__(self, crew: Crew, begun: Callable[[Active], None]) -> None:
+        super().__init__(time.monotonic, begun, with_threshold)
         self._crew = crew
+
+    def happened(self, event: Event, snapshot: Snapshot) -> None:
+        """An attempt has ended in a worker."""
+        if isinstance(event, Settled):
+            self.look(event.delivery.but(outcome=event.outcome), snapshot)
 
     def end(self, lane: str) -> bool:
         """End a flood early, in all."""
@@ -58,7 +65,10 @@ class HeadMachine(Machine):
         super().__init__(settings)
         token = self.cluster.token if self.cluster is not None else ""
         self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token, self._ports)
-        self.floods = HeadFloods(self.crew)
+        self.floods = self._head_floods = HeadFloods(self.crew, self._flooded)
+        self._reread = RepeatedWork(self.rules.reload, "rules")
+        self.crew.changed = self._changed_there
+        self.crew.reported, self.effects.dry = self._reported, self.crew.reports.dry
         self.slots = MirroredSlots(self.crew.reports, settings.max_connections, self.crew.say)
         self.dialogue = HeadDialogue(self.crew, self.scheduler)
         self.lanes = cast(Lanes, MirroredLanes(self.crew.reports, self.crew.say))
@@ -71,7 +81,9 @@ class HeadMachine(Machine):
         return open_files(s, [queue_file(s.data_dir, number) for number in range(1, s.workers + 1)], self.warned)
 
     def _count_parked(self) -> None:
-        """Each worker does."""
+        """Each worker counts what is in its own file; the broker's parked queues are those of all."""
+        if self.settings.rabbitmq_address is not None:
+            super()._count_parked()
 
     async def _carry(self, life: contextlib.AsyncExitStack) -> None:
         life.push_async_callback(self.crew.stop)
@@ -123,6 +135,22 @@ class HeadMachine(Machine):
     def _happened(self, event: Event) -> None:
         """A worker has told of something; its own log has it already."""
         self._events.on_next(event)
+        self._head_floods.happened(event, self.rules.snapshot)
+
+    def _flooded(self, flood: Active) -> None:
+        """A threshold was reached."""
+        self.crew.say("flood", *flood_words(flood))
+        super()._flooded(flood)
+
+    def _reported(self, report: dict[str, Any]) -> None:
+        """A worker has told what it holds now."""
+        self.egress.adopt(row for one in self.crew.reports.of.values() for row in one["proxies"])
+        self.queue.notice(report["parked"])
+
+    def _changed_there(self) -> None:
+        """A response rule has acted in a worker: have all read the rules again."""
+        self._reread()
+        self._changed_here()()
 
     def _flood_there(
         self, lane: str, rule: int, answer: str, since: float, paused_until: float, reduced_until: float

@@ -5,6 +5,7 @@ Owner of: the last report of each. The head's lanes and slots are these; nothing
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,13 @@ class Reports:
 
     def __init__(self) -> None:
         self.of: dict[int, dict[str, Any]] = {}
+        self.dry: collections.Counter[int] = collections.Counter()  # what dry rules would have done, since the start
+
+    def put(self, number: int, report: dict[str, Any]) -> None:
+        """The next report of a worker."""
+        before = self.of.get(number, {}).get("dry", {})
+        self.dry.update({rule: count - before.get(rule, 0) for rule, count in report["dry"].items()})
+        self.of[number] = report
 
     def total(self, name: str, index: int) -> int:
         """The sum of a figure that stands in a list."""
@@ -51,6 +59,15 @@ class MirroredSlots(Slots):
     def making(self) -> int:
         """Connections that are being made."""
         return self._reports.total("slots", 2)
+
+    def states(self) -> dict[str, tuple[int, int, int]]:
+        """(attempting, active, idle) connections of each lane that has some, those of all added up."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for report in self._reports.of.values():
+            for lane, (attempting, active, idle) in report["connections"].items():
+                before = found.get(lane, (0, 0, 0))
+                found[lane] = (before[0] + attempting, before[1] + active, before[2] + idle)
+        return found
 
     def of(self, lane: str) -> tuple[int, int]:
         """(open, idle) connections of a lane."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -27,10 +28,13 @@ def status(machine: Machine) -> dict[str, Any]:
             for lane in lanes
         ],
         "slots": [slots.open, slots.idle, slots.attempting],
+        "connections": dict(itertools.islice(slots.states().items(), LANES)),
         "queue": [queue.lent, queue.free],
         "parked": dict(queue.parked()),
         "waiting": machine.depth.waiting,
         "states": [state.text for state in machine.health.states()],
+        "proxies": machine.egress.down,
+        "dry": dict(machine.effects.dry),
         "load": _process.cpu_percent(),
         "memory": _process.memory_info().rss,
         "withdrawals": msgspec.to_builtins(machine.withdrawals),

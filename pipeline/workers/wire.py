@@ -29,6 +29,7 @@ from operators.deliveries.events import (
     Unparked,
 )
 from operators.deliveries.outcome import Next, Outcome
+from operators.lanes.floods import Active
 from operators.lanes.ledger import ConnectionAsk
 from operators.mail.message import Message
 
@@ -112,6 +113,11 @@ class Unpacking:
         outcome = Outcome(state="process", result="error", next=Next.RETURN, description="the worker has ended")
         held, self._held = self._held, {}
         return [Settled(time=now, delivery=delivery, outcome=outcome) for delivery in held.values()]
+
+
+def flood_words(flood: Active) -> tuple[Any, ...]:
+    """A flood for the link; the times are monotonic seconds, which all processes of a machine share."""
+    return flood.lane, flood.rule.id, flood.answer, flood.since, flood.paused_until, flood.reduced_until
 
 
 def asked(values: dict[str, Any]) -> ConnectionAsk:

@@ -25,6 +25,7 @@ from operators.deliveries.delivery import Target
 from operators.deliveries.events import Event
 from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
+from pipeline.cluster.repeated import RepeatedWork
 from pipeline.log.names import worker_log
 from pipeline.machine.garbage import leave_alone_what_is_there
 from pipeline.machine.machine import Machine, Seat
@@ -36,7 +37,7 @@ from pipeline.workers.board import SessionBoard
 from pipeline.workers.dialogue import WorkerDialogue
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
-from pipeline.workers.wire import packed
+from pipeline.workers.wire import flood_words, packed
 from settings import Settings, StartError
 from settings.rules import Flood
 
@@ -95,6 +96,7 @@ class WorkerProcess:
         self._link: WorkerLink | None = None
         self._leases: Leases | None = None
         self._dialogue: WorkerDialogue | None = None
+        self._reread: RepeatedWork | None = None
         self._said = (0.0, 0)
         self._told: list[list[Any]] = []  # events that the head is to hear of soon
 
@@ -114,11 +116,11 @@ class WorkerProcess:
         )
         board, sockets = SessionBoard(files[0]), [socket.socket(fileno=file) for file in files[1:]]
         ports = PortShare(sockets, lambda sessions: board.is_next(number, sessions))
-        seat = Seat(
-            leases, queue_file(settings.data_dir, number), settings.data_dir, token, count, self._flooded, ports
-        )
+        file, home = queue_file(settings.data_dir, number), settings.data_dir
+        seat = Seat(leases, file, home, token, count, self._flooded, lambda: link.say("changed"), ports)
         own = settings_of(settings, number, count)
         machine = self._machine = Machine(own, seat)
+        self._reread = RepeatedWork(machine.rules.reload, "rules")
         leases.wake = machine.lanes.go_on
         machine.slots.noted = self._skipped
         self._dialogue = WorkerDialogue(machine, link.say)
@@ -176,10 +178,7 @@ class WorkerProcess:
 
     def _flooded(self, flood: Active) -> None:
         if self._link is not None:
-            rule = flood.rule.id
-            self._link.say(
-                "flood", flood.lane, rule, flood.answer, flood.since, flood.paused_until, flood.reduced_until
-            )
+            self._link.say("flood", *flood_words(flood))
 
     def _skipped(self, ip: str, target: Target, why: str, until: float) -> None:
         if self._link is not None:
@@ -230,8 +229,8 @@ class WorkerProcess:
         self._machine.slots.give_up(name, time.monotonic())
 
     def _on_reload(self) -> None:
-        assert self._machine is not None
-        supervisor().spawn(self._machine.rules.reload(), "rules")
+        assert self._reread is not None
+        self._reread()
 
     def _on_flood(
         self, lane: str, rule: int, answer: str, since: float, paused_until: float, reduced_until: float

@@ -58,7 +58,8 @@ class Suppressions:
         self.index = SuppressionIndex()
         self._mark: tuple[int, int] = (0, 0)  # of the table, as the index was read: count and highest id
         self._cache: collections.OrderedDict[int, Suppression] = collections.OrderedDict()
-        self.told: Callable[[], None] = lambda: None  # that there was a change, for workers
+        self.told: Callable[[], None] = lambda: None  # that there was a change, here or elsewhere, for workers
+        self.changed_here: Callable[[], None] = lambda: None  # for other processes and instances
         self._second = (0, datetime.datetime.fromtimestamp(0, datetime.UTC))
         self._asked: list[tuple[Sequence[int], Callable[[Sequence[Suppression] | None], None]]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -100,22 +101,40 @@ class Suppressions:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self) -> SuppressionIndex | None:
-        """In the store's thread: the index, read anew where the table is not as it was; what has ended is removed."""
+    def read(self) -> SuppressionIndex | Sequence[Suppression] | None:
+        """In the store's thread: what is new where others have only added some, else the index, read anew where the
+        table is not as it was; what has ended is removed.
+        """
         with self._database.transaction() as connection:
             self._sweep(connection)
             mark = self._marked(connection)
             if mark == self._mark and self.index.changes < STALE:
                 return None
+            if (added := self._added(connection, mark)) is not None:
+                self._mark = mark
+                return added
             found = {type_: HashIndex(self._hashes(connection, type_)) for type_ in ("address", "domain")}
             self._mark = mark
         return SuppressionIndex(found["address"], found["domain"])
 
-    def use(self, index: SuppressionIndex | None) -> None:
-        """On the event loop: this index holds now."""
-        if index is not None:
-            self.index = index
-            self._cache.clear()
+    def _added(self, connection: sa.Connection, mark: tuple[int, int]) -> list[Suppression] | None:
+        """The entries that others have added, where nothing else has changed, and there are few."""
+        count, highest = self._mark
+        if not 0 < mark[0] - count <= PART or self.index.changes >= STALE or not self._mark[0]:
+            return None
+        chosen = _TABLE.select().where(_TABLE.c.id > highest).limit(PART + 1)
+        found = [_rule(row) for row in connection.execute(chosen).mappings()]
+        return found if len(found) == mark[0] - count else None
+
+    def use(self, new: SuppressionIndex | Sequence[Suppression] | None) -> None:
+        """On the event loop: this index holds now, or with these entries. Any entry may be another one since."""
+        self._cache.clear()
+        if isinstance(new, SuppressionIndex):
+            self.index = new
+        elif new is not None:
+            for rule in new:
+                self.index.changed(rule)
+        if new is not None:
             self.told()
 
     async def reload(self) -> None:
@@ -291,6 +310,7 @@ class Suppressions:
         if new is not None and not same:
             self.index.changed(new)
         self.told()
+        self.changed_here()
         count, highest = self._mark
         self._mark = (count + (new is not None) - (old is not None), max(highest, new.id if new else 0))
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 import pytest
 
 from gui.access.access import Access
 from gui.access.passes import Passes
+from gui.access.users import User, Users
+from pipeline.cluster.repeated import RepeatedWork
 from pipeline.cluster.roster import GONE, MOST, SOON, Roster
 from pipeline.cluster.words import LARGEST, Announcement, Goodbye, NotUnderstood, read
+from settings.store import Role
 
 
 class Clocked:
@@ -135,3 +140,90 @@ async def test_a_pass_opens_one_console_once() -> None:
     assert await theirs.admits(given, url)
     assert not await theirs.admits(given, url)
     assert not await theirs.admits("x" * 10_000, url)
+
+
+@pytest.mark.parametrize("behind", [-29, 29])
+async def test_a_pass_is_good_where_the_clocks_differ(behind: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as long as it is good for, either way; no longer."""
+    given = await Passes(Access("secret", b"1"), "a").make("b", "https://b.example")
+    theirs, clock = Passes(Access("secret", b"2"), "b"), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3 * behind)
+    assert not await theirs.admits(given, "https://b.example")
+    monkeypatch.setattr(time, "time", lambda: clock() + behind)
+    assert await theirs.admits(given, "https://b.example")
+
+
+def test_nobody_says_goodbye_in_our_name() -> None:
+    """But another one of our name, whose end ends that fault."""
+    world = Clocked()
+    assert not world.roster.left(Goodbye("m", "mine"))
+    world.hear("m", token="other")
+    assert not world.roster.left(Goodbye("m", "guessed"))
+    assert world.roster.twin is not None
+    assert world.roster.left(Goodbye("m", "other"))
+    assert world.roster.twin is None
+
+
+def test_clocks_that_differ_are_a_fault() -> None:
+    """By what two words in a row say: one of them may have been on its way for long."""
+    world = Clocked()
+
+    def hear(clock: float) -> None:
+        world.now += 1
+        world.roster.announced(Announcement(id="b", token="t", clock=clock))
+
+    world.roster = Roster("m", "mine", lambda: world.now, lambda kind, text: None, lambda: 1000.0)
+    hear(980)
+    assert world.roster.astray is None
+    hear(1001)
+    assert world.roster.astray is None
+    hear(1041)
+    hear(1040)
+    assert "b (+40 s)" in (world.roster.astray or "")
+
+
+async def test_work_that_is_asked_for_too_often_is_done_once_more() -> None:
+    """However slow it is: one at a time, and one afterwards for all that was asked for meanwhile."""
+    done, go = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal done
+        done += 1
+        await go.wait()
+
+    repeated = RepeatedWork(work, "test")
+    for _ in range(50):
+        repeated()
+        await asyncio.sleep(0)
+    assert done == 1
+    go.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert done == 2
+
+
+async def test_a_pass_is_its_users_and_makes_nobody_more() -> None:
+    """Who has no name there, or another role, logs in there."""
+
+    def console(secret: bytes, **roles: Role) -> Access:
+        users = Users()
+        users._users = {name: User(name, role, "$argon2id$x") for name, role in roles.items()}
+        return Access("secret", secret, users=users)
+
+    url = "https://b.example"
+    ours = Passes(console(b"1", ann="look", bob="look", carl="operate"), "a")
+    theirs = Passes(console(b"2", ann="look", carl="administer"), "b")
+    admitted = [await theirs.admits(await ours.make("b", url, name), url) for name in ("ann", "bob", "carl", "console")]
+    assert admitted == ["ann", None, None, "console"]
+
+
+def test_who_comes_and_goes_all_the_time_fills_no_log() -> None:
+    """Twenty lines a minute; the next one says how many were left out."""
+    world = Clocked()
+    for number in range(50):
+        world.hear(f"x{number}")
+        world.roster.left(Goodbye(f"x{number}", "t"))
+    assert len(world.told) == 20
+    world.now = 60
+    world.hear("y")
+    assert world.told[20:] == ["instance y is there (80 such lines were left out)"]

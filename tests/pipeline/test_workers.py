@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,7 +16,8 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from operators.deliveries.delivery import Delivery, Lease, Route, Target
 from operators.deliveries.events import Assigned, Connecting, Event, Notice, Parked, Settled, Taken, Unparked
-from operators.deliveries.outcome import Next, Outcome, parked
+from operators.deliveries.outcome import Next, Outcome, deferred, parked
+from operators.lanes.floods import Floods, at_once
 from operators.mail.message import Message
 from pipeline.queues import adopt_orphans, open_files, open_queue, queue_file, worker_folder
 from pipeline.queues.contract import Queue
@@ -24,11 +25,14 @@ from pipeline.queues.embedded.adopt import adopt
 from pipeline.queues.listing import Filter
 from pipeline.smtp.watch import Line, Only
 from pipeline.telemetry.telemetry import Telemetry
+from pipeline.workers.crew import Crew
 from pipeline.workers.dialogue import APART, HeadDialogue
+from pipeline.workers.head import HeadFloods
 from pipeline.workers.link import WorkerLink, decode, encode
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots, Reports
 from pipeline.workers.wire import Unpacking, packed
 from settings import Settings, load
+from settings.rules import Flood, Snapshot
 
 COLUMNS = "queue, lane, due, expires, queued, body"
 
@@ -246,3 +250,48 @@ def test_the_lanes_of_all_workers_are_added_up() -> None:
     assert (len(lane.waiting), lane.in_flight, lane.window, lane.memory) == (7, 3, 12, 10)
     assert (list(lane.domains), lane.waits_for) == (["a.example", "b.example"], "rate")
     assert MirroredSlots(reports, 10, lambda *said: None).of("127.0.0.1/mx") == (3, 1)
+
+
+class Told:
+    """A crew that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def say(self, *words: Any) -> None:
+        self.said.append(words)
+
+
+def test_a_threshold_of_matches_is_that_of_all_workers() -> None:
+    """The head counts, since each worker sees a part; a pattern of one match begins in the worker, at once."""
+    rules = [
+        Flood(id=number, name=f"p{number}", pattern=text, count=count, period=60, pause=60)
+        for number, (text, count) in enumerate([("slow down", 3), ("go away", 1)], 1)
+    ]
+    snapshot, begun = Snapshot({"floods": rules}), []
+    head = HeadFloods(cast(Crew, Told()), begun.append)
+    worker = Floods(time.monotonic, begun.append, at_once)
+    for text in ("450 slow down", "450 slow down", "450 slow down", "450 go away"):
+        answer = deferred("rcptto", "error", text[4:], code=450)
+        worker.look(delivery().ended(answer), snapshot)
+        head.happened(Settled(time=time.time(), delivery=delivery(), outcome=answer), snapshot)
+    assert [(flood.rule.id, flood.lane) for flood in begun] == [(number, delivery().lane) for number in (1, 2)]
+
+
+def test_what_dry_rules_would_have_done_is_counted_over_the_death_of_a_worker() -> None:
+    """Each worker says its own sum; a new one begins at 0."""
+    reports = Reports()
+    reports.put(1, {"dry": {7: 3}})
+    reports.put(2, {"dry": {7: 1}})
+    reports.put(1, {"dry": {7: 5}})
+    del reports.of[1]
+    reports.put(1, {"dry": {7: 2}})
+    assert reports.dry == {7: 8}
+
+
+def test_the_connections_of_all_workers_are_added_up() -> None:
+    """Attempting, active and idle ones of each lane."""
+    reports = Reports()
+    for number, counts in enumerate([(1, 0, 2), (0, 3, 0)], 1):
+        reports.put(number, {"dry": {}, "connections": {"a": counts}})
+    assert MirroredSlots(reports, 10, lambda *words: None).states() == {"a": (1, 3, 2)}

@@ -132,12 +132,12 @@ class Reconnecting:
         self._address, self._life = address, contextlib.ExitStack()
         self._publisher: RawPublisher | None = None
 
-    def publish(self, queue: bytes, header: bytes, body: bytes, size: int | None = None) -> str:
+    def publish(self, queue: bytes, header: bytes, body: bytes, size: int | None = None, exchange: bytes = b"") -> str:
         """Publish; returns "" when the broker has it, or why it refuses it."""
         if self._publisher is None:
             self._publisher = self._life.enter_context(RawPublisher(self._address))
         try:
-            self._publisher.publish(queue, header, body, size=size)
+            self._publisher.publish(queue, header, body, exchange, size)
         except OSError as error:
             self._life.close()
             self._publisher = None

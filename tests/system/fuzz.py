@@ -1,6 +1,6 @@
 """All the fuzzers, one after the other, and one table of what they found.
 
-    python -m tests.system.fuzz --smtp 24000 --rest 5000 --amqp 5000 --config 2000
+    python -m tests.system.fuzz --smtp 24000 --rest 5000 --amqp 5000 --config 2000 --cluster 5000
 
 The same seed draws the same cases. 0 leaves one out, `--only smtp` all others. Each says on standard error what it is
 doing, and ends after `--minutes` with what is missing. Exit code 1 where one found something, or did not end.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.support.program import Program
-from tests.system import fuzz_amqp, fuzz_config, fuzz_rest, fuzz_smtp
+from tests.system import fuzz_amqp, fuzz_cluster, fuzz_config, fuzz_rest, fuzz_smtp
 from tests.system.progress import OverdueError, Progress
 
 HEAD = "| what | cases | accepted | refused | wrong | tracebacks | memory, MB | seconds |\n" + "|---" * 8 + "|"
@@ -82,12 +82,22 @@ def config(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> F
     return FuzzRow("configurations", count, tally.accepted, tally.refused, tally.wrong, tally.tracebacks, tally.memory)
 
 
+def cluster(folder: pathlib.Path, count: int, seed: int, progress: Progress) -> FuzzRow:
+    """Words on the cluster's exchange; accepted: of a form that is known."""
+    tally = fuzz_cluster.run(folder, count, seed, progress)
+    less = [f"{tally.refused} refused, not {tally.useless}"] if tally.refused < tally.useless else []
+    wrong = [*tally.wrong, *less]
+    accepted = tally.said - tally.useless
+    return FuzzRow("words to a cluster", count, accepted, tally.refused, wrong, tally.tracebacks, tally.memory)
+
+
 Fuzzer = Callable[[pathlib.Path, int, int, Progress], FuzzRow]
 FUZZERS: dict[str, tuple[Fuzzer, int]] = {
     "smtp": (smtp, 24_000),
     "rest": (rest, 5000),
     "amqp": (amqp, 5000),
     "config": (config, 2000),
+    "cluster": (cluster, 5000),
 }
 
 

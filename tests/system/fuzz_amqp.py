@@ -102,10 +102,10 @@ def cases(count: int, seed: int) -> Iterator[Case]:
             continue
         body = _body(chance, number)
         size = chance.choice((1, 2**31, 2**64 - 1)) if chance.random() < 0.01 else None
-        yield Case(_header(chance), body, size)
+        yield Case(drawn_header(chance), body, size)
 
 
-def _header(chance: random.Random) -> bytes:
+def drawn_header(chance: random.Random) -> bytes:
     """All of the properties, some, bytes that are none, or more flags than there are."""
     kind = chance.random()
     if kind < 0.05:

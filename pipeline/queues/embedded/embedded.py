@@ -257,6 +257,9 @@ class EmbeddedQueue:
         """Why new messages are not taken now, or would not leave; None while they are, and would."""
         return self._condition.fault or self.full
 
+    def notice(self, parked: Mapping[str, int]) -> None:
+        """Each file's parked messages are its own."""
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self._lending.parked if self._open else {}  # the rules are read before the queue is opened

@@ -92,6 +92,9 @@ class ManyFiles:
         """Of all."""
         return [trouble for file in self._files for trouble in file.troubles]
 
+    def notice(self, parked: Mapping[str, int]) -> None:
+        """Each file's parked messages are its own."""
+
     def parked(self) -> Mapping[str, int]:
         """Of all, added up."""
         found: collections.Counter[str] = collections.Counter()

@@ -102,6 +102,12 @@ class ParkedQueues:
         """So many more are in there."""
         self._set(lane, self._counts.get(lane, 0) + by)
 
+    def notice(self, lanes: Mapping[str, int]) -> None:
+        """Another process has so many in these lanes; of those that are known the broker is asked anyway."""
+        for lane, count in lanes.items():
+            if lane not in self._lanes:
+                self._set(lane, count)
+
     def _set(self, lane: str, count: int) -> None:
         self._lanes[lane] = time.monotonic()
         if count > 0:

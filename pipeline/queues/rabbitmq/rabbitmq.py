@@ -280,6 +280,10 @@ class RabbitQueue:
         fault = self.fault
         return [*self.held.faults, *(text for text in self.trouble.faults if text != fault)]
 
+    def notice(self, parked: Mapping[str, int]) -> None:
+        """Another process has parked messages in these lanes, as far as it knows so many."""
+        self.parked_queues.notice(parked)
+
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
         return self.parked_queues.counts

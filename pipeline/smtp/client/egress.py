@@ -80,6 +80,15 @@ class Egress:
             self._warn("egress", f"mail from {ip} leaves again: its proxy answers")
 
     @property
+    def down(self) -> list[tuple[str, str, float]]:
+        """(public IP, why, until) of each server that is down."""
+        return [(ip, down.why, down.until) for ip, down in self._down.items()]
+
+    def adopt(self, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Have what others have found, in place of our own; rows as in `down`."""
+        self._down = {ip: _Down(why, until, FIRST) for ip, why, until in rows}
+
+    @property
     def troubles(self) -> list[str]:
         """A line for each server that is down."""
         return [f"mail from {ip} waits: {down.why}" for ip, down in self._down.items()]

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from mailrace import main
 from settings.store import RuleStore, engine
-from tests.settings.rules.conftest import Server
+from tests.support.servers import Server
 
 TABLES = """
 CREATE TABLE capacity (id INT PRIMARY KEY, localip VARCHAR(45), domain VARCHAR(255), domain_maxmessages INT DEFAULT -1,

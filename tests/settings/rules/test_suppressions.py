@@ -292,3 +292,24 @@ def test_a_million_have_sixteen_bytes_each() -> None:
     assert len(index) == 1000
     assert all(index.find(f"{n}@b.example") == [n] for n in range(0, 1000, 37))
     assert index.find("x@b.example") == []
+
+
+async def test_another_instance_reads_what_was_added_and_not_all(tmp_path: Path) -> None:
+    """Where something else has changed as well, the whole index is read."""
+    stores = [RuleStore(f"sqlite:///{tmp_path}/shared.db", tmp_path / name) for name in ("a", "b")]
+    for store in stores:
+        await store.start()
+    one, other = (store.suppressions for store in stores)
+    await one.create({"value": "first@example.com"}, WHO)
+    await other.reload()
+    index = other.index
+    await one.create({"value": "second@example.com"}, WHO)
+    await other.reload()
+    assert (other.index is index, len(other.index)) == (True, 2)
+    await one.delete(1, WHO)
+    await one.create({"value": "third@example.com"}, WHO)
+    await one.create({"value": "fourth@example.com"}, WHO)
+    await other.reload()
+    assert (other.index is index, len(other.index)) == (False, 3)
+    for store in stores:
+        await store.close()
