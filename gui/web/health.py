@@ -95,7 +95,7 @@ async def _problem(facade: Facade) -> str:
     if (stopped := facade.stopped) is not None:
         return stopped
     try:
-        await asyncio.wait_for(facade.queue.figures(), PATIENCE)
+        await asyncio.wait_for(facade.queue.answers(), PATIENCE)
     except Exception:
         return "the queue does not answer"
     return ""

@@ -74,20 +74,21 @@ class LineLengths:
         return first_long(piece, newline) >= 0
 
 
-def fitted(source: bytes, way: str) -> bytes:
+def fitted(source: bytes, way: str, for_us: bool = False) -> bytes:
     """The message without lines that are too long, by the key `long-lines`; mostly the same object.
 
-    Its lines end in CRLF, and its header where `settled` puts it.
+    Its lines end in CRLF, and its header where `settled` puts it. `for_us`: its `x-mq-*` fields, which may have a key
+    or JSON, are taken out before it is sent, and so may be long.
 
     Raises:
         InvalidMessage: says which line, and why it cannot be encoded.
     """
-    if way == PASS or (at := _first_sent(source)) < 0:
+    if way == PASS or (at := _first_sent(source) if for_us else first_long(source)) < 0:
         return source
     try:
         if way == REFUSE:
             raise _CannotEncode(at, "")
-        return _Encoding(source).result()
+        return _Encoding(source, for_us).result()
     except _CannotEncode as error:
         number, end = source.count(b"\n", 0, error.at) + 1, source.find(b"\r\n", error.at)
         octets = (len(source) if end < 0 else end) - error.at
@@ -98,7 +99,7 @@ def fitted(source: bytes, way: str) -> bytes:
 
 
 def _first_sent(source: bytes) -> int:
-    """The first long line of what is sent: an `x-mq-*` field, with a key or with JSON, is for us."""
+    """The first long line behind which are no more of the fields for us."""
     at = first_long(source)
     if at < 0:
         return at
@@ -115,8 +116,8 @@ def _is_ours(field: bytes) -> bool:
 class _Encoding:
     """Of one message: what is put in place of what."""
 
-    def __init__(self, source: bytes) -> None:
-        self._source = source
+    def __init__(self, source: bytes, for_us: bool) -> None:
+        self._source, self._for_us = source, for_us
         self._edits: list[tuple[int, int, bytes]] = []
         self._parts = self._marks = 0
         self._encodes = False
@@ -234,7 +235,8 @@ class _Encoding:
             return fields
         made = []
         for field in fields:
-            made.append(field if first_long(field) < 0 or _is_ours(field) else _folded(field, start))
+            short = first_long(field) < 0 or (self._for_us and _is_ours(field))
+            made.append(field if short else _folded(field, start))
             start += len(field)
         return made
 

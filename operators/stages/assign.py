@@ -11,6 +11,7 @@ from operators.deliveries.outcome import failed
 from operators.mail.message import Message
 from operators.stages.stage import Report, Stage, stage, unreported
 
+ChooseIp = Callable[[Delivery, Route], "MtaChoice"]
 Outlook = Callable[[str], tuple[float, int]]
 
 
@@ -50,6 +51,28 @@ def assign(
         report: told of exceptions.
         passed_over: of several MTA IPs those that are not used up, and the rules that say so.
     """
+    choose = chooser(allowed, outlook, pool, passed_over)
+
+    def step(delivery: Delivery) -> Delivery:
+        assert delivery.route is not None
+        ip, rules = choose(delivery, delivery.route)
+        if ip is None:
+            return delivery.ended(failed("bind", "error", _nowhere(delivery.message)))
+        lane = lane_name(ip, delivery.route.group)
+        if rules:
+            return delivery.but(ip=ip, lane=lane, rules=(*delivery.rules, *rules))
+        return delivery.but(ip=ip, lane=lane)
+
+    return stage("assign", step, report)
+
+
+def chooser(
+    allowed: Callable[[Message], Sequence[str]],
+    outlook: Outlook,
+    pool: OfPool,
+    passed_over: PassedOver = none_passed_over,
+) -> ChooseIp:
+    """What `assign` chooses by; its arguments are explained there."""
     turn = itertools.count()
 
     def choose(delivery: Delivery, route: Route) -> MtaChoice:
@@ -67,17 +90,7 @@ def assign(
         ip = min([*mine[first:], *mine[:first]], key=lambda ip: outlook(lane_name(ip, route.group)))
         return MtaChoice(ip, rules)
 
-    def step(delivery: Delivery) -> Delivery:
-        assert delivery.route is not None
-        ip, rules = choose(delivery, delivery.route)
-        if ip is None:
-            return delivery.ended(failed("bind", "error", _nowhere(delivery.message)))
-        lane = lane_name(ip, delivery.route.group)
-        if rules:
-            return delivery.but(ip=ip, lane=lane, rules=(*delivery.rules, *rules))
-        return delivery.but(ip=ip, lane=lane)
-
-    return stage("assign", step, report)
+    return choose
 
 
 def _nowhere(message: Message) -> str:

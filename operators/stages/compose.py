@@ -3,7 +3,8 @@
 Runs once the message has its slot, so that waiting messages are not held in memory twice. Sets `source`, with CRLF
 line ends; changes nothing else. What the message names and does not carry is gathered first, and is not kept with it.
 What cannot be composed ends as `process/invalid`; an empty mail is never sent. Lines over 998 octets are encoded or
-refused here, by the key `long-lines`, where the message did not come in through us, who looked at it then.
+refused here, by the key `long-lines`. What came in through us was looked at then; a template, or another program that
+publishes it anew, may have made a line longer since: it is encoded where that can be done, and never refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import Outcome, failed
-from operators.mail.long_lines import ENCODE, fitted
+from operators.mail.long_lines import ENCODE, REFUSE, fitted
 from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import is_apart, source_of
 from operators.stages.stage import Done, Report, Stage, handover, unable, unreported
@@ -60,8 +61,18 @@ def made(delivery: Delivery, message: Message, long_lines: str) -> Delivery:
     """The delivery with the bytes of this message."""
     try:
         source = source_of(message)
-        if delivery.content is None and not any(name in message.properties for name in _TAKEN):
-            source = fitted(source, long_lines)
+        if delivery.content is None:
+            source = _fitted(source, long_lines, any(name in message.properties for name in _TAKEN))
         return delivery.but(source=source)
     except InvalidMessage as error:
         return delivery.ended(failed(error.state, error.result, str(error)))
+
+
+def _fitted(source: bytes, long_lines: str, taken: bool) -> bytes:
+    """Without lines that are too long; raises `InvalidMessage` where it was not `taken` by us."""
+    if not taken:
+        return fitted(source, long_lines)
+    try:
+        return fitted(source, ENCODE if long_lines == REFUSE else long_lines)
+    except InvalidMessage:
+        return source

@@ -25,12 +25,12 @@ from operators.deciding.force import force
 from operators.deciding.respond import respond
 from operators.deciding.rewrite import rewrite
 from operators.deciding.suppress import suppress
-from operators.deliveries.delivery import Delivery, Lease
+from operators.deliveries.delivery import Delivery, Lease, Route, lane_name
 from operators.deliveries.dsn import bounce
 from operators.deliveries.events import Assigned, Fault, Notice, Redirected, Settled, Taken
 from operators.deliveries.result_queues import ResultQueues
 from operators.mail.message import Message
-from operators.stages.assign import assign
+from operators.stages.assign import assign, chooser
 from operators.stages.compose import compose
 from operators.stages.conclude import conclude
 from operators.stages.decode import decode
@@ -94,7 +94,7 @@ class Chain:
             rewrite=rewrite(rules, now, failed),
             **self._handing_over(),
             resolve=resolve(m.resolving, failed, m.relay, lambda host: rules().provider_of(host)),
-            assign=assign(m.ips.allowed, m.lanes.outlook, m.pools.choose, failed, m.warming.left),
+            assign=assign(m.ips.allowed, m.lanes.outlook, m.pools.choose, failed, self.passed_over),
             redirect=redirect(rules, now, self._redirected, self._looped, failed),
             assigned=tap("assigned", self._assigned, failed, ended=False),
             force=rx.compose(force(rules, now, failed), m.warming.admit(failed)),
@@ -172,6 +172,24 @@ class Chain:
 
     def _assigned(self, delivery: Delivery) -> None:
         self._machine.report(Assigned(time=time.time(), delivery=delivery))
+
+    def passed_over(
+        self, ips: Sequence[str], delivery: Delivery, route: Route
+    ) -> tuple[Sequence[str], tuple[str, ...]]:
+        """Of several MTA IPs those that reach the receiver and have room today, and the rules that say so."""
+        left = self._machine.unreached.left(ips, route)
+        return (left, ()) if len(left) == 1 else self._machine.warming.left(left, delivery, route)
+
+    def elsewhere(self, delivery: Delivery) -> bool:
+        """Whether another attempt would be made from an MTA IP of the other address family, by all rules."""
+        m, route = self._machine, delivery.route
+        assert route is not None
+        choose = chooser(m.ips.allowed, m.lanes.outlook, m.pools.choose, self.passed_over)
+        ip, _ = choose(delivery, route)
+        if ip is None or (":" in ip) == (":" in delivery.ip) or m.unreached.holds(lane_name(ip, route.group)):
+            return False
+        remotes = [*(target.address for target in route.targets), route.group]
+        return not m.snapshot().redirects_of(ip, delivery.domain, remotes, time.time())
 
     def _notify(self, delivery: Delivery, when: float) -> tuple[str, bytes] | None:
         """The notification that a message's end owes its sender, and the queue it goes to."""

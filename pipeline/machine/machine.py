@@ -37,6 +37,7 @@ from operators.lanes.lanes import Lanes
 from operators.lanes.leases import Leases
 from operators.lanes.pools import Pools
 from operators.lanes.slots import Slots
+from operators.lanes.unreached import UnreachedLanes
 from operators.lanes.warming import Warming
 from operators.stages.resolve import Resolving
 from pipeline.cluster.cluster import Cluster
@@ -159,8 +160,17 @@ class Machine:
         self.slots = Slots(settings.max_connections, seat.leases if seat is not None else None)
         self.relay = relay_of(settings)
         self.egress = Egress(settings.external_mtas, time.monotonic, self.warned)
+        self.unreached = UnreachedLanes(time.monotonic)
         self.transport = Transport(
-            self.slots, settings, self._ehlo_name, self.report, self.chain.failed, relay=self.relay, egress=self.egress
+            self.slots,
+            settings,
+            self._ehlo_name,
+            self.report,
+            self.chain.failed,
+            relay=self.relay,
+            egress=self.egress,
+            unreached=self.unreached,
+            elsewhere=self.chain.elsewhere,
         )
         self.floods = Floods(time.monotonic, self._flooded, (lambda rule: True) if seat is None else at_once)
         self.warmups = WarmupFile((seat.home if seat is not None else settings.data_dir) / WARMUPS)
@@ -173,7 +183,7 @@ class Machine:
             self.lane_rules.held_up,
             self.lanes.outlook,
             CHANCE.random,
-            self.warming.left,
+            self.chain.passed_over,
         )
         self.dialogue = DialogueWatch((self.intake, self.transport), self.scheduler)
         self.telemetry = Telemetry(gauges=self._gauges())

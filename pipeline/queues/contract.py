@@ -249,6 +249,9 @@ class Queue(Protocol):
     async def figures(self) -> QueueFigures:
         """What the queue holds now; cheap enough for once a second, also with a million messages."""
 
+    async def answers(self) -> None:
+        """Returns where the queue answers one question. Raises `QueueUnavailable`."""
+
     def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
         """While people look at the queues: asks what each holds, see `survey`. One look a second costs little."""
 

@@ -199,7 +199,7 @@ def compose(
         Unsendable: an address is none, or nobody is to get it.
         Refusal: what the SMTP server would refuse, too.
     """
-    source = fitted(settled(source), long_lines)
+    source = fitted(settled(source), long_lines, x_mq)
     end = length(source)
     head, rest = source[:end], source[end:]
     refuse_loop(head)

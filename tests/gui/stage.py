@@ -64,7 +64,7 @@ class Stage:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
-        self.queue = SimpleNamespace(figures=no_figures, browse=no_messages, parked=dict, full=None)
+        self.queue = SimpleNamespace(figures=no_figures, answers=no_figures, browse=no_messages, parked=dict, full=None)
         self.lanes = self.floods = SimpleNamespace(all=list, get=lambda name: None)
         self.slots = SimpleNamespace(states=dict, of=lambda lane: (0, 0))
         self.ips = SimpleNamespace(all=("192.0.2.10",), default=("192.0.2.10",), is_ours=bool)

@@ -22,13 +22,13 @@ async def answered() -> None:
     """The queue answers."""
 
 
-def client(figures: Any = answered, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
+def client(answers: Any = answered, stopped: str | None = None) -> tuple[TestClient, Telemetry]:
     telemetry = Telemetry()
     app = FastAPI()
     alone = SimpleNamespace(count=1, refused=0)
     facade = SimpleNamespace(
         telemetry=telemetry,
-        queue=SimpleNamespace(figures=figures),
+        queue=SimpleNamespace(answers=answers),
         stopped=stopped,
         cluster=alone,
         classes=dict,

@@ -203,12 +203,20 @@ def test_every_part_reads_the_same_after_encoding(tree: Any) -> None:
 def test_a_field_for_us_may_be_long(rest: str) -> None:
     """A key or JSON in an `x-mq-*` field is taken out before the mail is sent, so its line breaks nothing."""
     mail = f"X-MQ-Data: {'a' * 3000}\r\n{rest}Subject: x\r\n\r\nbody\r\n".encode()
-    assert fitted(mail, ENCODE) is mail
-    assert fitted(mail, REFUSE) is mail
+    assert fitted(mail, ENCODE, True) is mail
+    assert fitted(mail, REFUSE, True) is mail
+
+
+def test_where_nobody_takes_it_out_it_is_a_field_like_any_other() -> None:
+    """It would be sent as it is: folded where it has white space, else refused."""
+    field = b"X-MQ-Data: " + b"a " * 1500
+    assert first_long(fitted(field + b"\r\n\r\nbody\r\n", ENCODE)) < 0
+    with pytest.raises(InvalidMessage, match="line 1 has 3011 octets"):
+        fitted(field.replace(b"a ", b"aa") + b"\r\n\r\nbody\r\n", ENCODE)
 
 
 def test_a_field_for_us_stays_as_it_is_where_another_line_is_encoded() -> None:
     """It is read as it came."""
     field = b"x-mq-data: " + b"a" * 3000 + b"\r\n"
-    made = fitted(field + b"Subject: x\r\n\r\n" + b"b" * 2000 + b"\r\n", ENCODE)
+    made = fitted(field + b"Subject: x\r\n\r\n" + b"b" * 2000 + b"\r\n", ENCODE, True)
     assert made.startswith(field) and b"quoted-printable" in made.lower()

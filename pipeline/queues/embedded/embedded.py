@@ -470,6 +470,10 @@ class EmbeddedQueue:
 
     # For people
 
+    async def answers(self) -> None:
+        """Raises `QueueUnavailable` where it does not."""
+        await self.figures()
+
     async def figures(self) -> QueueFigures:
         """What the queue holds now. Raises `QueueUnavailable`."""
 

@@ -102,6 +102,10 @@ class ManyFiles:
             found.update(file.parked())
         return found
 
+    async def answers(self) -> None:
+        """Raises `QueueUnavailable` where it does not."""
+        await self.figures()
+
     async def figures(self) -> QueueFigures:
         """Of all, added up."""
         all_ = [await file.figures() for file in self._files]

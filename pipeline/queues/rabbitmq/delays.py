@@ -1,6 +1,6 @@
 """Delays on RabbitMQ: queues with a time to live, which dead-letter into the outbox, in a bounded number of steps.
 
-No state. A queue with one TTL expires in order, so a delay is a way over few such queues: 31 steps from a quarter of a
+A queue with one TTL expires in order, so a delay is a way over few such queues: 31 steps from a quarter of a
 second to a day, each 1.53 times the one before. A message waits in one step, comes to the outbox, and goes to the next
 one until its time has come; it is not lent in between. It may be late by LATE of its delay, so that mostly two
 steps do (measured over 1 s to 2 days: 1.9 on average, 3 at most up to a day).
@@ -13,6 +13,26 @@ from collections.abc import Sequence
 
 STEPS = tuple(round(250 * 1.53**n) for n in range(31))  # milliseconds
 LATE = 0.06  # fraction of its delay that a message may come late by its steps
+BACK = 1.0  # seconds by which a clock goes back that was set, and not only slowed
+DOUBT = 600.0  # seconds after that in which it may be put right again
+BRIEF = 30.0  # seconds that a message waits at once meanwhile
+
+
+class ClockDoubt:
+    """Whether the clock was set back lately, so that what is due by it may be due at any moment.
+
+    A step cannot be cut short: without this, a clock that is wrong for seconds could keep a message back for hours.
+    """
+
+    def __init__(self) -> None:
+        self._latest = self._until = float("-inf")
+
+    def look(self, now: float, steady: float) -> bool:
+        """Look at the clock. `now`: epoch seconds; `steady`: monotonic seconds."""
+        if now < self._latest - BACK:
+            self._until = steady + DOUBT
+        self._latest = now
+        return steady < self._until
 
 
 def slack(delay: int) -> int:

@@ -46,6 +46,7 @@ from pipeline.queues.rabbitmq.amqp.mail import (
     waits,
 )
 from pipeline.queues.rabbitmq.aside import Aside
+from pipeline.queues.rabbitmq.delays import BRIEF, ClockDoubt
 from pipeline.queues.rabbitmq.held import HeldResults
 from pipeline.queues.rabbitmq.lending import BrokerLending
 from pipeline.queues.rabbitmq.loans import BrokerLoan, Loans
@@ -137,6 +138,7 @@ class RabbitQueue:
         self._ids = itertools.count(1)
         self._unpacking = asyncio.Semaphore()
         self._recalled_at = 0.0
+        self._doubt = ClockDoubt()
         self._ledger: Ledger | None = None
 
     # -- life
@@ -169,6 +171,7 @@ class RabbitQueue:
         self.loans.lost()
 
     async def _look(self, link: Link) -> None:
+        self._doubt.look(self._clock(), time.monotonic())
         self._steer()
         self.settling.look()
         if missing := self.loans.missing():
@@ -377,7 +380,9 @@ class RabbitQueue:
             else:
                 self._loop.call_later(1, ledger.back, tag)
 
-        mail = put_off(self.names, body, queued(message.header), due / 1000, now, number(own, SLACK) or 0)
+        until = min(due / 1000, now + BRIEF) if self._doubt.look(now, time.monotonic()) else due / 1000
+        mail = put_off(self.names, body, queued(message.header), until, now, number(own, SLACK) or 0)
+        mail.due = due / 1000
         mail.id = following(message.header.properties.message_id)
         self.sender.send(mail, confirmed)
         return True
@@ -429,9 +434,17 @@ class RabbitQueue:
 
     async def figures(self) -> QueueFigures:
         """What the queues hold now. Raises `QueueUnavailable`, also while the broker lets us connect and no more."""
+        self._works_at_all()
+        return await self.views.figures()
+
+    async def answers(self) -> None:
+        """Asks for the outbox only: all queues take a busy broker seconds, in which mail goes on."""
+        self._works_at_all()
+        await self.views.answers()
+
+    def _works_at_all(self) -> None:
         if self.broker.failing:
             raise QueueUnavailable(self.broker.trouble)
-        return await self.views.figures()
 
     def surveys(self) -> AbstractAsyncContextManager[AskSurvey]:
         """While people look at the queues: asks what each holds."""

@@ -60,6 +60,13 @@ class Views:
             other={name: n for name, n in depths.items() if n and name != outbox and not temporary(name)} | held,
         )
 
+    async def answers(self) -> None:
+        """Raises `QueueUnavailable` where the broker says nothing of the outbox."""
+        try:
+            await self._connected().count(self._names.outbox)
+        except (ChannelNotFoundEntity, *LOST) as error:
+            raise QueueUnavailable(f"RabbitMQ is away: {say(error)}") from None
+
     async def depths(self) -> dict[str, tuple[int, int]]:
         """(messages that are ready, consumers) of the outbox, the delays and others. Raises `QueueUnavailable`."""
         link, names = self._connected(), self._names

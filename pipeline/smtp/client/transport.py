@@ -23,6 +23,7 @@ from operators.deliveries.events import Connected, Connecting, Disconnected, Eve
 from operators.deliveries.outcome import Next, Outcome, deferred, failed, parked, postponed
 from operators.deliveries.relay import Relay
 from operators.lanes.slots import Slot, Slots
+from operators.lanes.unreached import UnreachedLanes, both_families
 from operators.mail.addresses import valid_path
 from operators.mail.message import SECURITIES, Smarthost
 from operators.stages.stage import Done, Report, unreported
@@ -35,6 +36,7 @@ from pipeline.smtp.client.tls import NEEDED, PLAIN, context
 from pipeline.smtp.client.troubles import DeliveryTroubles
 from pipeline.smtp.watch import OUT, Conversation, DialogueObserver
 
+Elsewhere = Callable[[Delivery], bool]
 TICK = 1.0  # seconds between two looks at the deadlines, before the factor
 CHANCE = random.SystemRandom()
 DIRECT = Relay()  # no smarthost but a message's own
@@ -64,6 +66,8 @@ class Transport:
         clock: monotonic seconds.
         relay: the configured smarthost and sink.
         egress: the ways out of MTA IPs that are not of this machine.
+        unreached: told which lanes reach nothing.
+        elsewhere: whether a delivery would leave from an MTA IP of the other family now.
     """
 
     def __init__(
@@ -76,7 +80,10 @@ class Transport:
         clock: Callable[[], float] = time.monotonic,
         relay: Relay = DIRECT,
         egress: Egress | None = None,
+        unreached: UnreachedLanes | None = None,
+        elsewhere: Elsewhere = lambda delivery: False,
     ) -> None:
+        self._unreached, self._elsewhere = unreached or UnreachedLanes(clock), elsewhere
         self.relay = relay
         self.egress = egress or Egress((), clock, lambda kind, text: None)
         self.factor = settings.delivery_timeout_factor
@@ -149,6 +156,10 @@ class Transport:
         if error.shortage:
             self.troubles.short(outcome.description)
             return postponed(time.time() + SHORT + CHANCE.uniform(0.0, SPREAD), f"put off: {outcome.description}")
+        if error.other_host and delivery.route is not None and both_families(delivery.route):
+            self._unreached.note(slot.lane, error.skip)
+            if self._elsewhere(delivery):
+                return postponed(time.time(), f"next from another MTA IP: {outcome.description}")
         if (smarthost := self.relay.through(delivery.message)) is not None:
             outcome = error.may_yet().outcome
             if outcome.state.startswith(("auth", "starttls")) and outcome.result == "error" and login_of(smarthost):
@@ -231,6 +242,7 @@ class Transport:
         self._connections.add(connection)
         self._tick_on()
         self._slots.healthy(slot.ip, target)
+        self._unreached.reached(slot.lane)
         self.egress.answered(slot.ip)
         self.troubles.made(target, wish.login)
         self._slots.connected(slot, connection)

@@ -15,8 +15,10 @@ from operators.mail.addresses import valid_path, without_dot
 from operators.mail.dsn_parameters import ENVID, ORCPT, from_xtext, is_address_type
 from pipeline.smtp.server.refusal import Refusal
 
-# A quoted string may hold spaces and brackets; the two alternatives never begin alike, so matching is linear.
-_PATH = re.compile(r'(FROM|TO):[ \t]*<((?:"(?:[^"\\]|\\.)*"|[^"<>\s])*)>(?:[ \t]+(\S.*))?$', re.IGNORECASE)
+# A quoted string may hold spaces and brackets; the alternatives never begin alike, so matching is linear. Some devices
+# leave the brackets of the path out (RFC 5321 4.1.2), as other servers let them.
+_WORD = r'(?:"(?:[^"\\]|\\.)*"|[^"<>\s])'
+_PATH = re.compile(rf"(FROM|TO):[ \t]*(?:<({_WORD}*)>|({_WORD}+))(?:[ \t]+(\S.*))?$", re.IGNORECASE)
 _PARAMETER = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?$", re.IGNORECASE)
 _ROUTE = re.compile(r"^@[^@,:]+(?:,@[^@,:]+)*:(?=.)")
 
@@ -81,7 +83,8 @@ def _split(keyword: str, arg: str) -> tuple[str, list[tuple[str, str | None]]]:
     found = _PATH.match(arg)
     if found is None or found[1].upper() != keyword:
         raise Refusal(f"501 5.5.4 Syntax: {'MAIL' if keyword == 'FROM' else 'RCPT'} {keyword}:<address> [parameters]")
-    return found[2], _parameters(found[3]) if found[3] else []
+    path = found[3] if found[2] is None else found[2]
+    return path, _parameters(found[4]) if found[4] else []
 
 
 def _parameters(text: str) -> list[tuple[str, str | None]]:

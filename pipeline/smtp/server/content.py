@@ -216,10 +216,14 @@ def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:
     return dot_unstuff(raw, begins) if dots else raw
 
 
-def fitted(data: bytes, way: str) -> bytes:
-    """The message without lines over 998 octets, by the key `long-lines`. Raises `Refusal`."""
+def fitted(data: bytes, way: str, for_us: bool) -> bytes:
+    """The message without lines over 998 octets, by the key `long-lines`; its `x-mq-*` fields may be long, if `for_us`.
+
+    Raises:
+        Refusal: it has one that cannot be encoded.
+    """
     try:
-        return long_lines.fitted(data, way)
+        return long_lines.fitted(data, way, for_us)
     except InvalidMessage as error:
         raise Refusal(f"550 5.6.0 {str(error).replace('mime: l', 'L', 1)}") from None
 

@@ -72,8 +72,9 @@ class Session(SessionDialogue):
     def _postmaster(self, arg: str) -> str:
         """`RCPT TO:<postmaster>` needs no domain (RFC 5321 4.5.1), where it is an address of ours."""
         whole = f"postmaster@{self.hostname}"
-        if arg[-12:].lower() == "<postmaster>" and self.shared.is_local(whole):
-            return f"{arg[:-12]}<{whole}>"
+        before, _, path = arg.rpartition(":")
+        if path.strip().lower() in ("<postmaster>", "postmaster") and self.shared.is_local(whole):
+            return f"{before}:<{whole}>"
         return arg
 
     @property
@@ -219,7 +220,7 @@ class Session(SessionDialogue):
         if len(data) > most:
             raise content.too_large(most)
         whole = ended(data)
-        fitted = content.fitted(whole, self.shared.settings.long_lines)
+        fitted = content.fitted(whole, self.shared.settings.long_lines, self.shared.settings.smtp_extract)
         # another line end, of ours too, may have got a dot behind it
         return fitted, dots or data is not raw or fitted is not whole
 

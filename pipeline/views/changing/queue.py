@@ -44,6 +44,10 @@ class QueueView:
         """What the queue holds. Raises `QueueUnavailable`."""
         return await self._machine.queue.figures()
 
+    async def answers(self) -> None:
+        """Raises `QueueUnavailable` where the queue does not answer."""
+        await self._machine.queue.answers()
+
     async def census(self) -> Census | None:
         """A look at each queued message: one in CENSUS seconds, or in 20 times what it costs. None: a broker's queue.
 

@@ -119,3 +119,6 @@ def test_a_message_on_the_outbox_is_encoded_before_it_is_signed_or_given_up() ->
     taken = composed(mime=SIGNED.decode(), connection={"ip": "127.0.0.1"})
     assert taken.outcome is None
     assert taken.source == SIGNED
+    assert first_long(composed(mime=plain, connection={"ip": "127.0.0.1"}).source) < 0
+    grown = composed(mime="Subject: x\n\n{$long}\n", data={"long": "y" * 2000}, spool={"file": "m"})
+    assert first_long(grown.source) < 0

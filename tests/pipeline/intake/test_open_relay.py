@@ -39,7 +39,15 @@ TRICKS = [
     ('<"a@ext.example">', BAD, BAD),
     ("<info@local.example,a@ext.example>", BAD, BAD),
     ("<info@local.example><a@ext.example>", SYNTAX, SYNTAX),
-    ("a@ext.example", SYNTAX, SYNTAX),
+    ("a@ext.example", LOGIN, OK),
+    ("info@local.example", OK, OK),
+    ("a%ext.example@local.example", ROUTED, ROUTED),
+    ("@local.example:a@ext.example", SOURCE, SOURCE),
+    (
+        "info@local.example a@ext.example",
+        "501 5.5.4 Parameters are NAME or NAME=value",
+        "501 5.5.4 Parameters are NAME or NAME=value",
+    ),
     ("<a@ext.example\0@local.example>", None, None),
 ]
 

@@ -173,6 +173,7 @@ async def test_the_figures_tell_what_is_there(desk: Desk) -> None:
     await desk.publish(*bodies(7, 30))
     await desk.publish(*bodies(3), queue="results")
     await desk.lent(4)
+    await desk.queue.answers()
     figures = await desk.queue.figures()
     assert figures == QueueFigures(ready=3, waiting=2, unsettled=4, parked={LANE: 2}, other={"results": 3})
     desk.pass_time(60)

@@ -98,6 +98,26 @@ async def test_none_comes_early_and_none_twice_over_few_queues(node: Broker, add
     assert (seen.queues <= MOST_QUEUES, seen.doubles) == (True, 0)
 
 
+@pytest.mark.system
+async def test_a_clock_that_is_wrong_for_a_moment_keeps_nothing_back(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K14: what is due while it is an hour behind waits in short steps, until it is right or that hour is over."""
+    monkeypatch.setattr("pipeline.queues.rabbitmq.rabbitmq.BRIEF", 0.5)
+    wrong, came = 0.0, asyncio.Event()
+    queue = RabbitQueue(settings_for(address), clock=lambda: time.time() - wrong)
+    await queue.start()
+    queue.consume(10).subscribe(lambda lease: came.set())
+    queue.publish([("outbox", b"{}")], lambda error: None, delay=1)
+    await asyncio.sleep(0.7)
+    wrong = 3600.0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(came.wait(), 1.5)
+    wrong = 0.0
+    await asyncio.wait_for(came.wait(), 20)
+    await queue.close()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=50_000)

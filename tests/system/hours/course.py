@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import random
 import sqlite3
@@ -49,6 +50,7 @@ class Account:
     delivered: int
     failed: int
     queued: int
+    where: dict[str, int]
     lost: list[str]
     doubles: dict[str, int]
     unexplained: list[str]
@@ -136,7 +138,8 @@ def settle(scene: Scene) -> Account:
     except Exception as error:
         code = f"not ended: {error}"
         scene.program.kill()
-    results, queued = _left(scene)
+    results, places = _left(scene)
+    queued = places.keys()
     missing = ledger.missing()
     doubles = ledger.doubles()
     failed = missing & results
@@ -145,6 +148,7 @@ def settle(scene: Scene) -> Account:
         delivered=len(ledger.accepted.keys() & ledger.delivered.keys()),
         failed=len(failed),
         queued=len(missing & queued - failed),
+        where=collections.Counter(places[id] for id in missing & queued - failed),
         lost=sorted(missing - failed - queued),
         doubles={reason: sum(ids.values()) for reason, ids in doubles.items() if reason},
         unexplained=sorted(doubles.get("", ())),
@@ -161,15 +165,18 @@ def _awaited(scene: Scene) -> bool:
     return bool(scene.ledger.missing() - scene.ledger.hopeless)
 
 
-def _left(scene: Scene) -> tuple[set[str], set[str]]:
-    """The ids with a result, and those that are still in another queue."""
-    results, queued = set(), set()
+def _left(scene: Scene) -> tuple[set[str], dict[str, str]]:
+    """The ids with a result, and in which other queue others still are."""
+    results, queued = set[str](), dict[str, str]()
     for queue, body in _bodies(scene):
         try:
             id = json.loads(body)["recipient"].partition("@")[0]
         except (ValueError, KeyError, AttributeError, TypeError):
             continue  # an odd one
-        (results if queue == "results" else queued).add(id)
+        if queue == "results":
+            results.add(id)
+        else:
+            queued[id] = queue
     return results, queued
 
 

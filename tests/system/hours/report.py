@@ -18,7 +18,7 @@ def wrong(happened: Sequence[Happened], account: Account) -> list[str]:
     found = [f"{one.name}: {text}" for one in happened for text in one.wrong]
     found += [f"lost: {', '.join(account.lost[:20])}"] if account.lost else []
     found += [f"doubled without a reason: {', '.join(account.unexplained[:20])}"] if account.unexplained else []
-    found += [f"still queued: {account.queued}"] if account.queued else []
+    found += [f"still queued: {account.queued}, in {account.where}"] if account.queued else []
     found += [f"the program ended with {account.exit}"] if account.exit else []
     return found + ([f"{account.tracebacks} tracebacks"] if account.tracebacks else [])
 
