@@ -46,6 +46,17 @@ class Settled(Event, frozen=True, kw_only=True):
     retry_at: float | None = None
 
 
+class Passed(Settled, frozen=True, kw_only=True):
+    """`count` new messages were taken, assigned and delivered alike within a moment, none of which was told by itself.
+
+    For those who only count, where several processes carry mail. `answers`: when, what the receiver said and the
+    message's id, of the last few.
+    """
+
+    count: int
+    answers: tuple[tuple[float, str, str | None], ...] = ()
+
+
 class Parked(Event, frozen=True, kw_only=True):
     """`count` messages were found in a lane's parked queue: at start, or put there by another process."""
 

@@ -211,6 +211,11 @@ class Machine:
         """Everything that happens, as it happens."""
         return self._events
 
+    @property
+    def counted(self) -> Observable[Event]:
+        """The same for those who only count: of several workers, what went alike is one `Passed`."""
+        return self._events
+
     def report(self, event: Event) -> None:
         """Tell the log, then the event stream."""
         if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
@@ -397,9 +402,9 @@ class Machine:
             life.callback(self.supervisor.listen(source, act, part, scheduler=self.scheduler).dispose)
 
         if self.seat is None:  # else the head counts
-            life.callback(self.telemetry.watch(self.events).dispose)
-        listen(self.events, self.health.observe, "health")
-        listen(self.events, self.effects.count, "classes")
+            life.callback(self.telemetry.watch(self.counted).dispose)
+        listen(self.counted, self.health.observe, "health")
+        listen(self.counted, self.effects.count, "classes")
         self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")

@@ -17,7 +17,7 @@ from settings import Settings
 FILE = "queue.db"
 RESULTS = ("results", "success", "failure", "retry", "refused")
 JSON_GROWTH = 2  # a body's JSON is at most this much larger than its MIME: see `mime_properties`
-TOGETHER = 0.004  # seconds that messages of a worker wait for each other, so that they share a commit
+TOGETHER = 0.008  # seconds that messages of a worker wait for each other, so that they share a commit
 GATHERED = 16_000_000  # bytes of a body beside its MIME: properties, and what its attempts add
 
 

@@ -23,7 +23,7 @@ import msgspec
 import structlog
 from reactivex import Observable, abc
 
-from operators.deliveries.events import Event, Settled, Taken
+from operators.deliveries.events import Event, Passed, Settled, Taken
 from operators.deliveries.outcome import Next
 from pipeline.telemetry.figures import OUTSIDE
 
@@ -143,7 +143,7 @@ class Backlog:
             for cell in self._cells(outcome.local_ip or delivery.ip, domain, tags):
                 cell.lane = delivery.lane or cell.lane
                 slot = cell.minute(minute)
-                slot[place] += 1
+                slot[place] += event.count if isinstance(event, Passed) else 1
                 if place:
                     _note(slot, _reason(_KINDS[place], str(outcome.code or outcome.result), outcome))
         if place == 1 and event.retry_at is not None:

@@ -27,6 +27,7 @@ from operators.deliveries.events import (
     Disconnected,
     Event,
     Notice,
+    Passed,
     Redirected,
     Settled,
 )
@@ -75,15 +76,15 @@ class Past:
         self.domains: dict[str, None] = {}
         self.route: Route | None = None
 
-    def add(self, time: float, kind: str, text: str) -> None:
+    def add(self, time: float, kind: str, text: str, count: int = 1) -> None:
         """Something happened."""
         if self.events:
             last = self.events[-1]
             if last.kind == kind and last.text == text:
                 last.time = time
-                last.count += 1
+                last.count += count
                 return
-        self.events.append(LaneEvent(time, time, kind, text))
+        self.events.append(LaneEvent(time, time, kind, text, count))
 
 
 class History:
@@ -96,6 +97,7 @@ class History:
         self._note_of: dict[type[Event], Callable[[Any], None]] = {
             Assigned: self._on_assigned,
             Settled: self._on_settled,
+            Passed: self._on_passed,
             Redirected: self._on_redirected,
             Connecting: self._on_connecting,
             Connected: self._on_connected,
@@ -135,7 +137,7 @@ class History:
             self._lanes.move_to_end(lane)
         return past
 
-    def _on_assigned(self, event: Assigned) -> None:
+    def _on_assigned(self, event: Assigned | Passed) -> None:
         delivery = event.delivery
         past = self._past(delivery.lane)
         past.route = delivery.route
@@ -148,24 +150,18 @@ class History:
             return
         past = self._past(delivery.lane)
         if outcome.code is not None:
-            answer = LaneAnswer(
-                event.time,
-                outcome.code,
-                outcome.status,
-                outcome.description[:TEXT],
-                outcome.result,
-                outcome.state,
-                delivery.domain,
-                outcome.host,
-                outcome.remote_ip,
-                delivery.message.message_id,
-            )
-            past.answers.append(answer)
+            past.answers.append(_answer(event, event.time, outcome.description, delivery.message.message_id))
         if outcome.next is Next.DELIVERED:
             past.add(event.time, "delivered", "")
         else:
             said = outcome.description[:TEXT]
             past.add(event.time, _ENDS[outcome.next], f"{outcome.code} {said}" if outcome.code is not None else said)
+
+    def _on_passed(self, event: Passed) -> None:
+        self._on_assigned(event)
+        past = self._past(event.delivery.lane)
+        past.answers += [_answer(event, *answer) for answer in event.answers]
+        past.add(event.time, "delivered", "", event.count)
 
     def _on_redirected(self, event: Redirected) -> None:
         self._past(event.delivery.lane).add(event.time, "redirected", f"from {event.from_ip}")
@@ -184,6 +180,22 @@ class History:
     def _on_notice(self, event: Notice) -> None:
         if isinstance(lane := event.fields.get("lane"), str) and lane:
             self._past(lane).add(event.time, event.kind, event.text[:TEXT])
+
+
+def _answer(event: Settled, time: float, description: str, message_id: str | None) -> LaneAnswer:
+    outcome = event.outcome
+    return LaneAnswer(
+        time,
+        outcome.code or 0,
+        outcome.status,
+        description[:TEXT],
+        outcome.result,
+        outcome.state,
+        event.delivery.domain,
+        outcome.host,
+        outcome.remote_ip,
+        message_id,
+    )
 
 
 _ENDS = {

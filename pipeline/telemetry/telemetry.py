@@ -25,7 +25,17 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 
 from operators.deliveries.delivery import Delivery, lane_ip
-from operators.deliveries.events import Assigned, Connecting, Event, Parked, Redirected, Settled, Taken, Unparked
+from operators.deliveries.events import (
+    Assigned,
+    Connecting,
+    Event,
+    Parked,
+    Passed,
+    Redirected,
+    Settled,
+    Taken,
+    Unparked,
+)
 from operators.deliveries.outcome import Next, Outcome
 from pipeline.telemetry.figures import COUNTERS, FIGURES, GAUGES, INDEX, OUTSIDE, WRONG, Figure, counted
 from pipeline.telemetry.series import SLOTS, STEPS, Place, Series, places
@@ -134,6 +144,7 @@ class Telemetry:
             Taken: self._on_taken,
             Assigned: self._on_assigned,
             Settled: self._on_settled,
+            Passed: self._on_passed,
             Redirected: self._on_redirected,
             Connecting: self._on_connecting,
             Parked: self._on_parked,
@@ -164,12 +175,11 @@ class Telemetry:
 
     def _take(self, delivery: Delivery) -> _Held:
         lease, message = delivery.lease, delivery.message
-        tags = message.tags
         domain = (delivery.domain or message.domain)[:LONGEST]
         if delivery.outcome is not None and lease.recalled is None and len(self._domains) >= self._most:
             # Withdrawn with a whole campaign: its domains must not take the place of those that get mail.
             domain = domain if domain in self._domains else ""
-        held = _Held(domain, tuple(dict.fromkeys([tag[:LONGEST] for tag in tags[:TAGS]])) if tags else ())
+        held = _Held(domain, _tags_of(delivery))
         # The lease is one object from taken to settled, and lives as long: its identity is a key that costs 30 ns,
         # a hash of its fields 400 ns.
         self._held[id(lease)] = held
@@ -194,15 +204,7 @@ class Telemetry:
         delivery, outcome = event.delivery, event.outcome
         held = self._held.get(id(delivery.lease)) or self._take(delivery)
         del self._held[id(delivery.lease)]
-        counts = counted(
-            outcome.next,
-            outcome.result,
-            outcome.code is not None and not outcome.ours,
-            outcome.attempted,
-            outcome.messages > 1,
-            outcome.remote_ip is not None,
-            outcome.state in OUTSIDE,
-        )
+        counts = _counts_of(outcome)
         self._add_all(held.domain, held.tags, held.ip, counts)
         if outcome.next is Next.PARK:
             # In a pause's queue it is nobody's: who it is assigned to afterwards, nobody knows.
@@ -210,6 +212,13 @@ class Telemetry:
             self._park(held, outcome.lane or "")
         elif not WRONG.isdisjoint(counts):
             self._remember(LastAnswer(time=event.time, domain=held.domain, ip=held.ip, outcome=outcome))
+
+    def _on_passed(self, event: Passed) -> None:
+        delivery, count = event.delivery, event.count
+        domain, tags = delivery.domain[:LONGEST], _tags_of(delivery)
+        self._add_all(domain, tags, "", _PROCESSED, count)
+        self._add(self._ips, delivery.ip, _PROCESSED, count)
+        self._add_all(domain, tags, delivery.ip, _counts_of(event.outcome), count)
 
     def _on_connecting(self, event: Connecting) -> None:
         group = event.lane.partition("/")[2]
@@ -264,15 +273,15 @@ class Telemetry:
         if not noted:
             del self._parked_in[lane]
 
-    def _add_all(self, domain: str, tags: Iterable[str], ip: str, counts: tuple[int, ...]) -> None:
+    def _add_all(self, domain: str, tags: Iterable[str], ip: str, counts: tuple[int, ...], by: int = 1) -> None:
         """Count for all, and for each key; an empty one is unknown, and has no series."""
-        self._add(self._whole, "", counts)
+        self._add(self._whole, "", counts, by)
         if domain:
-            self._add(self._domains, domain, counts)
+            self._add(self._domains, domain, counts, by)
         if ip:
-            self._add(self._ips, ip, counts)
+            self._add(self._ips, ip, counts, by)
         for tag in tags:
-            self._add(self._tags, tag, counts)
+            self._add(self._tags, tag, counts, by)
 
     def _add(self, keys: _Keys, key: str, counts: tuple[int, ...], by: int = 1) -> None:
         series = keys.get(key)
@@ -443,6 +452,23 @@ class Telemetry:
                 delivered=counts[INDEX["delivered"]],
                 last=last,
             )
+
+
+def _tags_of(delivery: Delivery) -> tuple[str, ...]:
+    tags = delivery.message.tags
+    return tuple(dict.fromkeys([tag[:LONGEST] for tag in tags[:TAGS]])) if tags else ()
+
+
+def _counts_of(outcome: Outcome) -> tuple[int, ...]:
+    return counted(
+        outcome.next,
+        outcome.result,
+        outcome.code is not None and not outcome.ours,
+        outcome.attempted,
+        outcome.messages > 1,
+        outcome.remote_ip is not None,
+        outcome.state in OUTSIDE,
+    )
 
 
 def _keys_of(held: _Held) -> Iterator[tuple[str, str]]:

@@ -82,9 +82,9 @@ class Facade:
             lambda: machine.withdraws,
         )
         self._watching: list[abc.DisposableBase] = [
-            self.history.watch(machine.events),
-            self.backlog.watch(machine.events),
-            machine.events.subscribe(self.tally.count),
+            self.history.watch(machine.counted),
+            self.backlog.watch(machine.counted),
+            machine.counted.subscribe(self.tally.count),
             machine.rules.snapshots.subscribe(self.stopping.changed),
         ]
 

@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import reactivex as rx
+from reactivex import Observable, abc
 from reactivex import operators as ops
+from reactivex.disposable import Disposable
 
 from operators.deliveries.delivery import Target
-from operators.deliveries.events import Event, Settled
+from operators.deliveries.events import Event, Passed, Settled
 from operators.lanes.floods import Active, Floods, with_threshold
 from operators.lanes.lanes import Lanes
 from pipeline.cluster.repeated import RepeatedWork
@@ -33,6 +36,7 @@ from settings import Settings, StartError
 from settings.rules import Flood, Snapshot
 
 BACKLOG = 1024
+EVENTS = 0  # what workers are asked under this number, see `Crew.ask`
 
 
 class HeadFloods(Floods):
@@ -45,7 +49,9 @@ class HeadFloods(Floods):
     def happened(self, event: Event, snapshot: Snapshot) -> None:
         """An attempt has ended in a worker."""
         if isinstance(event, Settled):
-            self.look(event.delivery.but(outcome=event.outcome), snapshot)
+            # Of what was accepted, only a share of the last attempts asks how many there were.
+            for _ in range(event.count if isinstance(event, Passed) and snapshot.flood_shares else 1):
+                self.look(event.delivery.but(outcome=event.outcome), snapshot)
 
     def end(self, lane: str) -> bool:
         """End a flood early, in all."""
@@ -62,6 +68,8 @@ class HeadMachine(Machine):
 
     def __init__(self, settings: Settings) -> None:
         self._ports, settings = _reserve(settings)
+        self._each = rx.create(self._watch_each)
+        self._watching = 0
         super().__init__(settings)
         token = self.cluster.token if self.cluster is not None else ""
         self.crew = Crew(settings, self._happened, self._flood_there, self._skip_there, token, self._ports)
@@ -73,6 +81,29 @@ class HeadMachine(Machine):
         self.dialogue = HeadDialogue(self.crew, self.scheduler)
         self.lanes = cast(Lanes, MirroredLanes(self.crew.reports, self.crew.say))
         self.telemetry = Telemetry(gauges=self._gauges() | {"attempting": lambda: self.slots.making})  # type: ignore[attr-defined]
+
+    @property
+    def events(self) -> Observable[Event]:
+        """Everything that happens, as it happens: the workers tell each event only while somebody watches."""
+        return self._each
+
+    def _watch_each(
+        self, observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        self._watching += 1
+        if self._watching == 1:
+            self.crew.ask(EVENTS, "each", True)
+        each = self._events.pipe(ops.filter(lambda event: type(event) is not Passed)).subscribe(
+            observer.on_next, observer.on_error, observer.on_completed
+        )
+
+        def leave() -> None:
+            each.dispose()
+            self._watching -= 1
+            if not self._watching:
+                self.crew.ask_no_more(EVENTS, "each", False)
+
+        return Disposable(leave)
 
     def _open_queue(self) -> Queue:
         s = self.settings

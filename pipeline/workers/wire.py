@@ -21,6 +21,7 @@ from operators.deliveries.events import (
     Fault,
     Notice,
     Parked,
+    Passed,
     Received,
     Redirected,
     Rejected,
@@ -36,9 +37,11 @@ from operators.mail.message import Message
 WHOLE: tuple[type[Event], ...] = (
     Received, Rejected, Connecting, Connected, Disconnected, Fault, Notice, Parked, Unparked,
 )  # fmt: skip
-KINDS: tuple[type[Event], ...] = (*WHOLE, Taken, Assigned, Redirected, Settled)
+KINDS: tuple[type[Event], ...] = (*WHOLE, Taken, Assigned, Redirected, Settled, Passed)
 _NUMBER = {kind: number for number, kind in enumerate(KINDS)}
-_TAKEN, _ASSIGNED, _REDIRECTED, _SETTLED = (_NUMBER[kind] for kind in (Taken, Assigned, Redirected, Settled))
+_TAKEN, _ASSIGNED, _REDIRECTED, _SETTLED, _PASSED = (
+    _NUMBER[kind] for kind in (Taken, Assigned, Redirected, Settled, Passed)
+)
 
 
 def packed(event: Event) -> list[Any] | None:
@@ -60,10 +63,26 @@ def packed(event: Event) -> list[Any] | None:
         settled: Settled = event  # type: ignore[assignment]
         return [
             number, event.time, key, delivery.ip, delivery.lane, msgspec.to_builtins(settled.outcome), settled.retry_at,
+            delivery.rules,
+        ]  # fmt: skip
+    if number == _PASSED:
+        passed: Passed = event  # type: ignore[assignment]
+        outcome = [getattr(passed.outcome, name) for name in SHOWN]
+        route = msgspec.to_builtins(delivery.route)
+        return [
+            number, event.time, delivery.domain, delivery.ip, delivery.lane, message.tags[:10], route, outcome,
+            passed.count, passed.answers,
         ]  # fmt: skip
     route = msgspec.to_builtins(delivery.route)
     from_ip = getattr(event, "from_ip", "")
     return [number, event.time, key, delivery.ip, delivery.lane, route, from_ip]
+
+
+# Of the outcome of what is delivered; the rest is in the delivery log.
+SHOWN = (
+    "state", "result", "next", "code", "status", "description", "local_ip", "remote_ip", "host", "messages",
+    "attempted",
+)  # fmt: skip
 
 
 class Unpacking:
@@ -92,16 +111,20 @@ class Unpacking:
             if recalled is not None:
                 self.parked[recalled] -= 1
             return Taken(time=time, delivery=delivery)
+        if number == _PASSED:
+            return _unpacked(said)
         held = self._held.get(said[2])
         if held is None:
             return None
         if number == _SETTLED:
-            _, time, key, ip, lane, outcome, retry_at = said
+            _, time, key, ip, lane, outcome, retry_at, rules = said
             del self._held[key]
             found = msgspec.convert(outcome, Outcome)
             if found.next is Next.PARK:
                 self.parked[found.lane or ""] += 1
-            return Settled(time=time, delivery=held.but(ip=ip, lane=lane), outcome=found, retry_at=retry_at)
+            return Settled(
+                time=time, delivery=held.but(ip=ip, lane=lane, rules=tuple(rules)), outcome=found, retry_at=retry_at
+            )
         _, time, key, ip, lane, route, from_ip = said
         held = self._held[key] = held.but(ip=ip, lane=lane, route=msgspec.convert(route, Route))
         if number == _ASSIGNED:
@@ -123,3 +146,21 @@ def flood_words(flood: Active) -> tuple[Any, ...]:
 def asked(values: dict[str, Any]) -> ConnectionAsk:
     """A wish for a connection, as it came over the link."""
     return msgspec.convert(values, ConnectionAsk)
+
+
+def _unpacked(said: list[Any]) -> Passed:
+    _, time, domain, ip, lane, tags, route, outcome, count, answers = said
+    delivery = Delivery(
+        lease=_NOBODYS,
+        message=Message(recipient="", tags=tags),
+        domain=domain,
+        ip=ip,
+        lane=lane,
+        route=msgspec.convert(route, Route | None),
+    )
+    shown = dict(zip(SHOWN, outcome, strict=True))
+    ended = Outcome(**shown | {"next": Next(shown["next"])})
+    return Passed(time=time, delivery=delivery, outcome=ended, count=count, answers=tuple(map(tuple, answers)))
+
+
+_NOBODYS = Lease(None, b"")

@@ -22,7 +22,6 @@ import msgspec
 import structlog
 
 from operators.deliveries.delivery import Target
-from operators.deliveries.events import Event
 from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
 from pipeline.cluster.repeated import RepeatedWork
@@ -37,13 +36,13 @@ from pipeline.workers.board import SessionBoard
 from pipeline.workers.dialogue import WorkerDialogue
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
-from pipeline.workers.wire import flood_words, packed
+from pipeline.workers.telling import Telling
+from pipeline.workers.wire import flood_words
 from settings import Settings, StartError
 from settings.rules import Flood
 
 SWITCH = 0.0005  # seconds, see mailrace.py
 EVERY = 0.5  # seconds between two reports of what it holds
-SOON, TOGETHER = 0.05, 1000  # seconds until the head is told of an event; events that it is told of at once
 LINES = 50  # of its log that it tells the head in a second
 
 
@@ -98,7 +97,7 @@ class WorkerProcess:
         self._dialogue: WorkerDialogue | None = None
         self._reread: RepeatedWork | None = None
         self._said = (0.0, 0)
-        self._told: list[list[Any]] = []  # events that the head is to hear of soon
+        self._telling: Telling | None = None
 
     async def run(self, end: socket.socket) -> None:
         """From the head's first word to its last."""
@@ -124,7 +123,8 @@ class WorkerProcess:
         leases.wake = machine.lanes.go_on
         machine.slots.noted = self._skipped
         self._dialogue = WorkerDialogue(machine, link.say)
-        supervisor().listen(machine.events, self._tell, "events")
+        self._telling = Telling(link.say)
+        supervisor().listen(machine.events, self._telling.tell, "events")
         try:
             await machine.start()
         except StartError as error:
@@ -141,28 +141,12 @@ class WorkerProcess:
         board.absent(number)
         await machine.stop()
         reporting.cancel()
-        self._mention()
+        self._telling.flush()
         link.say("bye")
         link.close()
         await asyncio.sleep(0)
 
     # -- to the head
-
-    def _tell(self, event: Event) -> None:
-        said = packed(event)
-        if said is None:
-            return
-        self._told.append(said)
-        if len(self._told) == 1:
-            asyncio.get_running_loop().call_later(SOON, self._mention)
-        elif len(self._told) == TOGETHER:
-            self._mention()
-
-    def _mention(self) -> None:
-        """Tell of what has happened: one message for all of it, since each costs more than what is in it."""
-        told, self._told = self._told, []
-        if told and self._link is not None:
-            self._link.say("events", told)
 
     def _log(self, logger: Any, name: str, fields: MutableMapping[str, Any]) -> Any:
         """A line of the program log is written by the head; more than LINES in a second are counted there."""
@@ -266,6 +250,10 @@ class WorkerProcess:
     def _on_watch(self, number: int, only: dict[str, str], rate: int) -> None:
         assert self._dialogue is not None
         self._dialogue.watch(number, only, rate)
+
+    def _on_each(self, wanted: bool) -> None:
+        assert self._telling is not None
+        self._telling.each(wanted)
 
     def _on_leave(self, number: int) -> None:
         assert self._dialogue is not None

@@ -1,6 +1,6 @@
 """Workers: one against two and four, turn by turn; and their limits, as a receiver sees them in real time.
 
-python -m tests.bench.workers [--messages 5000] [--rounds 3] [--workers 1,2,4]
+python -m tests.bench.workers [--messages 5000] [--rounds 3] [--workers 1,2,4] [--broker]
 python -m tests.bench.workers --limits [--seconds 130]      60 a minute with four workers, one killed meanwhile
 """
 
@@ -9,16 +9,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import bisect
+import collections
 import contextlib
 import os
 import pathlib
+import resource
 import signal
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Mapping
 
-from tests.bench.relay import Figures, Sink, mailrace, measure
+import psutil
+
+from tests.bench.relay import WARM, Figures, Sink, mailrace, measure
 from tests.bench.table import Row
 from tests.support.api import TOKEN, Api
 from tests.support.loop import Loop
@@ -27,6 +32,34 @@ from tests.support.receiver import Receiver
 from tests.support.source import Source
 
 LIMIT = 60  # messages a minute
+
+
+class Shares:
+    """CPU seconds of each kind of process, sender and receiver counted: what two cores are shared out among."""
+
+    def __init__(self, head: int, sink: Sink) -> None:
+        self._head, self._sink = psutil.Process(head), sink.process.pid
+        self._before = self._now()
+
+    def _now(self) -> collections.Counter[str]:
+        used = collections.Counter[str]()
+        for name, process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used[name] += sum(process.cpu_times()[:2])  # type: ignore[assignment]
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used["smtp-source"] = ended.ru_utime + ended.ru_stime  # type: ignore[assignment]
+        return used
+
+    def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        yield "smtp-sink", psutil.Process(self._sink)
+        yield "main", self._head
+        for child in self._head.children(recursive=True):
+            words = child.cmdline()
+            yield next((word for word in words if word.startswith("pipeline.")), "helper").rpartition(".")[2], child
+
+    def taken(self, messages: int) -> Mapping[str, float]:
+        """Since it was made, of each kind, for 1,000 messages."""
+        return {name: (used - self._before[name]) / messages * 1000 for name, used in self._now().items()}
 
 
 def run(counts: list[int], messages: int, rounds: int) -> dict[int, Figures]:
@@ -39,9 +72,11 @@ def run(counts: list[int], messages: int, rounds: int) -> dict[int, Figures]:
                     tempfile.TemporaryDirectory(prefix="workers-", ignore_cleanup_errors=True) as folder,
                     mailrace(pathlib.Path(folder), sink, workers=count) as (port, process),
                 ):
+                    shares = Shares(process, sink)
                     one = measure(port, sink, process, messages)
                     found.setdefault(count, []).append(one)
-                    print(count, one, flush=True)
+                    taken = shares.taken(messages + WARM)
+                    print(count, one, " ".join(f"{name} {used:.3f}" for name, used in taken.items()), flush=True)
     finally:
         sink.process.terminate()
     columns = Figures.__struct_fields__

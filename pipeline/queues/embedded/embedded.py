@@ -59,13 +59,12 @@ from pipeline.queues.embedded.urgent import head_of, urgent
 from pipeline.queues.embedded.worker import Operation, QueueWriter, Worker, due_time
 from pipeline.queues.listing import EVERYTHING, Action, Browsed, Filter, OpenedMessage, Place, Sought, Withdrawn
 from pipeline.queues.survey import AskSurvey
+from pipeline.queues.together import Together
 
 POLL = 0.5  # seconds between looks for other processes' changes, and at the clock
 CHANGED = 200  # ids handed to the writer at once
 RECOUNT = 60.0  # seconds between looks for what was missed, whatever it may be
 CHECK = 3600.0  # seconds between checks of the whole file
-SIBLINGS = 3  # operations that come together where more are to be expected: one session's are two
-ENOUGH = 16  # operations that wait for no more
 STUCK = 20.0  # seconds without an answer of a thread; SQLite waits 10 for another process's lock
 
 RESCUE = "stop Mailrace, which saves what it still holds"
@@ -112,14 +111,13 @@ class EmbeddedQueue:
         self._checked = float("-inf")
         self._sound = False  # a check has found nothing: what the file says of segments can be trusted
         self._due, self._due_until = 0, 0.0
-        self._asked: list[Operation] = []  # in this turn of the loop, or within `patience`
-        self._patience, self._handed = patience, 0  # and how many were handed over last
-        self._planned: asyncio.Handle | None = None  # handing over
+        self._patience = patience
 
     async def start(self) -> None:
         """Open the file. Raises `QueueUnavailable` with one clear line where it cannot be."""
         self._loop = asyncio.get_running_loop()
-        self._writer = QueueWriter(self._loop, self._condition, self._report, self._path, self._say_of_disk)
+        self._together = Together(self._loop, self._patience, self._commit)
+        self._writer = QueueWriter(self._loop, self._condition, self._committed, self._path, self._say_of_disk)
         self._reader, self._views = (Worker(part, self._loop, self._condition) for part in (READING, LISTING))
         self._lending = Lending(self._loop, self._clock, self._read, self._moved)
         try:
@@ -159,7 +157,7 @@ class EmbeddedQueue:
         if await asyncio.to_thread(path.exists):
             path = path.with_name(f"{path.name}.saved-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock()))}")
         try:
-            self._hand_over()
+            self._together.hand_over()
             await self._writer.run(lambda store: store.save(path))
             if path != self._path:
                 await asyncio.to_thread(link, self._path, path)
@@ -173,7 +171,7 @@ class EmbeddedQueue:
             self._say(f"{self._path} {lost}: a new file cannot be written: {error}")
 
     async def _end(self) -> None:
-        self._hand_over()  # it may have been asked for in this turn of the loop
+        self._together.hand_over()  # it may have been asked for in this turn of the loop
         for worker in (self._writer, self._reader, self._views):
             await worker.close()
 
@@ -315,33 +313,18 @@ class EmbeddedQueue:
 
     def _submit(self, operation: Operation) -> None:
         if self._open:
-            self._asked.append(operation)
-            if len(self._asked) == 1:
-                self._plan()
-            elif len(self._asked) == ENOUGH:
-                self._hand_over()
+            self._together.add(operation)
         else:
             operation.error = QueueUnavailable(f"{self._path}: the queue is not open")
             self._loop.call_soon(self._report, [operation])
 
-    def _plan(self) -> None:
-        """A commit costs as much as four messages, so those of a busy worker wait for each other; a lone one does not.
-
-        After PostgreSQL's commit_delay and commit_siblings: one process with all sessions has large groups anyhow.
-        """
-        if self._patience and self._handed >= SIBLINGS:
-            self._planned = self._loop.call_later(self._patience, self._hand_over)
-        else:
-            self._planned = self._loop.call_soon(self._hand_over)
-
-    def _hand_over(self) -> None:
-        """What was asked for in this turn of the loop, at once: to wake the writer's thread costs 15 us."""
-        if self._planned is not None:
-            self._planned.cancel()
-        asked, self._asked = self._asked, []
-        self._handed = len(asked)
-        for operation in asked:
+    def _commit(self, operations: list[Operation]) -> None:
+        for operation in operations:
             self._writer.submit(operation)
+
+    def _committed(self, group: list[Operation]) -> None:
+        self._together.done(len(group))
+        self._report(group)
 
     def _report(self, group: list[Operation]) -> None:
         """A group has been committed, or has failed."""

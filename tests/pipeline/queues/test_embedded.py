@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.queues.contract import Park, QueueFull, QueueUnavailable, Retry, Settlement
 from pipeline.queues.embedded import file, lending, space
-from pipeline.queues.embedded.embedded import ENOUGH, SIBLINGS, EmbeddedQueue
+from pipeline.queues.embedded.embedded import EmbeddedQueue
 from pipeline.queues.listing import Filter
 from tests.pipeline.queues.desk import Clock, Desk, confirmation, inside, until
 
@@ -434,25 +434,3 @@ async def test_what_is_asked_for_as_it_closes_is_done(tmp_path: Path) -> None:
     queue.publish([("outbox", b"1")], confirmed.append)
     await queue.close()
     assert confirmed == [None]
-
-
-async def test_operations_of_a_busy_worker_wait_for_each_other(tmp_path: Path) -> None:
-    """After some that came together, the next ones share a commit; ENOUGH of them wait for no more."""
-    queue = EmbeddedQueue(tmp_path / "queue.db", patience=3600)
-    await queue.start()
-    confirmed = list[int]()
-
-    def publish(number: int) -> None:
-        queue.publish([("outbox", b"{}")], lambda error: confirmed.append(number))
-
-    for number in range(SIBLINGS):
-        publish(number)
-    await until(lambda: len(confirmed) == SIBLINGS)
-    for number in range(ENOUGH - 1):
-        publish(number)
-    await asyncio.sleep(0)
-    await queue.figures()
-    assert len(confirmed) == SIBLINGS
-    publish(ENOUGH)
-    await until(lambda: len(confirmed) == SIBLINGS + ENOUGH)
-    await queue.close()
