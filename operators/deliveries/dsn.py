@@ -20,7 +20,7 @@ from operators.mail.entity import Entity, coded, entity, several, text
 from operators.mail.fields import address_field, field, folded, host, message_id
 from operators.mail.head import length
 from operators.mail.long_lines import ENCODE, fitted
-from operators.mail.message import InvalidMessage, mime_properties, timestamp
+from operators.mail.message import InvalidMessage, from_properties, joined, mime_properties, timestamp
 from operators.mail.source import source_of
 from operators.mail.wire import needs_smtputf8
 
@@ -170,15 +170,17 @@ def _original(delivery: Delivery) -> Entity:
 
     Of one with a line over 998 octets that cannot be encoded the header: else the notification could not be sent.
     """
-    message = delivery.message
+    message, content = delivery.message, delivery.content
     try:
+        if content is not None and isinstance(message.mime, dict):
+            message, content = from_properties(joined(message.properties, content.read())), None
         source = delivery.source or source_of(message)
     except InvalidMessage:
         source = b""
     if message.dsn is None or (message.dsn.ret or "").upper() != "FULL":
         return _header(source[: length(source)])
-    if delivery.content is not None:
-        source += delivery.content.read()
+    if content is not None:
+        source += content.read()
     try:
         fitted(source, ENCODE)
     except InvalidMessage:

@@ -14,12 +14,14 @@ import re
 
 from operators.mail import head
 from operators.mail.message import InvalidMessage
+from operators.mail.wire import crlf, uneven
 
 LONGEST = 998
 WIDTH = 76  # of a line that we write (RFC 2045 6.7, 6.8)
 DEPTH, PARTS, MARKS = 20, 1000, 10_000
 QUOTED = 1_000_000  # octets of a message whose text becomes quoted-printable: that takes 29 ms, base64 2
 HEAD = 262_144  # octets of a header that is looked at
+PIECE = 8192  # octets from which on runs of even lines are looked for
 PARAMETERS = 4096  # octets of a Content-Type that is read
 ENCODE, REFUSE, PASS = "encode", "refuse", "pass"
 _SIGNED = (b"dkim-signature", b"arc-message-signature", b"arc-seal", b"domainkey-signature")
@@ -44,14 +46,33 @@ class _CannotEncode(Exception):
 
 
 def first_long(data: bytes, start: int = 0, end: int | None = None) -> int:
-    """Where the first line begins that is too long, -1 where none is: a step for each KB."""
-    rfind, size = data.rfind, len(data) if end is None else end
-    while size - start > LONGEST:
-        newline = rfind(b"\n", start, min(start + LONGEST + 2, size))
+    """Where the first line begins that is too long, -1 where none is."""
+    size = len(data) if end is None else end
+    if size - start <= PIECE:
+        return _step_by_step(data, start, size)
+    return next((at for part in uneven(data, start, size) if (at := _step_by_step(data, *part)) >= 0), -1)
+
+
+def _step_by_step(data: bytes, start: int, end: int) -> int:
+    """A step for each KB."""
+    rfind = data.rfind
+    while end - start > LONGEST:
+        newline = rfind(b"\n", start, min(start + LONGEST + 2, end))
         if newline < 0:
             return start
         start = newline + 1
     return -1
+
+
+def orderly(source: bytes) -> bool:
+    """Whether each line ends in CRLF, and none is too long: one look in place of two."""
+    parts = uneven(source)
+    return source.endswith(b"\r\n") and all(_is_orderly(source, start, end) for start, end in parts)
+
+
+def _is_orderly(source: bytes, start: int, end: int) -> bool:
+    part = source[start:end]
+    return crlf(part) is part and _step_by_step(source, start, end) < 0
 
 
 class HasLongLine(Exception):

@@ -242,7 +242,12 @@ def mime_properties(source: bytes) -> dict[str, str]:
 
 
 def joined(properties: dict[str, Any], content: bytes) -> dict[str, Any]:
-    """The properties of a message whose `mime` is the header only, with what follows it."""
+    """The properties of a message whose `mime` is the header only, with what follows it.
+
+    Where `mime` is an object, the content is JSON of those of its parts that are apart.
+    """
+    if isinstance(mime := properties.get("mime"), dict):
+        return properties | {"mime": mime | decode_object(content)}
     head = from_properties({name: properties[name] for name in ("mime", "mime-encoding") if name in properties})
     kept = {name: value for name, value in properties.items() if name != "mime-encoding"}
     return kept | mime_properties(head.source() + content)

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator
 from operators.mail.message import Message
 
 PASS = 32_768  # bytes looked through at once: they stay in the processor's cache
+STEP = 8192  # bytes looked through until it is seen again whether lines of one length follow
+RUN = 131_072  # bytes of such lines that are looked at together
+FIRST = 16  # lines of one length that make it worth a look
+WIDEST = 1000  # bytes of such a line, see `long_lines`
 LINE_DOT = b"\r\n."  # a line that begins with a dot, and is not the first
 
 
@@ -135,9 +139,45 @@ def crlf(source: bytes) -> bytes:
 def _look_through(decoder: io.IncrementalNewlineDecoder, source: bytes) -> None:
     """In pieces: a text of all of it would be as large again."""
     octets = memoryview(source)
-    for start in range(0, len(source), PASS):
-        piece = str(octets[start : start + PASS], "latin-1")
-        decoder.decode(piece, final=start + PASS >= len(source))  # type: ignore[arg-type]
+    for start, end in uneven(source):
+        decoder.decode(str(octets[start:end], "latin-1"), final=True)  # type: ignore[arg-type]
+
+
+def uneven(source: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """The parts of it without its runs of lines that have one length, and CRLF: those are 4 times as quickly seen.
+
+    Most of what is large is base64 (RFC 2045 6.8), which consists of them. A part ends with a line, or after STEP
+    bytes, and never between CR and LF.
+    """
+    size = len(source) if end is None else end
+    while start < size:
+        run = _run(source, start, size)
+        if run > start:
+            start = run
+            continue
+        stop = min(start + STEP, size)
+        if stop < size:
+            stop = source.rfind(b"\n", start, stop) + 1 or stop + (source[stop - 1 : stop] == b"\r")
+        yield start, stop
+        start = stop
+
+
+def _run(source: bytes, start: int, size: int) -> int:
+    """Where the run ends that begins with the line at `start`; `start`: none does."""
+    width = source.find(b"\n", start, min(start + WIDEST, size)) + 1 - start
+    if width < 2 or source[start + width - 1 : min(start + FIRST * width, size) : width] != b"\n" * FIRST:
+        return start
+    end = start + min(size - start, RUN) // width * width
+    lines = min(_leading(source[start + width - 1 : end : width], b"\n"),
+                _leading(source[start + width - 2 : end : width], b"\r"))  # fmt: skip
+    text = bytearray(memoryview(source)[start : start + lines * width])
+    del text[width - 1 :: width], text[width - 2 :: width - 1]
+    return start if b"\n" in text or b"\r" in text else start + lines * width
+
+
+def _leading(ends: bytes, end: bytes) -> int:
+    """How many of them, from the first on, are this one."""
+    return len(ends) if ends == end * len(ends) else len(ends) - len(ends.lstrip(end))
 
 
 def _cut(source: bytes, start: int, end: int) -> int:

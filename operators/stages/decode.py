@@ -19,6 +19,7 @@ from operators.deliveries.routes import is_host
 from operators.mail.addresses import valid_path
 from operators.mail.message import (
     SECURITIES,
+    Content,
     Dsn,
     InvalidMessage,
     Message,
@@ -61,31 +62,31 @@ def decode(
         properties, content = None, lease.content
         try:
             properties = decode_object(lease.body)
+            if content is not None and (whole or isinstance(properties.get("mime"), dict) or needs_all(properties)):
+                properties, content = joined(properties, content.read()), None
             if _deeper(properties, DEEPEST):
                 return _refused(lease, now, f"body: nested more than {DEEPEST} levels deep")
             if what := came_back(properties):
                 return _refused(lease, now, f"body: this is {what}, which is no message", properties)
-            if content is not None and (whole or needs_all(properties)):
-                properties, content = joined(properties, content.read()), None
             message = from_properties(properties)
             if wishes is not None:
                 message = msgspec.structs.replace(message, dsn=with_defaults(message.dsn, wishes))
         except Unreadable as error:
             return _refused(lease, now, f"body: {error}")
         except InvalidMessage as error:
-            return _invalid(lease, readable(properties or {}), now, str(error))
+            return _invalid(lease, readable(properties or {}), content, now, str(error))
         except OSError as error:
             return _unread(lease, readable(properties or {}), now, error)
         if wrong := rule.wrong(message.queues) if rule is not None and message.queues else None:
             kept = {kind: name for kind, name in (message.queues or {}).items() if kind not in wrong}
             kind, why = next(iter(wrong.items()))
-            return _invalid(lease, message.updated(queues=kept), now, f"queues.{kind}: {why}")
+            return _invalid(lease, message.updated(queues=kept), content, now, f"queues.{kind}: {why}")
         if no_address(message) is not None:
             message = without_brackets(message)
             if (unknown := no_address(message)) is not None:
-                return _invalid(lease, message, now, unknown)
+                return _invalid(lease, message, content, now, unknown)
         if (unusable := unusable_way(message)) is not None:
-            return _invalid(lease, message, now, unusable)
+            return _invalid(lease, message, content, now, unusable)
         return Delivery(lease=lease, message=message, content=content, taken=now, domain=message.domain)
 
     def operator(source: Observable[Lease]) -> Observable[Delivery]:
@@ -168,8 +169,6 @@ def _unread(lease: Lease, message: Message, now: float, error: OSError) -> Deliv
     return Delivery(lease=lease, message=message, content=lease.content, taken=now, outcome=outcome)
 
 
-def _invalid(lease: Lease, message: Message, now: float, why: str) -> Delivery:
+def _invalid(lease: Lease, message: Message, content: Content | None, now: float, why: str) -> Delivery:
     outcome = failed("process", "invalid", why)
-    return Delivery(
-        lease=lease, message=message, content=lease.content, taken=now, domain=message.domain, outcome=outcome
-    )
+    return Delivery(lease=lease, message=message, content=content, taken=now, domain=message.domain, outcome=outcome)

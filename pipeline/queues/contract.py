@@ -67,15 +67,15 @@ class NewContent(msgspec.Struct, eq=False):
         stored: where the queue keeps it, once it does.
     """
 
-    data: bytes | IO[bytes]
+    data: bytes | memoryview | IO[bytes]
     size: int
     ascii: bool
     dots: bool = True
     stored: Content | None = None
 
-    def pieces(self, size: int) -> Iterator[bytes]:
+    def pieces(self, size: int) -> Iterator[bytes | memoryview]:
         """All of it; of a file at most `size` octets at once."""
-        if isinstance(self.data, bytes):
+        if isinstance(self.data, bytes | memoryview):
             yield self.data
             return
         self.data.seek(0)
@@ -84,7 +84,7 @@ class NewContent(msgspec.Struct, eq=False):
 
     def close(self) -> None:
         """The queue has answered, or will never be asked."""
-        if not isinstance(self.data, bytes):
+        if not isinstance(self.data, bytes | memoryview):
             self.data.close()
 
 

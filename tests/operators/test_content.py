@@ -102,6 +102,38 @@ def test_custom_operators_know_a_message_whole() -> None:
     assert then.content is None
 
 
+PARTS = {"from": "me@b.example", "subject": "x"}
+
+
+def test_parts_of_an_object_that_are_apart_are_there_when_it_is_composed() -> None:
+    """Its header and its text are made of all of it, so none of it is sent from where it lies."""
+    one = composed(delivery(Apart(b'{"text":"good day"}'), mime=PARTS))
+    assert one.content is None and one.outcome is None
+    assert b"Subject: x\r\n" in one.source and one.source.endswith(b"\r\n\r\ngood day\r\n")
+
+
+def test_an_object_that_is_nested_too_deep_is_refused_wherever_it_lies() -> None:
+    """The bound is for all of it."""
+    deep = b'{"content":' + b"[" * 500 + b"]" * 500 + b"}"
+    outcome = delivery(Apart(deep), mime=PARTS).outcome
+    assert outcome is not None and outcome.next is Next.REFUSE
+
+
+def test_a_property_that_cannot_be_used_is_told_with_the_whole_message_once() -> None:
+    """In the result that keeps it, and in the notification."""
+    one = delivery(
+        Apart(b'{"text":"good day"}'),
+        mime=PARTS,
+        recipient="nobody",
+        keepmime=True,
+        dsn={"notify": "FAILURE", "ret": "FULL"},
+    )
+    (_, body), *_ = plan(one, {"failure": "f"}, 3600, NOW).publish
+    assert json.loads(body)["mime"] == PARTS | {"text": "good day"}
+    told = bounce(one, "mta.example", "id", NOW)
+    assert told is not None and told["mime"].count("good day") == 1
+
+
 def test_what_cannot_be_read_is_put_off_as_a_fault_of_ours() -> None:
     """Of the disk; it never counts against the receiver."""
     outcome = delivery(Apart(b"x", fails=True), whole=True).outcome

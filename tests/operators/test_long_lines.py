@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import re
 from email.message import EmailMessage
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.mail.head import settled
-from operators.mail.long_lines import ENCODE, PASS, REFUSE, LineLengths, first_long, fitted
+from operators.mail.long_lines import ENCODE, PASS, REFUSE, LineLengths, first_long, fitted, orderly
 from operators.mail.message import InvalidMessage
+from operators.mail.wire import crlf
 
 LONG = b"<b>" + b"x y" * 500 + b"</b>"
 PLAIN = b"From: a@b.example\r\nSubject: x\r\n"
@@ -165,6 +167,25 @@ def test_pieces_are_found_as_the_whole_is(pieces: list[bytes]) -> None:
     """Wherever the cuts are."""
     lengths = LineLengths()
     assert any(map(lengths.has_long, pieces)) is (first_long(b"".join(pieces)) >= 0)
+
+
+LINES = st.tuples(st.sampled_from([b"", b"x", b"x" * 37, b"x" * 76, b"x" * 998]), st.sampled_from([1, 15, 16, 900]))
+FLAWS = st.tuples(st.integers(0, 10**6), st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b"\n\r", b"y" * 990]))
+
+
+@given(st.lists(LINES, min_size=1, max_size=5), st.lists(FLAWS, max_size=3))
+def test_runs_of_even_lines_are_seen_as_other_lines_are(
+    runs: list[tuple[bytes, int]], flaws: list[tuple[int, bytes]]
+) -> None:
+    """Whatever stands in the middle of them: base64 is looked at in another way."""
+    source = b"".join((line + b"\r\n") * count for line, count in runs)
+    for at, flaw in flaws:
+        source = source[: at % len(source)] + flaw + source[at % len(source) + len(flaw) % 3 :]
+    assert orderly(source) is (re.fullmatch(rb"(?:[^\r\n]{0,998}+\r\n)++", source) is not None)
+    assert crlf(source) == re.sub(rb"\r\n|\r|\n", b"\r\n", source)
+    long = re.search(rb"^[^\n]{999,}", source, re.MULTILINE)
+    if long is None or not long[0].endswith(b"\r"):  # whose CR may be its end
+        assert first_long(source) == (long.start() if long else -1)
 
 
 LEAF = st.text(st.sampled_from("ax=.- \tüé€\n"), max_size=60).flatmap(

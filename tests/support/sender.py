@@ -12,7 +12,7 @@ from operators.deliveries.events import Event
 from operators.deliveries.outcome import Outcome
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Slot, Slots
-from operators.mail.message import Message
+from operators.mail.message import Content, Message
 from pipeline.smtp.client import Transport
 from tests.support.waiting import comes as until  # noqa: F401 - for those who send
 
@@ -46,14 +46,17 @@ class Sender:
         assert isinstance(slot, Slot), slot
         return slot
 
-    async def send(self, source: bytes = SOURCE, slot: Slot | None = None, **message: Any) -> Outcome:
-        """One attempt, and its slot released as `settle` does."""
+    async def send(
+        self, source: bytes = SOURCE, slot: Slot | None = None, content: Content | None = None, **message: Any
+    ) -> Outcome:
+        """One attempt, and its slot released as `settle` does. `content`: what follows the source."""
         ended: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         envelope = {"envelope": "sender@example.org", "recipient": "someone@example.com"} | message
         delivery = Delivery(
             lease=Lease(1, b""),
             message=Message(**envelope),
             source=source,
+            content=content,
             route=Route("group", self.targets),
             lane="lane",
             slot=slot or self.take(),

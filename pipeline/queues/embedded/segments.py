@@ -66,8 +66,12 @@ class StoredContent(NamedTuple):
 
     def warm(self) -> None:
         """Have the beginning in the system's memory, so that the event loop does not wait for the disk."""
-        with contextlib.suppress(OSError):  # the sender of the message is told
-            self._part(0, min(WARM, self.size))
+        with (
+            contextlib.suppress(OSError),  # the sender of the message is told
+            Path(self.file).open("rb", 0) as file,
+            Path(os.devnull).open("wb", 0) as nowhere,  # which takes pages without a copy of them
+        ):
+            os.sendfile(nowhere.fileno(), file.fileno(), self.start, min(WARM, self.size))
 
     def _part(self, begin: int, size: int) -> bytes:
         file = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)

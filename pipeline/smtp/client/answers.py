@@ -23,7 +23,7 @@ class Answers(asyncio.Protocol):
         self._owner, self._conversation = owner, conversation
         self._parser = ReplyParser()
         self._replies: list[Reply] = []
-        self._came = asyncio.Event()  # an answer, or the end
+        self._came: asyncio.Future[None] | None = None  # an answer, or the end, while it is waited for
         self._gone = False
         self._error: Exception | None = None
         self.transport: asyncio.Transport | None = None
@@ -40,14 +40,18 @@ class Answers(asyncio.Protocol):
         replies = self._parser.feed(data)
         if replies:
             self._replies = [*self._replies, *replies][:MOST]
-            self._came.set()
+            self._wake()
             if replies[-1].code == GARBLED:
                 self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         """No more answers come."""
         self._gone, self._error = True, error
-        self._came.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._came is not None and not self._came.done():
+            self._came.set_result(None)
 
     async def reply(self, seconds: float) -> Reply:
         """The next answer.
@@ -57,14 +61,22 @@ class Answers(asyncio.Protocol):
             OSError: the connection is gone; with what TLS says, where it does. A fault of ours comes as what it is.
         """
         if not self._replies and not self._gone:
-            self._came.clear()
-            async with asyncio.timeout(seconds):
-                await self._came.wait()
+            await self._until(seconds)
         if self._replies:
             return self._replies.pop(0)
         if self._error is not None:
             raise self._error
         raise ConnectionResetError("closed by the receiver")
+
+    async def _until(self, seconds: float) -> None:
+        """A future and a timer: an event within a time-out costs twice as much."""
+        loop = asyncio.get_running_loop()
+        self._came = loop.create_future()
+        timer = loop.call_later(seconds, _late, self._came)
+        try:
+            await self._came
+        finally:
+            timer.cancel()
 
     async def ask(self, command: str, seconds: float) -> Reply:
         """Send a command, and await its answer; raises what `reply` does."""
@@ -100,3 +112,8 @@ class Answers(asyncio.Protocol):
         """Close it at once."""
         if self.transport is not None:
             self.transport.abort()
+
+
+def _late(came: asyncio.Future[None]) -> None:
+    if not came.done():
+        came.set_exception(TimeoutError())

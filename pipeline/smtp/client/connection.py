@@ -27,6 +27,8 @@ from operators.mail.message import Content
 from operators.mail.wire import chunks, dot_stuff, normalise, stuffed
 from operators.stages.stage import Done
 from pipeline.smtp.client.failure import reason
+from pipeline.smtp.client.straight import Sent, straight
+from pipeline.smtp.client.tls import PLAIN
 from pipeline.smtp.client.transaction import (
     PROVEN,
     REUSED,
@@ -134,7 +136,7 @@ class SmtpConnection(asyncio.Protocol):
         self._surplus = False  # more answers than commands
         self._blocked = False  # the transport wants no more for now
         self._quit_for = ""  # close it after this message, for this reason
-        self._chunks: Iterator[bytes] | None = None
+        self._chunks: Iterator[Sent] | None = None
         self._delivery: Delivery | None = None
         transport.set_protocol(self)
 
@@ -254,14 +256,20 @@ class SmtpConnection(asyncio.Protocol):
             return
         self._phase = Phase.BODY
         size = self._delivery.size
-        self._chunks = (
-            chunks(source, CHUNK) if content is None else stuffed(source, content.pieces(CHUNK), content.dots)
-        )
+        self._chunks = chunks(source, CHUNK) if content is None else self._apart(source, content)
         self._latest = self._owner.clock() + (PATIENCE["message"] + size / SLOWEST) * self._owner.factor
         try:
             self._pump()
         except Exception as error:  # the content cannot be read
             self.broke(error)
+
+    def _apart(self, head: bytes, content: Content) -> Iterator[Sent]:
+        """What is sent of a message whose content lies in a file."""
+        socket = self._transport.get_extra_info("socket")
+        if content.dots or self.peer.level > PLAIN or socket is None:
+            return stuffed(head, content.pieces(CHUNK), content.dots)
+        self._transport.set_write_buffer_limits(0)  # it wants no more while it holds anything
+        return straight(head, content, socket.fileno())
 
     def _pump(self) -> None:
         """Hand the transport as much of the message as it wants."""
@@ -275,6 +283,10 @@ class SmtpConnection(asyncio.Protocol):
                 self._phase = Phase.DIALOGUE
                 self._await("message")
                 self._write(b".\r\n")
+                continue
+            if isinstance(chunk, int):
+                self._sent += chunk
+                self._data_sent += chunk
                 continue
             self._data_sent += len(chunk)
             self._write(chunk)

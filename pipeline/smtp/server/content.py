@@ -12,7 +12,6 @@ import re
 from collections import deque
 
 from operators.mail import long_lines
-from operators.mail.head import line_ends
 from operators.mail.message import InvalidMessage
 from operators.mail.wire import LINE_DOT, dot_unstuff, has_line_dot
 from pipeline.smtp.server.refusal import Refusal
@@ -198,11 +197,6 @@ class ContentReader:
 def _begun(last: bytes) -> int:
     """How many of the last octets may be the beginning of the end."""
     return next((size for size in (4, 3, 2, 1) if _END.startswith(last[-size:]) and len(last) >= size), 0)
-
-
-def clean(raw: bytes, dots: bool = True) -> bytes:
-    """The message as its author meant it: dots unstuffed, every line end CRLF. Raises `Refusal`: it holds NUL."""
-    return line_ends(plain(raw, dots=dots))
 
 
 def plain(raw: bytes, begins: bool = True, dots: bool = True) -> bytes:

@@ -10,6 +10,7 @@ Bounds: LONGEST octets without a line end, MOST_ERRORS, MOST_LINES; of a message
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import msgspec
 
@@ -75,6 +76,7 @@ class ServerProtocol:
         self.content = ContentReader()
         self._next = State.CONNECTED  # once the command is accepted
         self._in, self._at = b"", 0
+        self._later: deque[bytes] = deque()  # what came of a message while `_in` was not read yet: it is not copied
         self._out: list[bytes] = []
         self._fresh = True
         self._errors = self._lines = 0
@@ -83,13 +85,17 @@ class ServerProtocol:
 
     def receive(self, data: bytes) -> None:
         """Octets have come."""
-        self._in = self._in[self._at :] + data if self._at < len(self._in) else data
-        self._at = 0
+        if self._at == len(self._in):
+            self._in, self._at = data, 0
+        elif self.state is State.CONTENT:
+            self._later.append(data)
+        else:
+            self._in, self._at = self._in[self._at :] + data, 0
 
     @property
     def waiting(self) -> int:
         """Octets that were received and not read yet."""
-        return len(self._in) - self._at
+        return len(self._in) - self._at + sum(map(len, self._later))
 
     def next_event(self) -> CommandLine | ChallengeAnswer | MailData | None:
         """What has come next; None: it has not come whole. Raises `Refusal`."""
@@ -158,9 +164,10 @@ class ServerProtocol:
             return None
         left = self.content.feed(chunk)
         if left is None:
-            self._at += len(chunk)
+            self._in, self._at = self._later.popleft() if self._later else b"", 0
             return MailData(len(chunk), None, self.content.dots)
-        self._at += len(chunk) - left
+        self._in, self._at = b"".join([chunk[len(chunk) - left :], *self._later]), 0
+        self._later.clear()
         self.state = self._next = State.RECEIVED
         return MailData(len(chunk), self.content.take(), self.content.dots)
 
@@ -230,8 +237,9 @@ class ServerProtocol:
 
     def forget(self) -> bytes:
         """What came and was not read is never read: of a client that sends on behind STARTTLS (RFC 3207 4.2)."""
-        rest = self._in[self._at :]
+        rest = b"".join([self._in[self._at :], *self._later])
         self._in, self._at = b"", 0
+        self._later.clear()
         return rest
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from operators.deliveries.events import Received
-from operators.mail.head import ended, length
-from operators.mail.long_lines import PASS, HasLongLine
+from operators.mail.head import ended, length, line_ends
+from operators.mail.long_lines import PASS, HasLongLine, orderly
 from pipeline.queues.contract import Apart, Body, LargeBody, NewContent, QueueFull, TooLarge
 from pipeline.smtp.server import content, headers
 from pipeline.smtp.server.commands import is_routed, mail, rcpt
@@ -216,11 +216,15 @@ class Session(SessionDialogue):
     def _fitted(self, raw: bytes, dots: bool) -> tuple[bytes, bool]:
         """(the message as it is queued, whether a line of it may begin with a dot). Raises `Refusal`."""
         most = self.shared.settings.smtp_maxsize
-        data = content.clean(raw, dots)
+        data = content.plain(raw, dots=dots)
+        if not (good := orderly(data)):
+            data = line_ends(data)
         if len(data) > most:
             raise content.too_large(most)
         whole = ended(data)
-        fitted = content.fitted(whole, self.shared.settings.long_lines, self.shared.settings.smtp_extract)
+        fitted = (
+            whole if good else content.fitted(whole, self.shared.settings.long_lines, self.shared.settings.smtp_extract)
+        )
         # another line end, of ours too, may have got a dot behind it
         return fitted, dots or data is not raw or fitted is not whole
 
@@ -233,8 +237,9 @@ class Session(SessionDialogue):
         if apart is None or len(data) - end < apart.least:
             self._bounded(len(ids), len(data))
             return ids, [*bodies(begins, head + data[end:])]
-        rest = data[end + 2 :]
-        return ids, self._parted(begins, head, NewContent(rest, len(rest), rest.isascii(), dots))
+        rest = memoryview(data)[end + 2 :]
+        is_ascii = data.isascii() or data[end + 2 :].isascii()
+        return ids, self._parted(begins, head, NewContent(rest, len(rest), is_ascii, dots))
 
     def _parted(self, begins: list[bytes], head: bytes, rest: NewContent) -> list[Body]:
         """One for each recipient; all share the content, which is there once."""

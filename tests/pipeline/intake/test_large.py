@@ -11,7 +11,7 @@ import pytest
 from operators.mail.head import length, settled
 from operators.mail.message import from_properties, mime_properties
 from pipeline.smtp.server import large
-from pipeline.smtp.server.content import clean
+from pipeline.smtp.server.content import plain
 from pipeline.smtp.server.large import LargeMessage, copies
 from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
@@ -43,7 +43,7 @@ TEXT = b"A: b\r\n\r\n" + (b"x" * 76 + b"\r\n") * 10
 
 def whole(raw: bytes) -> tuple[bytes, bytes]:
     """(header, the rest) of a message that goes through memory."""
-    source = settled(clean(raw))
+    source = settled(plain(raw))
     end = length(source)
     return source[:end], source[end:]
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.smtp.server.content import clean
+from operators.mail.head import line_ends
+from pipeline.smtp.server.content import plain
 from pipeline.smtp.server.protocol import MailData, ServerProtocol
 from pipeline.smtp.server.refusal import Refusal
 from tests.pipeline.intake.harness import House
@@ -50,21 +51,21 @@ async def test_nul_before_the_dot_is_refused_not_repaired(house: House) -> None:
 
 def test_dots_are_unstuffed_only_at_real_line_starts() -> None:
     """RFC 5321 4.5.2: after a bare LF a dot is content."""
-    assert clean(b"..a\r\n..\r\n...\r\nb..c\r\n") == b".a\r\n.\r\n..\r\nb..c\r\n"
-    assert clean(b"a\n..b\r\n") == b"a\r\n..b\r\n"
-    assert clean(b"a\r..b\r\n") == b"a\r\n..b\r\n"
+    assert line_ends(plain(b"..a\r\n..\r\n...\r\nb..c\r\n")) == b".a\r\n.\r\n..\r\nb..c\r\n"
+    assert line_ends(plain(b"a\n..b\r\n")) == b"a\r\n..b\r\n"
+    assert line_ends(plain(b"a\r..b\r\n")) == b"a\r\n..b\r\n"
 
 
 def test_nul_is_refused() -> None:
     """RFC 5322 4."""
     with pytest.raises(Refusal, match=r"554 5\.6\.0"):
-        clean(b"a\0b\r\n")
+        plain(b"a\0b\r\n")
 
 
 @given(st.binary().filter(lambda octets: b"\0" not in octets))
 def test_what_is_cleaned_has_no_bare_line_end(raw: bytes) -> None:
     """Whatever comes in."""
-    rest = clean(raw).replace(b"\r\n", b"")
+    rest = line_ends(plain(raw)).replace(b"\r\n", b"")
     assert b"\r" not in rest
     assert b"\n" not in rest
 
@@ -90,7 +91,7 @@ def test_a_message_arrives_octet_for_octet_however_it_is_cut(lines: list[bytes],
         wire, turn = wire[size:], turn + 1
         while whole is None and isinstance(event := session.next_event(), MailData):
             whole = event.whole
-    assert clean(whole) == content
+    assert line_ends(plain(whole)) == content
     assert session.forget() + wire == after
 
 

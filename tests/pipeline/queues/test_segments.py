@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from operators.deliveries.delivery import Lease
+from operators.mail.message import joined
 from operators.mail.wire import dot_stuff, stuffed
 from pipeline.queues.contract import LargeBody, NewContent, Park, QueueFull, Retry, Settlement
 from pipeline.queues.embedded import segments, space
@@ -129,23 +130,27 @@ async def test_large_mail_lent_holds_up_nobody(tmp_path: Path, clock: Clock) -> 
 
 
 async def test_a_large_message_that_is_submitted_whole_is_parted(tmp_path: Path, clock: Clock) -> None:
-    """By an application: text or base64; line ends are made CRLF. What is no mail, or made of parts, stays whole."""
+    """By an application: text or base64; line ends are made CRLF. Of parts the large ones are; no mail stays whole."""
     long = "caf\u00e9.\n" * 200_000
     whole = {"recipient": "b@example.net", "mime": "Subject: x\n\n" + long, "own": 1}
     binary = {
         "mime": base64.b64encode(b"Subject: x\r\n\r\n" + b"\xff\r\n" * 400_000).decode(),
         "mime-encoding": "base64",
     }
-    other = msgspec.json.encode({"mime": {"text": long}})
+    parts = {"mime": {"subject": "x", "text": long}}
     async with opened(tmp_path / "q", clock) as desk:
-        await desk.publish(msgspec.json.encode(whole), msgspec.json.encode(binary), other, b"x" * 2_000_000)
+        await desk.publish(
+            msgspec.json.encode(whole), msgspec.json.encode(binary), msgspec.json.encode(parts), b"x" * 2_000_000
+        )
         desk.consume(10)
-        first, second, *kept = await desk.next(4)
+        first, second, third, other = await desk.next(4)
         assert msgspec.json.decode(first.body) == {**whole, "mime": "Subject: x\r\n\r\n"}
         assert text(first) == long.replace("\n", "\r\n").encode()
         assert msgspec.json.decode(second.body) == {"mime": "Subject: x\r\n\r\n"}
         assert text(second) == b"\xff\r\n" * 400_000
-        assert [(lease.body, lease.content) for lease in kept] == [(other, None), (b"x" * 2_000_000, None)]
+        assert msgspec.json.decode(third.body) == {"mime": {"subject": "x"}}
+        assert joined(msgspec.json.decode(third.body), text(third)) == parts
+        assert (other.body, other.content) == (b"x" * 2_000_000, None)
 
 
 async def test_a_very_large_content_is_written_by_who_brings_it(tmp_path: Path, clock: Clock) -> None:
