@@ -15,8 +15,7 @@ from operators.deliveries.delivery import Delivery
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Wait
 from operators.lanes.thresholds import Thresholds
-from operators.stages.stage import Report, Stage, unreported
-from operators.stages.tap import tap
+from operators.stages.stage import Done, Report, Stage, handover, unreported
 from settings.rules import Flood, Snapshot
 from settings.rules.fields import lookup_name
 
@@ -50,12 +49,23 @@ class Floods:
         self._hits: dict[int, collections.deque[float]] = {}
 
     def detect(self, rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
-        """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew."""
+        """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew.
 
-        def look(delivery: Delivery) -> None:
+        The rule that did so stands in the delivery, for the log; what it raises is reported, and changes nothing.
+        """
+
+        def start(delivery: Delivery, done: Done) -> None:
+            begun = None
+            try:
+                begun = look(delivery)
+            except Exception as error:
+                report("detect_floods", delivery, error)
+            done(delivery if begun is None else delivery.but(rules=(*delivery.rules, f"floods/{begun.id}")))
+
+        def look(delivery: Delivery) -> Flood | None:
             outcome, lane = delivery.outcome, delivery.lane
             if outcome is None or outcome.code is None or outcome.ours or not lane:
-                return
+                return None
             snapshot, rule = rules(), None
             if outcome.result != "accepted":
                 names, tags = (lookup_name(delivery.domain), lane.partition("/")[2]), delivery.message.tags
@@ -65,8 +75,10 @@ class Floods:
             if rule is not None and self._thresholds.reached(rule, lane, self._clock()):
                 self._thresholds.forget(rule, lane)
                 self._begin(lane, rule, f"{outcome.code} {outcome.description}")
+                return rule
+            return None
 
-        return tap("detect_floods", look, report)
+        return handover("detect_floods", start, report, ended=True)
 
     def _begin(self, lane: str, rule: Flood, answer: str) -> None:
         now = self._clock()

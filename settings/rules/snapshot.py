@@ -158,9 +158,9 @@ class Snapshot:
         return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
 
     @functools.cached_property
-    def _own_classes(self) -> tuple[PatternIndex, list[str]]:
+    def _own_classes(self) -> tuple[PatternIndex, tuple[BounceClass, ...]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
-        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), [rule.meaning for rule in rules]
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), rules
 
     @functools.cached_property
     def _schedules(self) -> dict[str, Schedule]:
@@ -396,13 +396,13 @@ class Snapshot:
         found = chosen.matching(Traits(ip, self.pool_of(ip), domain, group), now)
         return next((rule for rule in found if rule.started is None or rule.started.timestamp() <= now), None)
 
-    def own_class(self, text: str) -> str | None:
-        """The class that the operator's own patterns give an answer; None where none matches."""
+    def own_class(self, text: str) -> BounceClass | None:
+        """The operator's own pattern that gives an answer its class; None where none matches."""
         if not self._rules["classes"]:
             return None
-        patterns, meanings = self._own_classes
+        patterns, rules = self._own_classes
         found = patterns.matching(text)
-        return meanings[found[0]] if found else None
+        return rules[found[0]] if found else None
 
     def answering(self, rules: Sequence[Response], text: str) -> list[Response]:
         """Those of these response rules whose pattern matches an answer, or that have none."""
