@@ -46,6 +46,7 @@ class BounceClasses(RulePage):
         found = columns_of(self.kind)
         del found["order"]
         found["pattern"] = msgspec.structs.replace(found["pattern"], kind="code")
+        found["used"] = msgspec.structs.replace(found["used"], live=True, kind="number")
         return list(found.values())
 
     def above(self) -> None:

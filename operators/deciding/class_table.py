@@ -10,6 +10,7 @@ from __future__ import annotations
 TABLE: tuple[tuple[str, str], ...] = (
     # Greylisting says so; the rest of its words look like any other deferral.
     ("greylisted", r"gr[ea]y-?\s?list|tempgrey|postgrey|sqlgrey"),
+    ("greylisted", r"not yet authorized to deliver"),
     ("greylisted", r"^450 4\.3\.2 service currently unavailable"),  # Postfix's postscreen
     ("connection", r"try again later, closing connection"),
     # TLS and DANE.
@@ -24,6 +25,13 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("authentication", r"authentication (checks|information|requirements|level)|required authentication"),
     ("authentication", r"aligned with either the authenticated|multiple authentication checks"),
     ("authentication", r"^\d+ [45]\.7\.(2[0-46-79]|3[0-2]|509|515)\b.*(auth|sign|policy|https?://)"),
+    ("authentication", r"(dkim|spf|dmarc) sender invalid|is not allowed to send (e?mail )?(from|for) \S+\.\w"),
+    # Relaying, where the words are plain: what follows looks at reputation.
+    (
+        "no-relay",
+        r"(open )?relay not allowed|relaying (is )?(denied|disallowed)|denies relay|to use me .{0,60}as a relay",
+    ),
+    ("policy", r"verification failed for|sender verif(y|ication) fail"),
     # Names of the sending domain on lists, then the sending IP: lists, reputation, PTR.
     ("reputation-domain", r"\bdbl\b|dbl\.spamhaus|surbl|uribl|domain (is )?(present|listed|blacklisted|blocklisted)"),
     ("reputation-domain", r"reputation of the sending domain|domain (has|with) (a )?(bad|poor|low) reputation"),
@@ -32,13 +40,21 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("rate-limit", r"unexpected volume or user complaints|due to user complaints"),
     ("spam-block", r"spamhaus|identified as (a )?spammer|spammer list|dns ?bl|\b\w*rbl\b"),
     ("spam-block", r"(poor|bad|low) reputation|mismatches client ip|denyip|:blocked\b|\(rtr:(bb|du|rd|sc|bl)\)"),
-    ("spam-block", r"\d+\.\d+\.\d+\.\d+[^a-z0-9]{0,4}(is|has been|was)?[ _]?(blocked|banned|denied)"),
+    ("spam-block", r"unverif(y|i)able (sending )?ip|account\(ip\)"),
+    (
+        "spam-block",
+        r"(mail|message|connection)s? refused - \W?\d+\.\d+|no access for (this|your) ip|unauthori[sz]ed interface",
+    ),
+    ("spam-block", r"due to spam list"),
+    ("spam-block", r"\d+\.\d+\.\d+\.\d+[^a-z0-9]{0,4}(is|has been|was)?[ _]?(\w+ly )?(blocked|banned|denied)"),
     ("spam-block", r"\bip[=:] ?\d.*problem occurred|access to (submit messages to )?this (e-?)?mail system"),
     ("spam-block", r"not allowed to connect|bad dns ptr"),
     ("rate-limit", r"tss0[1-68]|messages? from \S+ temporarily deferred"),
     ("rate-limit", r"rate of (e?mail|messages) (originating|coming)|unusual rate of (e?mail|messages)\b"),
     ("spam-block", r"(sending|source|client|your) ip (address )?(is )?(banned|blocked|blacklisted|bloquee)"),
     ("spam-block", r"banned sending ip"),
+    ("spam-block", r"(invalid|black|bad|spam(ming)?) ip\b|\bip (address )?(is )?(rejected|refused)|sender ip rejected"),
+    ("spam-block", r"(spam|suspected)[a-z ]{0,10} (source|sender|origin)\b"),
     ("spam-block", r"ip (address )?(is )?(black|block|deny) ?listed|ip reputation|reputation of the sending ip"),
     ("spam-block", r"not have a good reputation"),
     ("spam-block", r"\b(dns)?[rb]bl\b|blackli?st|on our block ?list|black list|blocked using|spamhaus|barracuda"),
@@ -53,6 +69,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("too-large", r"(message|mail|size|data)(?:[^.;]|\.\S)* (is )?too (big|large|long)"),
     ("too-large", r"(message|fixed|maximum|max)(?:[^.;]|\.\S)* size(?:[^.;]|\.\S)* (exceed|limit|permitted)"),
     ("too-large", r"exceed(s|ed)(?:[^.;]|\.\S)*(message size|size (limit|permitted))"),
+    ("too-large", r"attachments? (is |are )?too (long|large|big)"),
+    ("too-large", r"class=size|size limit="),
     ("too-large", r"size exceeds|recipsizelimit|length exceeds"),
     ("too-large", r"exceeds (the )?(maximum|administrative|fixed) (size|limit|message)|headers? too large"),
     ("too-large", r"number of attachments|header value|too big for"),
@@ -61,6 +79,13 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("invalid-recipient", r"unverified address: (mailbox|unknown|user)|recipient verify"),
     # The mailbox is full.
     ("mailbox-full", r"mail ?box (for user )?is (full|over)|(mail|in) ?box (is )?full|over ?quota"),
+    (
+        "mailbox-full",
+        r"too (many|much) (messages|mails?|e-?mails?)( data)? (on|in) (the|this|his|your)|too much mail data",
+    ),
+    ("rate-limit", r"organi[sz]ation queue quota|queue quota"),
+    ("mailbox-full", r"(exhausted|exceeded|used up)[\w ]{0,20} (storage|space)"),
+    ("mailbox-full", r"quota violation"),
     ("mailbox-full", r"(disk )?quota (is )?(exceeded|full)|out of storage|exceeded storage"),
     ("mailbox-full", r"storage (limit|allocation)|shutoffquota|quota exceeded|insufficient (mailbox|user) storage"),
     ("mailbox-full", r"speichervolumen|storage (is )?full|(exceeds?|exceeded|over)( \w+){0,3} quota"),
@@ -74,6 +99,13 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("rate-limit", r"exceeded (their|permitted) limit|limits? (for )?how many|max(imum)? messages? per"),
     ("rate-limit", r"receiving mail at a rate|quota for sending|smtp relay (sending )?limit|recipients this hour"),
     ("rate-limit", r"many messages in"),
+    ("rate-limit", r"(max(imum)?|number|count) (number )?(of )?(messages|recipients|connections|rcpts?) (per|numbers)"),
+    (
+        "rate-limit",
+        r"(maximum|max) (number of )?(concurrent|simultaneous) (connections|sessions)|concurrent connections",
+    ),
+    ("rate-limit", r"limit for the number of|number of messages they can|too much e?-?mail\b|too many same"),
+    ("rate-limit", r"out of allow|flooding|frequency"),
     # Relaying.
     ("policy", r"sendernotauthenticatedforgroup|delivery restriction"),
     ("rate-limit", r"too much traffic"),
@@ -82,18 +114,29 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("no-relay", r"smtp relay at your|relay(ing)?\b(?:[^.;]|\.\S)*(denied|prohibited|not (permitted|allowed)|reject)"),
     ("no-relay", r"not (currently )?permitted to relay|unauthori[sz]ed relay|not a gateway|local user only"),
     ("no-relay", r"not authenticated to send anonymous|client was not authenticated|authentication required"),
+    ("no-relay", r"requires? (smtp )?authentication"),
     ("no-relay", r"smtp auth|exchange server authentication|not authorized to send e?mail directly"),
     # Loops and misrouting.
     ("routing", r"hop count|too many hops|mail loop|is looping|routing loop|exceeded \d+ hops"),
+    ("routing", r"wrong [\w ]{0,20}region|looping message"),
     ("routing", r"loops? back|points? back to|loop detected|mail for \S+ loops"),
     ("routing", r"message depth exceeded|list expansion|misconfigured forwarding"),
     ("protocol", r"address syntax"),
     # The sender's address, before the recipient's: both are "unknown" and "rejected".
     ("policy", r"sender (address )?(rejected|denied|is blocked|was not|not (in|auth))|sender address"),
+    ("policy", r"(fake|invalid|forged|spoofed) sender|(sender|mail from|from address) (is )?(invalid|fake|un\w+ated)"),
+    ("policy", r"black(ed)? (mail )?address|requires confirmation|policy (error|violation|restriction|rejection)"),
+    ("policy", r"requires? (a )?valid sender|domain must resolve"),
+    ("policy", r"den(ies|y) (the|this) sender|rejected by (the )?(destination|recipient)"),
     ("policy", r"outbound sender|unknown sender|banned sender|domain of sender|unresolvable rfc"),
     ("policy", r"^\d+ [45]\.1\.[78] "),
     ("policy", r"sending denied|sender (e-?mail )?(address )?is (not|rejected)"),
     # Content.
+    (
+        "spam-content",
+        r"viral traffic|dt:spm|\b(anti-?)?spam (score|points|checks|filter|content|pattern|list|rejection)|bulk e?-?mail\b",
+    ),
+    ("spam-content", r"\bspam(ming)?\b[^.,;:/]{0,40}\b(not|rejected|refused|denied|blocked)\b"),
     ("spam-content", r"virus|malware|phish|spam (content|message|detected)"),
     ("spam-content", r"(contains?|as|like|suspicion of|suspected|rejected for|for|embedded)(?:[^.;]|\.\S){0,20} spam"),
     ("spam-content", r"spam is embedded|\bube\b|- spam|message looks like|likely unsolicited|nature of the content"),
@@ -101,6 +144,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("spam-content", r"mail content denied|content (rejected|filter)|message filtered|mcspam|is spam"),
     # RFC violations.
     ("protocol", r"rfc ?-?(5322|5321|2822|822)\b|duplicate header|multiple (subject|addresses)|missing a valid"),
+    ("protocol", r"protocol violation"),
+    ("protocol", r"rfc compliant|(line|header|command) parse|protocol error|sequence error"),
     ("protocol", r"malformed|8-bit data|disallowed header|encoded-word|invalid (characters|message content)"),
     ("protocol", r"smtputf8|mime/reject|mime error|invalid (mime )?structure"),
     ("protocol", r"syntax error|sequence of commands|unrecogni[sz]ed|command (parameter )?not implemented"),
@@ -109,6 +154,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     # The domain takes no mail.
     ("invalid-domain", r"host (or domain name )?(unknown|not found)|domain (does not exist|not found|name not found)"),
     ("invalid-domain", r"(nonexistent|unknown|invalid|no such|bad destination) ?(domain|host|system)|null mx"),
+    ("invalid-domain", r"dns (query|lookup) error|no[ -]domain\b"),
     ("invalid-domain", r"(host|domain) does not accept mail|unrout(e)?able|domain is not reachable|recipient domain"),
     ("invalid-domain", r"dns query failed|contact destination smtp|single label domains"),
     ("invalid-domain", r"^\d+ [45]\.1\.(2|10) (?i:.*domain)|does not accept mail"),
@@ -123,6 +169,9 @@ TABLE: tuple[tuple[str, str], ...] = (
     ),
     ("inactive-mailbox", r"(account|mailbox|user)(?:[^.;]|\.\S)*(closed|not activated|not active\b)|deactivated"),
     ("inactive-mailbox", r"(disabled|inactive|suspended|deactivated) (recipient|account|mailbox|user|email)"),
+    ("inactive-mailbox", r"not an active (address|account|user|mailbox)"),
+    ("connection", r"can't create output|could not be stored|error writing"),
+    ("connection", r"^4\d\d .*temporar(il)?y unavailable"),
     ("inactive-mailbox", r"mailbox cannot be accessed|bloque\b"),
     # Nobody there.
     (
@@ -132,6 +181,11 @@ TABLE: tuple[tuple[str, str], ...] = (
     (
         "invalid-recipient",
         r"(unknown|invalid|illegal|no such|unrouteable|bad)(?:[^.;]|\.\S){0,20} (user|recipient|alias|account|address|mailbox|person)",
+    ),
+    ("invalid-recipient", r"not a known (user|recipient|address)|no mail ?box\b"),
+    (
+        "invalid-recipient",
+        r"(bad|valid)rcptto|bad[_ -](rcpt|recipient)|(destinat[aá]rio|usu[aá]rio|destinataire|utilisateur|usuario)\S* (desconocido|inv[aá]lido|inexist\w+|no existe|inconnu)",
     ),
     ("invalid-recipient", r"recip(ient)?notfound|recipnotfound|exrecipnotfound|no such (user|person)|no mailbox here"),
     (
@@ -144,9 +198,12 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("invalid-recipient", r"email account that you tried to reach|invalid x\.400|destinataire invalide"),
     ("invalid-recipient", r"recipient (rejected|verification)|address unknown|recipient no longer"),
     ("invalid-recipient", r"^\d+ (5\.1\.[1236]|5\.1\.10|4\.1\.1)\b|^550 5\.4\.1 .*access denied"),
+    # Spam, where it is a word of its own and no part of an address.
+    ("spam-content", r"(^|[ \"'(:])(anti-?)?spam(ming)?\b|(is|appears) unwanted|believe .{0,30}unwanted"),
     # The operator of the receiver does not want it.
     ("policy", r"polic(y|ies)|prohibit|attachment|security issue|access (is )?denied"),
     ("policy", r"not (allowed|authorized|accepted)|rejected by recipient|block list|forbidden"),
+    ("policy", r"only (registered|authenticated|authorized) users"),
     ("policy", r"unregistered domains|not verified|sending denied|restrict|redundant|over ipv6|bounce attack"),
     ("policy", r"client host rejected|host network|before greeting|header (error|is too long)"),
     ("policy", r"smtp server of your|x-dg-ref"),

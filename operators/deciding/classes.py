@@ -17,6 +17,7 @@ from operators.deliveries.delivery import Delivery
 from operators.deliveries.outcome import Next, Outcome
 from operators.stages.stage import Report, Stage, handover, unreported
 from settings.rules import Snapshot
+from settings.rules.acting import BounceClass
 from settings.rules.decisions import CLASSES
 from settings.rules.patterns import TEXT
 from settings.rules.snapshot import answer_text
@@ -83,10 +84,18 @@ def classed(outcome: Outcome, snapshot: Snapshot) -> Outcome:
     if outcome.code is None:
         class_ = UNANSWERED.get(outcome.state)
     else:
-        text = answer_text(outcome.code, outcome.status, outcome.description)
-        own = snapshot.own_class(text)
-        class_ = own if own is not None else class_of(text)
+        own = own_class(outcome, snapshot)
+        class_ = own.meaning if own is not None else class_of(_text(outcome))
     return outcome if class_ is None else msgspec.structs.replace(outcome, bounce_class=class_)
+
+
+def own_class(outcome: Outcome, snapshot: Snapshot) -> BounceClass | None:
+    """The operator's own pattern that an answer has its class from."""
+    return None if outcome.code is None else snapshot.own_class(_text(outcome))
+
+
+def _text(outcome: Outcome) -> str:
+    return answer_text(outcome.code, outcome.status, outcome.description)
 
 
 def classify_answers(rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
@@ -101,7 +110,11 @@ def classify_answers(rules: Callable[[], Snapshot], report: Report = unreported)
         outcome = delivery.outcome
         if outcome is not None and outcome.result != "accepted":
             try:
-                delivery = delivery.ended(classed(outcome, rules()))
+                snapshot = rules()
+                given = classed(outcome, snapshot)
+                if given is not outcome and (own := own_class(outcome, snapshot)) is not None:
+                    delivery = delivery.but(rules=(*delivery.rules, f"classes/{own.id}"))
+                delivery = delivery.ended(given)
             except Exception as error:
                 report("classify", delivery, error)
         done(delivery)

@@ -82,22 +82,26 @@ def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None 
 class SeenMessage:
     """What conditions look at in a message, each looked up once, however many rules ask."""
 
-    __slots__ = ("_found", "_header", "_message")
+    __slots__ = ("_folded", "_header", "_message", "_texts")
 
     def __init__(self, message: Message) -> None:
         self._message = message
-        self._found: dict[str, LookedAt] = {}
+        self._texts: dict[str, str] = {}
+        self._folded: dict[str, LookedAt] = {}
         self._header: bytes | None = None
 
     def __call__(self, what: str) -> LookedAt:
-        found = self._found.get(what)
+        found = self._folded.get(what)
         if found is None:
-            found = self._found[what] = looked_at_text(self._look(what))
+            found = self._folded[what] = looked_at_text(self.text(what))
         return found
 
     def text(self, what: str) -> str:
         """As it is."""
-        return self(what).text
+        found = self._texts.get(what)
+        if found is None:
+            found = self._texts[what] = self._look(what)
+        return found
 
     def _look(self, what: str) -> str:
         if what == "envelope":
@@ -105,15 +109,11 @@ class SeenMessage:
         if what == "recipient":
             return self._message.recipient
         if what.startswith("/"):
-            value = looked_up(self._message.properties, parts_of(what))
+            value = looked_up(self._message.properties, _path(what))
             return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
-        return self._field("subject" if what == "subject" else what.partition(":")[2])
-
-    def _field(self, name: str) -> str:
-        """The first field of this name, decoded; empty where there is none."""
         if self._header is None:
             self._header = _header(self._message)
-        found = _first_field(name)(self._header)
+        found = _first_field(what)(self._header)
         return _decoded(found[1].decode("utf-8", "replace")) if found is not None else ""
 
 
@@ -125,8 +125,13 @@ def _header(message: Message) -> bytes:
         return b""
 
 
+_path = functools.lru_cache(maxsize=1000)(parts_of)
+
+
 @functools.lru_cache(maxsize=1000)
-def _first_field(name: str) -> Callable[[bytes], re.Match[bytes] | None]:
+def _first_field(what: str) -> Callable[[bytes], re.Match[bytes] | None]:
+    """Finds the first field that `subject` or `header:Name` names."""
+    name = "subject" if what == "subject" else what.partition(":")[2]
     pattern = rb"^" + re.escape(name.encode()) + rb"[ \t]*:([^\n]*\n(?:[ \t][^\n]*\n)*)"
     return re.compile(pattern, re.IGNORECASE | re.MULTILINE).search
 

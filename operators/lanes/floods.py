@@ -15,8 +15,7 @@ from operators.deliveries.delivery import Delivery
 from operators.lanes.limits import Limits
 from operators.lanes.slots import Wait
 from operators.lanes.thresholds import Thresholds
-from operators.stages.stage import Report, Stage, unreported
-from operators.stages.tap import tap
+from operators.stages.stage import Done, Report, Stage, handover, unreported
 from settings.rules import Flood, Snapshot
 from settings.rules.fields import lookup_name
 
@@ -67,23 +66,36 @@ class Floods:
         self._hits: dict[int, collections.deque[float]] = {}
 
     def detect(self, rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
-        """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew."""
+        """The stage: looks at each negative answer; a match begins a flood on its lane, or begins it anew.
 
-        return tap("detect_floods", lambda delivery: self.look(delivery, rules()), report)
+        The rule that did so stands in the delivery, for the log; what it raises is reported, and changes nothing.
+        """
 
-    def look(self, delivery: Delivery, snapshot: Snapshot) -> None:
-        """At the end of one attempt."""
+        def start(delivery: Delivery, done: Done) -> None:
+            begun = None
+            try:
+                begun = self.look(delivery, rules())
+            except Exception as error:
+                report("detect_floods", delivery, error)
+            done(delivery if begun is None else delivery.but(rules=(*delivery.rules, f"floods/{begun.id}")))
+
+        return handover("detect_floods", start, report, ended=True)
+
+    def look(self, delivery: Delivery, snapshot: Snapshot) -> Flood | None:
+        """At the end of one attempt: the rule of a flood that it begins, or None."""
         outcome, lane, rule = delivery.outcome, delivery.lane, None
         if outcome is None or outcome.code is None or outcome.ours or not lane:
-            return
+            return None
         if outcome.result != "accepted":
             names, tags = (lookup_name(delivery.domain), lane.partition("/")[2]), delivery.message.tags
             rule = snapshot.flood_match(outcome.code, outcome.status, outcome.description, names, tags)
         if snapshot.flood_shares:
             self._thresholds.attempt(lane, snapshot.flood_shares, rule)
-        if rule is not None and self._decides(rule) and self._thresholds.reached(rule, lane, self._clock()):
-            self._thresholds.forget(rule, lane)
-            self._begin(lane, rule, f"{outcome.code} {outcome.description}")
+        if rule is None or not self._decides(rule) or not self._thresholds.reached(rule, lane, self._clock()):
+            return None
+        self._thresholds.forget(rule, lane)
+        self._begin(lane, rule, f"{outcome.code} {outcome.description}")
+        return rule
 
     def _begin(self, lane: str, rule: Flood, answer: str) -> None:
         now = self._clock()

@@ -127,6 +127,8 @@ def personal(message: Message) -> Personal | None:
     data = message.properties.get("data")
     if data is None and isinstance(message.mime, Mapping):
         data = message.mime.get("data")
+    if data is None:
+        return None
     if isinstance(data, Mapping) or data == []:  # PHP writes an empty object so
         return Personal(message, data or {})
     if any(data == off and isinstance(data, type(off)) for off in _OFF):

@@ -104,8 +104,9 @@ def head_of(message: Message) -> bytes:
 
 def _end_of_head(mime: str) -> int:
     """Where the empty line after the header ends, whatever the line ends are; -1 where there is none."""
-    ends = [at + len(blank) for blank in ("\r\n\r\n", "\n\n") if (at := mime.find(blank, 0, HEAD)) >= 0]
-    return min(ends, default=-1)
+    crlf = mime.find("\r\n\r\n", 0, HEAD)
+    lf = mime.find("\n\n", 0, crlf if crlf >= 0 else HEAD)  # not through the whole body, where that is known to follow
+    return lf + 2 if lf >= 0 else crlf + 4 if crlf >= 0 else -1
 
 
 def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:

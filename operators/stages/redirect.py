@@ -38,14 +38,16 @@ def redirect(
             return delivery
         remotes = [*(target.address for target in delivery.route.targets), delivery.route.group]
         now = clock()
-        chain = [rule.to_ip for rule in snapshot.redirects_of(delivery.ip, delivery.domain, remotes, now)]
-        if not chain:
+        followed = snapshot.redirects_of(delivery.ip, delivery.domain, remotes, now)
+        if not followed:
             return delivery
+        chain = [rule.to_ip for rule in followed]
         ip = chain[-1]
         if ip in (delivery.ip, *chain[:-1]):
             looped(delivery, [delivery.ip, *chain])
             return delivery
-        moved = delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group))
+        decided = (*delivery.rules, *[f"redirects/{rule.id}" for rule in followed])
+        moved = delivery.but(ip=ip, lane=lane_name(ip, delivery.route.group), rules=decided)
         redirected(moved, delivery.ip)
         return moved
 

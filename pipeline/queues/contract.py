@@ -143,7 +143,7 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     other: Mapping[str, int] = {}  # messages in each other queue, by its name
 
 
-GROUP = 500  # messages that are taken out in one transaction
+GROUP = 1000  # messages that are taken out in one transaction
 T = TypeVar("T")
 
 
@@ -171,10 +171,11 @@ async def confirmed(begin: Callable[[Confirmed], object]) -> None:
 class Withdrawable(Protocol):
     """A queue whose messages can be taken out, whoever's turn it is."""
 
-    def withdraw(self, sought: Sought) -> AsyncGenerator[Withdrawn, None]:
+    def withdraw(self, sought: Sought, whole: bool = True) -> AsyncGenerator[Withdrawn, None]:
         """What is sought, lent apart from the stream of `consume` and from its credit, in parts, oldest first.
 
         Each is ended, settled or put back. What is lent already is left out. Raises `QueueUnavailable`.
+        `whole`: with their bodies, for who decides on each.
         """
 
     def put_back(self, leases: Sequence[Lease]) -> None:

@@ -11,4 +11,4 @@ __all__ = ["CLASSES", "UnknownAnswer", "classify"]
 def classify(snapshot: Snapshot, text: str) -> tuple[str, bool]:
     """The class of an answer, and whether a pattern of the operator's gave it."""
     own = snapshot.own_class(text)
-    return (own, True) if own is not None else (class_of(text), False)
+    return (own.meaning, True) if own is not None else (class_of(text), False)

@@ -168,7 +168,7 @@ class Bulk:
         sought = _sought(selection)
         known = _by_queue(selection) and not selection.domain
         job.state, job.total = "running", await queue.size()
-        async with contextlib.aclosing(queue.withdraw(sought)) as withdrawn:
+        async with contextlib.aclosing(queue.withdraw(sought, whole=not known)) as withdrawn:
             async for part in withdrawn:
                 try:
                     for group in parts(part.leases):

@@ -36,6 +36,7 @@ class BounceClass(Rule):
     """A pattern of the operator's, and what an answer that it matches means. They come before the shipped table."""
 
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    live: ClassVar[Mapping[str, str]] = {"used": "Answers that have their class from it, since the start"}
 
     name: _Name = Field(title="Name", description="For people.")
     type: Type = Field("substring", title="Type", description="How the answer is matched. Case never matters.")

@@ -21,6 +21,7 @@ MAXIMUM = 500
 MEMORY = 1 << 20
 TEXT = 4096
 FEW = 4  # patterns that are tried one by one
+SHORT, KNOWN = 200, 1000  # characters of a text whose matches are remembered, and how many texts are, of each index
 MEMORY_OF_ALL = 16 << 20  # bytes for the automaton of many
 
 
@@ -75,6 +76,8 @@ def literal(text: str, whole: bool, alone: Matcher) -> Tried:
 class PatternIndex:
     """Many patterns, tried on a text together: the time does not grow with their number. Few are tried one by one.
 
+    What a short text has matched is remembered: senders, subjects and answers come again and again.
+
     Args:
         patterns: in their order.
         limit: characters of a text that are looked at.
@@ -82,6 +85,7 @@ class PatternIndex:
 
     def __init__(self, patterns: Sequence[Tried], limit: int = TEXT) -> None:
         self._patterns, self._limit = patterns, limit
+        self._known: dict[str, Sequence[int]] = {}
         self._sets: list[tuple[bool, list[int], Any]] = []
         if len(patterns) > FEW:
             for folded in (True, False):
@@ -89,9 +93,18 @@ class PatternIndex:
                 if numbers:
                     self._sets.append((folded, numbers, _set([patterns[number].source for number in numbers])))
 
-    def matching(self, text: str) -> list[int]:
+    def matching(self, text: str) -> Sequence[int]:
         """The numbers of the patterns that match, ascending."""
-        text = text[: self._limit]
+        found = self._known.get(text)
+        if found is None:
+            found = self._look(text[: self._limit])
+            if len(text) <= SHORT:
+                if len(self._known) >= KNOWN:
+                    self._known.clear()
+                self._known[text] = found
+        return found
+
+    def _look(self, text: str) -> Sequence[int]:
         if not self._sets:
             return self._one_by_one(text)
         found: list[int] = []

@@ -107,14 +107,16 @@ class Snapshot:
 
     @functools.cached_property
     def _conditions(self) -> tuple[dict[str, PatternIndex], dict[int, tuple[str, int]]]:
-        """The first condition of each rewrite rule that has one, by what is looked at; and which is whose."""
+        """A condition of each rewrite rule that has one to hold, by what is looked at; and which is whose.
+
+        All of a rule's conditions must hold, so one that does not is enough to leave it out.
+        """
         first: dict[str, list[Tried]] = collections.defaultdict(list)
         places: dict[int, tuple[str, int]] = {}
         for rule in cast(tuple[Rewrite, ...], self._rules["rewrites"]):
-            if rule.tests and not rule.tests[0].negated:
-                what = rule.tests[0].what
-                places[id(rule)] = what, len(first[what])
-                first[what].append(rule.tests[0].tried)
+            if (test := next((test for test in rule.tests if not test.negated), None)) is not None:
+                places[id(rule)] = test.what, len(first[test.what])
+                first[test.what].append(test.tried)
         return {what: PatternIndex(patterns, LONG) for what, patterns in first.items()}, places
 
     @functools.cached_property
@@ -156,9 +158,9 @@ class Snapshot:
         return {rule.name: rule for rule in cast(tuple[TagRule, ...], self._rules["tags"])}
 
     @functools.cached_property
-    def _own_classes(self) -> tuple[PatternIndex, list[str]]:
+    def _own_classes(self) -> tuple[PatternIndex, tuple[BounceClass, ...]]:
         rules = cast(tuple[BounceClass, ...], self._rules["classes"])
-        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), [rule.meaning for rule in rules]
+        return PatternIndex([tried(rule.type, rule.pattern) for rule in rules]), rules
 
     @functools.cached_property
     def _schedules(self) -> dict[str, Schedule]:
@@ -394,13 +396,13 @@ class Snapshot:
         found = chosen.matching(Traits(ip, self.pool_of(ip), domain, group), now)
         return next((rule for rule in found if rule.started is None or rule.started.timestamp() <= now), None)
 
-    def own_class(self, text: str) -> str | None:
-        """The class that the operator's own patterns give an answer; None where none matches."""
+    def own_class(self, text: str) -> BounceClass | None:
+        """The operator's own pattern that gives an answer its class; None where none matches."""
         if not self._rules["classes"]:
             return None
-        patterns, meanings = self._own_classes
+        patterns, rules = self._own_classes
         found = patterns.matching(text)
-        return meanings[found[0]] if found else None
+        return rules[found[0]] if found else None
 
     def answering(self, rules: Sequence[Response], text: str) -> list[Response]:
         """Those of these response rules whose pattern matches an answer, or that have none."""
@@ -409,7 +411,7 @@ class Snapshot:
         return [rule for rule in rules if (place := places.get(id(rule))) is None or place in found]
 
     def worth_trying(self, rules: Sequence[Rewrite], look: Callable[[str], str]) -> Sequence[Rewrite]:
-        """Those of these rewrite rules whose first condition holds, or has to be tried by itself.
+        """Those of these rewrite rules whose condition in the index holds, or that have none there.
 
         Args:
             look: what a condition looks at, as text.
@@ -417,12 +419,17 @@ class Snapshot:
         if len(rules) <= FEW:
             return rules
         indexes, places = self._conditions
-        found = {what: index.matching(look(what)) for what, index in indexes.items()}
-        if isinstance(rules, tuple) and not any(found.values()):  # as of nearly every message; the index has the tuple
+        found = {}
+        for what, index in indexes.items():
+            if matching := index.matching(look(what)):
+                found[what] = matching
+        if not found and isinstance(rules, tuple):  # as of nearly every message; the index has the tuple
             if (always := self._always.get(id(rules))) is None:
                 always = self._always[id(rules)] = [rule for rule in rules if id(rule) not in places]
             return always
-        return [rule for rule in rules if (place := places.get(id(rule))) is None or place[1] in found[place[0]]]
+        return [
+            rule for rule in rules if (place := places.get(id(rule))) is None or place[1] in found.get(place[0], ())
+        ]
 
     # -- names, addresses, keys ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from tests.bench import (
     queue,
     real,
     relay,
+    rules,
     signing,
     strangers,
 )
@@ -23,6 +24,7 @@ from tests.bench.table import Row, markdown
 
 BENCHES: dict[str, Callable[[], Iterable[Row]]] = {
     "relay": relay.rows,
+    "rules": rules.rows,
     "real": real.rows,
     "busy": busy.rows,
     "queue": queue.rows,

@@ -481,3 +481,26 @@ async def test_an_mta_ip_is_warmed_held_and_let_go_on(live: Any, visitor: Visito
     await row(page, "journey").get_by_role("button", name=re.compile("Delete")).click()
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(page.locator(".note").last).to_contain_text("needs it")
+
+
+@pytest.mark.parametrize(
+    ("view", "values", "shown"),
+    [
+        ("errors", {"tag": "journey-stopped", "code": "554"}, "journey-stopped"),
+        ("responses", {"name": "journey answer", "pattern": "journey", "retry": "60"}, "journey answer"),
+        ("rewrites", {"name": "journey change", "when": 'subject contains "x"', "delay": "60"}, "journey change"),
+        ("classes", {"name": "journey class", "pattern": "voll", "meaning": "mailbox-full"}, "journey class"),
+        ("suppressions", {"value": "gone@journey.example"}, "gone@journey.example"),
+        ("tags", {"name": "journey-tag", "weight": "7"}, "journey-tag"),
+        ("providers", {"name": "journeymail", "patterns": "*.mx.journey.example"}, "journeymail"),
+    ],
+)
+async def test_a_rule_of_each_kind_is_made_by_form_and_taken_back(
+    live: Any, visitor: Visitor, view: str, values: dict[str, str], shown: str
+) -> None:
+    """It stands in its view when the form has closed; Undo takes it back."""
+    page = await visitor(live, f"/{view}")
+    await add(page, **values)
+    await expect(row(page, shown).first).to_be_visible()
+    await page.locator(".note").last.get_by_role("button", name="Undo").click()
+    await expect(row(page, shown)).to_have_count(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from settings.rules.decisions import CLASSES
 
 ANSWERS = Path(__file__).parent.parent / "data" / "answers" / "answers.tsv"
 CORPUS = [tuple(line.split("\t")) for line in ANSWERS.read_text().splitlines()]
-SECOND = [tuple(line.split("\t")) for line in ANSWERS.with_name("second.tsv").read_text().splitlines()]
+LATER = {  # each labelled before the table was tried on it, and how many of 100 had their class then
+    name: [tuple(line.split("\t")) for line in ANSWERS.with_name(f"{name}.tsv").read_text().splitlines()]
+    for name in ("second", "third", "fourth")  # 68; 79, its half held back 87 after the other was learnt; 80
+}
 ENOUGH = 0.95
 
 
@@ -38,16 +42,18 @@ def test_real_answers_get_their_class(held_back: bool) -> None:
     assert 1 - len(wrong) / len(answers) >= ENOUGH, wrong
 
 
-def test_answers_that_came_later_get_their_class() -> None:
-    """Of other receivers, labelled before the table was tried on them: 68 of 100 had their class then."""
-    wrong = [(class_, class_of(text), text) for class_, _, text in SECOND if class_of(text) != class_]
-    assert len(SECOND) > 200
-    assert 1 - len(wrong) / len(SECOND) >= ENOUGH, wrong
+@pytest.mark.parametrize("name", LATER)
+def test_answers_that_came_later_get_their_class(name: str) -> None:
+    """Of other receivers and other words: 95 of 100 at least."""
+    answers = LATER[name]
+    wrong = [(class_, class_of(text), text) for class_, _, text in answers if class_of(text) != class_]
+    assert len(answers) > 100
+    assert 1 - len(wrong) / len(answers) >= ENOUGH, wrong
 
 
 def test_the_corpus_has_no_address_of_a_person() -> None:
     """Addresses are those of examples."""
-    for _, _, text in [*CORPUS, *SECOND]:
+    for _, _, text in itertools.chain(CORPUS, *LATER.values()):
         for word in text.split():
             if "@" in word and "." in word.rpartition("@")[2]:
                 assert "example" in word, text

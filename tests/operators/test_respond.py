@@ -284,3 +284,29 @@ def test_pointers_make_what_is_missing_and_copy_what_they_change() -> None:
     assert replaced(before, ["x", "y"], None) == {"a": {"b": [1, 2]}, "x": {"y": None}}
     assert before == {"a": {"b": [1, 2]}}
     assert looked_up(before, ["a", "b", "7"]) is MISSING
+
+
+def test_of_many_rewrite_rules_each_does_what_it_does_alone() -> None:
+    """An index leaves out those that cannot hold; denied conditions are not in it, and texts that come again are."""
+    conditions = [
+        f'{denied}contains "{word}" and envelope {also}equals "{sender}"'
+        for denied in ("subject ", "subject not ", "recipient ", "/data/plan not ", "header:X-Kind ")
+        for word in ("sale", "gold", "@a.example")
+        for also, sender in (("", "a@b.example"), ("not ", "a@b.example"))
+    ]
+    rules = [{"when": when, "add_tags": [f"t{number}"], "go_on": True} for number, when in enumerate(conditions)]
+    messages = [
+        {"envelope": sender, "mime": f"Subject: {subject}\r\nX-Kind: gold\r\n\r\nx", "data": {"plan": plan}}
+        for sender in ("a@b.example", "")
+        for subject in ("Big sale", "gold", "")
+        for plan in ("gold", "")
+    ]
+    made_ = [made("rewrites", number, **rule) for number, rule in enumerate(rules, 1)]
+    all_, each = Snapshot({"rewrites": made_}), [Snapshot({"rewrites": [rule]}) for rule in made_]
+    for properties in messages * 2:
+        item = delivery(None, **properties)
+
+        def tags(snapshot: Snapshot, item: Delivery = item) -> list[str]:
+            return list(through(rewrite(lambda: snapshot, lambda: NOW), item).message.tags)
+
+        assert tags(all_) == [tag for snapshot in each for tag in tags(snapshot)]

@@ -25,6 +25,7 @@ from pipeline.machine.withdrawing import Withdrawal, Withdrawing, together
 from pipeline.queues.contract import Park, QueueFull, Retry, Settlement
 from pipeline.queues.embedded import browse
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.embedded.file import Store
 from pipeline.queues.listing import Sought
 from pipeline.views import bulk as bulk_actions
 from pipeline.views.bulk import Bulk, Selection
@@ -298,6 +299,33 @@ async def test_a_bulk_deletion_goes_on_on_a_full_disk(bench: Bench, monkeypatch:
     job = await bulk.finished(bulk.begin("delete", Selection(tag="sale")))
     assert (job.state, job.changed, asked) == ("done", 5, [5, 2, 2, 2, 1])
     assert await bench.left() == []
+
+
+@pytest.mark.parametrize("tag", ["50%_off", "a\\b", 'with "quotes"', "größe", "[x]*?", "%"])
+async def test_a_bulk_deletion_means_its_tag_letter_by_letter(bench: Bench, tag: str) -> None:
+    """What stands for any text in a search stands for itself here, and a tag within the mail's text is none."""
+    others = [mail(2, "50x off"), mail(3, tag.upper() + "!"), mail(4, "other", mime=f'Subject: "{tag}"\r\n\r\n')]
+    await bench.desk.publish(mail(1, tag), *others, mail(5, "x", data={"tags": [tag]}))
+    bulk = Bulk(bench.queue, "outbox")
+    job = await bulk.finished(bulk.begin("delete", Selection(tag=tag)))
+    assert (job.state, job.changed) == ("done", 1)
+    assert await bench.left() == ["2", "3", "4", "5"]
+
+
+async def test_a_bulk_deletion_reads_no_bodies_where_none_are_needed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue itself knows a tag; parked messages are counted down at once, and what is lent stays."""
+    await bench.desk.publish(*(mail(number) for number in range(6)))
+    bench.desk.consume(2)
+    for lease in await bench.desk.next(2):
+        await bench.desk.settle(lease, Settlement(then=Park(LANE)))
+    await bench.desk.next(2)
+    monkeypatch.setattr(Store, "take", None)
+    bulk = Bulk(bench.queue, "outbox")
+    job = await bulk.finished(bulk.begin("delete", Selection(tag="sale")))
+    assert (job.state, job.changed, bench.queue.parked()) == ("done", 4, {})
+    assert bench.queue.lent == 2
 
 
 def test_a_queue_that_is_not_open_has_nothing_parked(tmp_path: Path) -> None:

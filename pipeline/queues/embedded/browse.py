@@ -104,23 +104,27 @@ def _read(field: str) -> str:
 # -- what is to be withdrawn -------------------------------------------------------------------------------------------
 #
 # A part of the file at once, in the order of the ids, with no index: one would cost each message on its way, and a look
-# at a whole message costs SQLite 2 to 5 microseconds, without the interpreter's lock. It finds all that are sought,
+# at a whole message costs SQLite 1 to 5 microseconds, without the interpreter's lock. It finds all that are sought,
 # and of domains those in Unicode, too: who asks decides on each message.
+#
+# SQLite ends AND and OR early in a condition only: as a value it works out both sides, so the search is one CASE. LIKE
+# looks for its first letter as the C library does, and takes a third of the time of `instr`.
 
 SEARCHED = 10_000  # rows looked at in one part
 FOUND = 8 * 2**20  # of bodies found in one part, and one more message
 
 # A tag is a string of JSON, so it stands in quotes, which are escaped in a mail's text. Another program may have
 # written its letters as \u0061: then JSON is read.
-_TAG = r"""((instr(body, ?4) > 0 OR instr(body, CAST('\u' AS BLOB)) > 0) AND iif(json_valid(CAST(body AS TEXT)),
-    EXISTS(SELECT 1 FROM json_each(CAST(body AS TEXT), '$.tags') WHERE value = ?5), 0))"""
-_DOMAIN = """iif(json_valid(CAST(body AS TEXT)), EXISTS(SELECT 1 FROM json_each(?6) AS wanted
+_TAG = r"""(CAST(body AS TEXT) LIKE ?4 ESCAPE '\' OR CAST(body AS TEXT) LIKE '%\\u%' ESCAPE '\')
+    AND json_valid(CAST(body AS TEXT))
+    AND EXISTS(SELECT 1 FROM json_each(CAST(body AS TEXT), '$.tags') WHERE value = ?5)"""
+_DOMAIN = """json_valid(CAST(body AS TEXT)) AND EXISTS(SELECT 1 FROM json_each(?6) AS wanted
     WHERE rtrim(lower(CAST(body AS TEXT) ->> '$.recipient'), '.') LIKE '%@' || wanted.value
-    OR CAST(body AS TEXT) ->> '$.recipient' GLOB '*[^ -~]*'), 0)"""
+    OR CAST(body AS TEXT) ->> '$.recipient' GLOB '*[^ -~]*')"""
 _STATE = {"ready": "lane = '' AND due = 0", "waiting": "lane = '' AND due > 0", "parked": "lane <> ''", "": "1"}
 _ANY = "coalesce(?4, ?5, ?6, ?7) IS NOT NULL"  # each parameter stands somewhere
 _SEARCH = """SELECT json_array(count(*), max(id), json_group_array(json_array(id, size)) FILTER (WHERE fits)) FROM
-    (SELECT id, length(body) AS size, queue = ?2 AND {} AS fits FROM messages
+    (SELECT id, length(body) AS size, CASE WHEN queue = ?2 AND {} THEN 1 ELSE 0 END AS fits FROM messages
     WHERE id > ?1 AND id <= ?3 ORDER BY id LIMIT {})"""
 _LAST = "SELECT coalesce(max(id), 0) FROM messages"
 
@@ -130,9 +134,14 @@ def last(store: Store) -> int:
     return int(store.one(_LAST))
 
 
-def seek(store: Store, queue: str, sought: Sought, after: int, until: int) -> tuple[int, int, list[int]]:
-    """Look at a part of the ids after `after` and up to `until`: how many there are, the last one, and those sought."""
-    needle = msgspec.json.encode(sought.tag)
+def seek(
+    store: Store, queue: str, sought: Sought, after: int, until: int, whole: bool = True
+) -> tuple[int, int, list[int]]:
+    """Look at a part of the ids after `after` and up to `until`: how many there are, the last one, and those sought.
+
+    `whole`: they will be read, so they are no more than FOUND bytes.
+    """
+    needle = f"%{_SPECIAL.sub(_ESCAPED, msgspec.json.encode(sought.tag).decode())}%"
     domains = msgspec.json.encode([_like(domain) for domain in sought.domains]).decode()
     fits = {_ANY: True, _STATE[sought.state]: True, "lane = ?7": bool(sought.lane)}
     fits |= {_TAG: bool(sought.tag), _DOMAIN: bool(sought.domains)}
@@ -143,9 +152,12 @@ def seek(store: Store, queue: str, sought: Sought, after: int, until: int) -> tu
     for id, octets in found:
         ids.append(id)
         size += octets
-        if size >= FOUND and id != found[-1][0]:
+        if whole and size >= FOUND and id != found[-1][0]:
             return len(ids), id, ids
     return looked, until if looked < SEARCHED else reached, ids
+
+
+_SPECIAL, _ESCAPED = re.compile(r"[%_\\]"), r"\\\g<0>"  # of LIKE
 
 
 def _like(domain: str) -> str:

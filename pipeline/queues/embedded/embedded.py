@@ -516,15 +516,16 @@ class EmbeddedQueue:
             await self._recount()
         return changed
 
-    async def withdraw(self, sought: Sought) -> AsyncGenerator[Withdrawn, None]:
+    async def withdraw(self, sought: Sought, whole: bool = True) -> AsyncGenerator[Withdrawn, None]:
         """Lend what is sought apart from the stream of `consume`, and from its credit, a part at a time, oldest first.
 
         Each is settled or put back. What is lent already is on its way, and is left out. Raises `QueueUnavailable`.
+        `whole`: with their bodies; else nothing of a message is read but where it is.
         """
         reached, until = 0, int(await self._ask(self._views, last))
 
         def begin() -> asyncio.Task[tuple[int, int, list[int]]]:
-            return spawn(self._seek(sought, reached, until), "queue seek", grave=False)
+            return spawn(self._seek(sought, reached, until, whole), "queue seek", grave=False)
 
         ahead = begin()  # of one part while the other is worked on
         try:
@@ -533,19 +534,21 @@ class EmbeddedQueue:
                 ahead = begin()
                 ids = self._lending.withdraw(found)
                 self._lending.sweep(reached, until)
-                yield Withdrawn(await self._withdrawn(ids), looked)
+                yield Withdrawn(await self._withdrawn(ids, whole), looked)
         finally:
             ahead.cancel()
             self._lending.unswept()
 
-    async def _seek(self, sought: Sought, after: int, until: int) -> tuple[int, int, list[int]]:
-        part = partial(seek, queue=self._outbox, sought=sought, after=after, until=until)
+    async def _seek(self, sought: Sought, after: int, until: int, whole: bool) -> tuple[int, int, list[int]]:
+        part = partial(seek, queue=self._outbox, sought=sought, after=after, until=until, whole=whole)
         found: tuple[int, int, list[int]] = await self._ask(self._views, part)
         return found
 
-    async def _withdrawn(self, ids: list[int]) -> list[Lease]:
+    async def _withdrawn(self, ids: list[int], whole: bool) -> list[Lease]:
         try:
-            rows = await self._ask(self._views, lambda store: store.take(ids)) if ids else {}
+            rows = (
+                await self._ask(self._views, lambda store: (store.take if whole else store.places)(ids)) if ids else {}
+            )
         except BaseException:
             self._lending.put_back(ids)
             raise
@@ -555,7 +558,7 @@ class EmbeddedQueue:
         """How many are sought, at most: some of them may be others. Raises `QueueUnavailable`."""
         count, reached, until = 0, 0, int(await self._ask(self._views, last))
         while reached < until:
-            _, reached, found = await self._seek(sought, reached, until)
+            _, reached, found = await self._seek(sought, reached, until, whole=False)
             count += len(found)
         return count
 

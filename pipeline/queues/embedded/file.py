@@ -133,6 +133,9 @@ FROM (SELECT m.id, m.queued, m.lane, m.segment, m.start, m.octets, m.flags,
     typeof(m.body) = 'blob' AND length(m.body) >= {LARGE} AS blob,
     iif(typeof(m.body) = 'blob' AND length(m.body) >= {LARGE}, x'', CAST(m.body AS BLOB)) AS body
     FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value)"""  # noqa: S608
+_PLACES = f"""SELECT json_group_array(json_array(
+    m.id, min(max(CAST(m.queued AS REAL), 0.0), {LATEST}), CAST(m.lane AS TEXT)))
+FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.id = wanted.value"""  # noqa: S608
 _ODD = f"""SELECT id, CAST(CAST(queue AS BLOB) AS TEXT), CAST(CAST(lane AS BLOB) AS TEXT),
     iif(typeof(due) IN ('real', 'integer') AND due BETWEEN 0 AND {LATEST}, due, 0.0),
     iif(typeof(expires) IN ('real', 'integer') AND expires BETWEEN 0 AND {LATEST}, expires, NULL),
@@ -309,6 +312,10 @@ class Store:
             rows[id] = StoredRow(id, queued, lane, bodies[position : position + size], content)
             position += size
         return rows
+
+    def places(self, ids: Collection[int]) -> dict[int, StoredRow]:
+        """These messages without their bodies, as far as they are still there: a tenth of what reading them costs."""
+        return {id: StoredRow(id, queued, lane, b"") for id, queued, lane in self.select(_PLACES, _json(list(ids)))}
 
     def _content(self, segment: int, start: int, octets: int, flags: int) -> StoredContent:
         is_ascii, dots = not flags & EIGHTBIT, bool(flags & DOTS)
