@@ -384,9 +384,15 @@ class Machine:
         self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
+        listen(self.rules.snapshots, self._ways_changed, "egress")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _ways_changed(self, snapshot: Snapshot) -> None:
+        """External MTAs are rules, besides those of the configuration."""
+        self.egress.ruled(rule.way for rule in snapshot.external_mtas)
+        self.ips.ruled(rule.public_ip for rule in snapshot.external_mtas)
 
     def _count_parked(self) -> None:
         for lane, count in self.queue.parked().items():
@@ -436,4 +442,5 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")
+    ways = snapshot.external_mtas
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, ways, snapshot.rules("errors")
