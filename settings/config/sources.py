@@ -22,6 +22,7 @@ from settings.config.keys import FIELDS, Settings, more
 LARGEST = 1_000_000  # bytes of a configuration file
 MOST = 50  # mistakes that are told one by one: a file of something else has one a line
 PREFIX = "MAILRACE_"
+NARROWER = "smtp-connections-in"  # beside `smtp-connections`, which is of both directions in MailerQ
 OWN_FILE = "config-file"
 # Kubernetes sets these in every container for a service that is named mailrace.
 _KUBERNETES = re.compile(r"MAILRACE_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
@@ -57,7 +58,8 @@ class ConfigSource(PydanticBaseSettingsSource):
         self.found: dict[str, Given] = {}
         for one in given:
             if (name := _known(one, notes)) and (one.text or nullable(name)):
-                self.found[name] = one
+                before = self.found.get(name)
+                self.found[name] = one if before is None or before.key == one.key else _of_two(before, one, notes)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """The text for a field; an empty one turns it off."""
@@ -65,6 +67,17 @@ class ConfigSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return {name: self.get_field_value(FIELDS[name], name)[0] for name in self.found}
+
+
+def _of_two(before: Given, now: Given, notes: SourceNotes) -> Given:
+    """One key under two names: of connections that come in `-in` is the narrower; else both must say the same."""
+    if now.key == NARROWER or before.key == NARROWER:
+        return now if now.key == NARROWER else before
+    if before.text and now.text and before.text != now.text:
+        notes.mistakes.append(
+            f"{now.key} ({now.origin}): is another name of {before.key} ({before.origin}), which says something else"
+        )
+    return now if now.text or not before.text else before
 
 
 def nullable(name: str) -> bool:
