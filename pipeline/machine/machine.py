@@ -48,10 +48,11 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.lane_rules import LaneRules
-from pipeline.machine.parts import open_log, open_resolver, open_rules, relay_of
+from pipeline.machine.parts import open_log, open_resolver, open_rules, open_texts, relay_of
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
 from pipeline.machine.withdrawing import Withdrawal, Withdrawing
+from pipeline.process import descent
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import open_queue
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -137,6 +138,7 @@ class Machine:
         self.names = HostNames(_host_name(settings))
         self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
+        self.texts = open_texts(settings, self._logged, self.supervisor.spawn)
         self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
@@ -203,6 +205,7 @@ class Machine:
         """Tell the log, then the event stream."""
         if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
             self.log.received(event)
+            self.texts.received(event)
         try:
             self._events.on_next(event)
         except Exception as error:  # of an observer; whoever reports, a message under way often, must not notice
@@ -218,6 +221,7 @@ class Machine:
             log,
             *self.transport.troubles.lines,
             *self.egress.troubles,
+            *self.texts.troubles,
             self.spool.trouble,
             self.gathering.trouble,
             self.warming.trouble,
@@ -311,6 +315,8 @@ class Machine:
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
+            self.texts.start(descent(self.settings.user))
+            life.push_async_callback(self.texts.close)
             await self.rules.start()
             life.push_async_callback(self.rules.close)
             await self.queue.start()

@@ -32,6 +32,7 @@ from settings.config.values import (
     Host,
     HostPort,
     Intervals,
+    LineFormat,
     Link,
     Logs,
     Management,
@@ -347,6 +348,16 @@ class Settings(BaseSettings):
         100_000_000, "a log of this size is rotated; rotated files become Parquet", shown="100MB"
     )
     send_log_history: Count = key(20, "rotated files to keep; 0 is all")
+    send_log_file: File | None = key(
+        None, "delivery attempts as text, a line each in the form of `send-log-format`; rotated by logrotate, not here"
+    )
+    send_log_format: LineFormat | None = key(
+        None,
+        "the line, in the template language of `data`: `$email`, `$result`, `$attempt`, `$date`, `$time`",
+        shown="as MailerQ's",
+    )
+    received_log_file: File | None = key(None, "received messages as text; as `send-log-file`")
+    received_log_format: LineFormat | None = key(None, "the line: `$json`, `$date`, `$time`", shown="as MailerQ's")
     application_log: Logs = key(["stderr"], "program log: `stderr`, `stdout`, `syslog` or a file; several with commas")
     application_log_format: Annotated[str, choice("console", "json")] = key("console", "`console` or `json`")
 

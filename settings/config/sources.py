@@ -31,7 +31,7 @@ NAMES = {name.replace("_", "-"): name for name in FIELDS}
 ALSO = {other: name for name in FIELDS for other in more(name)["also"]}
 
 
-_ALL_NAMES = {*NAMES, *ALSO, *mailerq.KEYS, *mailerq.BROKER, *mailerq.REFUSED, "rabbitmq-retries"}
+_ALL_NAMES = {*NAMES, *ALSO, *mailerq.KEYS, *mailerq.BROKER, *mailerq.LOGS, *mailerq.REFUSED, "rabbitmq-retries"}
 
 
 class Given(NamedTuple):
@@ -87,8 +87,8 @@ def nullable(name: str) -> bool:
 
 def _known(given: Given, notes: SourceNotes) -> str | None:
     name = NAMES.get(given.key) or ALSO.get(given.key)
-    if name is None and given.key in (*mailerq.BROKER, "rabbitmq-retries"):
-        return None  # `mailerq.broker` and `mailerq.newer` have them
+    if name is None and given.key in (*mailerq.BROKER, *mailerq.LOGS, "rabbitmq-retries"):
+        return None  # `mailerq.broker`, `mailerq.logs` and `mailerq.newer` have them
     if name is None and given.key in mailerq.REFUSED:
         if given.text:
             notes.mistakes.append(f"{given.key} ({given.origin}): {mailerq.REFUSED[given.key]}")

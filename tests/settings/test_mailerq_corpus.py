@@ -96,3 +96,16 @@ def test_the_narrower_of_two_limits_holds(tmp_path: pathlib.Path, lines: str) ->
     file = tmp_path / "config.txt"
     file.write_text(lines)
     assert settings.load([], {}, file).smtp_connections == 5
+
+
+def test_logs_of_mailerq_are_written(tmp_path: pathlib.Path) -> None:
+    """K8. A folder and a name, or a file; the log of errors is the program's."""
+    file = tmp_path / "config.txt"
+    file.write_text(
+        "send-log-directory: /logs/\nsend-log-prefix: sent.log\nreceived-log-file: /logs/in.log\n"
+        "received-log-directory: /else\nerror-log: /logs/errors.log\nsend-log-format: {$date} {$result.code}\n"
+    )
+    loaded = settings.load([], {}, file)
+    assert (str(loaded.send_log_file), str(loaded.received_log_file)) == ("/logs/sent.log", "/logs/in.log")
+    assert loaded.application_log == ["stderr", "/logs/errors.log"]
+    assert loaded.send_log_format == "{$date} {$result.code}" and not loaded.warnings
