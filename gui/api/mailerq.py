@@ -36,9 +36,14 @@ LISTS = {
         tuple(_SELECTION),
     ),
 }
+EXTERNAL = Foreign(
+    "external-mtas",
+    {name: name for name in ("public_ip", "local_ip", "connect_ip", "connect_port", "protocol")},
+    ("public_ip",),
+)
 SUPPRESSED = ("type", "value", "code", "extended", "description")
 MOST = 100_000  # suppressions in one answer
-_NUMBERS = ("code",)
+_NUMBERS = ("code", "connect_port")
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
 
@@ -56,17 +61,43 @@ def routes(context: Context) -> APIRouter:
 
 
 def _external(router: APIRouter, context: Context) -> None:
-    """MTA IPs that are elsewhere: they are configured, so they are only shown."""
+    """MTA IPs that are elsewhere: those of the configuration are shown, and rules are added to them."""
+    store = context.facade.store
 
     @router.get("/externalmtas")
     async def every() -> Response:
-        found = context.facade.settings.external_mtas
-        return Json([{name: value for name, value in one._asdict().items() if value} for one in found])
+        ways = {one.public_ip: one for one in context.facade.settings.external_mtas}
+        ways |= {rule.public_ip: rule.way for rule in store.snapshot.external_mtas}
+        return Json([{name: value for name, value in one._asdict().items() if value} for one in ways.values()])
 
     @router.post("/externalmtas")
+    async def put(request: Request) -> Response:
+        values = _ours(await context.bodies.either(request), EXTERNAL)
+        try:
+            old = _external_of(context, values.get("public_ip"))
+            if old is None:
+                rule = await store.create(EXTERNAL.kind, values, who(request))
+            else:
+                rule = await store.update(EXTERNAL.kind, old.id, values, who(request))
+        except InvalidRule as error:
+            raise _wrong(error, EXTERNAL) from None
+        return Json({name: value for name, value in _shown(rule, EXTERNAL).items() if value})
+
     @router.delete("/externalmtas")
-    async def change() -> Response:
-        raise Problem(501, "External MTAs are the key external-mtas of the configuration; here they are only listed.")
+    async def delete(request: Request) -> Response:
+        ip = str((await context.bodies.either(request)).get("public_ip", ""))
+        rule = _external_of(context, ip)
+        if rule is None:
+            fixed = any(one.public_ip == ip for one in context.facade.settings.external_mtas)
+            why = "is of the configuration, the key external-mtas" if fixed else "is no external MTA"
+            raise Problem(409 if fixed else 404, f"{ip[:60]!r} {why}.")
+        await store.delete(EXTERNAL.kind, rule.id, who(request))
+        return Response(status_code=200)
+
+
+def _external_of(context: Context, ip: Any) -> Rule | None:
+    found = context.facade.store.snapshot.external_mtas
+    return next((rule for rule in found if _plain(rule.public_ip) == _plain(ip)), None)
 
 
 def _inject(router: APIRouter, context: Context) -> None:

@@ -10,6 +10,7 @@ from gui.pages import (
     dns,
     domains,
     errors,
+    external,
     floods,
     ips,
     local,
@@ -33,7 +34,7 @@ from gui.pages import (
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
-    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, warmups.PAGE, schedules.PAGE,
+    throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, external.PAGE, warmups.PAGE, schedules.PAGE,
     errors.PAGE, suppressions.PAGE, providers.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE, dns.PAGE,
     local.PAGE,
     settings.PAGE, audit.PAGE,

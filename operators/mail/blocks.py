@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from operators.mail.links import rewritten
 from operators.mail.unmade import Unmade
 
 DEPTH = 10
@@ -121,6 +122,8 @@ class _Page:
         else:
             known = ", ".join([*KINDS, "columns", "container"])
             raise _wrong(where, f"there is no block of type {kind[:60]!r}; there are {known}")
+        if block.get("rewrite") is not None:
+            inner = rewritten(inner, block["rewrite"], f"{where}.rewrite")
         cell = {"padding": _space(block.get("margin"), "10px 15px"), **_font(block), **_css(_in(block, "container"))}
         align = f' align="{block["align"]}"' if block.get("align") in ("left", "center", "right") else ""
         own = _style({**_ground(block), "padding": _space(block.get("padding"), ""), **_css(block)})

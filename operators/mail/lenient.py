@@ -1,7 +1,7 @@
 """lenient: a message's properties in the forms that programs write them, as the typed ones. Pure functions.
 
-Called only where the strict reading failed, so a message that is as documented costs nothing here. Lenient in form
-alone: what a property means is never guessed.
+`loosened` is called only where the strict reading failed, so a message that is as documented costs nothing there.
+Lenient in form alone: what a property means is never guessed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+OLDER = {"textVersion": "text", "htmlVersion": "html"}
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*").fullmatch
 
 
@@ -24,6 +25,17 @@ def loosened(properties: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 found[name] = value
     return found
+
+
+def lifted(properties: dict[str, Any]) -> dict[str, Any]:
+    """A message whose `mime` is an object: its `dkim` is the message's, and older names of parts are those of today."""
+    mime = properties["mime"]
+    if not any(name in mime for name in ("dkim", *OLDER)):
+        return properties
+    parts = {OLDER.get(name, name): value for name, value in mime.items() if name != "dkim"}
+    given = [one for one in (properties.get("dkim"), mime.get("dkim")) if one is not None]
+    keys = [key for one in given for key in (one if isinstance(one, list) else [one])]
+    return {**properties, "mime": parts, **({"dkim": keys} if keys else {})}
 
 
 def _number(value: Any) -> Any:

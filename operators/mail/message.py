@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from operators.mail.lenient import loosened
+from operators.mail.lenient import lifted, loosened
 
 OPTIONAL = "optional"  # an older word for `opportunistic`, which messages on queues may use
 SECURITIES = ("off", OPTIONAL, "opportunistic", "required", "verified")  # of a connection to a receiver
@@ -177,6 +177,8 @@ def from_properties(properties: dict[str, Any]) -> Message:
     Raises:
         Invalid: a known property has a value of the wrong type; the text names it.
     """
+    if isinstance(properties.get("mime"), dict):
+        properties = lifted(properties)
     try:
         return msgspec.convert({**properties, "properties": properties}, Message)
     except msgspec.ValidationError:
@@ -189,6 +191,8 @@ def from_properties(properties: dict[str, Any]) -> Message:
 
 def readable(properties: dict[str, Any]) -> Message:
     """What can be read of a message one of whose properties cannot be used: its address, queues, DSN, tags hold."""
+    if isinstance(properties.get("mime"), dict):
+        properties = lifted(properties)
     found = Message(properties=properties)
     for name in ("recipient", "envelope", "message-id", "queues", "dsn", "tags", "keepmime", "mime", "mime-encoding"):
         if name in properties:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from typing import get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from operators.mail.dkim import Key
 from settings.rules.key_pairs import ALLOWED, PrivateKey, record_of
@@ -28,12 +29,19 @@ def load(pem: str) -> PrivateKey:
     try:
         if len(pem) > PEM:
             raise ValueError
-        key = load_pem_private_key(pem.strip().encode("ascii"), None, unsafe_skip_rsa_key_validation=True)
+        key = _read(pem.strip())
     except (ValueError, TypeError, UnsupportedAlgorithm):  # the library's texts are dropped: they may quote the key
         raise ValueError(f"cannot be read; {ALLOWED}") from None
     if isinstance(key, Ed25519PrivateKey) or (isinstance(key, RSAPrivateKey) and 1024 <= key.key_size <= 4096):
         return key
     raise ValueError(f"is of another kind; {ALLOWED}")
+
+
+def _read(text: str) -> object:
+    if text.startswith("-"):
+        return load_pem_private_key(text.encode("ascii"), None, unsafe_skip_rsa_key_validation=True)
+    octets = base64.b64decode("".join(text.split()), validate=True)  # as ResponsiveEmail's pages have keys
+    return load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
 
 
 def record(key: Key) -> str:

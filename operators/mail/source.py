@@ -16,13 +16,14 @@ from operators.mail.fields import address_field, field, message_id
 from operators.mail.head import length, name_of, settled
 from operators.mail.headers import change, pairs
 from operators.mail.inline_css import inlined, inlined_mail
+from operators.mail.links import rewritten
 from operators.mail.message import InvalidMessage, Message
 from operators.mail.personalize import personal
 from operators.mail.unmade import Unmade
 
 PARTS = (
     "from", "to", "cc", "bcc", "reply-to", "replyTo", "subject", "text", "html", "content", "headers", "attachments",
-    "background", "font", "css", "blocks", "data", "tracking",
+    "background", "font", "css", "blocks", "data", "tracking", "rewrite",
 )  # fmt: skip
 HEAD = 262_144  # characters in which a header is expected to end
 TOLD = ("name", "description", "version", "templateName", "attributes")  # for people and programs, not for receivers
@@ -111,7 +112,7 @@ def _end_of_head(mime: str) -> int:
 
 def _inlined(parts: Mapping[str, Any]) -> dict[str, Any]:
     plain, html = _versions(parts)
-    return {**parts, "text": plain, "html": inlined(html)} if isinstance(html, str) else dict(parts)
+    return {**parts, "text": plain, "html": inlined(html), "rewrite": None} if isinstance(html, str) else dict(parts)
 
 
 def _given(message: Message) -> bytes:
@@ -191,7 +192,15 @@ def _body(parts: Mapping[str, Any]) -> Entity:
 
 
 def _versions(parts: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The text and the HTML version, each None where there is none; `content` is HTML, or blocks to make both of."""
+    """The text and the HTML version, each None where there is none, with the links as `rewrite` says."""
+    plain, html = _written(parts)
+    if html is None or parts.get("rewrite") is None:
+        return plain, html
+    return plain, rewritten(_text("mime.html", html), parts["rewrite"], "mime.rewrite")
+
+
+def _written(parts: Mapping[str, Any]) -> tuple[Any, Any]:
+    """As they were given; `content` is HTML, or blocks to make both of."""
     plain, html, content = parts.get("text"), parts.get("html"), parts.get("content")
     if content is None and parts.get("blocks") is not None:
         content = {"blocks": parts["blocks"]}

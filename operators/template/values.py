@@ -8,6 +8,7 @@ of 2023 that is less than 50 ms.
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from typing import Any
@@ -31,6 +32,10 @@ class Safe(str):
     """Markup: the template's own text, or what is escaped already."""
 
     __slots__ = ()
+
+
+class Printed(list[Any]):
+    """A list that is printed as JSON, as the lines of logs show it; a mail shows none."""
 
 
 class Budget:
@@ -60,7 +65,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, list | dict):
-        return ""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, Printed) else ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from pipeline.commands.import_acting import TYPES, Row, Tables, responses, rewrites
+from pipeline.commands.import_acting import first as _first
 from settings import ConfigurationErrors, Settings, StartError
 from settings.rules import KINDS, Imported
 from settings.rules.transfer import FORMAT, VERSION
 from settings.store import RuleStore, RulesUnavailable, Who, engine
 
 MOST = 1_000_000
-TYPES = {"regex": "regex", "fnmatch": "wildcard", "wildcard": "wildcard", "substr": "substring", "exact": "exact"}
 LIMITS = {
     "domain_messages": ("domain_maxmessages", "domain_messages"),
     "domain_connects": ("domain_maxconnects", "domain_connects"),
@@ -34,11 +35,9 @@ LIMITS = {
     "queue": ("domain_maxqueue", "maxqueue", "queue"),
 }
 OURS = {"errors", "suppressions"}  # that have our names for the same things, where there are such rules
+ACTING = ("response_patterns", "response_actions", "response_patterns_actions", "rewrite_triggers", "rewrite_actions",
+          "rewrite_conditions")  # fmt: skip
 STATISTICS = ("ips", "deliveries", "tokens", "alembic", "users", "sessions")  # nothing to carry over
-
-Row = Mapping[str, Any]
-Rules = list[dict[str, Any]]
-Tables = Mapping[str, Sequence[Row]]
 
 
 def import_rules(settings: Settings, arguments: Sequence[str]) -> int:
@@ -130,10 +129,14 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
         used.update(names)
         if rules:
             document[kind] = rules
-    left = [
+    left: list[str] = []
+    for kind, translate_acting in {"responses": responses, "rewrites": rewrites}.items():
+        if acting := list(translate_acting(tables, _selected, left)):
+            document[kind] = acting
+    left += [
         f"{name}: {len(rows):,} rows; there are no such rules here"
         for name, rows in tables.items()
-        if rows and name not in used and not name.startswith(STATISTICS)
+        if rows and name not in {*used, *ACTING} and not name.startswith(STATISTICS)
     ]
     return document, left
 
@@ -225,6 +228,20 @@ def _pools(tables: Tables) -> Iterator[dict[str, Any]]:
             yield {**_kept(row, name=("name",), description=("description",)), "members": mine}
 
 
+def _external(tables: Tables) -> Iterator[dict[str, Any]]:
+    for name in ("externalmtas", "external_mtas", "external_ips"):
+        for row in tables.get(name, ()):
+            ips = {"public_ip": _first(row, "public_ip", "publicip"), "local_ip": _first(row, "local_ip", "localip")}
+            found = {ours: _ip(value) for ours, value in ips.items() if value}
+            if (there := _first(row, "connect_ip", "connectip")) is not None:
+                found["connect_ip"] = _ip(there)
+            yield {**found, **_numbers(row, "connect_port"), **_kept(row, protocol=("protocol",))}
+
+
+def _numbers(row: Row, *names: str) -> dict[str, int]:
+    return {name: int(row[name]) for name in names if str(row.get(name) or "").isdecimal()}
+
+
 def _same(kind: str) -> Callable[[Tables], Iterator[dict[str, Any]]]:
     """Of a kind with our names for what it says."""
 
@@ -246,16 +263,13 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Tables], Iterator[dict[str, A
     "locals": (("locals", "local_addresses", "local"), _locals),
     "mta-names": (("mtanames",), _names),
     "dns": (("dns",), _dns),
+    "external-mtas": (("externalmtas", "external_mtas", "external_ips"), _external),
     "pools": (("pools", "ippools", "ip_pools", "poolips", "pool_ips", "ippools_ips"), _pools),
     **{kind: ((kind,), _same(kind)) for kind in sorted(OURS)},
 }
 
 
 # -- columns -----------------------------------------------------------------------------------------------------------
-
-
-def _first(row: Row, *names: str) -> Any:
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
 def _kept(row: Row, **names: tuple[str, ...]) -> dict[str, Any]:
@@ -268,6 +282,11 @@ def _scope(row: Row) -> dict[str, Any]:
     ip, domain, pool = _ip(_first(row, "localip", "mta", "mtaip")), _first(row, "domain"), _first(row, "pool")
     found = {"ip": ip, "domain": str(domain) if domain else "", "pool": str(pool) if pool else ""}
     return {name: value for name, value in found.items() if value}
+
+
+def _selected(row: Row) -> dict[str, Any]:
+    """What a response or rewrite rule is for: its source, target and tag."""
+    return {**_scope(row), **_target(row), **_kept(row, tag=("tag",))}
 
 
 def _target(row: Row) -> dict[str, Any]:

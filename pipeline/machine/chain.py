@@ -109,7 +109,7 @@ class Chain:
                 conclude(s.max_delivertime, s.retry_interval, s.max_attempts, now, CHANCE.random, failed),
                 m.warming.counted(failed),
             ),
-            record=record(m.log.attempt, now, failed),
+            record=record(m.texts.after(m.log.attempt), now, failed),
             settle=settle(
                 m.queue.settle, result_queues(s), s.max_delivertime, now, m.scheduler, self._not_settled, self._notify
             ),
@@ -135,7 +135,7 @@ class Chain:
             return None
         log, stages = machine.log, rx.compose(self._decode(), self._expire())
         owed = partial(self._owed, result_queues(machine.settings))
-        return Withdrawing(queue, stages, owed, log.attempt, log.room, machine.report, time.time)
+        return Withdrawing(queue, stages, owed, machine.texts.after(log.attempt), log.room, machine.report, time.time)
 
     def _owed(self, queues: ResultQueues, delivery: Delivery) -> Sequence[tuple[str, bytes]]:
         """The messages that an end owes to other queues; most owe none."""

@@ -91,7 +91,11 @@ class MtaIps:
         outward = [ip for ip in mine if not ipaddress.ip_address(ip).is_loopback]
         self.default = tuple(settings.smtp_default_ips or _ipv4_first(outward) or ["127.0.0.1"])
         external = [way.public_ip for way in settings.external_mtas]
-        self.all = tuple(dict.fromkeys((*self.default, *external, *mine)))
+        self._fixed = self.all = tuple(dict.fromkeys((*self.default, *external, *mine)))
+
+    def ruled(self, external: Iterable[str]) -> None:
+        """Rules name these besides: public IPs of external MTAs."""
+        self.all = tuple(dict.fromkeys((*self._fixed, *external)))
 
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""

@@ -49,10 +49,11 @@ from pipeline.machine.effects import RuleEffects
 from pipeline.machine.health import Health
 from pipeline.machine.host import Here, HostNames, MtaIps
 from pipeline.machine.lane_rules import LaneRules
-from pipeline.machine.parts import open_log, open_resolver, open_rules, relay_of
+from pipeline.machine.parts import open_log, open_resolver, open_rules, open_texts, relay_of
 from pipeline.machine.warmup_book import FILE as WARMUPS
 from pipeline.machine.warmup_book import WarmupFile
 from pipeline.machine.withdrawing import Withdrawal, Withdrawing
+from pipeline.process import descent
 from pipeline.process.supervisor import Fanout, supervisor
 from pipeline.queues import open_queue
 from pipeline.queues.contract import Queue, QueueFigures, QueueUnavailable
@@ -140,6 +141,7 @@ class Machine:
         self.names = HostNames(_host_name(settings))
         self.rules = open_rules(settings, self.warned, seat.home if seat is not None else None)
         self.log = open_log(settings, self._logged)
+        self.texts = open_texts(settings, self._logged, self.supervisor.spawn)
         self.effects = RuleEffects(self.rules, self.warned)
         self.queue = self._open_queue()
         self.intake = SmtpIntake(
@@ -220,6 +222,7 @@ class Machine:
         """Tell the log, then the event stream."""
         if type(event) is Received:  # not from the stream: of its events, most are others, 0.6 us each
             self.log.received(event)
+            self.texts.received(event)
         try:
             self._events.on_next(event)
         except Exception as error:  # of an observer; whoever reports, a message under way often, must not notice
@@ -235,6 +238,7 @@ class Machine:
             log,
             *self.transport.troubles.lines,
             *self.egress.troubles,
+            *self.texts.troubles,
             self.spool.trouble,
             self.gathering.trouble,
             self.warming.trouble,
@@ -328,6 +332,8 @@ class Machine:
         try:
             self.log.start()
             life.push_async_callback(self.log.close)
+            self.texts.start(descent(self.settings.user))
+            life.push_async_callback(self.texts.close)
             await self.rules.start()
             life.push_async_callback(self.rules.close)
             await self.queue.start()
@@ -408,9 +414,15 @@ class Machine:
         self._count_parked()
         listen(rx.interval(1.0), self._each_second, "clock")
         listen(rx.interval(1.0), lambda _: self.supervisor.sweep(), "supervisor")
+        listen(self.rules.snapshots, self._ways_changed, "egress")
         changes = self.rules.snapshots.pipe(ops.distinct_until_changed(_routing), ops.skip(1))
         listen(changes, lambda _: self.lanes.reconsider(), "lanes")
         listen(self.rules.snapshots, self.signing.changed, "signing")
+
+    def _ways_changed(self, snapshot: Snapshot) -> None:
+        """External MTAs are rules, besides those of the configuration."""
+        self.egress.ruled(rule.way for rule in snapshot.external_mtas)
+        self.ips.ruled(rule.public_ip for rule in snapshot.external_mtas)
 
     def _count_parked(self) -> None:
         if self.seat is not None and self.settings.rabbitmq_address is not None:
@@ -462,4 +474,5 @@ def _host_name(settings: Settings) -> str:
 
 def _routing(snapshot: Snapshot) -> tuple[object, ...]:
     """The rules that decide where waiting messages go: when they change, all are looked at again."""
-    return snapshot.pauses, snapshot.redirects, snapshot.pools, snapshot.rules("errors")
+    ways = snapshot.external_mtas
+    return snapshot.pauses, snapshot.redirects, snapshot.pools, ways, snapshot.rules("errors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from operators.lanes.limits import Limits
 from operators.mail.message import Dsn, Smarthost
 from pipeline.dns.resolver import Resolver
 from pipeline.log.writing.delivery_log import DeliveryLog
+from pipeline.log.writing.text_logs import RECEIVED, SENT, Spawn, TextLog, TextLogs
 from pipeline.process import descent
 from settings import Settings
 from settings.store import RuleStore
@@ -26,6 +28,18 @@ def open_log(settings: Settings, report: Callable[[Event], None]) -> DeliveryLog
         instance=settings.server_id,
         report=report,
         account=descent(settings.user),
+    )
+
+
+def open_texts(settings: Settings, report: Callable[[Event], None], spawn: Spawn) -> TextLogs:
+    """The logs as text that the configuration asks for; not started yet."""
+
+    def log(key: str, path: Path | None, template: str) -> TextLog | None:
+        return None if path is None else TextLog(key, path, template, report, time.time, spawn)
+
+    return TextLogs(
+        log("send-log-file", settings.send_log_file, settings.send_log_format or SENT),
+        log("received-log-file", settings.received_log_file, settings.received_log_format or RECEIVED),
     )
 
 

@@ -32,6 +32,7 @@ from settings.config.values import (
     Host,
     HostPort,
     Intervals,
+    LineFormat,
     Link,
     Logs,
     Management,
@@ -153,7 +154,9 @@ class Settings(BaseSettings):
     )
     rabbitmq_outbox: QueueName = key("outbox", "the queue that is read", also=("rabbitmq-queue",))
     rabbitmq_inbox: QueueName | None = key(
-        "outbox", "where received mail goes; the same as the outbox means relay it; empty: it is thrown away"
+        lambda values: values["rabbitmq_outbox"],
+        "where received mail goes; the same as the outbox means relay it; empty: it is thrown away",
+        shown="that of `rabbitmq-outbox`",
     )
     rabbitmq_local: QueueName | None = key(None, "where mail for local addresses goes")
     rabbitmq_reports: QueueName | None = key(None, "where reports sent to local addresses go")
@@ -345,6 +348,16 @@ class Settings(BaseSettings):
         100_000_000, "a log of this size is rotated; rotated files become Parquet", shown="100MB"
     )
     send_log_history: Count = key(20, "rotated files to keep; 0 is all")
+    send_log_file: File | None = key(
+        None, "delivery attempts as text, a line each in the form of `send-log-format`; rotated by logrotate, not here"
+    )
+    send_log_format: LineFormat | None = key(
+        None,
+        "the line, in the template language of `data`: `$email`, `$result`, `$attempt`, `$date`, `$time`",
+        shown="as MailerQ's",
+    )
+    received_log_file: File | None = key(None, "received messages as text; as `send-log-file`")
+    received_log_format: LineFormat | None = key(None, "the line: `$json`, `$date`, `$time`", shown="as MailerQ's")
     application_log: Logs = key(["stderr"], "program log: `stderr`, `stdout`, `syslog` or a file; several with commas")
     application_log_format: Annotated[str, choice("console", "json")] = key("console", "`console` or `json`")
 
@@ -393,12 +406,12 @@ class Settings(BaseSettings):
     def under(self, folder: Path) -> Settings:
         """The same with another `data-dir`, and what lies in it unless it was placed elsewhere."""
         placed = [name for name, field in FIELDS.items() if field.default_factory_takes_validated_data]
-        moved = {name: self._placed(name, folder) for name in placed if self.origin(name) == "default"}
+        moved = {name: self._placed(name, folder, dict(self)) for name in placed if self.origin(name) == "default"}
         return self.model_copy(update={"data_dir": folder, **moved})
 
     @staticmethod
-    def _placed(name: str, folder: Path) -> Any:
-        return FIELDS[name].get_default(call_default_factory=True, validated_data={"data_dir": folder})
+    def _placed(name: str, folder: Path, values: dict[str, Any]) -> Any:
+        return FIELDS[name].get_default(call_default_factory=True, validated_data={**values, "data_dir": folder})
 
     @classmethod
     def settings_customise_sources(

@@ -14,30 +14,29 @@ if TYPE_CHECKING:
     from settings.config.sources import Given, SourceNotes
 
 _NAMES = """
-cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-vhost daemon
-database-threads database-validate disable-crash-post disable-crash-report dns-buffersize dns-capacity dns-expire
-dns-force dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads
-download-bin-log-file download-cache download-log-compression download-log-directory
-download-log-file download-log-format download-log-history download-log-maxage download-log-maxsize
-download-log-prefix dsn-envelope
-dsn-mta error-exchange error-log error-log-directory error-log-prefix error-routingkey heartbeat
-heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port license loopback max-messages
-rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages rabbitmq-minqos rabbitmq-mirror
-rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle received-bin-log-file
-received-log-compression received-log-directory received-log-file received-log-format received-log-history
-received-log-maxage received-log-maxsize received-log-prefix render-useragent send-bin-log-directory send-bin-log-file
-send-bin-log-history send-bin-log-maxage send-bin-log-maxsize send-bin-log-prefix send-log-compression
-send-log-directory send-log-file send-log-format send-log-maxage send-log-prefix smtp-auth-results
+cache-dimensions cache-size cluster-host cluster-password cluster-user cluster-vhost daemon database-threads
+database-validate disable-crash-post disable-crash-report dns-buffersize dns-capacity dns-expire dns-force
+dns-getaddrinfo dns-helofile dns-interval dns-rotate dns-sockets dns-spread dns-threads download-bin-log-file
+download-cache download-log-compression download-log-directory download-log-file download-log-format
+download-log-history download-log-maxage download-log-maxsize download-log-prefix dsn-envelope dsn-mta
+error-exchange error-routingkey heartbeat heartbeat-enabled heartbeat-ip heartbeat-period heartbeat-port
+license loopback max-messages rabbitmq-consumers rabbitmq-flush-qos rabbitmq-lazy rabbitmq-messages
+rabbitmq-minqos rabbitmq-mirror rabbitmq-mirror-expire rabbitmq-publishers rabbitmq-threads rabbitmq-throttle
+received-bin-log-file received-log-compression received-log-history received-log-maxage received-log-maxsize
+render-useragent send-bin-log-directory send-bin-log-file send-bin-log-history send-bin-log-maxage
+send-bin-log-maxsize send-bin-log-prefix send-log-compression send-log-maxage smtp-auth-results
 smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection
 smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-open-files spool-threads
-storage-policy storage-threads storage-ttl temporary-declare temporary-durable
-temporary-exchange temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control
-www-connections www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history
-www-log-maxage www-log-maxsize www-log-prefix
+storage-policy storage-threads storage-ttl temporary-declare temporary-durable temporary-exchange
+temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control www-connections
+www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history www-log-maxage
+www-log-maxsize www-log-prefix
 """
 
 KEYS = frozenset(_NAMES.split())
 
+LOGS = ("send-log-directory", "send-log-prefix", "received-log-directory", "received-log-prefix",
+        "error-log", "error-log-directory", "error-log-prefix")  # fmt: skip
 BROKER = ("rabbitmq-host", "rabbitmq-user", "rabbitmq-password", "rabbitmq-vhost")
 _DATABASE = "write it as database-address: mysql://user:password@host/name, postgresql://... or sqlite:///file"
 REFUSED = {
@@ -71,6 +70,23 @@ def broker(given: Sequence[Given], notes: SourceNotes) -> Sequence[Given]:
             first._replace(key="rabbitmq-address", text=f"amqp://{login}@{first.text}/{quote(vhost or '/', safe='')}")
         ]
     return ()
+
+
+def logs(given: Sequence[Given]) -> Sequence[Given]:
+    """Log files, where a folder and a name are given apart; the log of errors is the program's, beside stderr."""
+    found = {one.key: one for one in given if one.text}
+    made = []
+    for kind, key in {
+        "send-log": "send-log-file",
+        "received-log": "received-log-file",
+        "error-log": "error-log",
+    }.items():
+        folder, name = found.get(f"{kind}-directory"), found.get(f"{kind}-prefix")
+        if folder is not None and key not in found:
+            made.append(folder._replace(key=key, text=f"{folder.text.rstrip('/')}/{name.text if name else kind}"))
+    errors = next((one for one in (*made, *found.values()) if one.key == "error-log"), None)
+    rest = [one for one in made if one.key != "error-log"]
+    return [*rest, errors._replace(key="application-log", text=f"stderr,{errors.text}")] if errors else rest
 
 
 def newer(given: Sequence[Given], notes: SourceNotes) -> Sequence[tuple[str, str]]:

@@ -22,6 +22,7 @@ from settings.config.keys import FIELDS, Settings, more
 LARGEST = 1_000_000  # bytes of a configuration file
 MOST = 50  # mistakes that are told one by one: a file of something else has one a line
 PREFIX = "MAILRACE_"
+NARROWER = "smtp-connections-in"  # beside `smtp-connections`, which is of both directions in MailerQ
 OWN_FILE = "config-file"
 # Kubernetes sets these in every container for a service that is named mailrace.
 _KUBERNETES = re.compile(r"MAILRACE_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
@@ -30,7 +31,7 @@ NAMES = {name.replace("_", "-"): name for name in FIELDS}
 ALSO = {other: name for name in FIELDS for other in more(name)["also"]}
 
 
-_ALL_NAMES = {*NAMES, *ALSO, *mailerq.KEYS, *mailerq.BROKER, *mailerq.REFUSED, "rabbitmq-retries"}
+_ALL_NAMES = {*NAMES, *ALSO, *mailerq.KEYS, *mailerq.BROKER, *mailerq.LOGS, *mailerq.REFUSED, "rabbitmq-retries"}
 
 
 class Given(NamedTuple):
@@ -57,7 +58,8 @@ class ConfigSource(PydanticBaseSettingsSource):
         self.found: dict[str, Given] = {}
         for one in given:
             if (name := _known(one, notes)) and (one.text or nullable(name)):
-                self.found[name] = one
+                before = self.found.get(name)
+                self.found[name] = one if before is None or before.key == one.key else _of_two(before, one, notes)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """The text for a field; an empty one turns it off."""
@@ -67,6 +69,17 @@ class ConfigSource(PydanticBaseSettingsSource):
         return {name: self.get_field_value(FIELDS[name], name)[0] for name in self.found}
 
 
+def _of_two(before: Given, now: Given, notes: SourceNotes) -> Given:
+    """One key under two names: of connections that come in `-in` is the narrower; else both must say the same."""
+    if now.key == NARROWER or before.key == NARROWER:
+        return now if now.key == NARROWER else before
+    if before.text and now.text and before.text != now.text:
+        notes.mistakes.append(
+            f"{now.key} ({now.origin}): is another name of {before.key} ({before.origin}), which says something else"
+        )
+    return now if now.text or not before.text else before
+
+
 def nullable(name: str) -> bool:
     """Can this key be empty? Elsewhere an empty text is as good as none."""
     return type(None) in getattr(FIELDS[name].annotation, "__args__", ())
@@ -74,8 +87,8 @@ def nullable(name: str) -> bool:
 
 def _known(given: Given, notes: SourceNotes) -> str | None:
     name = NAMES.get(given.key) or ALSO.get(given.key)
-    if name is None and given.key in (*mailerq.BROKER, "rabbitmq-retries"):
-        return None  # `mailerq.broker` and `mailerq.newer` have them
+    if name is None and given.key in (*mailerq.BROKER, *mailerq.LOGS, "rabbitmq-retries"):
+        return None  # `mailerq.broker`, `mailerq.logs` and `mailerq.newer` have them
     if name is None and given.key in mailerq.REFUSED:
         if given.text:
             notes.mistakes.append(f"{given.key} ({given.origin}): {mailerq.REFUSED[given.key]}")

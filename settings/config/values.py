@@ -366,6 +366,7 @@ def _token(text: str) -> SecretStr:
 
 
 File = Annotated[Path, ValueKind(_path, "a path")]
+LineFormat = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,4000}", "1 to 4,000 printable characters")]
 Text = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,255}", "1 to 255 printable characters")]
 Secret = Annotated[SecretStr, ValueKind(SecretStr, "text")]
 Token = Annotated[SecretStr, ValueKind(_token, "16 or more letters, digits and signs: a shorter one can be guessed")]

@@ -26,6 +26,7 @@ from pydantic import (
 from settings.rules import key_pairs as keys
 from settings.rules.acting import BounceClass, Response, Rewrite
 from settings.rules.decisions import ForcedError
+from settings.rules.external import ExternalMtaRule
 from settings.rules.fields import (
     Count,
     Domain,
@@ -494,6 +495,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "mta-names": MtaName,
     "dns": Dns,
     "pools": Pool,
+    "external-mtas": ExternalMtaRule,
     "schedules": Schedule,
     "warmups": Warmup,
 }

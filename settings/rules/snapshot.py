@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from settings.rules.acting import BounceClass, Response, Rewrite
+from settings.rules.external import ExternalMtaRule
 from settings.rules.fields import lookup_name
 from settings.rules.limits import Limits
 from settings.rules.models import (
@@ -48,7 +49,8 @@ class Snapshot:
     """All rules at one moment.
 
     Attributes:
-        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns, pools: the rules.
+        throttles, floods (in their order), pauses, redirects, dkim_keys, locals, mta_names, dns, pools,
+            external_mtas: the rules.
         faults: a line for each stored rule that cannot be used, and is left out.
     """
 
@@ -66,6 +68,7 @@ class Snapshot:
         self.mta_names = cast(tuple[MtaName, ...], self._rules["mta-names"])
         self.dns = cast(tuple[Dns, ...], self._rules["dns"])
         self.pools = cast(tuple[Pool, ...], self._rules["pools"])
+        self.external_mtas = cast(tuple[ExternalMtaRule, ...], self._rules["external-mtas"])
         self._defaults: Limits | None = None
         self._limits: dict[tuple[str, tuple[str, ...] | str], Limits] = {}
         self._providers: dict[str, str | None] = {}

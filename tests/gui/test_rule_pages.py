@@ -25,6 +25,7 @@ VIEWS = (
     "paused",
     "redirects",
     "pools",
+    "external",
     "dkim",
     "local",
     "errors",

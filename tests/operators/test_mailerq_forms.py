@@ -103,8 +103,8 @@ def test_what_a_template_says_of_itself_is_no_part_of_the_mail() -> None:
     made = made.replace("=\r\n", "").replace("=3D", "=")
     assert "hello" in made and "color: red" in made and 'src="http://t.example/p.gif"' in made
     assert "My template" not in made
-    with pytest.raises(InvalidMessage, match="rewrite"):
-        build({**HEAD, "text": "t", "rewrite": {}}, "id")
+    with pytest.raises(InvalidMessage, match=r"mime.nosuch: there is no such part"):
+        build({**HEAD, "text": "t", "nosuch": {}}, "id")
 
 
 def test_a_mime_object_may_have_its_own_data() -> None:

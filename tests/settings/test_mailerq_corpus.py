@@ -61,3 +61,51 @@ def test_a_configuration_of_the_newer_generation_has_no_second_results(tmp_path:
     loaded = settings.load([], {}, FOLDER / "newer-514.txt")
     assert (loaded.rabbitmq_outbox, loaded.rabbitmq_results, loaded.rabbitmq_retry) == ("outbox", None, None)
     assert (loaded.rabbitmq_success, loaded.rabbitmq_failure) == ("results", "results")
+
+
+@pytest.mark.parametrize("key", ["rabbitmq-queue", "rabbitmq-outbox"])
+def test_received_mail_goes_where_mail_is_read(tmp_path: pathlib.Path, key: str) -> None:
+    """K8. Also where that queue has another name: in any other it would lie for ever."""
+    file = tmp_path / "config.txt"
+    file.write_text(f"{key}: mail\n")
+    loaded = settings.load([], {}, file)
+    assert (loaded.rabbitmq_outbox, loaded.rabbitmq_inbox) == ("mail", "mail")
+    assert loaded.under(tmp_path / "else").rabbitmq_inbox == "mail"
+
+
+@pytest.mark.parametrize("lines", [
+    "rabbitmq-queue: one\nrabbitmq-outbox: two", "smtp-sink-ip: 192.0.2.1\nsmtp-sink-address: 192.0.2.2",
+    "smtp-defaultip: 192.0.2.1\nsmtp-default-ips: 192.0.2.2",
+])  # fmt: skip
+def test_two_names_of_a_key_say_the_same(tmp_path: pathlib.Path, lines: str) -> None:
+    """K8. Or nobody knows where mail goes; which of both would win is not guessed."""
+    file = tmp_path / "config.txt"
+    file.write_text(lines)
+    with pytest.raises(settings.ConfigurationErrors, match=r"is another name of .*, which says something else"):
+        settings.load([], {}, file)
+    same = lines.splitlines()[0].partition(": ")[2]
+    file.write_text("\n".join(f"{line.partition(':')[0]}: {same}" for line in lines.splitlines()))
+    settings.load([], {}, file)
+
+
+@pytest.mark.parametrize(
+    "lines", ["smtp-connections: 9\nsmtp-connections-in: 5", "smtp-connections-in: 5\nsmtp-connections: 9"]
+)
+def test_the_narrower_of_two_limits_holds(tmp_path: pathlib.Path, lines: str) -> None:
+    """K8. In MailerQ `smtp-connections` is of both directions, and stands beside that of one."""
+    file = tmp_path / "config.txt"
+    file.write_text(lines)
+    assert settings.load([], {}, file).smtp_connections == 5
+
+
+def test_logs_of_mailerq_are_written(tmp_path: pathlib.Path) -> None:
+    """K8. A folder and a name, or a file; the log of errors is the program's."""
+    file = tmp_path / "config.txt"
+    file.write_text(
+        "send-log-directory: /logs/\nsend-log-prefix: sent.log\nreceived-log-file: /logs/in.log\n"
+        "received-log-directory: /else\nerror-log: /logs/errors.log\nsend-log-format: {$date} {$result.code}\n"
+    )
+    loaded = settings.load([], {}, file)
+    assert (str(loaded.send_log_file), str(loaded.received_log_file)) == ("/logs/sent.log", "/logs/in.log")
+    assert loaded.application_log == ["stderr", "/logs/errors.log"]
+    assert loaded.send_log_format == "{$date} {$result.code}" and not loaded.warnings

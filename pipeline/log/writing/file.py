@@ -47,6 +47,17 @@ class LogFile:
             raise
         self._fd = fd
 
+    def follow(self) -> None:
+        """Begin a new file where this one was moved away, without a signal for that."""
+        if self._fd is None:
+            return
+        try:
+            moved = self.path.stat().st_ino != os.fstat(self._fd).st_ino
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            self.close()
+
     def append(self, lines: bytes) -> None:
         """Hand whole lines to the kernel. Raises OSError; then none of them is in the file.
 

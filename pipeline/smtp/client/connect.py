@@ -126,6 +126,7 @@ class OpeningDialogue:
             tls=describe(transport, self._level == VERIFIED) if self._level else None,
             login=self._wish.login,
             fallback=self._wish.fallback,
+            way=self._wish.way,
         )
 
     async def _hello(self) -> None:

@@ -40,6 +40,7 @@ from pipeline.smtp.client.transaction import (
     commands,
 )
 from pipeline.smtp.watch import BODY, CLIENT, SERVER, Conversation, DialogueObserver
+from settings.config.egress import ExternalMta
 
 CHUNK = 256 * 1024  # bytes of a message handed to the transport at once
 SLOWEST = 10_000  # bytes a second that a receiver must take on the whole, beyond its first ten minutes
@@ -71,6 +72,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         tls: cipher and certificate, for the results.
         login: the user name and password given.
         fallback: it is in plain text, since TLS with the receiver was of no use.
+        way: how it leaves; None: from this machine.
     """
 
     capabilities: Capabilities
@@ -83,6 +85,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     tls: dict[str, Any] | None = None
     login: tuple[str, str] | None = None
     fallback: bool = False
+    way: ExternalMta | None = None
 
 
 class Owner(Protocol):

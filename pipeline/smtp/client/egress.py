@@ -41,7 +41,7 @@ class Egress:
     """The ways out, by public IP.
 
     Args:
-        ways: as configured.
+        ways: as configured; rules add to them, and go before them.
         clock: monotonic seconds.
         warn: told (kind, text) when a server is down, and when it answers again.
     """
@@ -49,9 +49,16 @@ class Egress:
     def __init__(
         self, ways: Iterable[ExternalMta], clock: Callable[[], float], warn: Callable[[str, str], None]
     ) -> None:
-        self._ways = {way.public_ip: way for way in ways}
+        self._configured = {way.public_ip: way for way in ways}
+        self._ways = dict(self._configured)
         self._clock, self._warn = clock, warn
         self._down: dict[str, _Down] = {}
+
+    def ruled(self, ways: Iterable[ExternalMta]) -> None:
+        """The rules have changed. What is known of a server that no way goes through any more is forgotten."""
+        before, self._ways = self._ways, self._configured | {way.public_ip: way for way in ways}
+        for ip in [ip for ip in self._down if self._ways.get(ip) != before.get(ip)]:
+            del self._down[ip]
 
     def way(self, ip: str) -> ExternalMta | None:
         """How mail of this MTA IP leaves; None: from this machine."""

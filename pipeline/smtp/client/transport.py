@@ -109,7 +109,7 @@ class Transport:
             return
         connection = slot.connection
         if isinstance(connection, SmtpConnection) and connection.usable:
-            if fits(connection, delivery, self._login(delivery)):
+            if fits(connection, delivery, self._login(delivery)) and connection.peer.way == self.egress.way(slot.ip):
                 connection.begin(delivery, done, self.clock())
                 return
             connection.drop("quit")

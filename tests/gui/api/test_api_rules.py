@@ -64,6 +64,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "addresses",
         ["192.0.2.8"],
     ),
+    "external-mtas": (
+        {"public_ip": "203.0.113.7", "local_ip": "192.0.2.1"},
+        {"public_ip": "203.0.113.7", "protocol": "socks", "connect_ip": "192.0.2.9", "connect_port": 1080},
+        "connect_port",
+        1080,
+    ),
     "schedules": ({"name": "slow", "steps": ["1=50"]}, {"name": "slow", "steps": ["1=70", "2=80"]}, "steps", None),
     "warmups": (
         {"schedule": "other", "ip": "192.0.2.1"},

@@ -81,12 +81,21 @@ async def test_a_pool_is_paused(world: World) -> None:
     assert await entries(world, "/pauses") == []
 
 
-async def test_what_is_not_here_says_so(world: World) -> None:
-    """External MTAs are configured: they are listed, and a change says where they are."""
-    assert await entries(world, "/externalmtas") == []
-    changed = await call(world, "POST", "/externalmtas", form={"public_ip": "203.0.113.7"})
-    assert changed.status_code == 501 and "external-mtas" in changed.json()["detail"]
-    assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.7"})).status_code == 501
+async def test_external_mtas(world: World) -> None:
+    """As documented, with JSON or a form: made, changed by what they are for, listed, and taken away."""
+    nat = {"public_ip": "203.0.113.7", "local_ip": "127.0.0.1", "connect_port": "2525"}
+    assert (await call(world, "POST", "/externalmtas", form=nat)).status_code == 200
+    assert await entries(world, "/externalmtas") == [{**nat, "protocol": "nat", "connect_port": 2525}]
+    socks = {"public_ip": "203.0.113.7", "protocol": "socks", "connect_ip": "192.0.2.9", "connect_port": 1080}
+    assert (await call(world, "POST", "/externalmtas", content=socks)).status_code == 200
+    assert await entries(world, "/externalmtas") == [socks]
+    way = world.machine.egress.way("203.0.113.7")
+    assert world.machine.ips.is_ours("203.0.113.7") and way is not None and way.protocol == "socks"
+    wrong = await call(world, "POST", "/externalmtas", content={"public_ip": "203.0.113.8", "protocol": "http"})
+    assert wrong.status_code == 400 and "connect_ip: is missing" in wrong.json()["detail"]
+    assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.7"})).status_code == 200
+    assert (await call(world, "DELETE", "/externalmtas", content={"public_ip": "203.0.113.7"})).status_code == 404
+    assert await entries(world, "/externalmtas") == [] and not world.machine.ips.is_ours("203.0.113.7")
 
 
 async def test_what_cannot_be_used_is_400(world: World) -> None:

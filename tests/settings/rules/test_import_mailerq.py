@@ -26,7 +26,16 @@ CREATE TABLE mtanames (ip VARCHAR(45), name VARCHAR(255));
 CREATE TABLE dns (hostname VARCHAR(255), ip VARCHAR(45));
 CREATE TABLE pools (name VARCHAR(64), description VARCHAR(255));
 CREATE TABLE poolips (ip VARCHAR(45), name VARCHAR(64));
-CREATE TABLE rewrite_triggers (id INT PRIMARY KEY);
+CREATE TABLE response_patterns (id INT PRIMARY KEY, name VARCHAR(99), localip VARCHAR(45), domain VARCHAR(255),
+ tag VARCHAR(99), pattern VARCHAR(255), type VARCHAR(16), priority INT, `continue` INT);
+CREATE TABLE response_actions (id INT PRIMARY KEY, name VARCHAR(99), type VARCHAR(32), property VARCHAR(99),
+ value VARCHAR(255));
+CREATE TABLE response_patterns_actions (pattern_id INT, action_id INT);
+CREATE TABLE rewrite_triggers (id INT PRIMARY KEY, name VARCHAR(99), domain VARCHAR(255), conditions VARCHAR(999),
+ starttime VARCHAR(20));
+CREATE TABLE rewrite_actions (id INT PRIMARY KEY, trigger_id INT, ips VARCHAR(255), smarthost VARCHAR(255));
+CREATE TABLE externalmtas (public_ip VARCHAR(45), local_ip VARCHAR(45), connect_ip VARCHAR(45), connect_port INT,
+ protocol VARCHAR(8));
 CREATE TABLE ips (ip VARCHAR(45));
 INSERT INTO capacity VALUES (1, '', 'example.org', 1000, 2, 5000, 1), (2, '192.0.2.1', '', 60, -1, -1, 0);
 INSERT INTO flood_responses VALUES (1, 'flood detected', 'substr', 10), (2, '^421', 'regex', NULL);
@@ -38,7 +47,18 @@ INSERT INTO mtanames VALUES ('192.0.2.1', 'mx1.example.com');
 INSERT INTO dns VALUES ('own.example', '198.51.100.1'), ('own.example', '198.51.100.2');
 INSERT INTO pools VALUES ('gold', 'The best');
 INSERT INTO poolips VALUES ('192.0.2.1', 'gold'), ('192.0.2.2', 'gold');
-INSERT INTO rewrite_triggers VALUES (1);
+INSERT INTO response_patterns VALUES
+ (1, 'Full', '', 'example.net', 'news', 'mailbox full', 'substr', 3, 1), (2, 'Odd', '', '', '', 'odd', 'exact', 4, 0),
+ (3, 'Any', '', '', '', '', '', 5, 0);
+INSERT INTO response_actions VALUES (1, 'later', 'retry', '', '900'), (2, 'mark', 'add tag', '', 'full'),
+ (3, 'note', 'set result', 'team', 'blue'), (4, 'what', 'dance', '', '');
+INSERT INTO response_patterns_actions VALUES (1, 1), (1, 2), (1, 3), (2, 4), (3, 1);
+INSERT INTO rewrite_triggers VALUES
+ (1, 'Sale', 'example.org', '[{"type": "subject", "operator": "contains", "value": "sale"}]', NULL),
+ (2, 'Night', '', NULL, '22:00:00'), (3, 'Empty', '', NULL, NULL);
+INSERT INTO rewrite_actions VALUES (1, 1, '192.0.2.1,192.0.2.2', NULL), (2, 1, NULL, 'mx.example.com'),
+ (3, 2, '192.0.2.1', NULL);
+INSERT INTO externalmtas VALUES ('203.0.113.7', '', '192.0.2.9', 1080, 'socks');
 INSERT INTO ips VALUES ('192.0.2.1')
 """
 
@@ -69,9 +89,14 @@ def test_a_dry_run_changes_nothing(filled: str, tmp_path: Path, capsys: pytest.C
     """It says what would come of it, and what cannot be carried over, a line each."""
     assert main(["import", "mailerq", "--database", filled, "--dry-run", "--data-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "12 rules would be created, 0 changed" in said
+    assert "15 rules would be created, 0 changed" in said
     assert "not carried over: locals[1]: pattern: does not compile" in said
-    assert "not carried over: rewrite_triggers: 1 rows" in said and "ips:" not in said
+    for line in (
+        "response_patterns Odd: action 'dance' is not known here", "response_patterns Any: has no pattern",
+        "rewrite_triggers Night: column 'starttime' is not known here", "rewrite_triggers Empty: has no action",
+    ):  # fmt: skip
+        assert f"not carried over: {line}" in said
+    assert "ips:" not in said
     assert not (tmp_path / "rules.db").exists()
 
 
@@ -81,7 +106,7 @@ async def test_its_rules_become_ours(filled: str, tmp_path: Path, capsys: pytest
 
     command = ["import", "mailerq", "--database", filled, "--data-dir", str(tmp_path)]
     assert await asyncio.to_thread(main, command) == 0
-    assert "12 rules created" in capsys.readouterr().out
+    assert "15 rules created" in capsys.readouterr().out
     found = await rules(tmp_path)
     limits = {one["domain"]: one for one in found["throttles"]}
     assert (limits["example.org"]["domain_messages"], limits["example.org"]["connection_idle"]) == (1000, 5.0)
@@ -94,6 +119,13 @@ async def test_its_rules_become_ours(filled: str, tmp_path: Path, capsys: pytest
     assert found["redirects"][0]["to_ip"] == "192.0.2.2"
     assert found["dkim-keys"][0]["patterns"] == [{"type": "wildcard", "pattern": "*.example.com"}]
     assert found["dns"][0]["addresses"] == ["198.51.100.1", "198.51.100.2"]
+    (full,), (sale,) = found["responses"], found["rewrites"]
+    assert (full["domain"], full["tag"], full["pattern"], full["order"]) == ("example.net", "news", "mailbox full", 3)
+    assert full["go_on"] and full["retry"] == 900 and full["add_tags"] == ["full"]
+    assert full["set_result"] == ['/team="blue"']
+    assert sale["set_ips"] == ["192.0.2.1", "192.0.2.2"] and sale["smarthost"] == "mx.example.com"
+    assert sale["when"] == 'subject contains "sale"' and sale["domain"] == "example.org"
+    assert found["external-mtas"][0]["connect_port"] == 1080
     assert [one["ip"] for one in found["pools"][0]["members"]] == ["192.0.2.1", "192.0.2.2"]
     assert await asyncio.to_thread(main, command) == 0
     assert "0 rules created, 0 changed" in capsys.readouterr().out
