@@ -16,6 +16,7 @@ from gui.access.access import Access
 from gui.access.gate import session
 from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
+from gui.components.alerting.notifier import Notifier
 from gui.components.drawing import KEYBOARD, LEAVE, LENS, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.instances import InstanceSwitch
 from gui.components.live import LiveUpdates
@@ -107,6 +108,7 @@ class Frame:
                     page.build(self._view(request, live, tools, user))
                 zone_button()
         self._keys()
+        Notifier(self._facade, self._instance, live)
         Palette(self._facade, self._pages)
 
     def _view(self, request: Request, live: LiveUpdates, tools: Element, user: str) -> View:

@@ -265,6 +265,12 @@ class Settings(BaseSettings):
     download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
     download_blacklist: Places = key([], "addresses that they may not come from", shown="none")
     download_user_agent: Text = key("Mailrace", "what the web servers are told")
+    alert_whitelist: Places = key(
+        [], "addresses that webhooks of alert rules may be at though they are not public", shown="none"
+    )
+    alert_sender: Text | None = key(
+        None, "the From address of mail about alerts", shown="mailrace@ and `mail-domain`, else the host name"
+    )
 
     # -- delivery --------------------------------------------------------------------------------------------------
 

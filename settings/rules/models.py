@@ -25,6 +25,7 @@ from pydantic import (
 
 from settings.rules import key_pairs as keys
 from settings.rules.acting import BounceClass, Response, Rewrite
+from settings.rules.alerting import AlertRule
 from settings.rules.decisions import ForcedError
 from settings.rules.fields import (
     Count,
@@ -496,6 +497,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "pools": Pool,
     "schedules": Schedule,
     "warmups": Warmup,
+    "alerts": AlertRule,
 }
 """The model of each kind, under the name that the API has for it."""
 

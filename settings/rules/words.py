@@ -37,6 +37,8 @@ def rule_words(kind: str, values: Values) -> str:
             return f"warm-up schedule {get('name')}"
         case "warmups":
             return f"warm-up of {get('ip') or get('pool')} for {target or 'all mail'}"
+        case "alerts":
+            return f"alert rule {get('name')}"
         case "dns":
             return f"DNS override of {get('name')}"
     name = get("name") or get("lane") or get("message") or get("pattern") or ""

@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     "mysql_default_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
 }
+SEALED = "sealed"  # where a document has its secrets, encrypted by the vault
 metadata = sa.MetaData()
 
 
@@ -149,10 +150,16 @@ def parsed(document: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def with_sealed(document: str, sealed: Mapping[str, str]) -> str:
+    """The document with its encrypted secrets."""
+    return json.dumps({**parsed(document), SEALED: dict(sealed)}, ensure_ascii=False)
+
+
 def row_of(rule: Rule) -> dict[str, Any]:
     """The rule as column values, without its id and what is in tables of its own; the private key as it is."""
     if type(rule) not in TABLES:
-        document = rule.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
+        ours = {"id", *type(rule).model_computed_fields}
+        document = rule.model_dump(mode="json", exclude=ours, exclude_defaults=True)
         return {"kind": NAMES[type(rule)], "document": json.dumps(document, ensure_ascii=False)}
     table = TABLES[type(rule)]
     if "more" in table.columns:

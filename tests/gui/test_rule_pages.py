@@ -34,6 +34,7 @@ VIEWS = (
     "classes",
     "schedules",
     "warmups",
+    "alerts",
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 

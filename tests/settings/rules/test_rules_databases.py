@@ -45,6 +45,7 @@ RULES: dict[str, dict[str, Any]] = {
     "dns": {"name": "example.com", "addresses": ["198.51.100.1", "2001:db8::1"]},
     "schedules": {"name": "slow", "steps": ["1=50", {"day": 2, "cap": 100, "domain_connections": 2}]},
     "warmups": {"schedule": "slow", "ip": "192.0.2.1", "domain": "gmail", "time_zone": "Europe/Berlin"},
+    "alerts": {"name": "Grüße", "webhook": "https://hook.example/secret", "secret": "s3", "email": ["a@b.example"]},
     "pools": {"name": "gold", "description": "Grüße", "members": ["192.0.2.1=3", {"ip": "2001:db8::1"}]},
 }
 
