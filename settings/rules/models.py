@@ -149,6 +149,8 @@ def _of_a_tag(rule: Limiting, tag: str | None, scope: str) -> None:
 class _Scope(Rule):
     """What a throttle is for; a class of its own so that these fields come before the limits."""
 
+    name: Maybe[Line] = Field(None, title="Name", max_length=100, description="Shown wherever it limits: Gmail warm.")
+    description: Maybe[Line] = Field(None, title="Description", max_length=500, description="Why it is so. For people.")
     ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all, or the pool.")
     pool: Maybe[PoolName] = Field(None, title="Pool", description="Each MTA IP of it. Empty: all, or the MTA IP.")
     domain: Maybe[Domain] = Field(

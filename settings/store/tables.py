@@ -61,7 +61,8 @@ def _limits() -> Iterator[sa.Column[Any]]:
 
 throttles = sa.Table(
     "throttles", metadata, _id(), _text("ip", 45), _text("pool", 64), _text("domain", 255), _text("tag", 200),
-    _text("scope", 8), *_limits(), sa.UniqueConstraint("ip", "pool", "domain", "tag", name="throttles_once"), **OPTIONS,
+    _text("scope", 8), *_limits(), sa.Column("more", sa.Text),
+    sa.UniqueConstraint("ip", "pool", "domain", "tag", name="throttles_once"), **OPTIONS,
 )  # fmt: skip
 floods = sa.Table(
     "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),

@@ -22,7 +22,7 @@ from settings.store import store as store_module
 
 WHO = Who("anna", "192.0.2.9")
 RULES: dict[str, dict[str, Any]] = {
-    "throttles": {"ip": "192.0.2.1", "domain": "example.com", "domain_messages": 60, "connection_idle": 2.5},
+    "throttles": {"ip": "192.0.2.1", "domain": "example.com", "domain_messages": 60, "name": "Grüße"},
     "floods": {"name": "Grüße", "type": "regex", "pattern": "too many", "pause": 60, "ip_connections": 0},
     "pauses": {"domain": "example.org", "tag": "news", "until": "2999-12-31T23:59:59Z"},
     "redirects": {"from_ip": "192.0.2.1", "remote_ip": "198.51.100.1", "to_ip": "192.0.2.2"},
