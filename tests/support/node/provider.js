@@ -1,6 +1,5 @@
 // A real OpenID Connect provider on loopback: `node provider.js '{"port": 1, "clients": [...], "accounts": {...}}'`.
-// Anybody logs in by the name of an account; it says `ready` when it listens. A line of JSON on its standard input
-// changes what later tokens have: {"ttl": 60}.
+// Anybody logs in by the name of an account; it says `ready` when it listens, and ends with its standard input.
 import Provider from "oidc-provider";
 import { createInterface } from "node:readline";
 
