@@ -33,13 +33,17 @@ from gui.access.users import CONSOLE, FILE, Users, decoy
 from pipeline.views.background import DamagedHash, HashingLane, HumbleLane, failed
 from pipeline.views.credentials import parse
 from settings import Settings, StartError
+from settings.store import Role
 
 LIFETIME = 7 * 86_400  # seconds a session is valid
+OPENID_LIFETIME = 12 * 3600  # of one whose role a provider has given, which may take it away
+OPENID = " (openid)"  # after the names of those: no name of the list can be like that
 REMEMBERED = 365 * 86_400  # seconds a browser is known
 COOKIE = "mailrace_session"
 WAITING = 60
 EACH = 3
 LONGEST = 256  # characters of a cookie of ours; more is none
+LONGEST_STEP = 1500
 LONGEST_PASSWORD = 1024
 UNGUESSABLE = 16  # characters: a password as long as that is let in at any time, as a token is
 log = structlog.get_logger("console")
@@ -133,6 +137,7 @@ class Access:
         guesses: wrong passwords.
         cookie: the name of the session's cookie; each installation has its own, since cookies know no port.
         browser: the name of the cookie by which a browser is known again.
+        step: the name of the cookie of a login by OpenID Connect that has begun; `steps` signs it.
         users: who has a name of their own.
     """
 
@@ -150,6 +155,8 @@ class Access:
         self.guesses = Guesses()
         name = hmac.digest(secret, b"cookie", hashlib.sha256).hex()[:8]
         self.cookie, self.browser = f"{COOKIE}_{name}", f"mailrace_browser_{name}"
+        self.step = f"mailrace_openid_{name}"
+        self.steps = URLSafeTimedSerializer(secret, salt="openid")
         self._secret = secret
         self._file = file
         self._browsers = URLSafeTimedSerializer(secret, salt="browser")
@@ -278,15 +285,32 @@ class Access:
         except BadData:
             return None
 
-    def begin(self, name: str = CONSOLE) -> str:
-        """A new session of a user: the cookie's value."""
+    def kept_step(self, cookie: str | None, seconds: float) -> list[str] | None:
+        """What the cookie of a login that has begun says: state, nonce, verifier, and where to go."""
+        if not cookie or len(cookie) > LONGEST_STEP:
+            return None
+        try:
+            found = self.steps.loads(cookie, max_age=int(seconds))
+        except BadData:
+            return None
+        return found if isinstance(found, list) and len(found) == 4 else None
+
+    def begin(self, name: str = CONSOLE, granted: Role | None = None) -> str:
+        """A new session of a user: the cookie's value. `granted`: the role, where a provider gives it."""
         own = secrets.token_urlsafe(16)
+        if granted is not None:
+            return str(self._serializer.dumps([own, name + OPENID, "", granted]))
         return str(self._serializer.dumps(own if name == CONSOLE else [own, name, self.users.mark(name)]))
 
     def name(self, cookie: str | None) -> str:
         """Whose session this is; empty where it is none."""
         found = self._session(cookie)
         return found[1] if found else ""
+
+    def granted(self, cookie: str | None) -> Role | None:
+        """The role that a provider has given; None: it is that of the user, see `users`."""
+        found = self._session(cookie)
+        return found[2] if found else None
 
     def valid(self, cookie: str | None) -> bool:
         """Whether this cookie is a session that lasts."""
@@ -297,8 +321,11 @@ class Access:
         found = self._session(cookie)
         return found[0] if found else None
 
-    def _session(self, cookie: str | None) -> tuple[float, str] | None:
-        """When a session that lasts began, and whose it is; that of a user ends when the password changes."""
+    def _session(self, cookie: str | None) -> tuple[float, str, Role | None] | None:
+        """When a session that lasts began, whose it is, and the role that a provider gave it.
+
+        That of a user ends when the password changes.
+        """
         if not cookie or len(cookie) > LONGEST or cookie in self._ended:
             return None
         try:
@@ -309,9 +336,11 @@ class Access:
         if seconds < self._ended.since:
             return None
         if not isinstance(said, list):
-            return seconds, CONSOLE
-        _, name, mark = said
-        return (seconds, name) if mark == self.users.mark(name) else None
+            return seconds, CONSOLE, None
+        _, name, mark, *granted = said
+        if granted:
+            return (seconds, name, granted[0]) if time.time() - seconds < OPENID_LIFETIME else None
+        return (seconds, name, None) if mark == self.users.mark(name) else None
 
     async def end(self, cookie: str) -> None:
         """Log out: the cookie is no session any more, also after a restart."""

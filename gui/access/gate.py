@@ -19,8 +19,9 @@ from gui.access.proxies import prefix
 from gui.access.tries import TooManyTries
 from gui.access.users import CONSOLE, NAME
 
-OPEN = ("/login", "/enter", "/healthz", "/readyz", "/static/", "/favicon.ico")  # answered without a session
-NOWHERE = ("//", "/\\", "/login", "/enter", "/instances/", "/_nicegui")  # where no login leads
+# answered without a session
+OPEN = ("/login", "/enter", "/openid/login", "/openid/back", "/healthz", "/readyz", "/static/", "/favicon.ico")
+NOWHERE = ("//", "/\\", "/login", "/enter", "/openid/", "/instances/", "/_nicegui")  # where no login leads
 UNNAMED = ("/static/", "/healthz", "/readyz", "/metrics", "/api/", "/v1/", "/favicon.ico", "/_nicegui")  # are no pages
 TOKEN = ("/metrics", "/api/", "/v1/")  # for programs: a bearer token will do
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -62,7 +63,10 @@ class RequestGate:
             return
         headers, cookie = Headers(scope=scope), session(Headers(scope=scope), self._access)
         browser = _cookie(headers, self._access.browser)
-        scope["headers"] = _ours(scope["headers"], {self._access.cookie: cookie, self._access.browser: browser})
+        ours = {self._access.cookie: cookie, self._access.browser: browser}
+        if scope["path"].startswith("/openid/"):
+            ours[self._access.step] = step_of(headers, self._access)
+        scope["headers"] = _ours(scope["headers"], ours)
         lasts: Lasts | None = (lambda: self._access.valid(cookie)) if cookie is not None else None
         named = self._named(scope, cookie)
         answer = named or self._refusal(scope, headers, cookie)
@@ -147,6 +151,11 @@ def session(headers: Headers, access: Access) -> str | None:
 def browser_of(headers: Headers, access: Access) -> str | None:
     """The cookie by which the browser is known."""
     return _cookie(headers, access.browser)
+
+
+def step_of(headers: Headers, access: Access) -> str | None:
+    """The cookie of a login by OpenID Connect that has begun."""
+    return _cookie(headers, access.step)
 
 
 def seen(scope: Scope, lasts: Lasts | None) -> None:

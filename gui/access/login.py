@@ -10,14 +10,16 @@ import html
 import string
 import time
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from gui.access import openid_login
 from gui.access.access import LIFETIME, REMEMBERED, Access
 from gui.access.gate import browser_of, local, session
+from gui.access.openid import OpenId
 from gui.access.proxies import prefix
 from gui.access.tries import FREE_TRIES, TooManyTries
 from gui.access.users import CONSOLE, AuthUnavailable
@@ -28,28 +30,61 @@ SAID = 10.0  # seconds
 log = structlog.get_logger("console")
 
 
-def routes(access: Access, instance: str, version: str) -> APIRouter:
-    """The login and logout of a console."""
-    router = APIRouter()
+class LoginPage:
+    """The login page of a console.
+
+    Args:
+        openid: the provider that people may log in by.
+    """
+
+    def __init__(self, access: Access, instance: str, version: str, openid: OpenId | None = None) -> None:
+        self._access, self._instance, self._version, self._openid = access, instance, version, openid
 
     def form(
-        request: Request, error: str = "", status: int = 200, where: str = "/", wait: float = 0, name: str = ""
+        self,
+        request: Request,
+        error: str = "",
+        status: int = 200,
+        where: str = "/",
+        wait: float = 0,
+        name: str = "",
+        said: str = "",
     ) -> HTMLResponse:
-        named = bool(access.users.all() or access.users.external)
+        """The page; `said` is HTML of our own."""
+        named = bool(self._access.users.all() or self._access.users.external)
         page = string.Template(TEMPLATE).substitute(
-            instance=html.escape(instance),
+            instance=html.escape(self._instance),
             error=f'<p class="error" role="alert" id="error">{html.escape(error)}</p>' if error else "",
             described='aria-describedby="error" aria-invalid="true"' if error else "",
             where=html.escape(where),
             user=string.Template(USER).substitute(name=html.escape(name)) if named else UNNAMED,
-            version=version,
+            openid=said + self._by_provider(request, where),
+            version=self._version,
             prefix=prefix(request.scope),
         )
         return HTMLResponse(page, status, {"Retry-After": str(int(wait) + 1)} if wait else None)
 
+    def _by_provider(self, request: Request, where: str) -> str:
+        if self._openid is None:
+            return ""
+        link = f"{prefix(request.scope)}/openid/login?{urlencode({'redirect_to': where})}"
+        host = html.escape(self._openid.host)
+        return f'<p class="openid"><a href="{html.escape(link)}">Log in by {host}</a></p>'
+
+    @staticmethod
     def give(answer: Response, request: Request, name: str, value: str, seconds: int) -> None:
+        """Set a cookie of ours."""
         path, secure = prefix(request.scope) + "/", request.url.scheme == "https"
         answer.set_cookie(name, value, max_age=seconds, path=path, httponly=True, samesite="lax", secure=secure)
+
+
+def routes(access: Access, instance: str, version: str, openid: OpenId | None = None, url: str = "") -> APIRouter:
+    """The login and logout of a console; `url`: its address for people, where a proxy gives it another."""
+    router = APIRouter()
+    page = LoginPage(access, instance, version, openid)
+    form, give = page.form, page.give
+    if openid is not None:
+        router.include_router(openid_login.routes(page, access, openid, url))
 
     @router.get("/login")
     async def show(request: Request, redirect_to: str = "/") -> Response:
@@ -82,8 +117,13 @@ def routes(access: Access, instance: str, version: str) -> APIRouter:
 
     @router.post("/logout")
     async def leave(request: Request) -> Response:
-        await access.end(session(request.headers, access) or "")
-        answer = RedirectResponse("/login", 303)
+        cookie = session(request.headers, access)
+        provider = openid if access.granted(cookie) is not None else None
+        await access.end(cookie or "")
+        answer: Response = RedirectResponse("/login", 303)
+        if provider is not None and (there := await provider.goodbye(f"{_here(request, url)}/login")):
+            link = f'<a href="{html.escape(there)}">Log out at {html.escape(provider.host)} too</a>'
+            answer = form(request, said=f'<p role="status">You are logged out here. {link}</p>')
         give(answer, request, access.cookie, "", 0)
         return answer
 
@@ -114,6 +154,11 @@ async def _body(request: Request) -> bytes:
         if len(body) > MOST:
             return b""
     return body
+
+
+def _here(request: Request, url: str) -> str:
+    """The address of the console, as people have it."""
+    return url.rstrip("/") or f"{request.url.scheme}://{request.headers.get('host', '')}{prefix(request.scope)}"
 
 
 UNUSED = "mailrace"  # what the form says as a name where there are no users, for password managers

@@ -87,6 +87,8 @@ class Users:
         """What a user may."""
         if name == CONSOLE:
             return "administer"
+        if not NAME.fullmatch(name):  # of a provider: its session has the role
+            return "read"
         user = self._users.get(name)
         return user.role if user else self._role
 

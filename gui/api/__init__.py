@@ -10,7 +10,20 @@ from starlette.types import ASGIApp
 
 from gui.access.access import Access
 from gui.access.tokens import Tokens, open_tokens
-from gui.api import answers, docs, events, logs, mailerq, messages, rules, suppressions, token_routes, views, warmups
+from gui.api import (
+    alerts,
+    answers,
+    docs,
+    events,
+    logs,
+    mailerq,
+    messages,
+    rules,
+    suppressions,
+    token_routes,
+    views,
+    warmups,
+)
 from gui.api.bodies import Bodies
 from gui.api.context import Context
 from gui.api.door import Door
@@ -35,7 +48,7 @@ def application(facade: Facade, tokens: Tokens) -> FastAPI:
     settings = facade.settings
     context = Context(facade, Bodies(settings.smtp_maxsize), Schemas(), Idempotency(Path(settings.data_dir)))
     app.state.clients = events.Clients(facade.events)
-    for part in (views, messages, suppressions, warmups, rules, logs):
+    for part in (views, messages, suppressions, warmups, alerts, rules, logs):
         app.include_router(part.routes(context), prefix=VERSION)
     app.include_router(mailerq.routes(context), prefix="/v1")
     app.include_router(token_routes.routes(context, tokens), prefix=VERSION)

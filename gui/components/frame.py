@@ -16,6 +16,7 @@ from gui.access.access import Access
 from gui.access.gate import session
 from gui.access.proxies import prefix
 from gui.access.tokens import Tokens
+from gui.components.alerting.notifier import Notifier
 from gui.components.drawing import KEYBOARD, LEAVE, LENS, MENU, MOON, QUESTION, icon, icon_button, tag, text
 from gui.components.instances import InstanceSwitch
 from gui.components.live import LiveUpdates
@@ -23,6 +24,7 @@ from gui.components.pausing.pause_bar import PauseBar
 from gui.components.search.palette import Palette
 from gui.components.view import ConsolePage, View
 from pipeline.views.facade import Facade
+from settings.store import Role
 
 LOGO = Path(__file__).parents[1] / "static" / "logo.svg"
 KEYS = (
@@ -94,7 +96,8 @@ class Frame:
             f'<script defer src="{under}/static/console.js?{self._version}"></script>'
         )
         user = self._access.name(cookie)
-        role = self._access.users.role(user)
+        granted = self._access.granted(cookie)
+        role = granted or self._access.users.role(user)
         with tag("div", "frame").props(f"data-may={role} data-now={time.time():.0f}"):
             live = LiveUpdates(lambda: self._access.valid(cookie))
             self._menu(page, under, live)
@@ -104,12 +107,13 @@ class Frame:
                 if self._facade.fictional:
                     text("div", FICTIONAL, "fictional").props("role=note")
                 with tag("div", "view"):
-                    page.build(self._view(request, live, tools, user))
+                    page.build(self._view(request, live, tools, user, granted))
                 zone_button()
         self._keys()
+        Notifier(self._facade, self._instance, live)
         Palette(self._facade, self._pages)
 
-    def _view(self, request: Request, live: LiveUpdates, tools: Element, user: str) -> View:
+    def _view(self, request: Request, live: LiveUpdates, tools: Element, user: str, granted: Role | None) -> View:
         return View(
             facade=self._facade,
             access=self._access,
@@ -118,6 +122,7 @@ class Frame:
             live=live,
             tools=tools,
             user=user,
+            granted=granted,
         )
 
     def _menu(self, current: ConsolePage, under: str, live: LiveUpdates) -> None:

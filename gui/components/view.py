@@ -13,7 +13,7 @@ from gui.access.tokens import Tokens
 from gui.access.users import CONSOLE
 from gui.components.live import LiveUpdates
 from pipeline.views.facade import Facade
-from settings.store import Who
+from settings.store import Role, Who
 
 
 class View(msgspec.Struct, frozen=True):
@@ -27,6 +27,7 @@ class View(msgspec.Struct, frozen=True):
         live: calls the view's updates while somebody looks.
         tools: the room in the header, for what selects what the view shows.
         user: whose session it is.
+        granted: the role that a provider has given the session; None: it is the user's.
     """
 
     facade: Facade
@@ -36,6 +37,7 @@ class View(msgspec.Struct, frozen=True):
     live: LiveUpdates
     tools: Element
     user: str = CONSOLE
+    granted: Role | None = None
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -46,7 +48,7 @@ class View(msgspec.Struct, frozen=True):
     def who(self) -> Who:
         """Who changes something here, for the audit, and what they may."""
         host = self.request.client.host if self.request.client else ""
-        return Who(self.user, host, self.access.users.role(self.user))
+        return Who(self.user, host, self.granted or self.access.users.role(self.user))
 
 
 class ConsolePage(msgspec.Struct, frozen=True):

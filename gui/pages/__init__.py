@@ -2,6 +2,7 @@
 
 from gui.components.view import ConsolePage
 from gui.pages import (
+    alerts,
     amqp,
     audit,
     classes,
@@ -34,6 +35,7 @@ from gui.pages import (
 
 PAGES: tuple[ConsolePage, ...] = (
     overview.PAGE, ips.PAGE, domains.PAGE, tags.PAGE, queue.PAGE, logs.PAGE, smtp.PAGE, amqp.PAGE, cluster.PAGE,
+    alerts.PAGE,
     throttling.PAGE, floods.PAGE, paused.PAGE, redirects.PAGE, pools.PAGE, external.PAGE, warmups.PAGE, schedules.PAGE,
     errors.PAGE, suppressions.PAGE, providers.PAGE, responses.PAGE, rewrites.PAGE, classes.PAGE, dkim.PAGE, dns.PAGE,
     local.PAGE,

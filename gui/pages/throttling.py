@@ -59,7 +59,7 @@ class Throttling(RulePage):
         found = columns_of(self.kind)
         domain = msgspec.structs.replace(found.pop("domain"), empty="all")
         ip = msgspec.structs.replace(found.pop("ip"), empty="all")
-        del found["pool"]
+        del found["pool"], found["name"], found["description"]
         del found["tag"], found["scope"]
         limits = [msgspec.structs.replace(column, empty="·", label=_short(column.label)) for column in found.values()]
         return [domain, ip, APPLIES, *limits]
@@ -68,7 +68,8 @@ class Throttling(RulePage):
         assert isinstance(rule, Throttle)
         of = f", tag {rule.tag}" if rule.tag else ""
         source = rule.ip or (f"pool {rule.pool}" if rule.pool else "all MTA IPs")
-        return f"{rule.domain or 'all domains'} from {source}{of}"
+        called = f"{rule.name}: " if rule.name else ""
+        return f"{called}{rule.domain or 'all domains'} from {source}{of}"
 
     def rank(self, rule: Rule) -> Any:
         """(IP, domain), (domain), (IP), general: as they are looked up."""
@@ -85,11 +86,17 @@ class Throttling(RulePage):
     def cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, Throttle)
         found = {**rule.shown(), "ip": pool_cell(rule.pool) if rule.pool else rule.ip}
+        found |= {name: "unlimited" for name in Limits.__struct_fields__ if _is_unlimited(rule, name)}
+        named = [{"label": "", "text": rule.name, "tip": rule.description or ""}] if rule.name else []
         if rule.tag is None:
-            return found
+            return (
+                {**found, "domain": [{"label": "", "text": rule.domain or "all", "tip": ""}, *named]}
+                if named
+                else found
+            )
         scope = "over all lanes" if rule.scope == "all" else "in each lane"
         tag = {"label": "tag", "text": rule.tag, "tip": f"its rate, {scope}"}
-        return {**found, "domain": [{"label": "", "text": rule.domain or "all", "tip": ""}, tag]}
+        return {**found, "domain": [{"label": "", "text": rule.domain or "all", "tip": ""}, *named, tag]}
 
     def consequence(self, rule: Rule) -> str:
         return "From the next message the less specific limits decide, at last the configuration's."
@@ -147,7 +154,7 @@ class Throttling(RulePage):
     def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
         if not isinstance(rule, Throttle):
             return []
-        blocks = [*self._meaning(rule), self._applying(rule)]
+        blocks = [*self._meaning(rule), *self._falling_through(rule), self._applying(rule)]
         if others := self._sharing(rule):
             title = f"Shares its servers with {_some(others)}"
             text = (
@@ -173,6 +180,21 @@ class Throttling(RulePage):
         whom = rule.ip or f"each of {_many(len(ips), 'MTA IP')}"
         lines.append({"text": f"In the last minute: {_many(now, 'attempt')}."})
         return [{"tone": "good", "title": f"To {target}, from {whom}:", "lines": lines}]
+
+    def _falling_through(self, rule: Throttle) -> list[Cells]:
+        """What it leaves empty, and what decides that."""
+        if rule.tag is not None or not (left := [name for name in MEANING if getattr(rule, name) is None]):
+            return []
+        others = self.store.snapshot.having(rule.model_copy(update=dict.fromkeys(Limits.__struct_fields__)))
+        ip = rule.ip or next(iter(others.pool(rule.pool or "")), "")
+        deciding = others.explain_limits(ip, rule.domain or "")
+        lines = []
+        for name in left:
+            decides, (what, rate) = deciding[name], MEANING[name]
+            value = getattr(decides or self.facade.settings, name if decides else name.replace("_", "_max", 1))
+            by = f"by {decides.name or self.title(decides)}" if decides else "by the configuration"
+            lines.append({"text": f"{_many(value, what)}{rate}" if value else f"{what}s: unlimited", "sub": by})
+        return [{"tone": "idle", "title": "What is empty falls through:", "lines": lines}]
 
     def _applying(self, rule: Throttle) -> Cells:
         lanes = self._lanes.of(rule)
@@ -225,6 +247,11 @@ def _means(rule: Throttle, field: str, what: str, rate: str, ips: int) -> str:
     if value == 0:
         return f"no limit on {what}s{rate}"
     return f"{_many(value, what)}{rate}" + (f" from each, {value * ips:,} in all" if ips > 1 else "")
+
+
+def _is_unlimited(rule: Throttle, name: str) -> bool:
+    """0 is unlimited, but for the idle time."""
+    return getattr(rule, name) == 0 and name != "connection_idle"
 
 
 def _short(label: str) -> str:

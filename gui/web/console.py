@@ -21,6 +21,7 @@ from gui.access import login, switch
 from gui.access.access import Access
 from gui.access.connections import Connections
 from gui.access.gate import RequestGate
+from gui.access.openid import open_openid
 from gui.access.proxies import prefix
 from gui.api import open_tokens, with_api
 from gui.api.methods import Methods
@@ -28,7 +29,7 @@ from gui.components.frame import Frame
 from gui.pages import PAGES, SECTIONS
 from gui.web import health
 from gui.web.packed import PackedFiles
-from pipeline.views.background import failed
+from pipeline.views.background import failed, supervisor
 from pipeline.views.facade import Facade
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -41,7 +42,10 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
     version = _version()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _static(settings.www_dir))
-    app.include_router(login.routes(access, instance, version))
+    openid = open_openid(settings)
+    app.include_router(login.routes(access, instance, version, openid, settings.www_url or ""))
+    if openid is not None:
+        supervisor().condition("openid", lambda: openid.trouble)
     app.include_router(switch.routes(facade, access))
     app.include_router(health.routes(facade, connections))
     tokens = open_tokens(settings)

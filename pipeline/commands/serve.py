@@ -109,6 +109,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                     supervisor().condition("installation", lambda: why)
                 announce(settings, lines)
                 leave_alone_what_is_there()
+                facade.alerts.start()
                 sending = None
                 if internet is not None:
                     sending = spawn(_played(internet, machine, facade), "traffic", grave=False)
@@ -120,6 +121,7 @@ async def _run(settings: Settings, console: NewConsole, reopen: Callable[[], Non
                 if sending is not None:
                     sending.cancel()
             finally:
+                await facade.alerts.close()
                 await machine.stop()
     finally:
         await web.stop()

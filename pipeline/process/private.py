@@ -19,6 +19,7 @@ FOLDERS = ("logs", "held", "*.bodies")
 OURS = (
     *("queue.db*", "rules.db*", "rules.key*", "settled*", *FOLDERS, "mailrace.lock", "health.json*"),
     *("console-*", ".console-*", "api-tokens*", ".api-tokens*", "api-idempotency.db*", "saved"),
+    *("alerts.json", ".alerts.json.part"),
 )
 KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
 

@@ -50,7 +50,7 @@ class Downloads:
 
     async def _get(self, address: str) -> bytes:
         """One file. Raises `Unfetched`, or `Unmade` where trying again is of no use."""
-        shown = _shown(address)
+        shown = shown_address(address)
         try:
             async with self._places, asyncio.timeout(self._settings.download_timeout):
                 return await self._followed(httpx.URL(address), shown)
@@ -99,10 +99,10 @@ class Downloads:
         """To the address that was checked, in the name that was asked for; a proxy looks names up itself."""
         port = url.port or (443 if url.scheme == "https" else 80)
         if self._settings.download_proxy is not None:
-            if (ip := _literal(url.host)) is not None:
+            if (ip := literal(url.host)) is not None:
                 self._check([ip], port, shown)
             return self._http.build_request("GET", url)
-        ip = self._check(await _addresses(url.host, port), port, shown)
+        ip = self._check(await addresses(url.host, port), port, shown)
         return self._http.build_request(
             "GET",
             url.copy_with(host=str(ip)),
@@ -114,8 +114,8 @@ class Downloads:
         """The first of these addresses that may be asked. Raises `Unmade` where there is none."""
         listed, barred = self._settings.download_whitelist, self._settings.download_blacklist
         for ip in found:
-            allowed = is_public(ip) or _among(ip, port, listed)
-            if allowed and (not _among(ip, port, barred) or _among(ip, port, listed)):
+            allowed = is_public(ip) or among(ip, port, listed)
+            if allowed and (not among(ip, port, barred) or among(ip, port, listed)):
                 return ip
         raise Unmade("responsive", f"{shown}: is no public address, and not in download-whitelist")
 
@@ -148,26 +148,26 @@ def is_public(ip: Ip) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _among(ip: Ip, port: int, places: Iterable[Place]) -> bool:
+def among(ip: Ip, port: int, places: Iterable[Place]) -> bool:
     inner = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return any(one in place.network and place.port in (None, port) for place in places for one in (ip, inner) if one)
 
 
-async def _addresses(host: str, port: int) -> list[Ip]:
-    if (ip := _literal(host)) is not None:
+async def addresses(host: str, port: int) -> list[Ip]:
+    if (ip := literal(host)) is not None:
         return [ip]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found))
 
 
-def _literal(host: str) -> Ip | None:
+def literal(host: str) -> Ip | None:
     try:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
 
 
-def _shown(address: str) -> str:
+def shown_address(address: str) -> str:
     """The address as an error may show it: without login and query, which may be secret."""
     scheme, separator, rest = address.partition("://")
     place, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")

@@ -17,7 +17,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -67,6 +67,17 @@ class Standing(msgspec.Struct, kw_only=True):
     def ended(self) -> int:
         """Attempts that ended."""
         return self.accepted + self.deferred + self.bounced
+
+
+class MinuteCount(NamedTuple):
+    """What ended in a minute: of an MTA IP or a tag (`key`) and a domain, whose lane was the last."""
+
+    key: str
+    domain: str
+    lane: str
+    accepted: int
+    deferred: int
+    bounced: int
 
 
 class _Cell:
@@ -189,6 +200,15 @@ class Backlog:
                 cell.wait(until, count)
 
     # -- looking ------------------------------------------------------------------------------------------------------
+
+    def minute(self, minute: int, tags: bool = False) -> list[MinuteCount]:
+        """What ended in one of the last SPAN minutes (epoch seconds // 60), by (MTA IP or tag, domain)."""
+        cells = self._by_tag if tags else self._by_ip
+        return [
+            MinuteCount(key, domain, cell.lane, *cell.minutes[minute][:3])
+            for (key, domain), cell in cells.items()
+            if minute in cell.minutes
+        ]
 
     def standing(
         self, ip: MtaIps = None, domain: str | None = None, tag: str | None = None, lane: str | None = None

@@ -37,12 +37,27 @@ _KEYS = {
 }
 
 
+# What the lanes say that they wait for, and the limit that it is; the more exact ones first.
+_WAITS = (
+    ("new connections a minute to the domain", "domain_connects"),
+    ("connections at once to the domain", "domain_connections"),
+    ("messages a minute to the domain", "domain_messages"),
+    ("new connections a minute to ", "ip_connects"),
+    ("connections at once to ", "ip_connections"),
+    ("messages a minute to ", "ip_messages"),
+)
+
+
 class LimitSource(msgspec.Struct, frozen=True):
-    """Where a limit comes from: the rule of a `kind` with this `id` and `name`; `configuration` names its key."""
+    """Where a limit comes from: the rule of a `kind` with this `id` and `name`; `configuration` names its key.
+
+    `called`: the name that the operator gave a throttle, whose `name` is what it is for.
+    """
 
     kind: str
     id: int | None
     name: str
+    called: str = ""
 
 
 class AppliedLimit(msgspec.Struct, frozen=True):
@@ -261,7 +276,7 @@ class Explainer:
         for field in Limits.__struct_fields__:
             rule, value = deciding[field], getattr(deciding[field] or self._defaults, field)
             source = (
-                LimitSource("throttles", rule.id, _scope(rule.ip or rule.pool, rule.domain))
+                LimitSource("throttles", rule.id, _scope(rule.ip or rule.pool, rule.domain), rule.name or "")
                 if rule
                 else _configured(field)
             )
@@ -285,8 +300,16 @@ class Explainer:
             found.append(Obstacle(kind="dns", why=f"the mail servers of {name[2:]} are being looked up"))
         if lane is not None and lane.waiting and lane.waits_for and not (flood and flood.state == "paused"):
             until = _epoch(lane.waits_until) if lane.waits_until is not None else None
-            found.append(Obstacle(kind="lane", why=lane.waits_for, until=until))
+            found.append(Obstacle(kind="lane", why=self._named(name, lane), until=until))
         return found
+
+    def _named(self, name: str, lane: Lane) -> str:
+        """What the lane waits for, with the name of the throttle that says so, where it has one."""
+        field = next((field for part, field in _WAITS if part in lane.waits_for), None)
+        if field is None:
+            return lane.waits_for
+        source = next(limit.source for limit in self._limits(name, self.domains(name)) if limit.field == field)
+        return f"{source.called!r}: {lane.waits_for}" if source.called else lane.waits_for
 
     def _warming(self, name: str) -> Iterator[Obstacle]:
         """Messages that wait for tomorrow, since the cap of this MTA IP is used."""

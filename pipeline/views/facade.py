@@ -29,6 +29,7 @@ from pipeline.telemetry.backlog import Backlog
 from pipeline.telemetry.history import History
 from pipeline.telemetry.restored import LoggedEnds, restore, spans
 from pipeline.telemetry.telemetry import Telemetry
+from pipeline.views.alerting.alerts import Alerting
 from pipeline.views.answers import UnknownAnswer
 from pipeline.views.bulk import Bulk
 from pipeline.views.changing.floods import FloodsView
@@ -148,7 +149,12 @@ class Facade:
     @cached_property
     def rules(self) -> RulesView:
         """The rules with their live figures."""
-        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups)
+        return RulesView(self._machine, self.explainer, self.scoped, self.tally, self.warmups, self.alerts)
+
+    @cached_property
+    def alerts(self) -> Alerting:
+        """What alert rules find, and whom they tell."""
+        return Alerting(self)
 
     @cached_property
     def warmups(self) -> WarmupsView:

@@ -29,6 +29,7 @@ from settings.config.values import (
     Factor,
     File,
     Flag,
+    GroupRoles,
     Host,
     HostPort,
     Intervals,
@@ -143,6 +144,20 @@ class Settings(BaseSettings):
     www_user_header: Annotated[str, pattern("[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header field")] | None = key(
         None, "a field in which a trusted proxy names the user that it has let in, such as `X-Remote-User`"
     )
+    www_openid: Link | None = key(
+        None, "the issuer of an OpenID Connect provider that people log in by, besides the passwords"
+    )
+    www_openid_client: Text | None = key(None, "the id of this console there")
+    www_openid_secret: Secret | None = key(None, "its secret there; empty: a public client, with PKCE alone")
+    www_openid_roles: GroupRoles = key(
+        [],
+        "what members of groups may: `mail-admins=administer;mail-team=operate`; others are not let in; `*`: everybody",
+    )
+    www_openid_groups: Text = key(
+        "groups", "the claim that has the groups; with dots for one inside another: `realm_access.roles`"
+    )
+    www_openid_user: Text = key("preferred_username", "the claim that has the name for the audit; else `email`, `sub`")
+    www_openid_scopes: Text = key("openid profile email", "what is asked for; some providers need `groups` as well")
     api_token: Token | None = key(
         None, "one bearer token for the REST API and `/metrics`, besides those made in the console"
     )
@@ -268,6 +283,12 @@ class Settings(BaseSettings):
     download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
     download_blacklist: Places = key([], "addresses that they may not come from", shown="none")
     download_user_agent: Text = key("Mailrace", "what the web servers are told")
+    alert_whitelist: Places = key(
+        [], "addresses that webhooks of alert rules may be at though they are not public", shown="none"
+    )
+    alert_sender: Text | None = key(
+        None, "the From address of mail about alerts", shown="mailrace@ and `mail-domain`, else the host name"
+    )
 
     # -- delivery --------------------------------------------------------------------------------------------------
 

@@ -313,6 +313,27 @@ def _store(text: str) -> SecretAddress:
     return _database(text)
 
 
+class GroupRole(NamedTuple):
+    """What members of a group may."""
+
+    group: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.group}={self.role}"
+
+
+def _group_roles(text: str) -> list[GroupRole]:
+    """With ; between them alone: names of groups may have commas and equal signs (RFC 4514)."""
+    found = []
+    for item in text.split(";"):
+        group, equals, role = item.strip().rpartition("=")
+        if not (equals and group.strip() and role.strip() in ("read", "operate", "administer")):
+            raise ValueError
+        found.append(GroupRole(group.strip(), role.strip()))
+    return found
+
+
 LOOPBACK = [_network("127.0.0.0/8"), _network("::1/128")]
 
 
@@ -410,6 +431,9 @@ Credentials = Annotated[
     ),
 ]
 ExternalMtas = Annotated[list[ExternalMta], ValueKind(_listed(external_mta), ALLOWED)]
+GroupRoles = Annotated[
+    list[GroupRole], ValueKind(_group_roles, "group=read, group=operate or group=administer, several with ;")
+]
 OperatorNames = Annotated[
     list[str],
     ValueKind(

@@ -25,6 +25,7 @@ from pydantic import (
 
 from settings.rules import key_pairs as keys
 from settings.rules.acting import BounceClass, Response, Rewrite
+from settings.rules.alerting import AlertRule
 from settings.rules.decisions import ForcedError
 from settings.rules.external import ExternalMtaRule
 from settings.rules.fields import (
@@ -149,6 +150,8 @@ def _of_a_tag(rule: Limiting, tag: str | None, scope: str) -> None:
 class _Scope(Rule):
     """What a throttle is for; a class of its own so that these fields come before the limits."""
 
+    name: Maybe[Line] = Field(None, title="Name", max_length=100, description="Shown wherever it limits: Gmail warm.")
+    description: Maybe[Line] = Field(None, title="Description", max_length=500, description="Why it is so. For people.")
     ip: Maybe[Ip] = Field(None, title="MTA IP", description="The address mail leaves from. Empty: all, or the pool.")
     pool: Maybe[PoolName] = Field(None, title="Pool", description="Each MTA IP of it. Empty: all, or the MTA IP.")
     domain: Maybe[Domain] = Field(
@@ -498,6 +501,7 @@ KINDS: Mapping[str, type[Rule]] = {
     "external-mtas": ExternalMtaRule,
     "schedules": Schedule,
     "warmups": Warmup,
+    "alerts": AlertRule,
 }
 """The model of each kind, under the name that the API has for it."""
 

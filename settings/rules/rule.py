@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 READ_ONLY: JsonDict = {"read_only": True}
+REMOVED = "none"  # what takes a secret away, since an empty one stays
 
 
 def unit(name: str, group: str = "") -> JsonDict:
@@ -23,12 +24,18 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     live: ClassVar[Mapping[str, str]] = {}
     identity: ClassVar[tuple[str, ...]] = ()  # fields that no two rules of the kind have alike; empty: no such thing
+    secrets: ClassVar[tuple[str, ...]] = ()  # write-only fields that are stored encrypted, in a kind without a table
 
     id: int = Field(0, title="Id", json_schema_extra=READ_ONLY)
 
     def shown(self) -> dict[str, Any]:
         """The rule as JSON values, whole but for what is write-only."""
         return self.model_dump(mode="json")
+
+    def revealed(self) -> dict[str, str]:
+        """Its secrets that are given: to store it, never to show."""
+        found = {name: getattr(self, name) for name in self.secrets}
+        return {name: value.get_secret_value() for name, value in found.items() if value is not None}
 
     def ended(self, now: float) -> bool:
         """Whether its end (`until`) is past at `now`, epoch seconds."""

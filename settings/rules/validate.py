@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails
 
 from settings.rules import key_pairs as keys
 from settings.rules.acting import Rewrite
+from settings.rules.alerting import MOST as MOST_ALERTS
+from settings.rules.alerting import AlertRule
 from settings.rules.decisions import SELECTION, ForcedError, names_mail
 from settings.rules.models import KINDS, MODELS, NAMES, DkimKey, Redirect, Rule
 from settings.rules.snapshot import Snapshot
@@ -80,6 +82,7 @@ def validate(
         *_too_early(rule, snapshot),
         *_no_schedule(rule, snapshot),
         *_renamed(rule, old, snapshot),
+        *_too_many(rule, snapshot),
     ]
     if errors:
         raise InvalidRule(errors)
@@ -145,6 +148,7 @@ def _entered(kind: str, values: Mapping[str, Any], old: Rule | None) -> dict[str
         if isinstance(old, DkimKey) and not entered.get("key") and not entered.get("generate"):
             entered["key"] = old.key
             entered.pop("algorithm", None)
+        entered |= {name: getattr(old, name) for name in model.secrets if not entered.get(name)}
     return entered
 
 
@@ -206,6 +210,12 @@ def _no_schedule(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
     if isinstance(rule, Warmup) and snapshot.schedule(rule.schedule) is None:
         there = ", ".join(other.name for other in snapshot.rules("schedules") if isinstance(other, Schedule))
         yield FieldError("schedule", f"is none of the schedules; there are {there or 'none yet'}")
+
+
+def _too_many(rule: Rule, snapshot: Snapshot) -> Iterable[FieldError]:
+    """Alert rules are looked at every few seconds."""
+    if isinstance(rule, AlertRule) and not rule.id and len(snapshot.rules("alerts")) >= MOST_ALERTS:
+        yield FieldError("", f"there are {MOST_ALERTS} alert rules already; allowed are no more")
 
 
 def _renamed(rule: Rule, old: Rule | None, snapshot: Snapshot) -> Iterable[FieldError]:

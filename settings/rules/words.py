@@ -20,7 +20,8 @@ def rule_words(kind: str, values: Values) -> str:
     match kind:
         case "throttles":
             of = f", tag {get('tag')}" if get("tag") else ""
-            return f"limits of {get('domain') or 'all domains'} from {source or 'all MTA IPs'}{of}"
+            called = f" {get('name')!r}" if get("name") else ""
+            return f"limits{called} of {get('domain') or 'all domains'} from {source or 'all MTA IPs'}{of}"
         case "floods":
             return f"flood pattern {get('name')}"
         case "pauses":
@@ -39,6 +40,8 @@ def rule_words(kind: str, values: Values) -> str:
             return f"warm-up of {get('ip') or get('pool')} for {target or 'all mail'}"
         case "external-mtas":
             return f"way out of {get('public_ip')}"
+        case "alerts":
+            return f"alert rule {get('name')}"
         case "dns":
             return f"DNS override of {get('name')}"
     name = get("name") or get("lane") or get("message") or get("pattern") or ""

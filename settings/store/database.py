@@ -275,6 +275,8 @@ class Database:
         row = tables.row_of(rule)
         if isinstance(rule, DkimKey) and rule.key is not None:
             row["key"] = self._vault.encrypt(rule.key.get_secret_value())
+        if sealed := {name: self._vault.encrypt(text) for name, text in rule.revealed().items()}:
+            row["document"] = tables.with_sealed(row["document"], sealed)
         if old is None:
             result = connection.execute(table.insert().values(row))
             rule = rule.model_copy(update={"id": (result.inserted_primary_key or (0,))[0]})
@@ -345,6 +347,8 @@ class Database:
             values |= tables.parsed(values.pop("more") or "{}")
         if "document" in row:
             values = {"id": row["id"], **tables.parsed(row["document"])}
+            sealed = values.pop(tables.SEALED, None)
+            values |= {n: self._vault.decrypt(str(t)) for n, t in (sealed if isinstance(sealed, dict) else {}).items()}
         if kind == "dkim-keys":
             values["key"] = SecretStr(self._vault.decrypt(values["key"]))
         return validate.parse(kind, values)

@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     "mysql_default_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
 }
+SEALED = "sealed"  # where a document has its secrets, encrypted by the vault
 metadata = sa.MetaData()
 
 
@@ -60,7 +61,8 @@ def _limits() -> Iterator[sa.Column[Any]]:
 
 throttles = sa.Table(
     "throttles", metadata, _id(), _text("ip", 45), _text("pool", 64), _text("domain", 255), _text("tag", 200),
-    _text("scope", 8), *_limits(), sa.UniqueConstraint("ip", "pool", "domain", "tag", name="throttles_once"), **OPTIONS,
+    _text("scope", 8), *_limits(), sa.Column("more", sa.Text),
+    sa.UniqueConstraint("ip", "pool", "domain", "tag", name="throttles_once"), **OPTIONS,
 )  # fmt: skip
 floods = sa.Table(
     "floods", metadata, _id(), _text("name", 100), _text("type", 16), _text("pattern", 500),
@@ -149,10 +151,16 @@ def parsed(document: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def with_sealed(document: str, sealed: Mapping[str, str]) -> str:
+    """The document with its encrypted secrets."""
+    return json.dumps({**parsed(document), SEALED: dict(sealed)}, ensure_ascii=False)
+
+
 def row_of(rule: Rule) -> dict[str, Any]:
     """The rule as column values, without its id and what is in tables of its own; the private key as it is."""
     if type(rule) not in TABLES:
-        document = rule.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
+        ours = {"id", *type(rule).model_computed_fields}
+        document = rule.model_dump(mode="json", exclude=ours, exclude_defaults=True)
         return {"kind": NAMES[type(rule)], "document": json.dumps(document, ensure_ascii=False)}
     table = TABLES[type(rule)]
     if "more" in table.columns:

@@ -35,6 +35,7 @@ VIEWS = (
     "classes",
     "schedules",
     "warmups",
+    "alerts",
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 

@@ -32,14 +32,14 @@ class Scene:
 
     def __init__(self, *domains: str, parked: dict[str, int] | None = None, **rules: list[Any]) -> None:
         self.history, self.floods, self.slots = History(), Floods(time.monotonic), Slots()
-        self.snapshot = Snapshot(rules)
+        self.snapshot, self.lanes = Snapshot(rules), dict[str, Any]()
         self.egress = Egress((), time.monotonic, lambda kind, text: None)
         machine: Any = SimpleNamespace(
             settings=load([], None, None),
             rules=SimpleNamespace(snapshot=self.snapshot),
             floods=self.floods,
             slots=self.slots,
-            lanes=SimpleNamespace(get=lambda name: None, all=list),
+            lanes=SimpleNamespace(get=self.lanes.get, all=list),
             queue=SimpleNamespace(parked=lambda: parked or {}),
             egress=self.egress,
         )
@@ -165,6 +165,25 @@ def test_hosts_say_whether_they_are_tried() -> None:
     assert third.state == "unreachable"
     scene.slots.healthy("192.0.2.1", first)
     assert scene.explain().hosts[0].state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("waits", "field"),
+    [
+        ("15 messages a minute to the domain", "domain_messages"),
+        ("2 connections at once to the domain", "domain_connections"),
+        ("3 new connections a minute to 198.51.100.1", "ip_connects"),
+    ],
+)
+def test_a_throttle_with_a_name_is_named_where_it_limits(waits: str, field: str) -> None:
+    """In what the lane waits for, and among its limits."""
+    rule = Throttle(id=1, name="Gmail warm", domain="a.example", **{field: 15})
+    scene = Scene(throttles=[rule])
+    held = {"waiting": [SimpleNamespace(route=None)], "memory": 1, "in_flight": 0, "window": 5, "domains": {}}
+    scene.lanes[LANE] = SimpleNamespace(**held, waits_for=waits, waits_until=None)
+    explained = scene.explain()
+    assert [one.why for one in explained.waits_for] == [f"'Gmail warm': {waits}"]
+    assert [one.source.called for one in explained.limits if one.field == field] == ["Gmail warm"]
 
 
 def test_domains_of_one_lane_name_the_one_whose_limits_they_use() -> None:

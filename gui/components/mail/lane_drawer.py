@@ -279,7 +279,8 @@ def _limit(limit: AppliedLimit) -> dict[str, Any]:
     value = "no limit" if endless else f"{limit.value:,g} {unit}" if number else str(limit.value)
     source = limit.source
     link = f"{KINDS[source.kind]}?rule={source.id}" if source.kind in KINDS else ""
-    names = {"throttles": f"rule {source.name}", "floods": f"flood pattern {source.name}", "configuration": source.name}
+    called = f"{source.called!r}, {source.name}" if source.called else f"rule {source.name}"
+    names = {"throttles": called, "floods": f"flood pattern {source.name}", "configuration": source.name}
     return {
         "field": limit.field,
         "label": f"{group}: {(field.title or '').lower()}" if group != "Memory" else "Memory: deliveries",

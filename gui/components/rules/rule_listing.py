@@ -20,7 +20,7 @@ WHERE = {  # the view of each kind of rules that has one of its own
     "throttles": "/throttling", "floods": "/floods", "pauses": "/paused", "redirects": "/redirects",
     "pools": "/pools", "errors": "/errors", "responses": "/responses", "rewrites": "/rewrites", "classes": "/classes",
     "tags": "/tags", "dkim-keys": "/dkim", "locals": "/local",
-    "dns": "/dns", "schedules": "/schedules", "warmups": "/warmups",
+    "dns": "/dns", "schedules": "/schedules", "warmups": "/warmups", "alerts": "/alerts",
 }  # fmt: skip
 
 

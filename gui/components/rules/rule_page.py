@@ -24,6 +24,7 @@ from gui.components.rules.rule_table import Action, RuleColumn, RuleForm, RuleTa
 from gui.components.view import View
 from settings.rules import DkimKey, FieldError, InvalidRule, NoSuchRule, Rule, Snapshot
 from settings.rules.form import fields
+from settings.rules.rule import REMOVED
 from settings.store import REFUSED
 
 PAGE = 100  # rows
@@ -336,7 +337,7 @@ def whole(rule: Rule) -> dict[str, Any]:
     values = rule.shown()
     if isinstance(rule, DkimKey) and rule.key is not None:
         values["key"] = rule.key.get_secret_value()
-    return values
+    return {**values, **dict.fromkeys(rule.secrets, REMOVED), **rule.revealed()}
 
 
 def _has(text: str, wanted: Sequence[str]) -> bool:

@@ -236,7 +236,8 @@ export default {
   }),
   computed: {
     title() {
-      return `${this.opened.id ? "Edit the" : "Add a"} ${this.noun}`;
+      const article = /^[aeiou]/.test(this.noun) ? "an" : "a";
+      return `${this.opened.id ? "Edit the" : `Add ${article}`} ${this.noun}`;
     },
     groups() {
       const groups = [];

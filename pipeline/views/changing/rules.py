@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operators.stages.hold import parked_queue
 from pipeline.signing.keys import KeyState
 from pipeline.views import catalogue
+from pipeline.views.alerting.alerts import Alerting
 from pipeline.views.bulk import Selection
 from pipeline.views.catalogue import CatalogueEntry
 from pipeline.views.explain import Explainer
@@ -17,6 +18,7 @@ from pipeline.views.tally import Tally
 from pipeline.views.warming import WarmupsView
 from settings.rules import DkimKey, FieldError, Flood, InvalidRule, Pause, Pool, Redirect, Rule
 from settings.rules.acting import Response
+from settings.rules.alerting import AlertRule
 from settings.rules.decisions import SELECTION
 from settings.rules.models import NAMES
 from settings.rules.tenants import TagRule
@@ -31,10 +33,16 @@ class RulesView:
     """Over a running machine."""
 
     def __init__(
-        self, machine: Machine, explainer: Explainer, scoped: ScopedFigures, tally: Tally, warmups: WarmupsView
+        self,
+        machine: Machine,
+        explainer: Explainer,
+        scoped: ScopedFigures,
+        tally: Tally,
+        warmups: WarmupsView,
+        alerts: Alerting,
     ) -> None:
         self._machine, self._explainer, self._scoped, self._tally = machine, explainer, scoped, tally
-        self._warmups = warmups
+        self._warmups, self._alerts = warmups, alerts
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """All rules of a kind, whole, with their live figures. Raises `NoSuchRule`."""
@@ -64,6 +72,8 @@ class RulesView:
                 return {"figures": {name: figures[name] for name in names}}
             case Warmup():
                 return {"progress": self._warmups.of(rule)}
+            case AlertRule():
+                return {"on": self._alerts.of(rule)}
             case Response():
                 dry = self._machine.effects.dry[rule.id]
                 return {"used": self._tally.of("responses", rule.id), "would": dry}

@@ -77,6 +77,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
         "overflow",
         "wait",
     ),
+    "alerts": (
+        {"name": "bad", "watch": "queue", "webhook": "https://hook.example/secret"},
+        {"name": "bad", "watch": "queue", "threshold": 500},
+        "webhook_at",
+        "https://hook.example/…",
+    ),
     "pools": (
         {"name": "gold", "members": ["192.0.2.1=3"]},
         {"name": "gold", "members": [{"ip": "192.0.2.2"}]},

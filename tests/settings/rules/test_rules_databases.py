@@ -22,7 +22,7 @@ from settings.store import store as store_module
 
 WHO = Who("anna", "192.0.2.9")
 RULES: dict[str, dict[str, Any]] = {
-    "throttles": {"ip": "192.0.2.1", "domain": "example.com", "domain_messages": 60, "connection_idle": 2.5},
+    "throttles": {"ip": "192.0.2.1", "domain": "example.com", "domain_messages": 60, "name": "Grüße"},
     "floods": {"name": "Grüße", "type": "regex", "pattern": "too many", "pause": 60, "ip_connections": 0},
     "pauses": {"domain": "example.org", "tag": "news", "until": "2999-12-31T23:59:59Z"},
     "redirects": {"from_ip": "192.0.2.1", "remote_ip": "198.51.100.1", "to_ip": "192.0.2.2"},
@@ -45,6 +45,7 @@ RULES: dict[str, dict[str, Any]] = {
     "dns": {"name": "example.com", "addresses": ["198.51.100.1", "2001:db8::1"]},
     "schedules": {"name": "slow", "steps": ["1=50", {"day": 2, "cap": 100, "domain_connections": 2}]},
     "warmups": {"schedule": "slow", "ip": "192.0.2.1", "domain": "gmail", "time_zone": "Europe/Berlin"},
+    "alerts": {"name": "Grüße", "webhook": "https://hook.example/secret", "secret": "s3", "email": ["a@b.example"]},
     "pools": {"name": "gold", "description": "Grüße", "members": ["192.0.2.1=3", {"ip": "2001:db8::1"}]},
 }
 

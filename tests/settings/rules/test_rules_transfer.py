@@ -33,6 +33,7 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("schedules", {"name": "slow", "steps": ["1=50", "2=100/domain_connections=2"]}),
     ("warmups", {"schedule": "slow", "pool": "gold", "domain": "gmail"}),
     ("pools", {"name": "gold", "members": ["192.0.2.1", "192.0.2.2=3"]}),
+    ("alerts", {"name": "bad", "email": ["ops@a.example"]}),
 ]
 
 

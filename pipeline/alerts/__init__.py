@@ -1,0 +1,1 @@
+"""Alerts: what of the alert rules holds (`states`), and how notices of it come to people (`outgoing`, `hooks`)."""
