@@ -1,8 +1,9 @@
 """Packed: the console's files, compressed once for all browsers that ask for them.
 
 A file is told by its ETag; pages, events and the API have none, and `GZipMiddleware` compresses them. Brotli (RFC 7932)
-takes a tenth off what gzip takes. A thread compresses, because the loop carries mail. Owner of: the compressed files.
-Bound: MOST bytes of them; beyond that all are forgotten.
+takes a tenth off what gzip takes. A thread compresses, because the loop carries mail. A browser that leaves while a file
+comes ends it early: such a part is never kept, since all that come later would be given it. Owner of: the compressed
+files. Bound: MOST bytes of them; beyond that all are forgotten.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ class _PackedResponse:
                 await self._finish(self._start)
 
     async def _finish(self, start: Message) -> None:
-        headers = MutableHeaders(raw=start["headers"])
-        body = await self._files.packed(headers["etag"], self._encoding, bytes(self._body))
-        headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
-        headers.add_vary_header("Accept-Encoding")
+        headers, body = MutableHeaders(raw=start["headers"]), bytes(self._body)
+        if len(body) == int(headers["content-length"]):
+            body = await self._files.packed(headers["etag"], self._encoding, body)
+            headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
+            headers.add_vary_header("Accept-Encoding")
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
 

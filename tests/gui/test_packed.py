@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from gui.web import packed
 from gui.web.packed import PackedFiles
@@ -59,6 +60,23 @@ async def test_a_file_is_compressed_once(client: httpx.AsyncClient, monkeypatch:
         _, body = await raw(client, "/static/a.js", **{"accept-encoding": "br"})
         assert brotli.decompress(body) == SCRIPT
     assert made == [SCRIPT]
+
+
+async def test_a_file_that_was_cut_short_is_not_what_others_get() -> None:
+    """A browser that leaves ends its own file early; who comes next has the whole one."""
+    whole = False
+
+    async def files(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"content-type": "text/javascript", "etag": '"1"', "content-length": str(len(SCRIPT))}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        await send({"type": "http.response.body", "body": SCRIPT if whole else SCRIPT[:3000]})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(PackedFiles(files)), base_url="http://x") as client:
+        await raw(client, "/a.js", **{"accept-encoding": "br"})
+        whole = True
+        _, body = await raw(client, "/a.js", **{"accept-encoding": "br"})
+    assert brotli.decompress(body) == SCRIPT
 
 
 async def test_what_a_browser_has_is_not_sent_again(client: httpx.AsyncClient) -> None:
