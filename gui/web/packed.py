@@ -1,9 +1,9 @@
 """Packed: the console's files, compressed once for all browsers that ask for them.
 
 A file is told by its ETag; pages, events and the API have none, and `GZipMiddleware` compresses them. Brotli (RFC 7932)
-takes a tenth off what gzip takes. A thread compresses, because the loop carries mail. A browser that leaves while a file
-comes ends it early: such a part is never kept, since all that come later would be given it. Owner of: the compressed
-files. Bound: MOST bytes of them; beyond that all are forgotten.
+takes a tenth off what gzip takes. A thread compresses, because the loop carries mail. A browser that leaves ends
+the file that it was given early: such a part is never kept, since all that come later would get it. Owner of: the
+compressed files. Bound: MOST bytes of them; beyond that all are forgotten.
 """
 
 from __future__ import annotations
