@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from nicegui import background_tasks
 
 from gui.access.gate import session
 from gui.components import drawing
-from gui.components.detail_drawer import DetailDrawer, facts, text
+from gui.components.detail_drawer import DetailDrawer, facts
 from gui.components.dialog_box import DialogBox
 from gui.components.filter_bar import Field, address
 from gui.components.listing import Listing, Rows, Wanted
@@ -20,7 +21,7 @@ from gui.components.notes import Notes
 from gui.components.rules.rule_listing import WHERE
 from gui.components.view import ConsolePage, View
 from settings.rules import KINDS
-from settings.rules.words import changed_words, rule_words
+from settings.rules.words import changed_words, rule_words, told_words
 from settings.store import REFUSED, AuditRecord, RulesUnavailable, undo, undoable
 
 MOST = 5000  # records that are looked at
@@ -106,7 +107,7 @@ class Audit:
             sections.append(facts("What changed", [(name, f"{old} → {new}") for name, old, new in changes]))
         for title, rule in (("Before", record.before), ("After", record.after)):
             if rule is not None:
-                sections.append(text(title, "\n".join(f"{name}: {value}" for name, value in rule.items())))
+                sections.append(facts(title, told_words(record.kind, rule)))
         rule = record.after or record.before or {}
         actions = [("undo", "Undo this change…")] if undoable(record) else []
         self._drawer.show(
@@ -118,6 +119,9 @@ class Audit:
         links = []
         if record.kind in WHERE and self._rules.snapshot.rule(record.kind, record.rule) is not None:
             links.append((address(WHERE[record.kind], {"rule": str(record.rule)}), "Show the rule"))
+        value = (record.after or record.before or {}).get("value")
+        if record.kind == "suppressions" and isinstance(value, str):
+            links.append((address("/suppressions", {"q": value}), "Show the suppression"))
         lane = (record.after or {}).get("lane")
         if record.kind in ("lanes", "floods") and isinstance(lane, str):
             links.append((address("/domains", {"lane": lane}), "Show the lane"))
@@ -175,8 +179,12 @@ def _how(record: AuditRecord) -> str:
     if changes := changed_words(record.kind, record.before, record.after):
         return "; ".join(f"{name} {old} → {new}" for name, old, new in changes)
     rule = record.after or record.before or {}
-    told = [f"{name} {value}" for name, value in rule.items() if name != "id" and value not in (None, "", [], 0, False)]
-    return ", ".join(told[:5])
+    told = (f"{name}: {_said(value)}" for name, value in told_words(record.kind, rule))
+    return "; ".join(itertools.islice(told, 5))
+
+
+def _said(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime.datetime) else str(value)
 
 
 PAGE = ConsolePage(

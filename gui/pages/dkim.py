@@ -180,10 +180,9 @@ class DkimKeys(RulePage):
         state = self.facade.rules.dns_state(rule.id)
         if state is None:
             return UNKNOWN
-        since = time.strftime("since %Y-%m-%d %H:%M UTC", time.gmtime(state.since))
-        signs = "" if state.signs else "; does not sign"
-        tip = f"{state.why or 'The public key is published'} ({since}{signs})."
-        return {"tone": TONES[state.status], "text": state.status, "tip": tip}
+        signs = "" if state.signs else " (it does not sign)"
+        tip = f"{state.why or 'The public key is published'}{signs}."
+        return {"tone": TONES[state.status], "text": state.status, "tip": tip, "since": state.since}
 
     async def _ask_dns(self) -> None:
         rule = self.store.snapshot.rule(self.kind, self._open_record or 0)

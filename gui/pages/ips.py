@@ -21,7 +21,7 @@ from pipeline.views.state.standing import WORST
 
 COUNTED = {"attempts": "82px", "delivered": "84px", "errors": "62px", "in_memory": "92px", "parked": "66px"}
 COLUMNS = (
-    Column("ip", "MTA IP", "link", "The address, and its console name.", True, "12%", main=True),
+    Column("ip", "MTA IP", "link", "The address, and its console name.", True, "17%", main=True),
     Column(
         "state", "State", "state", "Paused by a rule; failing or deferring by its answers; else running.", True, "100px"
     ),

@@ -270,7 +270,7 @@ class Overview:
         step = STEPS[RANGES[choice.span]]
         self._drawn = times[-1]
         known = {
-            name: [n if self._known(at, step) else None for at, n in zip(times, row, strict=True)]
+            name: [n if self._known(at) else None for at, n in zip(times, row, strict=True)]
             for name, row in values.items()
         }
         return {"first": times[0], "step": step, "values": known}
@@ -284,14 +284,16 @@ class Overview:
         """Whether the log was asked what was before the start; of a domain or a tag it is not."""
         return not self._selected or self._choice.scope[0] == "ip"
 
-    def _known(self, slot: int, step: int) -> bool:
+    def _known(self, slot: int) -> bool:
         """Whether anybody counted in this slot; where nobody did there is a gap, and not nothing."""
-        return slot + step > self._telemetry.began or (self._is_restored and self._telemetry.knows(slot))
+        tier = RANGES[self._choice.span]
+        return slot + STEPS[tier] > self._telemetry.began or (self._is_restored and self._telemetry.knows(slot, tier))
 
     def _began(self) -> int:
         """Since when it is counted, as far as that is known."""
         telemetry = self._telemetry
-        return telemetry.restored[0] if self._is_restored and telemetry.restored else telemetry.began
+        known = telemetry.restored.get(RANGES[self._choice.span]) if self._is_restored else None
+        return known[0] if known else telemetry.began
 
     def _advance(self) -> None:
         """Send the slots that have ended since the last time."""

@@ -7,11 +7,10 @@ from typing import Any
 
 from gui.components.rules.rule_page import Cells
 from gui.components.rules.rule_table import RuleColumn
-from gui.components.rules.selecting_page import SelectingPage
+from gui.components.rules.selecting_page import SelectingPage, does
 from gui.components.view import ConsolePage
 from settings.rules import Rule
 from settings.rules.acting import Response
-from settings.rules.form import fields
 from settings.rules.snapshot import answer_text
 
 TRIGGER = ("name", "ip", "pool", "domain", "remote_ip", "tag", "type", "pattern", "meaning", "answer")
@@ -39,11 +38,11 @@ class Responses(SelectingPage):
         acting = RuleColumn(name="does", label="Does", help="What it does with such an answer.", sortable=False)
         kept = [column for column in found if column.name in (*TRIGGER, "target", "used", "dry", "go_on", "until")]
         would = RuleColumn(name="would", label="Would have", help="While dry.", kind="number", live=True)
-        return [*kept[:1], *kept[1:], acting, would]
+        return [*kept, acting, would]
 
     def cells(self, rule: Rule) -> Cells:
         assert isinstance(rule, Response)
-        return {**super().cells(rule), "does": does(rule)}
+        return {**super().cells(rule), "does": does(self.kind, rule, (*TRIGGER, *SHOWN, *SILENT))}
 
     def aside(self, rule: Rule | None, values: Mapping[str, Any], trying: str) -> list[Cells]:
         """Which of the last real answers it would have acted on."""
@@ -60,23 +59,6 @@ class Responses(SelectingPage):
         lines = [{"text": text[:160]} for text in hits]
         title = f"Would fit {sum(matches(text) for _, text in said)} of the last {len(answers)} negative answers"
         return [{"tone": "good" if hits else "idle", "title": title, "lines": lines[:MOST]}]
-
-
-def does(rule: Response) -> str:
-    """What a rule does, in words."""
-    labels = {field.name: field for field in fields("responses")}
-    parts = []
-    for name, field in labels.items():
-        value = getattr(rule, name, None)
-        if name in (*TRIGGER, *SHOWN, "id", "suppress_days", "pause_seconds", "used", "would") or value in (
-            None,
-            (),
-            False,
-        ):
-            continue
-        text = ", ".join(value) if isinstance(value, tuple) else "" if value is True else str(value)
-        parts.append(f"{field.label.lower()} {text} {field.unit}".strip())
-    return "; ".join(parts)
 
 
 PAGE = ConsolePage(

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from gui.components.rules.selecting_page import SelectingPage
+from gui.components.rules.rule_page import Cells
+from gui.components.rules.rule_table import RuleColumn
+from gui.components.rules.selecting_page import SelectingPage, does
 from gui.components.view import ConsolePage
+from settings.rules import Rule
+
+CHOOSES = (
+    "id", "name", "ip", "pool", "domain", "remote_ip", "tag", "when", "hours", "order", "go_on", "until", "used",
+)  # fmt: skip
+ANSWER = ("extended", "description")  # of `fail` alone
 
 
 class Rewrites(SelectingPage):
@@ -18,6 +26,16 @@ class Rewrites(SelectingPage):
         "Messages go as they came",
         "A rule changes messages before their route is chosen: pool, MTA IPs, tags, smarthost, delay, a header.",
     )
+
+    def shown_columns(self) -> list[RuleColumn]:
+        found = {column.name: column for column in super().shown_columns()}
+        acting = RuleColumn(name="does", label="Does", help="What it changes in such a message.", sortable=False)
+        kept = [found[name] for name in ("name", "ip", "target", "tag", "used", "when", "hours")]
+        return [*kept, acting, found["go_on"], found["until"]]
+
+    def cells(self, rule: Rule) -> Cells:
+        answer = () if getattr(rule, "fail", None) else ANSWER
+        return {**super().cells(rule), "does": does(self.kind, rule, (*CHOOSES, *answer))}
 
 
 PAGE = ConsolePage(

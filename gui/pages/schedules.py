@@ -10,6 +10,7 @@ from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from gui.components.view import ConsolePage
 from settings.rules import Rule
+from settings.rules.form import fields
 from settings.rules.warming import LIMITS, Schedule, WarmupStep, followers
 
 
@@ -58,7 +59,8 @@ class Schedules(RulePage):
 
 
 def _label(step: WarmupStep) -> str:
-    limits = [f"{name}={value}" for name in LIMITS if (value := getattr(step, name)) is not None]
+    labels = {field.name: f"{field.group}: {field.label}" for field in fields("throttles")}
+    limits = [f"{labels[name]} {value:,}" for name in LIMITS if (value := getattr(step, name)) is not None]
     return ", ".join([f"from day {step.day}", *limits])
 
 

@@ -2,8 +2,9 @@
 
 A file is told by its path and ETag (which is made of time and size only, and an installation may give all files one
 time); pages, events and the API have no ETag, and `GZipMiddleware` compresses them. Brotli (RFC 7932) takes a tenth off
-what gzip takes. A thread compresses, because the loop carries mail. Owner of: the compressed files.
-Bound: MOST bytes of them; beyond that all are forgotten.
+what gzip takes. A thread compresses, because the loop carries mail. A browser that leaves ends the file that it was
+given early: such a part is never kept, since all that come later would get it. Owner of: the compressed files. Bound:
+MOST bytes of them; beyond that all are forgotten.
 """
 
 from __future__ import annotations
@@ -66,14 +67,11 @@ class _PackedResponse:
                 await self._finish(self._start)
 
     async def _finish(self, start: Message) -> None:
-        headers = MutableHeaders(raw=start["headers"])
-        if len(self._body) != int(headers["content-length"]):  # cut off, as where the browser has gone: not to be kept
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": bytes(self._body)})
-            return
-        body = await self._files.packed(self._path, headers["etag"], self._encoding, bytes(self._body))
-        headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
-        headers.add_vary_header("Accept-Encoding")
+        headers, body = MutableHeaders(raw=start["headers"]), bytes(self._body)
+        if len(body) == int(headers["content-length"]):
+            body = await self._files.packed(self._path, headers["etag"], self._encoding, body)
+            headers["Content-Encoding"], headers["Content-Length"] = self._encoding, str(len(body))
+            headers.add_vary_header("Accept-Encoding")
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
 

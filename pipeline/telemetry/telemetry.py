@@ -126,7 +126,7 @@ class Telemetry:
         self._ips, self._domains, self._tags = self._dimensions.values()
         self._touched: list[tuple[Series, _Keys, str]] = []
         self._second = self.began = int(clock())  # epoch seconds; before it is known what was put back
-        self.restored: tuple[int, int] | None = None  # of which time that is, epoch seconds
+        self.restored: dict[int, tuple[int, int]] = {}  # by tier, of which time that is, epoch seconds
         self._where: tuple[Place, ...] = places(self._second)
         self._held: dict[int, _Held] = {}
         self._parked = 0
@@ -346,8 +346,8 @@ class Telemetry:
 
     def put_back(self, tier: int, time: int, ip: str, counters: Iterable[int], count: int) -> None:
         """Counts of a time before the start, in the slot that begins then; of all, and of an MTA IP."""
-        first, last = self.restored or (time, time)
-        self.restored = min(first, time), max(last, time + STEPS[tier])
+        first, last = self.restored.get(tier, (time, time))
+        self.restored[tier] = min(first, time), max(last, time + STEPS[tier])
         found = [self._all]
         if ip and (ip in self._ips or len(self._ips) < self._most):
             found.append(self._ips.setdefault(ip, Series(len(INDEX))))
@@ -355,9 +355,10 @@ class Telemetry:
             for counter in counters:
                 series.put_back(counter, tier, time // STEPS[tier], count)
 
-    def knows(self, time: int) -> bool:
-        """Whether anybody counted then."""
-        return time >= self.began or (self.restored is not None and self.restored[0] <= time < self.restored[1])
+    def knows(self, time: int, tier: int) -> bool:
+        """Whether anybody counted then, in the slots of this tier."""
+        first, last = self.restored.get(tier, (0, 0))
+        return time >= self.began or first <= time < last
 
     # -- looking ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Page
 
 from gui.pages import PAGES
+from pipeline.demo.furnished import rules
 from tests.support.api import TOKEN
 from tests.support.screenshots import RULES
 
@@ -43,7 +44,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, running_stage: Any) -> Iterat
     logs = ["--send-log", str(folder / "send.log"), "--received-log", str(folder / "received.log")]
     stage = running_stage(folder, "--www-password", "secret", *options, *logs, program="live_stage.py")
     with httpx.Client(base_url=stage.url + "/api/v1", headers={"Authorization": f"Bearer {TOKEN}"}) as api:
-        for kind, values in RULES:
+        for kind, values in [*rules(), *RULES]:
             api.post(f"/{kind}", json=values).raise_for_status()
     stage.say("traffic")
     yield stage

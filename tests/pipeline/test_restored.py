@@ -9,9 +9,10 @@ from pipeline.log import schema
 from pipeline.log.reading.past import ends
 from pipeline.log.schema import Attempt
 from pipeline.telemetry.restored import LoggedEnds, restore, spans
-from pipeline.telemetry.telemetry import Telemetry
+from pipeline.telemetry.telemetry import RANGES, Telemetry
 
 START = 1_794_873_600
+MINUTE, HOUR = RANGES["1m"], RANGES["1h"]
 TWO_HOURS = 7200
 
 
@@ -48,12 +49,20 @@ def test_the_last_hour_and_day_come_back_from_the_log(tmp_path: Path) -> None:
 def test_between_the_last_line_and_the_start_there_is_a_gap(tmp_path: Path) -> None:
     """Nobody counted then, which is not the same as nothing; and the counters since the start are not touched."""
     telemetry = restored(tmp_path, attempt(600))
-    assert telemetry.knows(START - 600)
-    assert not telemetry.knows(START - 300)
-    assert telemetry.knows(START)
+    assert telemetry.knows(START - 600, HOUR)
+    assert not telemetry.knows(START - 300, HOUR)
+    assert telemetry.knows(START, HOUR)
     assert telemetry.totals()["delivered"] == telemetry.snapshot()["delivered"] == 0
+
+
+def test_of_the_last_minute_nothing_comes_back(tmp_path: Path) -> None:
+    """Its seconds before the start are a gap, whatever the hour and the day are known to have had."""
+    telemetry = restored(tmp_path, attempt(20), attempt(3000))
+    assert telemetry.knows(START - 2990, HOUR)
+    assert not any(telemetry.knows(START - ago, MINUTE) for ago in (1, 15, 59))
+    assert telemetry.knows(START, MINUTE)
 
 
 def test_a_log_without_a_line_restores_nothing(tmp_path: Path) -> None:
     """The charts begin with the start."""
-    assert restored(tmp_path).restored is None
+    assert not restored(tmp_path).restored

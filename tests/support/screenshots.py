@@ -39,26 +39,27 @@ OPENED = {  # an address, and what is clicked there
     "change": ("/audit", "[data-row]"),
 }
 LATER = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=3)).replace(microsecond=0).isoformat()
-LIMITS = {"domain_messages": 1200, "domain_connections": 12, "connection_messages": 50}
-RULES: list[tuple[str, dict[str, Any]]] = [
-    ("throttles", {"domain": "bigmail.example", **LIMITS, "connection_security": "opportunistic"}),
-    ("throttles", {"domain": "yippee.example", "ip": "127.0.0.2", "domain_messages": 60, "queue": 200}),
-    ("throttles", {"domain": "newspaper.example", "domain_messages": 30, "connection_idle": 2}),
-    ("throttles", {"ip_connections": 20}),
-    ("floods", {"name": "busy", "pattern": "too many connections", "pause": 20, "reduced": 600, "domain_messages": 60}),
+RULES: list[tuple[str, dict[str, Any]]] = [  # besides those that the demo has by itself
+    ("throttles", {"ip_connections": 20, "connection_security": "opportunistic"}),
     (
         "floods",
         {"name": "unusual rate", "pattern": "unusual (rate|volume)", "type": "regex", "pause": 300, "reduced": 3600},
     ),
-    ("pauses", {"domain": "university.example", "until": LATER}),
     ("pauses", {"ip": "127.0.0.3", "domain": "garage.example"}),
-    ("redirects", {"from_ip": "127.0.0.1", "domain": "blocked.example", "to_ip": "127.0.0.4", "until": LATER}),
-    ("dkim-keys", {"domain": "plannr.test", "selector": "s2026", "algorithm": "ed25519", "generate": True}),
     ("dkim-keys", {"domain": "morgenpost.test", "selector": "mail", "algorithm": "rsa", "generate": True}),
-    ("locals", {"type": "wildcard", "pattern": "*@plannr.test"}),
-    ("mta-names", {"ip": "127.0.0.1", "name": "Newsletters", "ehlo": "out1.plannr.test"}),
     ("mta-names", {"ip": "127.0.0.2", "name": "Receipts"}),
-]
+    ("dns", {"name": "moved.example", "addresses": ["192.0.2.7", "192.0.2.8"]}),
+    (
+        "suppressions",
+        {"type": "address", "value": "nobody.at.all@unknown-users.example", "until": LATER, "extended": "5.1.1",
+         "description": "<nobody.at.all@unknown-users.example>: Recipient address rejected: User unknown"},
+    ),
+    (
+        "rewrites",
+        {"name": "a long one", "domain": "newspaper.example", "set_pool": "newsletters", "hours": "22:00-06:00",
+         "add_tags": ["night"], "remove_tags": ["day"], "header": "X-Sent: at night", "until": LATER},
+    ),
+]  # fmt: skip
 
 
 def prepare(program: Program) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from gui.components.mail.target import target_cells, target_name, with_target
 from gui.components.rules.rule_page import Cells, RulePage
 from gui.components.rules.rule_table import RuleColumn, columns_of
 from settings.rules import Rule
+from settings.rules.form import FormField, fields
 from settings.rules.selection import Selecting
 
 EMPTIES = {"ip": "all MTA IPs", "until": "somebody ends it", "tag": "any", "cluster": "this one"}
@@ -45,6 +46,17 @@ class SelectingPage(RulePage):
         assert isinstance(rule, Selecting)
         source = rule.ip or (f"pool {rule.pool}" if rule.pool else None)
         return {**target_cells(rule), "ip": source}
+
+
+def does(kind: str, rule: Rule, besides: Collection[str]) -> str:
+    """What a rule does, in words: its fields but for those `besides`, where they say something."""
+    said = [(field, getattr(rule, field.name, None)) for field in fields(kind) if field.name not in besides]
+    return "; ".join(_deed(field, value) for field, value in said if value not in (None, (), False))
+
+
+def _deed(field: FormField, value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, tuple) else "" if value is True else str(value)
+    return f"{field.label[:1].lower()}{field.label[1:]} {text} {field.unit}".strip()
 
 
 def chosen_mail(rule: Rule) -> str:

@@ -1,4 +1,6 @@
 // A DNS record to publish, with copies of each part.
+import { both, stamp } from "../../../../static/time.js";
+
 export default {
   props: { record: Object, state: Object },
   emits: ["check"],
@@ -11,6 +13,7 @@ export default {
     <h2 id="record-title">Publish this TXT record</h2>
     <p v-if="state" class="record-state">
       <span class="tone" :class="'is-' + state.tone">{{ state.text }}</span> {{ state.tip }}
+      <span v-if="state.since" class="of">Since <time :title="both(state.since)">{{ stamp(state.since) }}</time></span>
       <button type="button" class="small" :disabled="asking" @click="ask">
         {{ asking ? 'Asking…' : 'Ask DNS again' }}
       </button>
@@ -47,6 +50,8 @@ export default {
     },
   },
   methods: {
+    both,
+    stamp,
     show() {
       Object.assign(this, { copied: "", asking: false });
       this.$refs.box.showModal();

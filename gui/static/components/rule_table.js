@@ -31,15 +31,15 @@ export const Cell = {
       >{{ column.empty }}</span
     >
     <span v-else-if="column.kind === 'time'" :title="at.tip"
-      ><time :datetime="value">{{ at.text }}</time> <small>{{ at.left }}</small></span
+      ><time :datetime="value">{{ at.text }}</time> <small class="whole">{{ at.left }}</small></span
     >
     <span v-else-if="Array.isArray(value)" class="chips"
-      ><span v-for="chip in value" class="chip" :title="chip.tip">
-        <b v-if="chip.label">{{ chip.label }}</b> {{ chip.text }}</span
+      ><span v-for="chip in value" class="chip" :title="chip.tip ?? chip.text ?? chip">
+        <b v-if="chip.label">{{ chip.label }}</b> {{ chip.text ?? chip }}</span
       ><span v-if="!value.length" class="none">{{ column.empty }}</span></span
     >
     <span v-else-if="typeof value === 'object'" class="pill-cell"
-      ><span class="tone" :class="'is-' + value.tone" :title="value.tip">{{ value.text }}</span>
+      ><span class="tone" :class="'is-' + value.tone" :title="since(value)">{{ value.text }}</span>
       <small v-if="value.sub">{{ value.sub }}</small></span
     >
     <span v-else-if="typeof value === 'boolean'" :class="{ none: !value }">{{ value ? 'yes' : column.empty }}</span>
@@ -58,6 +58,7 @@ export const Cell = {
     },
   },
   methods: {
+    since: ({ tip, since: seconds }) => (seconds ? `${tip ?? ""}\nSince ${both(seconds)}` : tip),
     long(seconds) {
       for (const [size, name] of [
         [DAY, "d"],

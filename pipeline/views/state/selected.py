@@ -63,12 +63,13 @@ class SelectedView:
         """Whether anything of each that is selected has been seen, or stands in a rule."""
         telemetry, snapshot = self._machine.telemetry, self._machine.rules.snapshot
         for name, value in selected.items():
+            rules = (*snapshot.throttles, *snapshot.pauses)
             if name == "pool":
-                return any(pool.name == value for pool in snapshot.pools)
-            kind = cast(Dimension, name)
-            if value in telemetry.keys(kind) or (name == "ip" and value in {ip.ip for ip in self._ips.known()}):
-                continue
-            if any(getattr(rule, name, None) == value for rule in (*snapshot.throttles, *snapshot.pauses)):
-                continue
-            return False
+                known = any(pool.name == value for pool in snapshot.pools)
+            else:
+                known = value in telemetry.keys(cast(Dimension, name))
+                known = known or (name == "ip" and value in {ip.ip for ip in self._ips.known()})
+                known = known or any(getattr(rule, name, None) == value for rule in rules)
+            if not known:
+                return False
         return True

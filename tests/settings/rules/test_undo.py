@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from settings.rules import InvalidRule
-from settings.rules.words import changed_words, rule_words
+from settings.rules.words import changed_words, rule_words, told_words
 from settings.store import AuditRecord, RuleStore, Who, undo, undoable
 
 WHO = Who("anna", "192.0.2.9")
@@ -68,6 +70,10 @@ async def test_a_deleted_private_key_cannot_come_back(store: RuleStore) -> None:
         ("redirects", {"from_ip": "a", "to_ip": "b", "remote_ip": "c"}, "redirect from a to b, for c"),
         ("floods", {"name": "busy"}, "flood pattern busy"),
         ("messages", {"message": 7}, "message 7"),
+        ("classes", {"name": "scored"}, "bounce class scored"),
+        ("errors", {"domain": "typo.example"}, "forced error for all MTA IPs to typo.example"),
+        ("suppressions", {"type": "address", "value": "a@b.example"}, "suppression of a@b.example"),
+        ("responses", {"name": "dead"}, "response rule dead"),
     ],
 )
 def test_a_rule_has_a_name_in_words(kind: str, values: dict[str, str], words: str) -> None:
@@ -79,3 +85,13 @@ def test_a_change_names_the_field_as_the_form_does() -> None:
     """With what it was and what it is."""
     said = changed_words("throttles", {"domain_messages": 600}, {"domain_messages": 6})
     assert said == [("Domain: Attempts", "600", "6")]
+
+
+def test_what_a_rule_says_is_told_without_what_it_leaves_at_its_default() -> None:
+    """By the labels of its form; lists and objects in words, a time as one that any zone can show."""
+    until = {"domain": "a.example", "until": "2026-11-26T23:54:00Z", "cluster": False, "id": 7}
+    at = datetime.datetime(2026, 11, 26, 23, 54, tzinfo=datetime.UTC)
+    assert told_words("pauses", until) == [("Domain", "a.example"), ("Until", at)]
+    pool = {"name": "news", "members": [{"ip": "192.0.2.1", "weight": 2}, {"ip": "192.0.2.2", "weight": 1}]}
+    assert told_words("pools", pool)[1] == ("Members", "ip 192.0.2.1 weight 2, ip 192.0.2.2 weight 1")
+    assert told_words("tags", {"name": "x", "weight": 1, "scope": "lane"}) == [("Tag", "x")]
