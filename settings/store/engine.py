@@ -18,6 +18,9 @@ from sqlalchemy.engine import URL, make_url
 from settings.sqlite import write_ahead
 
 SECONDS = 5
+MIGRATING = (
+    25  # seconds for another instance's migration and our own; less than what the store waits for a piece of work
+)
 MIGRATIONS = Path(__file__).parent / "migrations"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 MIGRATION_LOCK = 8485  # any number that all instances agree on
@@ -104,11 +107,14 @@ def migrate(engine: sa.Engine) -> None:
 
 
 def _wait_for_others(connection: sa.Connection) -> None:
-    """Until the end of the transaction or, with MySQL, of the connection."""
+    """Until the end of the transaction or, with MySQL, of the connection. Raises `RulesUnavailable` after MIGRATING."""
     if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {MIGRATING * 1000}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
     elif connection.dialect.name == "mysql":
-        connection.exec_driver_sql(f"SELECT GET_LOCK('mailrace.{MIGRATION_LOCK}', {SECONDS - 1})")
+        take = f"SELECT GET_LOCK('mailrace.{MIGRATION_LOCK}', {SECONDS - 1})"  # its answer must come within SECONDS
+        if not any(connection.exec_driver_sql(take).scalar() for _ in range(MIGRATING // SECONDS)):
+            raise RulesUnavailable(f"another instance has been changing the tables for {MIGRATING} s")
 
 
 def damaged(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 import settings
 from settings.config.egress import ExternalMta
 from settings.config.keys import FIELDS
-from settings.config.values import HostPort, Place
+from settings.config.values import GroupRole, HostPort, Place
 
 VALUES: list[tuple[str, str, Any]] = [
     ("data-dir", "/srv/mail", Path("/srv/mail")),
@@ -36,6 +36,17 @@ VALUES: list[tuple[str, str, Any]] = [
     ("www-auth", "hardcoded://u:p", "hardcoded://u:p"),
     ("www-role", "read", "read"),
     ("www-user-header", "X-Remote-User", "X-Remote-User"),
+    ("www-openid", "https://id.example.org/", "https://id.example.org/"),
+    ("www-openid-client", "mailrace", "mailrace"),
+    ("www-openid-secret", "s:/?#", "s:/?#"),
+    (
+        "www-openid-roles",
+        "mail-admins=administer;mail-team=operate",
+        [GroupRole("mail-admins", "administer"), GroupRole("mail-team", "operate")],
+    ),
+    ("www-openid-groups", "realm_access.roles", "realm_access.roles"),
+    ("www-openid-user", "email", "email"),
+    ("www-openid-scopes", "openid groups", "openid groups"),
     ("api-token", "0123456789abcdef", "0123456789abcdef"),
     ("rabbitmq-address", "amqp://u:p@a/v,amqps://u:p@b/v", "amqp://u:p@a/v,amqps://u:p@b/v"),
     ("rabbitmq-outbox", "out", "out"),
@@ -102,6 +113,8 @@ VALUES: list[tuple[str, str, Any]] = [
         [Place(ipaddress.ip_network(one)) for one in ("192.168.0.0/16", "127.0.0.1/32")],
     ),
     ("download-user-agent", "My agent", "My agent"),
+    ("alert-whitelist", "192.0.2.1/24", [Place(ipaddress.ip_network("192.0.2.0/24"), None)]),
+    ("alert-sender", "watch@example.org", "watch@example.org"),
     ("smtp-default-ips", "192.0.2.1;192.0.2.2,2001:DB8::1", ["192.0.2.1", "192.0.2.2", "2001:db8::1"]),
     ("smtp-mappable-ips", "192.0.2.1/24", [ipaddress.ip_network("192.0.2.0/24")]),
     ("smtp-unmappable-ips", "192.0.2.9", [ipaddress.ip_network("192.0.2.9/32")]),
