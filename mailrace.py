@@ -29,7 +29,7 @@ Mailrace, an outbound mail transfer agent with a live web console.
   mailrace import mailerq --database URL [--dry-run]
                                   carry the rules of MailerQ's database over
   mailrace cluster [--format table|json]
-                                  the instances that answer
+                                  the instances that answer; also --list-cluster
   mailrace config                 the configuration in force, and where each value came from
   mailrace --version | --help
 
@@ -37,6 +37,7 @@ Each key of the configuration is an option, too: --www-port 8485 or --www-port=8
 /etc/mailrace/config.txt, the file given with --config-file, the environment (MAILRACE_WWW_PORT).
 """
 _OWN_HELP = ("queue", "logs")
+LIST_CLUSTER = "--list-cluster"  # how MailerQ calls `cluster`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,6 +115,7 @@ def _guarded(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     from settings import ConfigurationErrors, load, nearest, split
 
+    arguments = ["cluster" if argument == LIST_CLUSTER else argument for argument in arguments]
     options, others = split(arguments, whole=False)
     command = others.pop(0) if others else ""
     if command not in COMMANDS:

@@ -43,6 +43,13 @@ def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFi
     assert all(f"mailrace {command}" in text for command in mailrace.COMMANDS)
 
 
+def test_the_cluster_is_listed_by_mailerqs_option_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--list-cluster` is `cluster`, wherever it stands; without a broker there is none."""
+    for arguments in (["--list-cluster"], ["--cluster-timeout=2", "--list-cluster"], ["cluster"]):
+        assert mailrace.main(arguments) == 1
+        assert "this instance is alone" in capsys.readouterr().err
+
+
 def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """`mailrace 1.2.3`."""
     assert mailrace.main(["--version"]) == 0

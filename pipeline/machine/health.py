@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -214,8 +214,17 @@ class Health:
         return "the rules database does not answer: the last rules stay in force, and none can be changed"
 
     def cluster(self) -> str | None:
-        """The other instances are not heard; or one of them has our name."""
-        return self.machine.cluster.trouble if self.machine.cluster is not None else None
+        """The other instances are not heard, one of them has our name, or they do not have a rule that is for all."""
+        cluster, settings = self.machine.cluster, self.machine.settings
+        if cluster is None:
+            return None
+        snapshot = self.machine.rules.snapshot
+        if not settings.database_address and (snapshot.pauses or snapshot.rules("errors")) and cluster.live():
+            ours: list[Any] = [*snapshot.pauses, *snapshot.rules("errors")]
+            if any(rule.cluster for rule in ours):
+                alone = "rules for the whole cluster hold here alone: the instances share no rules database"
+                return cluster.trouble or f"{alone} (database-address)"
+        return cluster.trouble
 
     def left_out(self) -> str | None:
         """Stored rules that cannot be used."""

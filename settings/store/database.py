@@ -49,6 +49,7 @@ class Database:
         self.name = self._url.set(drivername=self._url.get_backend_name()).render_as_string(hide_password=True)
         self._data_dir = data_dir
         self._instance = instance
+        self._alone = not address  # a file in `data-dir` is this instance's, whatever its name was before
         self._vault = Vault(data_dir)
         self._engine = engine.engine_for(self._url)
         self._raw: Any = None  # the driver's connection
@@ -324,10 +325,19 @@ class Database:
                 faults.append(f"{kind} {row['id']} is left out: {error}")
                 continue
             known[kind, row["id"]] = row, rule
-            if getattr(rule, "cluster", True) or getattr(rule, "instance", None) in (None, self._instance):
+            if (
+                self._alone
+                or getattr(rule, "cluster", True)
+                or getattr(rule, "instance", None) in (None, self._instance)
+            ):
                 rules[kind].append(rule)
         self._known = known
         return Snapshot(rules, faults)
+
+    def _is_ours(self, rule: Rule) -> bool:
+        if self._alone or getattr(rule, "cluster", True):
+            return True
+        return getattr(rule, "instance", None) in (None, self._instance)
 
     def _rows(self, connection: sa.Connection) -> Iterator[tuple[str, Row]]:
         patterns: dict[int, list[Row]] = {}

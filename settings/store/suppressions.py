@@ -142,8 +142,9 @@ class Suppressions:
         self.use(await self._work(self.read))
 
     def _sweep(self, connection: sa.Connection) -> None:
-        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-        connection.execute(_TABLE.delete().where(_TABLE.c.until <= now))
+        ended = _TABLE.c.until <= datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+        if connection.execute(sa.select(_TABLE.c.id).where(ended).limit(1)).first() is not None:  # it may be read-only
+            connection.execute(_TABLE.delete().where(ended))
 
     def _marked(self, connection: sa.Connection) -> tuple[int, int]:
         count, highest = connection.execute(sa.select(sa.func.count(), sa.func.max(_TABLE.c.id))).one()

@@ -1,6 +1,7 @@
 """The whole of it for the console's views: a real machine with its console, mail from the simulated internet's senders.
 
-Run as a program: `python live_stage.py <mailrace options>`. Prints `ready` when the console answers. Its standard input
+Run as a program: `python live_stage.py <mailrace options>`; `STAGE_WORKERS=3` before the tests has three workers
+carry the mail. Prints `ready` when the console answers. Its standard input
 takes commands, a line each: `traffic` (mail flows), `mail <count> <domain>` (so many messages, prints `sent`),
 `crowd <count>` (mail for so many domains has been seen, prints `seen`), `queue <json>` (publishes this message, prints
 `queued`), `demo` (says that its data is fictional), `open` (prints how many pages are open), `watching` (how many
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.events import Assigned, Settled
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import Message
-from pipeline.commands.serve import announce
+from pipeline.commands.serve import announce, machine_of
 from pipeline.demo import start
 from pipeline.machine.machine import Machine
 from pipeline.views.facade import Facade
@@ -70,10 +72,12 @@ def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
 
 async def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output has the answers
-    settings = load(sys.argv[1:], None, None)
+    workers = [f"--workers={count}"] if (count := os.environ.get("STAGE_WORKERS")) else []
+    settings = load([*sys.argv[1:], *workers], None, None)
     internet = await start(settings)
-    machine, web = Machine(internet.settings), Web(internet.settings)
+    machine, web = await machine_of(internet.settings), Web(internet.settings)
     await machine.start()
+    port = machine.intake.addresses[0][1] if machine.intake.addresses else machine.settings.smtp_port[0]
     facade = Facade(machine)
     announce(settings, await web.start(facade))
     print("ready", flush=True)
@@ -82,16 +86,16 @@ async def main() -> None:
     traffic: asyncio.Task[None] | None = None
     while (line := await lines.get()) != "stop" and line:
         if line == "traffic":
-            traffic = asyncio.create_task(internet.traffic(machine.intake.addresses[0][1]))
+            traffic = asyncio.create_task(internet.traffic(port))
         elif line.startswith("mail "):
             count, domain = line.split()[1:]
-            await Source(machine.intake.addresses[0][1], int(count), sessions=1, domain=lambda _, to=domain: to).run()
+            await Source(port, int(count), sessions=1, domain=lambda _, to=domain: to).run()
             print("sent", flush=True)
         elif line == "demo":
             facade.fictional = True
             print("demo", flush=True)
         elif line == "port":
-            print(machine.intake.addresses[0][1], flush=True)
+            print(port, flush=True)
         elif line == "watching":
             await asyncio.sleep(0.5)
             print(len(machine.dialogue._watchers), len(machine._events.observers), flush=True)

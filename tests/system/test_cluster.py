@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +96,12 @@ class Fleet:
         living = [name for name, program in self.programs.items() if program.process and program.process.poll() is None]
         found = (self.api(name).get(f"/logs?recipient={recipient}&limit=5")["records"] for name in living)
         return [record for records in found for record in records]
+
+    def count(self, seconds: float) -> int:
+        """Messages that come within so long."""
+        before = len(self.receiver.messages)
+        time.sleep(seconds)
+        return len(self.receiver.messages) - before
 
     def close(self) -> None:
         """End all of it."""
@@ -235,3 +242,38 @@ def test_hostile_words_are_counted_and_do_nothing(fleet: Fleet) -> None:
     assert tally.refused >= tally.useless
     fleet.publish("outbox-b", recipient="after@example.com")
     until(lambda: bool(fleet.got("after@")))
+
+
+def drill(folder: pathlib.Path, database: str, minute: float = 60.0) -> Iterator[str]:
+    """What takes minutes: limits that are shared and given back, and a broker that is away; a line each."""
+    fleet = Fleet(folder, database, smtp_default_ips="127.0.0.14")
+    try:
+        fleet.api("a").create("throttles", domain="rate.example", domain_messages=60)
+        for queue in ("outbox-a", "outbox-b"):
+            for number in range(400):
+                fleet.publish(queue, recipient=f"{number}@rate.example")
+        for who, seconds in (("three", minute), ("three", minute)):
+            yield f"{who} instances share 60 a minute: {fleet.count(seconds)} in {seconds:.0f} s"
+        fleet.programs["c"].kill()
+        begin = time.monotonic()
+        yield f"one is killed: {fleet.count(minute)} in {minute:.0f} s"
+        until(lambda: "c" not in [row["id"] for row in fleet.api("a").get("/cluster")["instances"]], 150)
+        yield f"it is found gone after {time.monotonic() - begin:.0f} s"
+        yield f"its share is the others': {fleet.count(minute)} in {minute:.0f} s"
+        fleet.broker.kill()
+        took = until(lambda: all("cluster is not heard" in " ".join(fleet.faults(name)) for name in "ab"), 60)
+        yield f"the broker is killed: both say so after {took:.1f} s"
+        time.sleep(minute)
+        ready = [fleet.api(name).client.get("/status").status_code for name in "ab"]
+        fleet.broker.start()
+        took = until(lambda: not any(fleet.faults(name) for name in "ab"), 120)
+        yield f"a minute later (consoles answer {ready}) it is there again: all is well after {took:.1f} s"
+    finally:
+        fleet.close()
+
+
+if __name__ == "__main__":
+    for server in serve(Postgres, "initdb"):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            for line in drill(pathlib.Path(name), server.fresh()):
+                print(line, flush=True)

@@ -218,7 +218,10 @@ async def test_changes_by_others_come_in_every_ttl(tmp_path: Path, clock: Clock)
 
 async def test_a_pause_of_one_instance_is_not_anothers(tmp_path: Path, clock: Clock) -> None:
     """With a shared database a pause is for this instance, or for the cluster."""
-    one, two = await opened(tmp_path, clock, instance="one"), await opened(tmp_path, clock, instance="two")
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    one, two = (RuleStore(shared, tmp_path / name, clock=clock, instance=name) for name in ("one", "two"))
+    await one.start()
+    await two.start()
     await one.create("pauses", {"tag": "mine"}, WHO)
     await one.create("pauses", {"tag": "ours", "cluster": True}, WHO)
     await two.reload()
@@ -226,6 +229,16 @@ async def test_a_pause_of_one_instance_is_not_anothers(tmp_path: Path, clock: Cl
     assert [pause.tag for pause in two.snapshot.pauses] == ["ours"]
     await one.close()
     await two.close()
+
+
+async def test_an_instance_that_is_renamed_keeps_its_pauses(tmp_path: Path, clock: Clock) -> None:
+    """The database in `data-dir` is its own: a host that is called something else sends no mail that was held."""
+    one = await opened(tmp_path, clock, instance="old")
+    await one.create("pauses", {"tag": "mine"}, WHO)
+    await one.close()
+    renamed = await opened(tmp_path, clock, instance="new")
+    assert [pause.tag for pause in renamed.snapshot.pauses] == ["mine"]
+    await renamed.close()
 
 
 async def test_flood_patterns_take_the_order_they_are_put_in(store: RuleStore) -> None:
