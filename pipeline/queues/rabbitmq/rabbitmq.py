@@ -281,7 +281,8 @@ class RabbitQueue:
     def troubles(self) -> list[str]:
         """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
         fault = self.fault
-        return [*self.held.faults, *(text for text in self.trouble.faults if text != fault)]
+        noting = [self.settled.trouble] if self.settled.trouble else []
+        return [*noting, *self.held.faults, *(text for text in self.trouble.faults if text != fault)]
 
     def parked(self) -> Mapping[str, int]:
         """Messages in the parked queues, by lane; those lent are not counted. A live view, not a copy."""
