@@ -24,6 +24,7 @@ from pipeline.views.figures import (
     BACKGROUND,
     CLASSED,
     COUNTERS,
+    DISCARDED,
     GAUGES,
     INSTANCES,
     LOST_LINES,
@@ -59,7 +60,8 @@ def routes(facade: Facade, connections: Connections | None = None) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> Response:
         problem = await ready.problem()
-        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
+        words = problem or ": ".join(["ok", *facade.remarks])
+        return PlainTextResponse(f"{words}\n", 503 if problem else 200)
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -124,6 +126,7 @@ class Metrics(Collector):
         for class_, count in self._facade.classes().items():
             classes.add_metric([class_], count)
         yield classes
+        yield CounterMetricFamily(f"mailrace_{DISCARDED.name}", DISCARDED.definition, value=self._facade.discarded)
         yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
         yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
         yield from self._warmed()

@@ -12,6 +12,7 @@ import hashlib
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator
+from email.utils import parsedate_tz
 
 from operators.mail.addresses import ascii_domain, path, valid_path
 from operators.mail.encoded_words import MOST as MOST_WORD
@@ -26,6 +27,8 @@ ADDRESSES = frozenset((
     "resent-cc", "resent-bcc", "errors-to", "mail-followup-to", "mail-reply-to", "disposition-notification-to",
     "return-receipt-to",
 ))  # fmt: skip
+ONE_ADDRESS = frozenset(("sender", "resent-sender"))  # RFC 5322 3.6.2, 3.6.6
+DATES = frozenset(("date", "resent-date"))  # RFC 5322 3.3
 LINKS = frozenset((
     "list-help", "list-unsubscribe", "list-subscribe", "list-post", "list-owner", "list-archive", "archived-at",
     "content-location", "content-base",
@@ -75,7 +78,10 @@ def field(name: str, value: str, where: str = "") -> bytes:
     value = _checked(name, value, where or f"headers: the value of {name[:60]}")
     where, kind = where or f"headers.{name}", name.lower()
     if kind in ADDRESSES:
-        words = _listed(_merged(mailboxes(value), value, where), where)
+        found = [*_merged(mailboxes(value), value, where)]
+        if kind in ONE_ADDRESS and len(found) != 1:
+            raise InvalidMessage(f"{where}: must be one address (RFC 5322 3.6.2)")
+        words = _listed(found, where)
     elif kind in PARAMETERS and not value.isascii():
         words = with_parameters(*read_parameters(value, where))
     elif kind == "list-id":
@@ -203,6 +209,8 @@ def _structured(kind: str, value: str, where: str) -> list[str]:
         raise InvalidMessage(f"{where}: may have only ASCII: no encoded-word may stand in it (RFC 2047 5)")
     if kind in IDS and not (value.startswith("<") and value.endswith(">") and _ID(value[1:-1])):
         raise InvalidMessage(f"{where}: must be <left@right> (RFC 5322 3.6.4)")
+    if kind in DATES and parsedate_tz(value) is None:
+        raise InvalidMessage(f"{where}: must be a date, as Thu, 26 Nov 2026 10:00:00 +0000 (RFC 5322 3.3)")
     return _WORDS(value)
 
 

@@ -13,10 +13,11 @@ from operators.mail.blocks import document
 from operators.mail.dkim import from_domain
 from operators.mail.entity import Entity, attachment, several, text
 from operators.mail.fields import address_field, field, message_id
-from operators.mail.head import length, name_of, settled
+from operators.mail.head import length, name_of, settled, value_of
 from operators.mail.headers import change, pairs
 from operators.mail.inline_css import inlined, inlined_mail
 from operators.mail.links import rewritten
+from operators.mail.mailboxes import mailboxes
 from operators.mail.message import InvalidMessage, Message
 from operators.mail.personalize import personal
 from operators.mail.unmade import Unmade
@@ -143,11 +144,19 @@ def build(parts: Mapping[str, Any], id: str | None, envelope: str = "") -> bytes
         raise InvalidMessage(f"mime.headers: {several_of[0].decode()} may stand in a header once (RFC 5322 3.6)")
     if b"from" not in names and envelope:  # which a message must have: RFC 5322 3.6
         head.insert(0, address_field("From", [("", envelope)], "envelope"))
+    if (sender := _sender(head)) is not None and b"sender" not in names:
+        head.append(sender)
     if b"date" not in names:
         head.append(field("Date", formatdate(localtime=False)))
     if b"message-id" not in names:
         head.append(field("Message-ID", message_id(id or uuid.uuid4().hex, from_domain(b"".join(head)))))
     return b"".join(head) + b"MIME-Version: 1.0\r\n" + _body(parts).octets
+
+
+def _sender(head: list[bytes]) -> bytes | None:
+    """The Sender that a message of several authors must have: the first of them (RFC 5322 3.6.2)."""
+    authors = [one for made in head if name_of(made) == b"from" for one in mailboxes(value_of(made)) if one.address]
+    return address_field("Sender", [("", authors[0].address)], "mime.from") if len(authors) > 1 else None
 
 
 def _head(parts: Mapping[str, Any]) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from operators.deliveries.events import Event, Settled
+from operators.deliveries.events import Event, Rejected, Settled
 from operators.deliveries.outcome import Next
 from pipeline.process.supervisor import spawn
 
@@ -33,6 +33,7 @@ AGAIN = 30.0  # seconds between writings of the file
 SAY_AGAIN = 60.0  # seconds
 DOMAINS = 3  # whose look-ups got no answer, one after another, until DNS is taken for silent
 FORGET = 900.0  # seconds after which a look-up without an answer is no sign any more
+REFUSED = 400  # the reply codes from which on a message was not taken (RFC 5321 4.2.1)
 BACK = 60.0  # seconds that a clock may be set back without a word
 EPOCH = 1_700_000_000  # a clock before this, in 2023, is wrong
 
@@ -42,6 +43,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     public: str
     stops: bool = True
     ours: bool = False
+    remark: bool = False
     word: str = "Problem"
     level: str = "bad"
 
@@ -55,6 +57,7 @@ class HealthState(_Row, frozen=True, kw_only=True):
         public: the same in general words, for those without a login.
         stops: mail is not taken, or what was taken does not leave.
         ours: said in the log by the part itself.
+        remark: `/readyz` says it though it is ready.
         word: for the verdict.
         level: bad, or watch where an operator wants it so.
     """
@@ -85,6 +88,8 @@ class Health:
         self.machine = machine
         self._clock = clock
         self._silent: collections.OrderedDict[str, float] = collections.OrderedDict()  # domains, and when
+        self.discarded = 0  # messages taken and thrown away, since the start
+        self._discarded_at = float("-inf")
         self._latest = clock()  # the latest time that was seen
         self._said: dict[str, float] = {}
         self._gone: tuple[float, str | None] = (float("-inf"), None)
@@ -107,8 +112,16 @@ class Health:
         """Why mail is not taken, or does not leave, in general words; None while it is, and does."""
         return next((state.public for state in self.states() if state.stops), None)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever sends mail here should know, though it is taken, in general words."""
+        return [state.public for state in self.states() if state.remark]
+
     def observe(self, event: Event) -> None:
-        """See what becomes of look-ups."""
+        """See what becomes of look-ups, and what is thrown away."""
+        if isinstance(event, Rejected) and event.code < REFUSED:
+            self.discarded += 1
+            self._discarded_at = self._clock()
         if not isinstance(event, Settled):
             return
         outcome, domain = event.outcome, event.delivery.domain
@@ -197,6 +210,13 @@ class Health:
             return None
         return f"DNS does not answer: none of the last {DOMAINS} domains could be looked up, their mail waits"
 
+    def discards(self) -> str | None:
+        """Mail is taken and thrown away, as the configuration says."""
+        if not 0 <= self._clock() - self._discarded_at < FORGET:
+            return None
+        since = f"{self.discarded:,} message{'s' if self.discarded > 1 else ''} since the start"
+        return f"mail is taken and thrown away, since rabbitmq-inbox is empty: {since}"
+
     def clock(self) -> str | None:
         """The clock was set back, or is plainly wrong."""
         now = self._clock()
@@ -254,6 +274,15 @@ TABLE: tuple[HealthRow, ...] = (
         find=Health.paused,
         public="everything is paused: mail is taken, and does not leave",
         word="Paused",
+    ),
+    HealthRow(
+        name="discards",
+        find=Health.discards,
+        public="some mail is taken and thrown away, as it is configured",
+        stops=False,
+        remark=True,
+        word="Discarding",
+        level="watch",
     ),
     HealthRow(name="clock", find=Health.clock, public="the clock is wrong", stops=False, level="watch"),
     HealthRow(name="rules", find=Health.rules, public="the rules database does not answer", stops=False, ours=True),

@@ -40,6 +40,9 @@ UNREACHED = Figure(
 BACKGROUND = Figure("background_errors", "Background errors", "Errors of what runs in the background, by its part.")
 LOST_LINES = Figure("program_log_lost", "Lost log lines", "Lines of the program log that could not be written.")
 CLASSED = Figure("bounces", "Bounces", "Negative ends of attempts, by their class.")
+DISCARDED = Figure(
+    "discarded", "Discarded", "Messages taken and thrown away, as it is configured: `rabbitmq-inbox` is empty."
+)
 INSTANCES = Figure("instances", "Instances", "Live instances of the cluster, this one counted.")
 WARMED = (
     Figure("warmup_sent", "Warm-up: today", "Messages that have left today, by MTA IP and destination."),

@@ -283,6 +283,16 @@ class Facade:
         """Why mail is not taken or does not leave, in general words; None while it does."""
         return self._machine.health.stopped
 
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever sends mail here should know, though it is taken, in general words."""
+        return self._machine.health.remarks
+
+    @property
+    def discarded(self) -> int:
+        """Messages taken and thrown away since the start, as the configuration says."""
+        return self._machine.health.discarded
+
     def classes(self) -> dict[str, int]:
         """Negative ends of attempts since the start, by class."""
         return dict(self._machine.effects.classes)

@@ -30,6 +30,8 @@ def client(answers: Any = answered, stopped: str | None = None) -> tuple[TestCli
         telemetry=telemetry,
         queue=SimpleNamespace(answers=answers),
         stopped=stopped,
+        remarks=[],
+        discarded=0,
         cluster=alone,
         classes=dict,
         warmups=SimpleNamespace(all=list),

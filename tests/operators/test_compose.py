@@ -133,6 +133,17 @@ def test_a_composed_message_has_a_message_id_with_a_right_side(id: str | None) -
     assert (one["Message-ID"] == two["Message-ID"]) is bool(id)
 
 
+@pytest.mark.parametrize(
+    ("headers", "sender"), [({}, "a@b.example"), ({"Sender": "s@b.example"}, "s@b.example")], ids=["none", "given"]
+)
+def test_several_authors_have_one_sender(headers: dict[str, str], sender: str) -> None:
+    """K1: RFC 5322 3.6.2; the first of them where the application names none."""
+    head = build({"from": ["A <a@b.example>", "c@d.example"], "headers": headers}, "1").partition(b"\r\n\r\n")[0]
+    fields = dict(strict.fields(head + b"\r\n"))
+    assert fields["From"].strip() == "A <a@b.example>, c@d.example"
+    assert fields["Sender"].strip() == sender
+
+
 def test_a_message_without_from_has_its_envelope_there() -> None:
     """RFC 5322 3.6: a message has one; receivers refuse it without."""
     source = build({"text": "t"}, "id", "me@bücher.example")

@@ -216,6 +216,7 @@ def test_beyond_ascii_a_structured_field_is_written_in_ascii(name: str, given: s
     ("name", "given"),
     [("In-Reply-To", "<ü@b.example>"), ("Date", "Do, 26. März"), ("DKIM-Signature", "ü"), ("Message-ID", "<nowhere>"),
      ("Message-ID", "a b@c"), ("Message-ID", ""), ("References", "x" * 1000),
+     ("Date", "yesterday"), ("Resent-Date", ""), ("Sender", "a@b.example, c@d.example"),
      ("List-Unsubscribe", f"<https://x/{'a' * 999}>")],
 )  # fmt: skip
 def test_what_a_structured_field_cannot_hold_is_refused(name: str, given: str) -> None:

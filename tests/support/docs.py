@@ -14,6 +14,7 @@ from pipeline.telemetry.figures import (
     BACKGROUND,
     CLASSED,
     COUNTERS,
+    DISCARDED,
     GAUGES,
     INSTANCES,
     LOST_LINES,
@@ -51,7 +52,7 @@ def metrics() -> str:
     """A row for each metric of `/metrics`."""
     rows = [
         f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
-        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY)
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY, DISCARDED)
     ]
     rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES)]
     rows += [f"| `mailrace_{one.name}{{ip,destination}}` | gauge | {one.definition} |" for one in WARMED]

@@ -9,9 +9,11 @@ import pathlib
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 import settings
+from tests.support.api import TOKEN
 from tests.support.mailbox import Mailbox
 from tests.support.program import ROOT, Program
 from tests.support.waiting import until
@@ -97,8 +99,15 @@ def test_an_empty_inbox_throws_away_what_is_received_and_says_so(tmp_path: pathl
     with Mailbox("127.0.0.5") as world:
         file = tmp_path / "config.txt"
         file.write_text("rabbitmq-inbox:\n")
-        with Program(tmp_path, config_file=file, delivery_port=world.port) as program:
+        with Program(tmp_path, config_file=file, delivery_port=world.port, api_token=TOKEN) as program:
             assert "250 2.0.0 Taken and thrown away" in send(program)
+            token = {"Authorization": f"Bearer {TOKEN}"}
+            with httpx.Client(base_url=f"http://127.0.0.1:{program.www_port}", headers=token, timeout=60) as watcher:
+                assert watcher.get("/readyz").text == "ok: some mail is taken and thrown away, as it is configured\n"
+                assert "\nmailrace_discarded_total 1.0\n" in watcher.get("/metrics").text
+                verdict = watcher.get("/api/v1/status").json()["verdict"]
+                assert (verdict["level"], verdict["word"]) == ("watch", "Discarding")
+                assert verdict["text"].endswith("since rabbitmq-inbox is empty: 1 message since the start.")
             assert "rabbitmq-inbox" in program.output and "thrown away" in program.output
             at = [f"--data-dir={tmp_path}/var"]
             command = [sys.executable, "mailrace.py", "send", f"--config-file={file}", *at, "-f", "me@a.example", TO]

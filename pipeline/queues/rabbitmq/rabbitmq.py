@@ -281,7 +281,8 @@ class RabbitQueue:
     def troubles(self) -> list[str]:
         """What is wrong with queues that results and others go to, a line each; mail goes on all the same."""
         fault = self.fault
-        return [*self.held.faults, *(text for text in self.trouble.faults if text != fault)]
+        noting = [self.settled.trouble] if self.settled.trouble else []
+        return [*noting, *self.held.faults, *(text for text in self.trouble.faults if text != fault)]
 
     def notice(self, parked: Mapping[str, int]) -> None:
         """Another process has parked messages in these lanes, as far as it knows so many."""

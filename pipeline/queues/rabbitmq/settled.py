@@ -11,13 +11,15 @@ all. What was settled over this very connection cannot come again over it, and d
 
 Owns the file `settled` in `data-dir`: a ring of REMEMBERED notes, written with one call each (1.6 microseconds, of
 which the page cache takes note; nothing is synced, since a crash of the machine may cost a copy, and no message). Where
-it cannot be written, that is said once, and the notes are kept in memory only, as they are without a file.
+it cannot be written, that is said and a fault, the notes are kept in memory as they are without a file, and written
+once it can be: that is tried once a minute.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +28,7 @@ from pathlib import Path
 
 # RabbitMQ writes acknowledgements after 32,768 notes in its journal at the latest (queue_index_max_journal_entries).
 REMEMBERED = 32_768
+AGAIN = 60.0  # seconds between tries to write
 _NOTE = struct.Struct("<Q16s")  # its number, from 1; the key
 
 Key = bytes | int  # of a message with an id; of one without, which only this process can compare
@@ -44,10 +47,22 @@ class SettledNotes:
     Args:
         path: the file; None: in memory only.
         report: told (kind, text) when it cannot be written.
+        clock: monotonic seconds.
+
+    Attributes:
+        trouble: why they are not written now.
     """
 
-    def __init__(self, path: Path | None, report: Callable[[str, str], None]) -> None:
-        self._path, self._report = path, report
+    def __init__(
+        self,
+        path: Path | None,
+        report: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path, self._report, self._clock = path, report, clock
+        self.trouble: str | None = None
+        self._again_at = 0.0
+        self._written = 0  # number of the newest note in the file
         self._numbers: dict[bytes, int] = {}
         self._ring = [b""] * REMEMBERED
         self._last = 0  # number of the newest note
@@ -56,13 +71,13 @@ class SettledNotes:
 
     def open(self) -> None:
         """Read what the last process has noted. Once there is a consumer: a second process may look at the queues."""
-        if self._path is None or self._file >= 0:
+        if self._path is None or self._file >= 0 or self.trouble is not None:
             return
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             found = os.pread(self._file, REMEMBERED * _NOTE.size, 0)
         except OSError as error:
-            self._give_up(error)
+            self._failed(error)
             return
         whole = len(found) - len(found) % _NOTE.size
         notes = [
@@ -72,7 +87,7 @@ class SettledNotes:
         ]
         for number, noted in sorted(notes):
             self._keep(number, noted)
-        self._before = self._last
+        self._before = self._written = self._last
 
     def close(self) -> None:
         """Of use again after `open`."""
@@ -88,13 +103,25 @@ class SettledNotes:
         """It is settled, and is about to be acknowledged."""
         if not isinstance(key, bytes):
             return
-        number = self._last + 1
-        self._keep(number, key)
-        if self._file >= 0:
+        self._keep(self._last + 1, key)
+        if self._file >= 0 or (self.trouble is not None and self._clock() >= self._again_at):
             try:
-                os.pwrite(self._file, _NOTE.pack(number, key), number % REMEMBERED * _NOTE.size)
+                self._write()
             except OSError as error:
-                self._give_up(error)
+                self._failed(error)
+
+    def _write(self) -> None:
+        """What is not in the file yet: one note, or those of the time in which it could not be written."""
+        if self._file < 0:
+            assert self._path is not None
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for number in range(max(self._written, self._last - REMEMBERED) + 1, self._last + 1):
+            at = number % REMEMBERED
+            os.pwrite(self._file, _NOTE.pack(number, self._ring[at]), at * _NOTE.size)
+            self._written = number
+        if self.trouble is not None:
+            self.trouble = None
+            self._report("settled-written", "what is settled is noted again")
 
     def again(self, key: Key, redelivered: bool, ours: bool = False) -> bool:
         """Whether this message was settled, and is to be acknowledged only. Once over each connection.
@@ -115,9 +142,11 @@ class SettledNotes:
             self._numbers.pop(old, None)
         self._ring[at], self._numbers[key], self._last = key, number, number
 
-    def _give_up(self, error: OSError) -> None:
+    def _failed(self, error: OSError) -> None:
         with suppress(OSError):
             self.close()
-        self._file, self._path = -1, None
-        text = f"what is settled cannot be noted, and may be sent twice after a crash of the broker and ours: {error}"
-        self._report("settled-unwritten", text)
+        self._file, self._again_at = -1, self._clock() + AGAIN
+        self.trouble = (
+            f"what is settled cannot be noted, and may be sent twice after a crash of the broker and ours: {error}"
+        )
+        self._report("settled-unwritten", self.trouble)

@@ -87,3 +87,20 @@ def test_where_it_cannot_be_written_it_is_said_once(tmp_path: Path) -> None:
     assert notes.again(key("1", b"m"), redelivered=True)
     assert len(said) == 1
     assert "settled" in said[0]
+
+
+def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path) -> None:
+    """K11: a disk that was full for a moment; a fault while it lasts, tried again once a minute."""
+    now, said = 0.0, list[str]()
+    notes = SettledNotes(tmp_path / "folder" / "settled", lambda kind, text: said.append(kind), lambda: now)
+    notes.open()
+    notes.add(key("1", b"m"))
+    assert notes.trouble is not None
+    (tmp_path / "folder").mkdir()
+    notes.add(key("2", b"m"))
+    assert notes.trouble is not None
+    now = 61.0
+    notes.add(key("3", b"m"))
+    assert (notes.trouble, said) == (None, ["settled-unwritten", "settled-written"])
+    again, _ = settled(tmp_path / "folder" / "settled")
+    assert all(again.again(key(id, b"m"), redelivered=True) for id in "123")
