@@ -25,7 +25,7 @@ from operators.deliveries.delivery import Target
 from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
 from pipeline.log.names import worker_log
-from pipeline.machine.garbage import leave_alone_what_is_there
+from pipeline.machine.garbage import end_at_once, leave_alone_what_is_there
 from pipeline.machine.machine import Machine, Seat
 from pipeline.process import become
 from pipeline.process.supervisor import supervisor
@@ -56,6 +56,7 @@ def main(end: str) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+    end_at_once(0)
 
 
 async def _run(end: socket.socket) -> None:
