@@ -193,26 +193,8 @@ def test_a_worker_that_is_stuck_is_said_and_keeps_no_new_mail(crowd: Crowd) -> N
     until(lambda: not crowd.api.get("/status")["faults"])
 
 
-def test_with_one_worker_again_all_mail_is_taken_up(crowd: Crowd) -> None:
-    """What the others had queued moves into the one file, and goes."""
-    crowd.api.create("pauses", reason="all")
-    time.sleep(0.2)
-    crowd.send(90)
-    until(lambda: crowd.api.get("/status")["totals"]["parked"] >= 90)
-    assert crowd.program.stop() == 0
-    crowd.program.options["workers"] = 1
-    crowd.program.start()
-    assert crowd.api.get("/workers") == []
-    for pause in crowd.api.get("/pauses"):
-        crowd.api.delete("pauses", pause["id"])
-    until(lambda: crowd.delivered() == 90)
-
-
 def test_without_its_head_no_worker_stays(crowd: Crowd) -> None:
     """They end in order, and nothing is left behind."""
-    crowd.program.stop()
-    crowd.program.options["workers"] = 3
-    crowd.program.start()
     pids = [one.pid for one in crowd.processes]
     crowd.program.kill()
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
