@@ -33,6 +33,7 @@ from pipeline.queues import queue_file, worker_folder
 from pipeline.smtp.server.server import PortShare
 from pipeline.workers.board import SessionBoard
 from pipeline.workers.dialogue import WorkerDialogue
+from pipeline.workers.discarding import WorkerDiscarding
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
 from pipeline.workers.telling import Telling
@@ -94,6 +95,7 @@ class WorkerProcess:
         self._link: WorkerLink | None = None
         self._leases: Leases | None = None
         self._dialogue: WorkerDialogue | None = None
+        self._discarding: WorkerDiscarding | None = None
         self._said = (0.0, 0)
         self._telling: Telling | None = None
 
@@ -131,6 +133,7 @@ class WorkerProcess:
             return
         become(settings.user)
         leave_alone_what_is_there()
+        self._discarding = WorkerDiscarding(machine, link.say)
         link.say("ready", os.getpid())
         reporting = supervisor().keep(
             lambda: self._report(lambda: board.write(number, machine.intake.connections)), "status"
@@ -251,6 +254,10 @@ class WorkerProcess:
     def _on_watch(self, number: int, only: dict[str, str], rate: int) -> None:
         assert self._dialogue is not None
         self._dialogue.watch(number, only, rate)
+
+    def _on_discard(self, number: int, selection: dict[str, Any]) -> None:
+        if self._discarding is not None:  # else it is asked again once it is ready
+            self._discarding.begin(number, selection)
 
     def _on_each(self, wanted: bool) -> None:
         assert self._telling is not None

@@ -37,7 +37,7 @@ class Api:
 
     def post(self, path: str, **values: Any) -> Any:
         """Something is to be done."""
-        return self._client.post(path, json=values).raise_for_status().json()
+        return self.client.post(path, json=values).raise_for_status().json()
 
     def delete(self, kind: str, id: int) -> None:
         """A rule is gone."""
