@@ -54,9 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"mailrace {_version()}")
         return 0
-    if {"serve", "demo"} & set(arguments):
+    serves = bool({"serve", "demo"} & set(arguments))
+    if serves:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `serve` has its handler: a rotation of logs ends nothing
-    return _guarded(arguments)
+    code = _guarded(arguments)
+    if serves and argv is None:
+        from pipeline.machine.garbage import end_at_once
+
+        end_at_once(code)
+    return code
 
 
 def _speak_utf8() -> None:

@@ -199,6 +199,11 @@ class Machine:
         return []
 
     @property
+    def deleting(self) -> Any:
+        """What deletes queued messages, where others carry the mail; None: whoever has the queue."""
+        return None
+
+    @property
     def withdraws(self) -> bool:
         """Whether what waits ends in the queue by a forced error, see `Withdrawing`."""
         return self.withdrawing is not None

@@ -13,7 +13,7 @@ import contextlib
 import ipaddress
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -30,6 +30,9 @@ WAITS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before another try
 PAGE = 2000  # messages looked at, or changed, at once
 JOBS = 100
 LINE = 20  # jobs that may wait for their turn
+
+
+Progress = tuple[int, int, int]  # messages looked at, of how many, changed
 
 
 class Busy(Exception):
@@ -71,6 +74,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, domain=domains, ip=_short(self.ip), lane=lane)
 
 
+Deleting = Callable[[Selection], AsyncGenerator[Progress, None]]
+
+
 class BulkJob(msgspec.Struct, kw_only=True):
     """A bulk action. `state`: counting, running, done or failed; times are epoch seconds.
 
@@ -90,10 +96,19 @@ class BulkJob(msgspec.Struct, kw_only=True):
 
 
 class Bulk:
-    """Selects and changes messages of a queue. `outbox`: the name of the queue that is meant where none is."""
+    """Selects and changes messages of a queue.
 
-    def __init__(self, queue: Queue, outbox: str, clock: Callable[[], float] = time.time) -> None:
-        self.queue, self._outbox, self._clock = queue, outbox, clock
+    Args:
+        queue: whose.
+        outbox: the name of the queue that is meant where none is.
+        clock: epoch seconds.
+        deleting: deletes a selection, where others do that.
+    """
+
+    def __init__(
+        self, queue: Queue, outbox: str, clock: Callable[[], float] = time.time, deleting: Deleting | None = None
+    ) -> None:
+        self.queue, self._outbox, self._clock, self._deleting = queue, outbox, clock, deleting
         self._ids = itertools.count(1)
         self._turn = asyncio.Lock()
         self._jobs: collections.OrderedDict[int, BulkJob] = collections.OrderedDict()
@@ -156,11 +171,20 @@ class Bulk:
                 job.ended = self._clock()
 
     async def _work(self, job: BulkJob) -> None:
-        queue = self.queue.withdrawable
-        if job.action == "delete" and queue is not None and not job.selection.containing:  # which needs a page's look
+        queue, whole = self.queue.withdrawable, job.action == "delete" and not job.selection.containing
+        if whole and self._deleting is not None:
+            await self._hand_on(job, self._deleting)
+        elif whole and queue is not None:  # what is contained needs a page's look
             await self._discard(job, queue)
         else:
             await self._change(job)
+
+    async def _hand_on(self, job: BulkJob, deleting: Deleting) -> None:
+        job.state = "running"
+        async with contextlib.aclosing(deleting(job.selection)) as progress:
+            async for job.looked, job.total, job.changed in progress:
+                pass
+        job.total = job.looked = job.changed
 
     async def _discard(self, job: BulkJob, queue: Withdrawable) -> None:
         """One way through the queue, in which each part is taken out, looked at, and goes or is put back."""

@@ -179,7 +179,7 @@ class Facade:
     @cached_property
     def bulk(self) -> Bulk:
         """Selects and changes queued messages."""
-        return Bulk(self._machine.queue, self._machine.settings.rabbitmq_outbox)
+        return Bulk(self._machine.queue, self._machine.settings.rabbitmq_outbox, deleting=self._machine.deleting)
 
     @cached_property
     def suppressions(self) -> SuppressionJobs:

@@ -12,7 +12,7 @@ import collections
 import pickle
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import structlog
@@ -91,7 +91,10 @@ class Crew:
         self.changed: Callable[[], None] = lambda: None  # told that a worker has changed the rules
         self.line: Callable[[int, int, dict[str, Any]], None] = lambda worker, number, said: None
         self.body: Callable[[int, int, bytes, int], None] = lambda worker, number, source, size: None
-        self._asked: dict[int, tuple[Any, ...]] = {}  # what a new worker is told as well
+        self.discarded: Callable[[int, int, list[int], bool, str], None] = lambda worker, number, done, over, error: (
+            None
+        )
+        self._asked: dict[Hashable, tuple[Any, ...]] = {}  # what a new worker is told as well
 
     # -- life
 
@@ -206,15 +209,16 @@ class Crew:
         for worker in self._workers:
             worker.say(*message)
 
-    def ask(self, number: int, *message: Any) -> None:
+    def ask(self, name: Hashable, *message: Any) -> None:
         """Tell all, and each that comes later."""
-        self._asked[number] = message
+        self._asked[name] = message
         self.say(*message)
 
-    def ask_no_more(self, number: int, *message: Any) -> None:
-        """That is over: tell all."""
-        self._asked.pop(number, None)
-        self.say(*message)
+    def ask_no_more(self, name: Hashable, *message: Any) -> None:
+        """That is over: tell all, where there is something to tell."""
+        self._asked.pop(name, None)
+        if message:
+            self.say(*message)
 
     def _others(self, but: _Worker, *message: Any) -> None:
         for worker in self._workers:
@@ -257,6 +261,8 @@ class Crew:
                 self.line(worker.number, *rest)
             case "body":
                 self.body(worker.number, *rest)
+            case "discarded":
+                self.discarded(worker.number, *rest)
             case "ready":
                 for message in self._asked.values():
                     worker.say(*message)

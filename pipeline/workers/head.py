@@ -30,13 +30,14 @@ from pipeline.queues.embedded.many import ManyFiles
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.workers.crew import Crew
 from pipeline.workers.dialogue import HeadDialogue
+from pipeline.workers.discarding import HeadDiscarding
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots
 from pipeline.workers.wire import flood_words
 from settings import Settings, StartError
 from settings.rules import Flood, Snapshot
 
 BACKLOG = 1024
-EVENTS = 0  # what workers are asked under this number, see `Crew.ask`
+EVENTS = "events"  # what workers are asked under this name, see `Crew.ask`
 
 
 class HeadFloods(Floods):
@@ -79,6 +80,7 @@ class HeadMachine(Machine):
         self.crew.reported, self.effects.dry = self._reported, self.crew.reports.dry
         self.slots = MirroredSlots(self.crew.reports, settings.max_connections, self.crew.say)
         self.dialogue = HeadDialogue(self.crew, self.scheduler)
+        self._discarding = HeadDiscarding(self.crew)
         self.lanes = cast(Lanes, MirroredLanes(self.crew.reports, self.crew.say))
         self.telemetry = Telemetry(gauges=self._gauges() | {"attempting": lambda: self.slots.making})  # type: ignore[attr-defined]
 
@@ -142,6 +144,11 @@ class HeadMachine(Machine):
     def workers(self) -> list[WorkerRow]:
         """Each of them."""
         return self.crew.rows()
+
+    @property
+    def deleting(self) -> Any:
+        """Each worker does, in its own queue."""
+        return self._discarding.delete if isinstance(self.queue, ManyFiles) else None
 
     @property
     def withdraws(self) -> bool:

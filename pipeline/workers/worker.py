@@ -26,7 +26,7 @@ from operators.lanes.floods import Active
 from operators.lanes.leases import Leases
 from pipeline.cluster.repeated import RepeatedWork
 from pipeline.log.names import worker_log
-from pipeline.machine.garbage import leave_alone_what_is_there
+from pipeline.machine.garbage import end_at_once, leave_alone_what_is_there
 from pipeline.machine.machine import Machine, Seat
 from pipeline.process import become
 from pipeline.process.supervisor import supervisor
@@ -34,6 +34,7 @@ from pipeline.queues import queue_file, worker_folder
 from pipeline.smtp.server.server import PortShare
 from pipeline.workers.board import SessionBoard
 from pipeline.workers.dialogue import WorkerDialogue
+from pipeline.workers.discarding import WorkerDiscarding
 from pipeline.workers.link import WorkerLink
 from pipeline.workers.status import status
 from pipeline.workers.telling import Telling
@@ -58,6 +59,7 @@ def main(end: str) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+    end_at_once(0)
 
 
 async def _run(end: socket.socket) -> None:
@@ -96,6 +98,7 @@ class WorkerProcess:
         self._leases: Leases | None = None
         self._dialogue: WorkerDialogue | None = None
         self._reread: RepeatedWork | None = None
+        self._discarding: WorkerDiscarding | None = None
         self._said = (0.0, 0)
         self._telling: Telling | None = None
 
@@ -133,6 +136,7 @@ class WorkerProcess:
             return
         become(settings.user)
         leave_alone_what_is_there()
+        self._discarding = WorkerDiscarding(machine, link.say)
         link.say("ready", os.getpid())
         reporting = supervisor().keep(
             lambda: self._report(lambda: board.write(number, machine.intake.connections)), "status"
@@ -250,6 +254,10 @@ class WorkerProcess:
     def _on_watch(self, number: int, only: dict[str, str], rate: int) -> None:
         assert self._dialogue is not None
         self._dialogue.watch(number, only, rate)
+
+    def _on_discard(self, number: int, selection: dict[str, Any]) -> None:
+        if self._discarding is not None:  # else it is asked again once it is ready
+            self._discarding.begin(number, selection)
 
     def _on_each(self, wanted: bool) -> None:
         assert self._telling is not None

@@ -31,14 +31,14 @@ def body(number: int, size: int = 2048) -> bytes:
     )
 
 
-async def fill(path: pathlib.Path, messages: int, group: int = 2000) -> None:
-    """Queue so many messages."""
+async def fill(path: pathlib.Path, messages: int, group: int = 2000, first: int = 0) -> None:
+    """Queue so many messages, numbered from `first` on."""
     queue = EmbeddedQueue(path)
     await queue.start()
     loop = asyncio.get_running_loop()
-    for first in range(0, messages, group):
+    for begin in range(first, first + messages, group):
         confirmed: asyncio.Future[Exception | None] = loop.create_future()
-        bodies = [("outbox", body(number)) for number in range(first, min(first + group, messages))]
+        bodies = [("outbox", body(number)) for number in range(begin, min(begin + group, first + messages))]
         queue.publish(bodies, confirmed.set_result)
         if (error := await confirmed) is not None:
             raise error
