@@ -97,6 +97,11 @@ class MtaIps:
         """Rules name these besides: public IPs of external MTAs."""
         self.all = tuple(dict.fromkeys((*self._fixed, *external)))
 
+    @property
+    def ipv6(self) -> bool:
+        """One of them is an IPv6 address that reaches other machines."""
+        return any(":" in ip and not ipaddress.ip_address(ip).is_loopback for ip in self.all)
+
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""
         return ip in self.all or ip.startswith("127.")

@@ -151,7 +151,9 @@ class Machine:
             is_local=lambda to: self.rules.snapshot.is_local(to),
             ports=seat.ports if seat is not None else None,
         )
-        self.resolver = open_resolver(settings, lambda name: self.rules.snapshot.dns_override(name), self.here)
+        self.resolver = open_resolver(
+            settings, lambda name: self.rules.snapshot.dns_override(name), self.here, self.ips.ipv6
+        )
         self.resolving = Resolving(self.resolver, lambda: max(1, self.queue.free // 2))
         self.signing = Signing(
             self.snapshot, self.resolver.ask, self.scheduler, check_dns=settings.dkim_check_dns, report=self.report

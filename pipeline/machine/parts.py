@@ -44,7 +44,7 @@ def open_texts(settings: Settings, report: Callable[[Event], None], spawn: Spawn
 
 
 def open_resolver(
-    settings: Settings, overrides: Callable[[str], Sequence[str] | None], ours: Callable[[str, int], bool]
+    settings: Settings, overrides: Callable[[str], Sequence[str] | None], ours: Callable[[str, int], bool], ipv6: bool
 ) -> Resolver:
     """The resolver that the configuration asks for."""
     return Resolver(
@@ -56,6 +56,7 @@ def open_resolver(
         delivery_sink=settings.sink,
         overrides=overrides,
         ours=ours,
+        ipv6=ipv6,
     )
 
 

@@ -23,6 +23,18 @@ async def test_many_ask_once(zone: NameServer, resolver: Resolver):
     assert zone.queries == {("a.test", "MX"): 1, ("b.test", "MX"): 1, ("mx.test", "A"): 1, ("mx.test", "AAAA"): 1}
 
 
+async def test_without_ipv6_aaaa_is_asked_for_where_there_is_no_a(zone: NameServer):
+    """A host with both costs a question less; one with AAAA alone is known as ever."""
+    resolver = Resolver(dns_server=[(zone.address, zone.port)], ipv6=False)
+    for host in ("both.test", "new.test"):
+        zone.add(host, "AAAA", "::1")
+    zone.add("both.test", "A", "127.0.1.1")
+    assert await targets(resolver, "both.test") == [("both.test", "127.0.1.1")]
+    assert await targets(resolver, "new.test") == [("new.test", "::1")]
+    assert ("both.test", "AAAA") not in zone.queries and ("new.test", "AAAA") in zone.queries
+    await resolver.close()
+
+
 async def test_an_answer_is_kept_for_its_ttl(zone: NameServer, resolver: Resolver, clock: Clock):
     """The shortest of all that were needed, and known without asking until then."""
     zone.add("a.test", "MX", "10 mx.test.", ttl=300)
