@@ -102,8 +102,8 @@ class Suppressions:
 
     def read(self) -> SuppressionIndex | None:
         """In the store's thread: the index, read anew where the table is not as it was; what has ended is removed."""
-        with self._database.transaction() as connection:
-            self._sweep(connection)
+        self._sweep()
+        with self._database.transaction(reads=True) as connection:
             mark = self._marked(connection)
             if mark == self._mark and self.index.changes < STALE:
                 return None
@@ -122,9 +122,14 @@ class Suppressions:
         """Read the index anew, where the table has changed. Raises `RulesUnavailable`."""
         self.use(await self._work(self.read))
 
-    def _sweep(self, connection: sa.Connection) -> None:
-        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-        connection.execute(_TABLE.delete().where(_TABLE.c.until <= now))
+    def _sweep(self) -> None:
+        """To write where nothing has ended would hold up all that write, of each worker and instance."""
+        ended = _TABLE.c.until <= datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+        with self._database.transaction(reads=True) as connection:
+            some = connection.execute(sa.select(_TABLE.c.id).where(ended).limit(1)).first()
+        if some is not None:
+            with self._database.transaction() as connection:
+                connection.execute(_TABLE.delete().where(ended))
 
     def _marked(self, connection: sa.Connection) -> tuple[int, int]:
         count, highest = connection.execute(sa.select(sa.func.count(), sa.func.max(_TABLE.c.id))).one()
@@ -143,7 +148,7 @@ class Suppressions:
             cursor.close()
 
     def _rows(self, ids: Iterable[int]) -> dict[int, Suppression]:
-        with self._database.transaction() as connection:
+        with self._database.transaction(reads=True) as connection:
             return self._of(connection, ids)
 
     def _of(self, connection: sa.Connection, ids: Iterable[int]) -> dict[int, Suppression]:
@@ -159,7 +164,7 @@ class Suppressions:
 
         def look() -> list[Suppression]:
             chosen = _TABLE.select().where(_TABLE.c.id > after, *_conditions(filter)).order_by(_TABLE.c.id).limit(limit)
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 return [_rule(row) for row in connection.execute(chosen).mappings()]
 
         return list(await self._work(look))
@@ -169,7 +174,7 @@ class Suppressions:
 
         def look() -> list[Suppression]:
             newest = _TABLE.select().where(*_conditions(filter)).order_by(_TABLE.c.id.desc())
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 return [_rule(row) for row in connection.execute(newest.offset(offset).limit(limit)).mappings()]
 
         return list(await self._work(look))
@@ -178,7 +183,7 @@ class Suppressions:
         """How many there are. Raises `RulesUnavailable`."""
 
         def look() -> int:
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 chosen = sa.select(sa.func.count()).select_from(_TABLE).where(*_conditions(filter))
                 return int(connection.execute(chosen).scalar_one())
 
