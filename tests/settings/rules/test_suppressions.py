@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,20 @@ def test_a_million_have_sixteen_bytes_each() -> None:
     assert len(index) == 1000
     assert all(index.find(f"{n}@b.example") == [n] for n in range(0, 1000, 37))
     assert index.find("x@b.example") == []
+
+
+async def test_who_reads_waits_for_no_writer(store: RuleStore, tmp_path: Path) -> None:
+    """Another worker may be at an import of a million: pages, look-ups and the index do not stand behind it."""
+    await store.suppressions.create({"value": "a@b.example"}, WHO)
+    other = sqlite3.connect(tmp_path / "rules.db", timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        other.execute("UPDATE suppressions SET code = 551")
+        await store.suppressions.reload()
+        await store.reload()
+        assert [rule.code for rule in await store.suppressions.page(ALL)] == [550]
+        assert await store.suppressions.count(ALL) == 1
+    finally:
+        other.execute("COMMIT")
+        other.close()
+    assert [rule.code for rule in await store.suppressions.page(ALL)] == [551]
