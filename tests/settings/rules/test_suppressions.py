@@ -273,13 +273,22 @@ async def test_many_are_removed_by_a_filter(store: RuleStore, tmp_path: Path) ->
 
 
 async def test_another_instances_entries_come_with_the_next_reload(store: RuleStore, tmp_path: Path) -> None:
-    """And go with it; what has ended is removed."""
+    """And change and go with it; what has ended is removed."""
     other = RuleStore("", tmp_path)
     await other.start()
-    one = await other.suppressions.create({"value": "a@b.example"}, WHO)
-    assert not store.suppressions.candidates("a@b.example")
+    one = await other.suppressions.create({"value": "b@b.example"}, WHO)
+    assert not store.suppressions.candidates("b@b.example")
     await store.reload()
-    assert store.suppressions.candidates("a@b.example")
+    assert store.suppressions.candidates("b@b.example")
+    await store.suppressions.create({"value": "c@b.example"}, WHO)
+    await other.suppressions.update(one.id, {"value": "a@b.example"}, WHO)
+    await store.suppressions.create({"value": "d@b.example"}, WHO)
+    await store.reload()
+    assert store.suppressions.candidates("a@b.example") and not store.suppressions.candidates("b@b.example")
+    held = store.suppressions.index
+    await store.suppressions.create({"value": "e@b.example"}, WHO)
+    await store.reload()
+    assert store.suppressions.index is held, "its own changes are in it already"
     await other.suppressions.delete(one.id, WHO)
     await store.reload()
     assert not store.suppressions.candidates("a@b.example")
