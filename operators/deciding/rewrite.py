@@ -7,7 +7,6 @@ ends as `rewrite/error`; a delay puts the message back until its time, which is 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,7 +81,7 @@ def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None 
 class SeenMessage:
     """What conditions look at in a message, each looked up once, however many rules ask."""
 
-    __slots__ = ("_folded", "_header", "_message", "_texts")
+    __slots__ = ("_folded", "_header", "_lower", "_message", "_texts")
 
     def __init__(self, message: Message) -> None:
         self._message = message
@@ -113,8 +112,9 @@ class SeenMessage:
             return "" if value is MISSING or value is None else value if isinstance(value, str) else str(value)
         if self._header is None:
             self._header = _header(self._message)
-        found = _first_field(what)(self._header)
-        return _decoded(found[1].decode("utf-8", "replace")) if found is not None else ""
+            self._lower = b"\n" + self._header.lower()
+        found = _first_field(self._header, self._lower, _name_of(what))
+        return _decoded(found.decode("utf-8", "replace")) if found is not None else ""
 
 
 def _header(message: Message) -> bytes:
@@ -129,11 +129,24 @@ _path = functools.lru_cache(maxsize=1000)(parts_of)
 
 
 @functools.lru_cache(maxsize=1000)
-def _first_field(what: str) -> Callable[[bytes], re.Match[bytes] | None]:
-    """Finds the first field that `subject` or `header:Name` names."""
+def _name_of(what: str) -> bytes:
+    """The field that `subject` or `header:Name` names, as it stands in a header without case."""
     name = "subject" if what == "subject" else what.partition(":")[2]
-    pattern = rb"^" + re.escape(name.encode()) + rb"[ \t]*:([^\n]*\n(?:[ \t][^\n]*\n)*)"
-    return re.compile(pattern, re.IGNORECASE | re.MULTILINE).search
+    return b"\n" + name.lower().encode() + b":"
+
+
+def _first_field(header: bytes, folded: bytes, name: bytes) -> bytes | None:
+    """The text of the first field of this name, with its continuation lines. `folded`: LF and the header, lower case.
+
+    A search for bytes takes a tenth of what a regular expression does that knows no case.
+    """
+    if (at := folded.find(name)) < 0:
+        return None
+    start = at + len(name) - 1
+    end = header.find(b"\n", start)
+    while end >= 0 and header[end + 1 : end + 2] in (b" ", b"\t"):
+        end = header.find(b"\n", end + 1)
+    return header[start:] if end < 0 else header[start:end]
 
 
 def _decoded(text: str) -> str:

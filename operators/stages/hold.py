@@ -51,15 +51,18 @@ def hold(
         snapshot = rules()
         if not snapshot.pauses or delivery.route is None:
             return delivery
-        now, tags = clock(), delivery.message.tags
+        route, tags = delivery.route, delivery.message.tags
+        if not snapshot.may_pause(delivery.domain, [route.group, *[target.address for target in route.targets]], tags):
+            return delivery
+        now = clock()
         pauses = [
-            snapshot.pauses_for(delivery.ip, delivery.domain, target.address, tags, now, delivery.route.group)
-            for target in delivery.route.targets
+            snapshot.pauses_for(delivery.ip, delivery.domain, target.address, tags, now, route.group)
+            for target in route.targets
         ]
         if pauses and all(pauses):
             pause = pauses[0][0]
             return delivery.ended(parked(queue(delivery, pause), f"paused: {pause.reason or 'by hand'}"))
-        return _without(delivery, delivery.route, [not held for held in pauses]) if any(pauses) else delivery
+        return _without(delivery, route, [not held for held in pauses]) if any(pauses) else delivery
 
     return stage("hold", step, report)
 

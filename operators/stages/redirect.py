@@ -34,7 +34,7 @@ def redirect(
 
     def step(delivery: Delivery) -> Delivery:
         snapshot = rules()
-        if not snapshot.redirects or delivery.route is None:
+        if not snapshot.redirects or delivery.route is None or not snapshot.redirects_from(delivery.ip):
             return delivery
         remotes = [*(target.address for target in delivery.route.targets), delivery.route.group]
         now = clock()

@@ -80,6 +80,7 @@ class Chosen:
             key = (rule.ip or rule.pool or ALL, rule.domain or rule.remote_ip or ALL, rule.tag or ALL)
             found[_shape(rule)].setdefault(key, []).append((end, rule))
         self._shapes = sorted(found.items(), reverse=True)
+        self._for_all = list(found.get(Shape(False, 0, 0), {}).values())  # the place of rules that name nothing
         self._lasting = {  # by place: when the first of its rules ends, and all of them
             id(here): (min(end for end, _ in here), tuple(rule for _, rule in here))
             for rules in found.values()
@@ -105,6 +106,8 @@ class Chosen:
         """The rules of each place where some for such a delivery may stand, the most specific place first."""
         found: list[Any] = []
         tagged, aimed, placed = self._known(traits)
+        if not (tagged or aimed or placed):
+            return self._for_all
         for shape, rules in self._shapes:
             if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
                 continue
@@ -128,6 +131,8 @@ class Chosen:
     def best(self, traits: Traits, now: float) -> Any | None:
         """The most specific of them."""
         tagged, aimed, placed = self._known(traits)
+        if not (tagged or aimed or placed or self._for_all):
+            return None
         for shape, rules in self._shapes:
             if (shape[0] and not tagged) or (shape[1] and not aimed) or (shape[2] and not placed):
                 continue

@@ -295,10 +295,9 @@ class Snapshot:
         """
         if not self._pauses:
             return ()
-        name = lookup_name(domain)
-        others = self._pause_targets.isdisjoint((name, remote_ip, group)) and self._pause_tags.isdisjoint(tags)
-        if others and not self._pauses_all:
+        if not self.may_pause(domain, (remote_ip, group), tags):
             return ()
+        name = lookup_name(domain)
         return tuple(
             rule
             for source in dict.fromkeys(self._sources(ip))
@@ -307,6 +306,17 @@ class Snapshot:
             for until, rule in targets.get(target, ())
             if until > now and (rule.tag is None or rule.tag in tags)
         )
+
+    def may_pause(self, domain: str, others: Sequence[str], tags: Sequence[str]) -> bool:
+        """Whether some pause names this domain, one of the other targets, a tag, or none of these."""
+        if self._pauses_all or not self._pause_tags.isdisjoint(tags):
+            return True
+        targets = self._pause_targets
+        return lookup_name(domain) in targets or not targets.isdisjoint(others)
+
+    def redirects_from(self, ip: str) -> bool:
+        """Whether some redirect replaces this MTA IP."""
+        return ip in self._redirects
 
     def redirect(self, ip: str, domain: str, remote_ips: Sequence[str], now: float) -> Redirect | None:
         """The rule that replaces this MTA IP: for the domain, else a remote IP, else all. One step of a chain."""

@@ -90,8 +90,8 @@ def note(
     number: int,
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
-) -> None:
-    """Record anything; facts are JSON values."""
+) -> int:
+    """Record anything; facts are JSON values. Returns the record's id."""
     values = {
         "time": datetime.datetime.fromtimestamp(int(now), datetime.UTC),
         "who": who.name[:200],
@@ -102,7 +102,21 @@ def note(
         "before": _json(before),
         "after": _json(after),
     }
-    connection.execute(tables.audit.insert().values(values))
+    return int((connection.execute(tables.audit.insert().values(values)).inserted_primary_key or (0,))[0])
+
+
+def latest(connection: sa.Connection, kind: str) -> int:
+    """The id of the newest record of a kind; 0 where there is none."""
+    column = tables.audit.c
+    newest = sa.select(column.id).where(column.kind == kind).order_by(column.id.desc()).limit(1)
+    return int(connection.execute(newest).scalar() or 0)
+
+
+def only_created(connection: sa.Connection, kind: str, since: int) -> bool:
+    """Whether all records of a kind that are newer than this one are of what was created."""
+    column = tables.audit.c
+    other = sa.select(column.id).where(column.kind == kind, column.id > since, column.action != "create")
+    return connection.execute(other.limit(1)).first() is None
 
 
 def read(connection: sa.Connection, limit: int) -> list[AuditRecord]:

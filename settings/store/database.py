@@ -54,6 +54,7 @@ class Database:
         self._engine = engine.engine_for(self._url)
         self._raw: Any = None  # the driver's connection
         self._damaged = False  # SQLite found its file so, and has not read all of it since
+        self._reader = self._engine.execution_options(reads=True)
         sa.event.listen(self._engine, "connect", self._connected)
         self._known: dict[tuple[str, int], tuple[Row, Rule]] = {}
 
@@ -83,7 +84,7 @@ class Database:
     def read(self) -> Snapshot:
         """All rules. Raises `RulesUnavailable`."""
         consistent = {"postgresql": "REPEATABLE READ"}.get(self._engine.dialect.name)
-        source = self._engine.execution_options(isolation_level=consistent) if consistent else self._engine
+        source = self._engine.execution_options(isolation_level=consistent) if consistent else self._reader
         with self._errors(), source.begin() as connection:
             self._whole(connection)
             return self._read(connection).indexed()
@@ -163,7 +164,7 @@ class Database:
 
     def records(self, limit: int) -> list[audit.AuditRecord]:
         """The newest changes, newest first. Raises `RulesUnavailable`."""
-        with self._errors(), self._engine.begin() as connection:
+        with self._errors(), self._reader.begin() as connection:
             return audit.read(connection, limit)
 
     # -- transactions ---------------------------------------------------------------------------------------------
@@ -182,9 +183,9 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A transaction of another part of the store, in its thread. Raises `RulesUnavailable`."""
-        with self._errors(), self._engine.begin() as connection:
+    def transaction(self, reads: bool = False) -> Iterator[sa.Connection]:
+        """A transaction of another part of the store, in its thread. `reads`: only that. Raises `RulesUnavailable`."""
+        with self._errors(), (self._reader if reads else self._engine).begin() as connection:
             self._whole(connection)
             yield connection
 

@@ -56,7 +56,8 @@ class Suppressions:
     ) -> None:
         self._database, self._work, self._clock = database, work, clock
         self.index = SuppressionIndex()
-        self._mark: tuple[int, int] = (0, 0)  # of the table, as the index was read: count and highest id
+        # Of the table, as the index was read: count, highest id, and the newest record in the audit: of an edit, too.
+        self._mark: tuple[int, int, int] = (0, 0, 0)
         self._cache: collections.OrderedDict[int, Suppression] = collections.OrderedDict()
         self.told: Callable[[], None] = lambda: None  # that there was a change, here or elsewhere, for workers
         self.changed_here: Callable[[], None] = lambda: None  # for other processes and instances
@@ -105,8 +106,8 @@ class Suppressions:
         """In the store's thread: what is new where others have only added some, else the index, read anew where the
         table is not as it was; what has ended is removed.
         """
-        with self._database.transaction() as connection:
-            self._sweep(connection)
+        self._sweep()
+        with self._database.transaction(reads=True) as connection:
             mark = self._marked(connection)
             if mark == self._mark and self.index.changes < STALE:
                 return None
@@ -117,10 +118,12 @@ class Suppressions:
             self._mark = mark
         return SuppressionIndex(found["address"], found["domain"])
 
-    def _added(self, connection: sa.Connection, mark: tuple[int, int]) -> list[Suppression] | None:
+    def _added(self, connection: sa.Connection, mark: tuple[int, int, int]) -> list[Suppression] | None:
         """The entries that others have added, where nothing else has changed, and there are few."""
-        count, highest = self._mark
-        if not 0 < mark[0] - count <= PART or self.index.changes >= STALE or not self._mark[0]:
+        count, highest, known = self._mark
+        if not 0 < mark[0] - count <= PART or self.index.changes >= STALE or not count:
+            return None
+        if not audit.only_created(connection, KIND, known):
             return None
         chosen = _TABLE.select().where(_TABLE.c.id > highest).limit(PART + 1)
         found = [_rule(row) for row in connection.execute(chosen).mappings()]
@@ -141,14 +144,18 @@ class Suppressions:
         """Read the index anew, where the table has changed. Raises `RulesUnavailable`."""
         self.use(await self._work(self.read))
 
-    def _sweep(self, connection: sa.Connection) -> None:
+    def _sweep(self) -> None:
+        """To write where nothing has ended would hold up all that write, of each worker and instance."""
         ended = _TABLE.c.until <= datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-        if connection.execute(sa.select(_TABLE.c.id).where(ended).limit(1)).first() is not None:  # it may be read-only
-            connection.execute(_TABLE.delete().where(ended))
+        with self._database.transaction(reads=True) as connection:
+            some = connection.execute(sa.select(_TABLE.c.id).where(ended).limit(1)).first()
+        if some is not None:
+            with self._database.transaction() as connection:
+                connection.execute(_TABLE.delete().where(ended))
 
-    def _marked(self, connection: sa.Connection) -> tuple[int, int]:
+    def _marked(self, connection: sa.Connection) -> tuple[int, int, int]:
         count, highest = connection.execute(sa.select(sa.func.count(), sa.func.max(_TABLE.c.id))).one()
-        return count, highest or 0
+        return count, highest or 0, audit.latest(connection, KIND)
 
     def _hashes(self, connection: sa.Connection, type_: str) -> Iterator[Sequence[tuple[int, int]]]:
         """By the driver's own cursor: a million rows take 0.7 s so, and 3 s as SQLAlchemy's."""
@@ -163,7 +170,7 @@ class Suppressions:
             cursor.close()
 
     def _rows(self, ids: Iterable[int]) -> dict[int, Suppression]:
-        with self._database.transaction() as connection:
+        with self._database.transaction(reads=True) as connection:
             return self._of(connection, ids)
 
     def _of(self, connection: sa.Connection, ids: Iterable[int]) -> dict[int, Suppression]:
@@ -179,7 +186,7 @@ class Suppressions:
 
         def look() -> list[Suppression]:
             chosen = _TABLE.select().where(_TABLE.c.id > after, *_conditions(filter)).order_by(_TABLE.c.id).limit(limit)
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 return [_rule(row) for row in connection.execute(chosen).mappings()]
 
         return list(await self._work(look))
@@ -189,7 +196,7 @@ class Suppressions:
 
         def look() -> list[Suppression]:
             newest = _TABLE.select().where(*_conditions(filter)).order_by(_TABLE.c.id.desc())
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 return [_rule(row) for row in connection.execute(newest.offset(offset).limit(limit)).mappings()]
 
         return list(await self._work(look))
@@ -198,7 +205,7 @@ class Suppressions:
         """How many there are. Raises `RulesUnavailable`."""
 
         def look() -> int:
-            with self._database.transaction() as connection:
+            with self._database.transaction(reads=True) as connection:
                 chosen = sa.select(sa.func.count()).select_from(_TABLE).where(*_conditions(filter))
                 return int(connection.execute(chosen).scalar_one())
 
@@ -224,13 +231,13 @@ class Suppressions:
         who.must("operate")
         rule = self.validate(values, source)
 
-        def store() -> tuple[Suppression, Suppression | None]:
+        def store() -> tuple[Suppression, _Noted, Suppression | None]:
             with self._database.transaction() as connection:
                 (old,) = self._known(connection, [_row(rule)]).values() or (None,)
-                return self._stored(connection, rule, old, who), old
+                return *self._stored(connection, rule, old, who), old
 
-        stored, old = await self._work(store)
-        self._changed(old, stored)
+        stored, noted, old = await self._work(store)
+        self._changed(old, stored, noted)
         return stored  # type: ignore[no-any-return]
 
     async def update(self, id_: int, values: Mapping[str, Any], who: Who) -> Suppression:
@@ -239,26 +246,25 @@ class Suppressions:
         old = await self.get(id_)
         rule = self.validate(values, old.source or "api").model_copy(update={"id": id_, "created": old.created})
 
-        def store() -> Suppression:
+        def store() -> tuple[Suppression, _Noted]:
             with self._database.transaction() as connection:
                 return self._stored(connection, rule, old, who)
 
-        stored: Suppression = await self._work(store)
-        self._changed(old, stored)
-        return stored
+        stored, noted = await self._work(store)
+        self._changed(old, stored, noted)
+        return stored  # type: ignore[no-any-return]
 
     async def delete(self, id_: int, who: Who) -> Suppression:
         """Remove an entry, and return what it was. Raises `NoSuchRule`, `RulesUnavailable`, `NotAllowed`."""
         who.must("operate")
         old = await self.get(id_)
 
-        def remove() -> None:
+        def remove() -> _Noted:
             with self._database.transaction() as connection:
                 connection.execute(_TABLE.delete().where(_TABLE.c.id == id_))
-                audit.note(connection, who, self._clock(), "delete", KIND, id_, old.shown(), None)
+                return self._noted(connection, who, "delete", old, None)
 
-        await self._work(remove)
-        self._changed(old, None)
+        self._changed(old, None, await self._work(remove))
         return old
 
     async def add_many(self, rows: Sequence[Row], progress: Callable[[int, int], None]) -> None:
@@ -302,7 +308,8 @@ class Suppressions:
         value = value.lower()
         return {**_ORDINARY, "hash": digest(value), "value": value, "created": self._second[1]}
 
-    def _changed(self, old: Suppression | None, new: Suppression | None) -> None:
+    def _changed(self, old: Suppression | None, new: Suppression | None, noted: _Noted) -> None:
+        """On the event loop. Where another instance has changed something before this, the index is read anew soon."""
         if old is not None:
             self._cache.pop(old.id, None)
         same = old is not None and new is not None and (old.type, old.value) == (new.type, new.value)
@@ -312,20 +319,33 @@ class Suppressions:
             self.index.changed(new)
         self.told()
         self.changed_here()
-        count, highest = self._mark
-        self._mark = (count + (new is not None) - (old is not None), max(highest, new.id if new else 0))
+        count, highest, known = self._mark
+        before, own = noted
+        count += (new is not None) - (old is not None)
+        self._mark = count, max(highest, new.id if new else 0), own if before == known else known
 
-    def _stored(self, connection: sa.Connection, rule: Suppression, old: Suppression | None, who: Who) -> Suppression:
+    def _stored(
+        self, connection: sa.Connection, rule: Suppression, old: Suppression | None, who: Who
+    ) -> tuple[Suppression, _Noted]:
         if old is None:
             result = connection.execute(_TABLE.insert().values(_row(rule)))
             rule = rule.model_copy(update={"id": (result.inserted_primary_key or (0,))[0]})
         else:
             rule = rule.model_copy(update={"id": old.id})
             connection.execute(_TABLE.update().where(_TABLE.c.id == old.id).values(_row(rule)))
-        action: audit.Action = "create" if old is None else "update"
-        before = old.shown() if old is not None else None
-        audit.note(connection, who, self._clock(), action, KIND, rule.id, before, rule.shown())
-        return rule
+        return rule, self._noted(connection, who, "create" if old is None else "update", old, rule)
+
+    def _noted(
+        self,
+        connection: sa.Connection,
+        who: Who,
+        action: audit.Action,
+        old: Suppression | None,
+        new: Suppression | None,
+    ) -> _Noted:
+        before, id_ = audit.latest(connection, KIND), (new or old).id  # type: ignore[union-attr]
+        was, is_ = (rule.shown() if rule is not None else None for rule in (old, new))
+        return before, audit.note(connection, who, self._clock(), action, KIND, id_, was, is_)
 
     def _known(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[_Key, Suppression]:
         """The entries in the table with the same value and tag."""
@@ -369,6 +389,7 @@ _ORDINARY: Row = {
     "created": None,
 }
 _Key = tuple[str, str, str]
+_Noted = tuple[int, int]  # ids in the audit: the newest one before a change, and that of the change
 
 
 def _key(row: Any) -> _Key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,13 +273,22 @@ async def test_many_are_removed_by_a_filter(store: RuleStore, tmp_path: Path) ->
 
 
 async def test_another_instances_entries_come_with_the_next_reload(store: RuleStore, tmp_path: Path) -> None:
-    """And go with it; what has ended is removed."""
+    """And change and go with it; what has ended is removed."""
     other = RuleStore("", tmp_path)
     await other.start()
-    one = await other.suppressions.create({"value": "a@b.example"}, WHO)
-    assert not store.suppressions.candidates("a@b.example")
+    one = await other.suppressions.create({"value": "b@b.example"}, WHO)
+    assert not store.suppressions.candidates("b@b.example")
     await store.reload()
-    assert store.suppressions.candidates("a@b.example")
+    assert store.suppressions.candidates("b@b.example")
+    await store.suppressions.create({"value": "c@b.example"}, WHO)
+    await other.suppressions.update(one.id, {"value": "a@b.example"}, WHO)
+    await store.suppressions.create({"value": "d@b.example"}, WHO)
+    await store.reload()
+    assert store.suppressions.candidates("a@b.example") and not store.suppressions.candidates("b@b.example")
+    held = store.suppressions.index
+    await store.suppressions.create({"value": "e@b.example"}, WHO)
+    await store.reload()
+    assert store.suppressions.index is held, "its own changes are in it already"
     await other.suppressions.delete(one.id, WHO)
     await store.reload()
     assert not store.suppressions.candidates("a@b.example")
@@ -306,10 +316,32 @@ async def test_another_instance_reads_what_was_added_and_not_all(tmp_path: Path)
     await one.create({"value": "second@example.com"}, WHO)
     await other.reload()
     assert (other.index is index, len(other.index)) == (True, 2)
+    await one.update(1, {"value": "edited@example.com"}, WHO)
+    await one.create({"value": "beside@example.com"}, WHO)
+    await other.reload()
+    assert (other.index is index, len(other.index)) == (False, 3)
+    index = other.index
     await one.delete(1, WHO)
     await one.create({"value": "third@example.com"}, WHO)
     await one.create({"value": "fourth@example.com"}, WHO)
     await other.reload()
-    assert (other.index is index, len(other.index)) == (False, 3)
+    assert (other.index is index, len(other.index)) == (False, 4)
     for store in stores:
         await store.close()
+
+
+async def test_who_reads_waits_for_no_writer(store: RuleStore, tmp_path: Path) -> None:
+    """Another worker may be at an import of a million: pages, look-ups and the index do not stand behind it."""
+    await store.suppressions.create({"value": "a@b.example"}, WHO)
+    other = sqlite3.connect(tmp_path / "rules.db", timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        other.execute("UPDATE suppressions SET code = 551")
+        await store.suppressions.reload()
+        await store.reload()
+        assert [rule.code for rule in await store.suppressions.page(ALL)] == [550]
+        assert await store.suppressions.count(ALL) == 1
+    finally:
+        other.execute("COMMIT")
+        other.close()
+    assert [rule.code for rule in await store.suppressions.page(ALL)] == [551]
