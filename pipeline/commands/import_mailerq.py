@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from pipeline.commands.import_acting import TYPES, Row, Tables, responses, rewrites
+from pipeline.commands.import_acting import COMMON, TYPES, Row, Tables, responses, rewrites
 from pipeline.commands.import_acting import first as _first
 from settings import ConfigurationErrors, Settings, StartError
 from settings.rules import KINDS, Imported
@@ -37,6 +37,11 @@ LIMITS = {
 OURS = {"errors", "suppressions"}  # that have our names for the same things, where there are such rules
 ACTING = ("response_patterns", "response_actions", "response_patterns_actions", "rewrite_triggers", "rewrite_actions",
           "rewrite_conditions")  # fmt: skip
+HOLDING = ("paused", "errors")  # what such a rule is for must be understood whole: without it, it is for all mail
+SELECTING = {
+    *COMMON, "version", "localip", "mta", "mtaip", "pool", "domain", "target", "remoteip", "ip", "tag", "cluster",
+    "instance", "expire", "until", "code", "extended",
+}  # fmt: skip
 STATISTICS = ("ips", "deliveries", "tokens", "alembic", "users", "sessions")  # nothing to carry over
 
 
@@ -122,6 +127,8 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
     """Our document of rules, and a line for each table that has rows which are no rules here."""
     document: dict[str, Any] = {FORMAT: VERSION}
     used: set[str] = set()
+    left: list[str] = []
+    tables = {name: _understood(name, rows, left) if name in HOLDING else rows for name, rows in tables.items()}
     for kind, (names, translate) in TABLES.items():
         if kind not in KINDS:
             continue
@@ -129,7 +136,6 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
         used.update(names)
         if rules:
             document[kind] = rules
-    left: list[str] = []
     for kind, translate_acting in {"responses": responses, "rewrites": rewrites}.items():
         if acting := list(translate_acting(tables, _selected, left)):
             document[kind] = acting
@@ -139,6 +145,18 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
         if rows and name not in {*used, *ACTING} and not name.startswith(STATISTICS)
     ]
     return document, left
+
+
+def _understood(table: str, rows: Sequence[Row], left: list[str]) -> list[Row]:
+    """The rows in which every column that is filled is known."""
+    kept = []
+    for number, row in enumerate(rows, 1):
+        unknown = [name for name, value in row.items() if name not in SELECTING and value not in (None, "", 0)]
+        if unknown:
+            left.append(f"{table} {row.get('id') or number}: column {unknown[0]!r} is not known here")
+        else:
+            kept.append(row)
+    return kept
 
 
 def _throttles(tables: Tables) -> Iterator[dict[str, Any]]:
@@ -249,7 +267,9 @@ def _same(kind: str) -> Callable[[Tables], Iterator[dict[str, Any]]]:
         known = set(KINDS[kind].model_fields)
         for row in tables.get(kind, ()):
             rule = {name: value for name, value in row.items() if name in known - {"id"} and value not in (None, "")}
-            yield {**rule, **({} if kind == "suppressions" else {**_scope(row), **_target(row)})}
+            chosen = {} if kind == "suppressions" else {**_selected(row), **_kept(row, until=("expire", "until"))}
+            where = {} if kind == "suppressions" else {"cluster": bool(rule.pop("cluster", True))}
+            yield {**rule, **chosen, **where}
 
     return translate
 

@@ -213,7 +213,8 @@ class Settings(BaseSettings):
     smtp_password: Secret | None = key(None, "the password of `smtp-username`")
     smtp_auth: Credentials | None = key(
         None,
-        "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `http://host/path`, `exec:///path`",
+        "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `users://name,name*` (of this "
+        "machine), `http://host/path`, `exec:///path`",
     )
     smtp_range: Networks = key(
         LOOPBACK,

@@ -401,9 +401,10 @@ Link = Annotated[str, url("an http:// or https:// address", "http", "https", sec
 Credentials = Annotated[
     SecretAddress,
     url(
-        "hardcoded://user:password, file:///path, http(s)://host/path or exec:///path",
+        "hardcoded://user:password, file:///path, users://name,name*, http(s)://host/path or exec:///path",
         "hardcoded",
         "file",
+        "users",
         "http",
         "https",
         "exec",

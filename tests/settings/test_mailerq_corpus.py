@@ -13,11 +13,9 @@ FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
 REFUSED = {
     "management-console-44-1.txt": "www-auth",
     "management-console-44-2.txt": "www-auth",
-    "management-console-44-3.txt": "www-auth",
     "smarthost-22.txt": "must be a host's name or IP address",
     "smtp-server-140-1.txt": "smtp-auth",
     "smtp-server-140-2.txt": "smtp-auth",
-    "smtp-server-140-3.txt": "smtp-auth",
     "smtp-server-39.txt": "needs smtp-certificate as well",
     "spool-directory-32.txt": "there is no colon",
 }
