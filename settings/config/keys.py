@@ -264,7 +264,7 @@ class Settings(BaseSettings):
     download_timeout: Timeout = key(20.0, "how long such a file may take")
     download_ttl: Seconds = key(3600.0, "how long it is kept in memory for other messages")
     download_proxy: SecretAddressText | None = key(
-        None, "HTTP proxy through which files are fetched: `http://host:port`", also=("proxy-server",)
+        None, "proxy through which files are fetched: `http://host:port`, `socks://host:port`", also=("proxy-server",)
     )
     download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
     download_blacklist: Places = key([], "addresses that they may not come from", shown="none")

@@ -17,18 +17,11 @@ from pipeline.smtp.client.egress import Egress, pass_through
 from pipeline.smtp.client.failure import Failed
 from settings.config.egress import ExternalMta
 from settings.rules.external import ExternalMtaRule
-from tests.support.program import free_port
+from tests.support.program import free_port, listens
 from tests.support.waiting import until
 
 PUBLIC = "203.0.113.7"
 NOBODY = Target("nobody", "127.0.0.3", 9)
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    return False
 
 
 @contextlib.contextmanager
