@@ -97,6 +97,10 @@ class MtaIps:
         """Rules name these besides: public IPs of external MTAs."""
         self.all = tuple(dict.fromkeys((*self._fixed, *external)))
 
+    def is_here(self, ip: str) -> bool:
+        """One of this machine's own, whatever rules say."""
+        return ip in self._fixed or ip.startswith("127.")
+
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""
         return ip in self.all or ip.startswith("127.")

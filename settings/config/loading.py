@@ -166,6 +166,9 @@ def check(settings: Settings) -> Iterator[str]:
         yield _line(
             settings, "smtp-maxsize", f"must be at most {LARGEST // 10**6}MB: the queue stores no larger message"
         )
+    for log in ("send-log-file", "received-log-file"):
+        if _value(settings, log) is not None and _value(settings, log) in (settings.send_log, settings.received_log):
+            yield _line(settings, log, "must be another file than send-log and received-log, which are JSON")
     if settings.smtp_auth and settings.smtp_username:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:

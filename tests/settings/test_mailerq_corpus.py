@@ -107,3 +107,9 @@ def test_logs_of_mailerq_are_written(tmp_path: pathlib.Path) -> None:
     assert (str(loaded.send_log_file), str(loaded.received_log_file)) == ("/logs/sent.log", "/logs/in.log")
     assert loaded.application_log == ["stderr", "/logs/errors.log"]
     assert loaded.send_log_format == "{$date} {$result.code}" and not loaded.warnings
+
+
+def test_a_log_as_text_is_no_log_of_json(tmp_path: pathlib.Path) -> None:
+    """K8. Console and commands could read neither."""
+    with pytest.raises(settings.ConfigurationErrors, match=r"send-log-file: .* must be another file than send-log"):
+        settings.load(["--send-log=/logs/sent", "--send-log-file=/logs/sent"], {}, None)
