@@ -255,6 +255,10 @@ class Settings(BaseSettings):
 
     # -- what messages name ----------------------------------------------------------------------------------------
 
+    validate_envelope: Annotated[str, choice("strict", "loose")] = key(
+        "strict", "`loose`: of messages on the queue the part before the @ may be anything, and is sent quoted"
+    )
+    validate_recipient: Annotated[str, choice("strict", "loose")] = key("strict", "the same of the recipient")
     storage_address: Store | None = key(
         None, "the message store: where messages with a `key` in place of `mime` have it; it is only read"
     )
