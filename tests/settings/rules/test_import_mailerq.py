@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mailrace import main
+from settings.rules.suppression import SuppressionFilter
 from settings.store import RuleStore, engine
 from tests.settings.rules.conftest import Server
 
@@ -20,6 +21,8 @@ CREATE TABLE flood_responses (id INT PRIMARY KEY, pattern VARCHAR(255), type VAR
 CREATE TABLE paused (id INT PRIMARY KEY, localip VARCHAR(45), target VARCHAR(255));
 CREATE TABLE errors (id INT PRIMARY KEY, localip VARCHAR(45), target VARCHAR(255), tag VARCHAR(99), code INT,
  expire VARCHAR(20), receiver VARCHAR(255));
+CREATE TABLE suppressions (type VARCHAR(16), value VARCHAR(320), code INT, extended VARCHAR(16),
+ description VARCHAR(255));
 CREATE TABLE delegates (id INT PRIMARY KEY, localip VARCHAR(45), domain VARCHAR(255), delegate VARCHAR(45));
 CREATE TABLE dkim_keys (id INT PRIMARY KEY, domain VARCHAR(255), selector VARCHAR(255), privatekey MEDIUMTEXT);
 CREATE TABLE dkim_patterns (id INT PRIMARY KEY, key_id INT, type VARCHAR(16), sign VARCHAR(255));
@@ -44,6 +47,8 @@ INSERT INTO flood_responses VALUES (1, 'flood detected', 'substr', 10), (2, '^42
 INSERT INTO paused VALUES (1, '192.0.2.1', 'example.net'), (2, '', '198.51.100.7');
 INSERT INTO errors VALUES (1, '', 'example.net', 'news', 421, '2999-01-01 00:00:00', NULL),
  (2, '', '', '', 550, NULL, 'example.org');
+INSERT INTO suppressions VALUES ('address', 'trap@example.net', 551, '5.1.1', 'Spamtrap'),
+ ('domain', 'example.com', 550, '', NULL), ('domain', 'no domain', 550, '', NULL);
 INSERT INTO delegates VALUES (1, '192.0.2.1', 'example.com', '192.0.2.2');
 INSERT INTO dkim_patterns VALUES (1, 7, 'fnmatch', '*.example.com');
 INSERT INTO locals VALUES (1, 'exact', 'info@example.com'), (2, 'regex', '(');
@@ -81,6 +86,14 @@ def filled(mariadb: Server) -> str:
     return address
 
 
+async def suppressions(folder: Path) -> list[tuple[str, str, int, str | None]]:
+    store = RuleStore("", folder)
+    await store.start()
+    found = await store.suppressions.page(SuppressionFilter())
+    await store.close()
+    return [(one.type, one.value, one.code, one.extended) for one in found]
+
+
 async def rules(folder: Path) -> dict[str, list[dict[str, object]]]:
     store = RuleStore("", folder)
     await store.start()
@@ -101,6 +114,7 @@ def test_a_dry_run_changes_nothing(filled: str, tmp_path: Path, capsys: pytest.C
         "rewrite_triggers Night: column 'starttime' is not known here", "rewrite_triggers Empty: has no action",
     ):  # fmt: skip
         assert f"not carried over: {line}" in said
+    assert "2 suppressions would be created, 0 replaced" in said and "not carried over: suppressions[3]" in said
     assert "ips:" not in said
     assert not (tmp_path / "rules.db").exists()
 
@@ -124,6 +138,9 @@ async def test_its_rules_become_ours(filled: str, tmp_path: Path, capsys: pytest
     assert found["redirects"][0]["to_ip"] == "192.0.2.2"
     assert found["dkim-keys"][0]["patterns"] == [{"type": "wildcard", "pattern": "*.example.com"}]
     assert found["dns"][0]["addresses"] == ["198.51.100.1", "198.51.100.2"]
+    assert await suppressions(tmp_path) == [
+        ("address", "trap@example.net", 551, "5.1.1"), ("domain", "example.com", 550, None),
+    ]  # fmt: skip
     (stopped,) = found["errors"]
     assert (stopped["domain"], stopped["tag"], stopped["code"]) == ("example.net", "news", 421)
     assert str(stopped["until"]).startswith("2999-01-01")
