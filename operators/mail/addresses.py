@@ -38,6 +38,18 @@ def valid_path(address: str) -> bool:
     return _valid_local(local) and _valid_domain(domain)
 
 
+def loosely(address: str) -> str:
+    """The address with its local part quoted (RFC 5321 4.1.2), where that makes a mailbox of it; else as it is.
+
+    The local part may be any printable ASCII then: `a b@`, `a,b@`, `a@b@`.
+    """
+    local, _, domain = address.rpartition("@")
+    if not local or not (local.isascii() and local.isprintable()):
+        return address
+    quoted = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + f'"@{domain}'
+    return quoted if valid_path(quoted) else address
+
+
 def ascii_domain(domain: str) -> str:
     """The domain in A-labels (RFC 5891 5), lower case where it was not ASCII.
 

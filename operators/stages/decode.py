@@ -5,7 +5,7 @@ Bound: bodies of `maxsize` bytes, nested DEEPEST levels deep; what is more is re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from operators.deliveries.delivery import Delivery, Lease
 from operators.deliveries.outcome import Next, Outcome, deferred, failed
 from operators.deliveries.result_queues import ResultRule, came_back
 from operators.deliveries.routes import is_host
-from operators.mail.addresses import valid_path
+from operators.mail.addresses import loosely, valid_path
 from operators.mail.message import (
     SECURITIES,
     Content,
@@ -40,6 +40,7 @@ def decode(
     rule: ResultRule | None = None,
     whole: bool = False,
     wishes: Dsn | None = None,
+    loose: Collection[str] = (),
 ) -> Callable[[Observable[Lease]], Observable[Delivery]]:
     """From leases to deliveries.
 
@@ -52,6 +53,7 @@ def decode(
         clock: monotonic seconds.
         rule: which queues results may not go to.
         wishes: of notifications, where a message has none.
+        loose: of `recipient` and `envelope` those whose local part may be anything: it is sent quoted.
         whole: contents that are apart are read and joined here, for custom operators, who know a message whole.
     """
 
@@ -82,7 +84,7 @@ def decode(
             kind, why = next(iter(wrong.items()))
             return _invalid(lease, message.updated(queues=kept), content, now, f"queues.{kind}: {why}")
         if no_address(message) is not None:
-            message = without_brackets(message)
+            message = quoted(without_brackets(message), loose)
             if (unknown := no_address(message)) is not None:
                 return _invalid(lease, message, content, now, unknown)
         if (unusable := unusable_way(message)) is not None:
@@ -129,6 +131,13 @@ def without_brackets(message: Message) -> Message:
         if (text := getattr(message, name) or "")[:1] == "<" and text[-1] == ">"
     }
     return msgspec.structs.replace(message, **bare) if bare else message
+
+
+def quoted(message: Message, names: Collection[str]) -> Message:
+    """The message with these of its addresses quoted, where they are none as they stand."""
+    given = {name: getattr(message, name) or "" for name in names}
+    better = {name: loosely(text) for name, text in given.items() if text and not valid_path(text)}
+    return msgspec.structs.replace(message, **better) if better else message
 
 
 def unusable_way(message: Message) -> str | None:

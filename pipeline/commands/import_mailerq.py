@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from pipeline.commands.import_acting import TYPES, Row, Tables, responses, rewrites
+from pipeline.commands.import_acting import COMMON, TYPES, Row, Tables, responses, rewrites
 from pipeline.commands.import_acting import first as _first
 from settings import ConfigurationErrors, Settings, StartError
-from settings.rules import KINDS, Imported
+from settings.rules import KINDS, Imported, InvalidRule
 from settings.rules.transfer import FORMAT, VERSION
 from settings.store import RuleStore, RulesUnavailable, Who, engine
 
@@ -34,9 +34,14 @@ LIMITS = {
     "connection_messages": ("connection_maxmessages", "connection_messages"),
     "queue": ("domain_maxqueue", "maxqueue", "queue"),
 }
-OURS = {"errors", "suppressions"}  # that have our names for the same things, where there are such rules
+SUPPRESSED = "suppressions"  # which may be a million
 ACTING = ("response_patterns", "response_actions", "response_patterns_actions", "rewrite_triggers", "rewrite_actions",
           "rewrite_conditions")  # fmt: skip
+HOLDING = ("paused", "errors")  # what such a rule is for must be understood whole: without it, it is for all mail
+SELECTING = {
+    *COMMON, "version", "localip", "mta", "mtaip", "pool", "domain", "target", "remoteip", "ip", "tag", "cluster",
+    "instance", "expire", "until", "code", "extended",
+}  # fmt: skip
 STATISTICS = ("ips", "deliveries", "tokens", "alembic", "users", "sessions")  # nothing to carry over
 
 
@@ -50,11 +55,13 @@ def import_rules(settings: Settings, arguments: Sequence[str]) -> int:
     asked = _Parser.read(arguments)
     tables = read(asked.database)
     document, left = translated(tables)
-    result = asyncio.run(_stored(settings, document, asked.dry_run))
-    for line in (*result.errors, *left):
+    result, many = asyncio.run(_stored(settings, document, list(suppressed(tables)), asked.dry_run))
+    for line in (*result.errors, *left, *many.left):
         print(f"not carried over: {line}")
     done = "would be " if asked.dry_run else ""
     print(f"{result.created} rules {done}created, {result.updated} changed, {result.unchanged} there already")
+    if many.new or many.replaced:
+        print(f"{many.new:,} suppressions {done}created, {many.replaced:,} replaced")
     return 0
 
 
@@ -75,18 +82,43 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationErrors([f"import: {message}; allowed is: import mailerq --database URL [--dry-run]"])
 
 
-async def _stored(settings: Settings, document: Mapping[str, Any], dry: bool) -> Imported:
+class _Many:
+    """What came of suppressions."""
+
+    def __init__(self) -> None:
+        self.new = self.replaced = 0
+        self.left: list[str] = []
+
+    def told(self, new: int, replaced: int) -> None:
+        """Of a part of them."""
+        self.new, self.replaced = self.new + new, self.replaced + replaced
+
+
+async def _stored(
+    settings: Settings, document: Mapping[str, Any], given: Sequence[Mapping[str, str]], dry: bool
+) -> tuple[Imported, _Many]:
     with tempfile.TemporaryDirectory() as folder:
         ours = settings.database_address.get_secret_value() if settings.database_address else ""
         where = ("", Path(folder)) if dry else (ours, settings.data_dir)
         store = RuleStore(*where, instance=settings.server_id)
         try:
             await store.start()
-            return await store.import_rules(document, Who("import mailerq"))
+            return await store.import_rules(document, Who("import mailerq")), await _suppress(store, given)
         except RulesUnavailable as error:
             raise StartError(f"import: {error}") from None
         finally:
             await store.close()
+
+
+async def _suppress(store: RuleStore, given: Sequence[Mapping[str, str]]) -> _Many:
+    many, rows = _Many(), []
+    for number, values in enumerate(given, 1):
+        try:
+            rows.append(store.suppressions.imported(values))
+        except InvalidRule as error:
+            many.left.append(f"{SUPPRESSED}[{number}]: {error}")
+    await store.suppressions.add_many(rows, many.told)
+    return many
 
 
 def read(address: str) -> dict[str, list[Row]]:
@@ -122,6 +154,8 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
     """Our document of rules, and a line for each table that has rows which are no rules here."""
     document: dict[str, Any] = {FORMAT: VERSION}
     used: set[str] = set()
+    left: list[str] = []
+    tables = {name: _understood(name, rows, left) if name in HOLDING else rows for name, rows in tables.items()}
     for kind, (names, translate) in TABLES.items():
         if kind not in KINDS:
             continue
@@ -129,16 +163,27 @@ def translated(tables: Tables) -> tuple[dict[str, Any], list[str]]:
         used.update(names)
         if rules:
             document[kind] = rules
-    left: list[str] = []
     for kind, translate_acting in {"responses": responses, "rewrites": rewrites}.items():
         if acting := list(translate_acting(tables, _selected, left)):
             document[kind] = acting
     left += [
         f"{name}: {len(rows):,} rows; there are no such rules here"
         for name, rows in tables.items()
-        if rows and name not in {*used, *ACTING} and not name.startswith(STATISTICS)
+        if rows and name not in {*used, *ACTING, SUPPRESSED} and not name.startswith(STATISTICS)
     ]
     return document, left
+
+
+def _understood(table: str, rows: Sequence[Row], left: list[str]) -> list[Row]:
+    """The rows in which every column that is filled is known."""
+    kept = []
+    for number, row in enumerate(rows, 1):
+        unknown = [name for name, value in row.items() if name not in SELECTING and value not in (None, "", 0)]
+        if unknown:
+            left.append(f"{table} {row.get('id') or number}: column {unknown[0]!r} is not known here")
+        else:
+            kept.append(row)
+    return kept
 
 
 def _throttles(tables: Tables) -> Iterator[dict[str, Any]]:
@@ -242,16 +287,19 @@ def _numbers(row: Row, *names: str) -> dict[str, int]:
     return {name: int(row[name]) for name in names if str(row.get(name) or "").isdecimal()}
 
 
-def _same(kind: str) -> Callable[[Tables], Iterator[dict[str, Any]]]:
-    """Of a kind with our names for what it says."""
+def _errors(tables: Tables) -> Iterator[dict[str, Any]]:
+    known = set(KINDS["errors"].model_fields) - {"id"}
+    for row in tables.get("errors", ()):
+        rule = {name: value for name, value in row.items() if name in known and value not in (None, "")}
+        where = {"cluster": bool(rule.pop("cluster", True))}
+        yield {**rule, **_selected(row), **_kept(row, until=("expire", "until")), **where}
 
-    def translate(tables: Tables) -> Iterator[dict[str, Any]]:
-        known = set(KINDS[kind].model_fields)
-        for row in tables.get(kind, ()):
-            rule = {name: value for name, value in row.items() if name in known - {"id"} and value not in (None, "")}
-            yield {**rule, **({} if kind == "suppressions" else {**_scope(row), **_target(row)})}
 
-    return translate
+def suppressed(tables: Tables) -> Iterator[dict[str, str]]:
+    """The suppressions, each as a line of a file has it."""
+    for row in tables.get(SUPPRESSED, ()):
+        same = {name: (name,) for name in ("type", "value", "code", "extended", "description", "tag")}
+        yield _kept(row, **same, until=("expire", "until"))
 
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Tables], Iterator[dict[str, Any]]]]] = {
@@ -265,7 +313,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Tables], Iterator[dict[str, A
     "dns": (("dns",), _dns),
     "external-mtas": (("externalmtas", "external_mtas", "external_ips"), _external),
     "pools": (("pools", "ippools", "ip_pools", "poolips", "pool_ips", "ippools_ips"), _pools),
-    **{kind: ((kind,), _same(kind)) for kind in sorted(OURS)},
+    "errors": (("errors",), _errors),
 }
 
 

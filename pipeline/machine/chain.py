@@ -120,7 +120,9 @@ class Chain:
 
     def _decode(self) -> Callable[[Observable[Lease]], Observable[Delivery]]:
         s, customs = self._machine.settings, self._machine.customs
-        return decode(largest_body(s), time.monotonic, result_rule(s), bool(customs), wishes_of(s))
+        given = {"recipient": s.validate_recipient, "envelope": s.validate_envelope}
+        loose = [name for name, how in given.items() if how == "loose"]
+        return decode(largest_body(s), time.monotonic, result_rule(s), bool(customs), wishes_of(s), loose)
 
     def _expire(self) -> Stage:
         """With what is forced whatever its route is."""

@@ -102,6 +102,10 @@ class MtaIps:
         """One of them is an IPv6 address that reaches other machines."""
         return any(":" in ip and not ipaddress.ip_address(ip).is_loopback for ip in self.all)
 
+    def is_here(self, ip: str) -> bool:
+        """One of this machine's own, whatever rules say."""
+        return ip in self._fixed or ip.startswith("127.")
+
     def is_ours(self, ip: str) -> bool:
         """One of this machine's: listed, on an interface, or in its loopback network."""
         return ip in self.all or ip.startswith("127.")

@@ -427,9 +427,11 @@ class Machine:
         listen(self.rules.snapshots, self.signing.changed, "signing")
 
     def _ways_changed(self, snapshot: Snapshot) -> None:
-        """External MTAs are rules, besides those of the configuration."""
-        self.egress.ruled(rule.way for rule in snapshot.external_mtas)
-        self.ips.ruled(rule.public_ip for rule in snapshot.external_mtas)
+        """External MTAs are rules, besides those of the configuration; a local IP may be of another instance."""
+        ways = [rule.way for rule in snapshot.external_mtas]
+        here = [way for way in ways if way.protocol != "nat" or self.ips.is_here(way.local_ip)]
+        self.egress.ruled(here)
+        self.ips.ruled(way.public_ip for way in here)
 
     def _count_parked(self) -> None:
         if self.seat is not None and self.settings.rabbitmq_address is not None:

@@ -18,7 +18,7 @@ import httpx
 from operators.mail.unmade import Unmade
 from pipeline.sources.kept import Kept, Unfetched
 from settings import Settings
-from settings.config.values import Place
+from settings.config.values import PROXIES, Place
 
 AT_ONCE = 10
 KEPT = 32_000_000  # octets of files
@@ -83,11 +83,12 @@ class Downloads:
     @property
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
-            proxy = self._settings.download_proxy
-            if proxy is not None and not proxy.get_secret_value().startswith(("http://", "https://")):
-                raise Unfetched("download-proxy: is not http(s)://host:port")
+            given = self._settings.download_proxy
+            proxy = given.get_secret_value() if given is not None else None
+            if proxy is not None and not proxy.startswith(PROXIES):
+                raise Unfetched("download-proxy: is not http(s)://host:port or socks://host:port")
             self._client = httpx.AsyncClient(
-                proxy=proxy.get_secret_value() if proxy is not None else None,
+                proxy=f"socks5{proxy.removeprefix('socks')}" if proxy and proxy.startswith("socks:") else proxy,
                 timeout=self._settings.download_timeout,
                 limits=httpx.Limits(max_keepalive_connections=0),  # a kept one is known by its IP, not by its name
                 trust_env=False,

@@ -228,7 +228,8 @@ class Settings(BaseSettings):
     smtp_password: Secret | None = key(None, "the password of `smtp-username`")
     smtp_auth: Credentials | None = key(
         None,
-        "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `http://host/path`, `exec:///path`",
+        "where credentials come from: `hardcoded://user:password,...`, `file:///path`, `users://name,name*` (of this "
+        "machine), `http://host/path`, `exec:///path`",
     )
     smtp_range: Networks = key(
         LOOPBACK,
@@ -269,6 +270,10 @@ class Settings(BaseSettings):
 
     # -- what messages name ----------------------------------------------------------------------------------------
 
+    validate_envelope: Annotated[str, choice("strict", "loose")] = key(
+        "strict", "`loose`: of messages on the queue the part before the @ may be anything, and is sent quoted"
+    )
+    validate_recipient: Annotated[str, choice("strict", "loose")] = key("strict", "the same of the recipient")
     storage_address: Store | None = key(
         None, "the message store: where messages with a `key` in place of `mime` have it; it is only read"
     )
@@ -278,7 +283,7 @@ class Settings(BaseSettings):
     download_timeout: Timeout = key(20.0, "how long such a file may take")
     download_ttl: Seconds = key(3600.0, "how long it is kept in memory for other messages")
     download_proxy: SecretAddressText | None = key(
-        None, "HTTP proxy through which files are fetched: `http://host:port`", also=("proxy-server",)
+        None, "proxy through which files are fetched: `http://host:port`, `socks://host:port`", also=("proxy-server",)
     )
     download_whitelist: Places = key([], "addresses that files may come from though they are not public", shown="none")
     download_blacklist: Places = key([], "addresses that they may not come from", shown="none")

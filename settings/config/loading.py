@@ -23,7 +23,7 @@ from settings.config.sources import (
     read_environment,
     read_file,
 )
-from settings.config.values import kind_of, show
+from settings.config.values import PROXIES, kind_of, show
 
 SYSTEM_FILE = Path("/etc/mailrace/config.txt")
 SERVICE_DIR = Path("/var/lib/mailrace")
@@ -91,10 +91,14 @@ def _loud(settings: Settings) -> Iterator[str]:
     if settings.rabbitmq_inbox is None:
         where = settings.origin("rabbitmq-inbox")
         yield f"rabbitmq-inbox ({where}): is empty: received mail that is for no local address is thrown away"
+    for log in ("send-log", "received-log"):
+        if _value(settings, f"{log}-format") is not None and _value(settings, f"{log}-file") is None:
+            yield f"{log}-format ({settings.origin(f'{log}-format')}): has no effect without {log}-file"
     proxy = settings.download_proxy
-    if proxy is not None and not proxy.get_secret_value().startswith(("http://", "https://")):
+    if proxy is not None and not proxy.get_secret_value().startswith(PROXIES):
         where = settings.origin("download-proxy")
-        yield f"download-proxy ({where}): is not http(s)://host:port: no file of attachments[].url can be fetched"
+        allowed = "http(s)://host:port or socks://host:port"
+        yield f"download-proxy ({where}): is not {allowed}: no file of attachments[].url can be fetched"
     if settings.smtp_sink_address in NOWHERE:
         where = settings.origin("smtp-sink-address")
         yield f"smtp-sink-address ({where}): {settings.smtp_sink_address} is no sink: mail goes to its receivers"
@@ -162,6 +166,9 @@ def check(settings: Settings) -> Iterator[str]:
         yield _line(
             settings, "smtp-maxsize", f"must be at most {LARGEST // 10**6}MB: the queue stores no larger message"
         )
+    for log in ("send-log-file", "received-log-file"):
+        if _value(settings, log) is not None and _value(settings, log) in (settings.send_log, settings.received_log):
+            yield _line(settings, log, "must be another file than send-log and received-log, which are JSON")
     if settings.smtp_auth and settings.smtp_username:
         yield _line(settings, "smtp-auth", "cannot be used together with smtp-username")
     if settings.spool_directory and settings.spool_directory == settings.spool_fail_directory:

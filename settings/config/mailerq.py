@@ -28,7 +28,7 @@ send-bin-log-maxsize send-bin-log-prefix send-log-compression send-log-maxage sm
 smtp-authentication-results smtp-check smtp-check-dkim smtp-check-dmarc smtp-check-spf smtp-protection
 smtp-threads smtp-validate-address spamassassin-host spamassassin-port spool-open-files spool-threads
 storage-policy storage-threads storage-ttl temporary-declare temporary-durable temporary-exchange
-temporary-type validate-envelope validate-recipient www-bin-log-file www-cache-control www-connections
+temporary-type www-bin-log-file www-cache-control www-connections
 www-host www-log-compression www-log-directory www-log-file www-log-format www-log-history www-log-maxage
 www-log-maxsize www-log-prefix
 """

@@ -415,16 +415,20 @@ Places = Annotated[
     list[Place],
     ValueKind(_listed(_place), "addresses and CIDR ranges, with a port or without, with commas: 10.0.0.0/8:80"),
 ]
-SecretAddressText = Annotated[SecretAddress, ValueKind(SecretAddress, "http(s)://[user:password@]host:port")]
+PROXIES = ("http://", "https://", "socks://", "socks5://")
+SecretAddressText = Annotated[
+    SecretAddress, ValueKind(SecretAddress, "http(s)://[user:password@]host:port or socks://[user:password@]host:port")
+]
 Broker = Annotated[SecretAddress, ValueKind(_brokers, "amqp(s)://user:password@host/vhost, several with commas")]
 Management = Annotated[SecretAddress, url("http(s)://[user:password@]host:port", "http", "https")]
 Link = Annotated[str, url("an http:// or https:// address", "http", "https", secret=False)]
 Credentials = Annotated[
     SecretAddress,
     url(
-        "hardcoded://user:password, file:///path, http(s)://host/path or exec:///path",
+        "hardcoded://user:password, file:///path, users://name,name*, http(s)://host/path or exec:///path",
         "hardcoded",
         "file",
+        "users",
         "http",
         "https",
         "exec",

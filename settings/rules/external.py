@@ -34,6 +34,10 @@ class ExternalMtaRule(Rule):
         if self.protocol == "nat":
             if self.local_ip is None:
                 raise ValueError("local_ip: is missing; nat needs the address to bind to")
+            if (":" in self.local_ip) != (":" in self.public_ip):
+                raise ValueError(
+                    "local_ip: is of another family than the public IP; allowed is IPv4 with IPv4, or IPv6"
+                )
             if self.connect_ip is not None:
                 raise ValueError("connect_ip: goes with socks, http and proxy; nat connects to the receiver itself")
             return self

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.mail.addresses import ascii_domain, path, valid_path
+from operators.mail.addresses import ascii_domain, loosely, path, valid_path
 
 GOOD = [
     "a@b", "someone@example.com", "first.last+tag@mail.example.co.uk", "!#$%&'*+-/=?^_`{|}~@example.com",
@@ -82,3 +82,20 @@ def test_dots_that_no_atom_may_have_are_quoted_on_the_wire(address: str) -> None
 def test_a_domain_goes_out_without_its_final_dot(address: str, written: tuple[str, bool]) -> None:
     """K6: RFC 5321 2.3.5: domains on the wire have none."""
     assert path(address) == written
+
+
+@pytest.mark.parametrize(("address", "quoted"), [
+    ("a b@x.example", '"a b"@x.example'), ("a,b@x.example", '"a,b"@x.example'), ("a@b@x.example", '"a@b"@x.example'),
+    ("<a>@x.example", '"<a>"@x.example'),
+    ('a"b\\c@x.example', '"a\\"b\\\\c"@x.example'), ("@x.example", "@x.example"),
+])  # fmt: skip
+def test_what_is_loosely_an_address_is_quoted(address: str, quoted: str) -> None:
+    """Any printable ASCII may stand before the last @, of a domain that is one."""
+    assert loosely(address) == quoted
+
+
+@given(st.text(max_size=80) | st.text(alphabet='a.@"\\<> \r\n\0[]é', max_size=20))
+def test_what_is_loosely_an_address_adds_nothing_to_a_command(address: str) -> None:
+    """Either it is a mailbox, or it stays what it is, and is refused."""
+    made = loosely(address)
+    assert made == address or (valid_path(made) and not set(path(made)[0]) & set("\r\n\0"))

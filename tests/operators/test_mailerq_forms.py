@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,11 +24,11 @@ def message(**properties: Any) -> Message:
     return from_properties({"recipient": "b@c.example", "mime": "Subject: x\r\n\r\nx\r\n", **properties})
 
 
-def decoded(**properties: Any) -> Delivery:
+def decoded(loose: Sequence[str] = (), **properties: Any) -> Delivery:
     """As it leaves the second stage, at 2016-01-01."""
     body = {"recipient": "b@c.example", "mime": "Subject: x\r\n\r\nx\r\n", **properties}
     found: list[Delivery] = []
-    stages = (decode(100_000, lambda: 0.0), expire(3600, lambda: 1_451_606_400.0))
+    stages = (decode(100_000, lambda: 0.0, loose=loose), expire(3600, lambda: 1_451_606_400.0))
     rx.of(Lease(id=1, body=json.dumps(body).encode(), queued=1_451_606_400.0)).pipe(*stages).subscribe(found.append)
     return found[0]
 
@@ -75,6 +76,19 @@ def test_addresses_may_have_the_brackets_of_the_wire() -> None:
     assert found.outcome is None
     assert (found.message.recipient, found.message.envelope, found.domain) == ("b@c.example", "a@my.test", "c.example")
     assert decoded(recipient="<b@c.example").outcome is not None
+
+
+def test_addresses_may_be_loose_where_that_is_configured() -> None:
+    """They go out quoted, and stand in results as they came; each of both by its own key."""
+    body = {"recipient": "b c@c.example", "envelope": "a, b@my.test"}
+    loose = decoded(loose=("recipient", "envelope"), **body)
+    assert loose.outcome is None and loose.domain == "c.example"
+    assert (loose.message.recipient, loose.message.envelope) == ('"b c"@c.example', '"a, b"@my.test')
+    assert loose.message.properties["recipient"] == "b c@c.example"
+    for one in ((), ("recipient",), ("envelope",)):
+        strict = decoded(loose=one, **body).outcome
+        assert strict is not None and (strict.state, strict.result) == ("process", "invalid")
+    assert decoded(loose=("recipient",), recipient="b c@no domain").outcome is not None
 
 
 def test_an_address_may_be_called_email() -> None:

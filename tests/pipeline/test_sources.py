@@ -8,7 +8,9 @@ import http.server
 import ipaddress
 import json
 import pathlib
+import shutil
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -21,6 +23,8 @@ from operators.mail.message import Message, decode
 from operators.mail.source import source_of
 from pipeline.sources.downloads import is_public
 from pipeline.sources.gathering import Gathering
+from tests.support.program import free_port, listens
+from tests.support.waiting import until
 
 MIME = b"From: a@b.example\r\nSubject: kept elsewhere\r\n\r\nhello\r\n"
 
@@ -157,6 +161,23 @@ def test_a_file_is_fetched_and_attached(web: int) -> None:
     mail = sent(with_file(f"http://127.0.0.1:{web}/a%20b.pdf"), here)
     assert b"Content-Type: application/pdf" in mail and b'filename="a b.pdf"' in mail and b"JVBERi0xLjQ=" in mail
     assert b"brochure.doc" in sent(with_file(f"http://127.0.0.1:{web}/302=/a.pdf", name="brochure.doc"), here)
+
+
+@pytest.mark.skipif(shutil.which("microsocks") is None, reason="microsocks is not installed")
+def test_a_file_is_fetched_through_a_socks_proxy(web: int) -> None:
+    """`socks://` as MailerQ writes it; where it does not answer, the message is tried again."""
+    port = free_port()
+    command = ["microsocks", "-i", "127.0.0.1", "-p", str(port)]
+    proxy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options = (f"proxy-server=socks://127.0.0.1:{port}", "download-whitelist=127.0.0.1")
+    try:
+        until(lambda: listens(port))
+        assert b"JVBERi0xLjQ=" in sent(with_file(f"http://127.0.0.1:{web}/c.pdf"), *options)
+    finally:
+        proxy.kill()
+        proxy.wait()
+    end = ended(with_file(f"http://127.0.0.1:{web}/d.pdf"), *options)
+    assert (end.state, end.result, end.next) == ("responsive", "error", Next.RETRY)
 
 
 @pytest.mark.parametrize(("url", "options", "why", "next"), [

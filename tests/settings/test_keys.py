@@ -95,6 +95,8 @@ VALUES: list[tuple[str, str, Any]] = [
     ("spool-delay", "2.5", 2.5),
     ("spool-remove", "true", True),
     ("spool-fail-directory", "/bad", Path("/bad")),
+    ("validate-envelope", "loose", "loose"),
+    ("validate-recipient", "loose", "loose"),
     ("storage-address", "directory:///srv/mail?depth=3", "directory:///srv/mail?depth=3"),
     ("storage-timeout", "20", 20.0),
     ("storage-reschedule", "2m", 120.0),

@@ -13,11 +13,9 @@ FOLDER = pathlib.Path(__file__).parent.parent / "data" / "mailerq" / "config"
 REFUSED = {
     "management-console-44-1.txt": "www-auth",
     "management-console-44-2.txt": "www-auth",
-    "management-console-44-3.txt": "www-auth",
     "smarthost-22.txt": "must be a host's name or IP address",
     "smtp-server-140-1.txt": "smtp-auth",
     "smtp-server-140-2.txt": "smtp-auth",
-    "smtp-server-140-3.txt": "smtp-auth",
     "smtp-server-39.txt": "needs smtp-certificate as well",
     "spool-directory-32.txt": "there is no colon",
 }
@@ -109,3 +107,9 @@ def test_logs_of_mailerq_are_written(tmp_path: pathlib.Path) -> None:
     assert (str(loaded.send_log_file), str(loaded.received_log_file)) == ("/logs/sent.log", "/logs/in.log")
     assert loaded.application_log == ["stderr", "/logs/errors.log"]
     assert loaded.send_log_format == "{$date} {$result.code}" and not loaded.warnings
+
+
+def test_a_log_as_text_is_no_log_of_json(tmp_path: pathlib.Path) -> None:
+    """K8. Console and commands could read neither."""
+    with pytest.raises(settings.ConfigurationErrors, match=r"send-log-file: .* must be another file than send-log"):
+        settings.load(["--send-log=/logs/sent", "--send-log-file=/logs/sent"], {}, None)

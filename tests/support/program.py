@@ -43,6 +43,14 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise AssertionError
 
 
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Does anything take connections there?"""
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), 1).close()
+        return True
+    return False
+
+
 def greets(port: int, host: str = "127.0.0.1") -> bool:
     """Does an SMTP server answer there?"""
     try:

@@ -26,6 +26,7 @@ _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 # SOCKS5 replies (RFC 1928 6) that tell of the receiver, not of the server.
 _UNREACHED = {3: "network unreachable", 4: "host unreachable", 5: "connection refused", 6: "TTL expired"}
 _OTHERS = {1: "general failure", 2: "not allowed", 7: "command not supported", 8: "address type not supported"}
+LOGIN = 407  # Proxy Authentication Required (RFC 9110 15.5.8)
 _GATEWAY = frozenset((502, 503, 504))  # an HTTP proxy that did not reach the receiver
 
 
@@ -165,6 +166,8 @@ async def _connect(sock: socket.socket, way: ExternalMta, target: Target) -> Non
         raise Failed("connect", "error", f"{target.address}:{target.port}: {first}, by {way.connect_ip}")
     if not code:
         raise dead(way, "it is no HTTP proxy")
+    if code == LOGIN:
+        raise Failed("handshake", "error", f"the http proxy {way.connect_ip} wants a login", ours=True, proxy=True)
     raise Failed("handshake", "error", f"the http proxy {way.connect_ip} answers: {first}", ours=True)
 
 

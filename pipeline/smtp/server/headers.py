@@ -147,7 +147,7 @@ def _envelope(value: str, _: float) -> str:
 
 
 def _count(value: str, _: float) -> int:
-    return _number(value, 1, 1_000_000, "a number from 1 to 1000000")
+    return _number(value, 0, 1_000_000, "a number up to 1000000, 0 for no limit")
 
 
 def _port(value: str, _: float) -> int:

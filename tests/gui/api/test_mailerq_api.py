@@ -91,6 +91,10 @@ async def test_external_mtas(world: World) -> None:
     assert await entries(world, "/externalmtas") == [socks]
     way = world.machine.egress.way("203.0.113.7")
     assert world.machine.ips.is_ours("203.0.113.7") and way is not None and way.protocol == "socks"
+    elsewhere = {"public_ip": "203.0.113.9", "local_ip": "192.0.2.1"}  # as another instance with these rules has
+    assert (await call(world, "POST", "/externalmtas", content=elsewhere)).status_code == 200
+    assert not world.machine.ips.is_ours("203.0.113.9")
+    assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.9"})).status_code == 200
     wrong = await call(world, "POST", "/externalmtas", content={"public_ip": "203.0.113.8", "protocol": "http"})
     assert wrong.status_code == 400 and "connect_ip: is missing" in wrong.json()["detail"]
     assert (await call(world, "DELETE", "/externalmtas", form={"public_ip": "203.0.113.7"})).status_code == 200

@@ -28,6 +28,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("x-mq-delayed: 60", {"nextattempt": {"time": "2023-11-14 22:14:20"}}),
     ("x-mq-maxdelivertime: 2024-01-01 12:00:00", {"maxdelivertime": "2024-01-01 12:00:00"}),
     ("x-mq-maxattempts: 3", {"maxattempts": 3}),
+    ("x-mq-maxattempts: 0", {"maxattempts": 0}),
     ("x-mq-retries: 60, 120,300", {"retries": [60, 120, 300]}),
     ("x-mq-keepmime: True", {"keepmime": True}),
     ("x-mq-priority: 5", {"priority": 5}),
@@ -55,8 +56,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
 ]
 
 BAD = [
-    ("x-mq-maxattempts: many", "x-mq-maxattempts: allowed is a number from 1 to 1000000"),
-    ("x-mq-maxattempts: 0", "x-mq-maxattempts: allowed is a number from 1 to 1000000"),
+    ("x-mq-maxattempts: many", "x-mq-maxattempts: allowed is a number up to 1000000, 0 for no limit"),
     ("x-mq-ip: mx.example.com", "x-mq-ip: allowed is IP addresses with commas between them"),
     ("x-mq-pool:", "x-mq-pool: allowed is some text"),
     ("x-mq-tag:", "x-mq-tag: allowed is some text"),

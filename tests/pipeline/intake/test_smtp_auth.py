@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ctypes
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import argon2
 import pytest
 
 from operators.deliveries.events import Fault
-from pipeline.smtp.server.access.auth import AuthUnavailable, Hardcoded, Http, PasswordFile, Program, parse
+from pipeline.smtp.server.access.auth import AuthUnavailable, Hardcoded, Http, PasswordFile, Program, SystemUsers, parse
 from tests.pipeline.intake.harness import Caller, House
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n.\r\n"
@@ -26,6 +27,39 @@ async def secured(house: House, certificate: Path, trusted: ssl.SSLContext, **ke
     """A client of an intake with credentials, over TLS."""
     await house.open(smtp_certificate=certificate, smtp_secure_port=0, smtp_auth="hardcoded://joe:secret,ann:x", **keys)
     return await house.call(port=1, tls=trusted)
+
+
+def crypted(password: str, setting: str) -> str:
+    """A hash of this machine's libcrypt."""
+    library = ctypes.CDLL("libcrypt.so.1")
+    library.crypt.restype = ctypes.c_char_p
+    return str(library.crypt(password.encode(), setting.encode()).decode())
+
+
+@pytest.mark.parametrize("setting", ["$y$j9T$abcdefghijklmnop$", "$6$saltsalt$", "$2b$04$abcdefghijklmnopqrstuu"])
+async def test_users_of_this_machine_log_in(tmp_path: Path, setting: str) -> None:
+    """By shadow(5), with every hash that libcrypt knows; those that are named, and neither locked nor expired."""
+    path = tmp_path / "shadow"
+    known = crypted("secret", setting)
+    lines = [f"{name}:{known}:19000:0:99999:7:::" for name in ("joe", "client7", "eve")]
+    lines += [f"old:{known}:19000:0:99999:7::19001:", f"locked:!{known}:19000:0:99999:7:::", "daemon:*:19000::::::"]
+    path.write_text("\n".join(lines) + "\n")
+    source = PasswordFile(path, SystemUsers(["joe", "client*", "old", "locked", "daemon"]))
+    assert await source.check("joe", "secret") and await source.check("client7", "secret")
+    for user, password in (
+        ("joe", "wrong"),
+        ("eve", "secret"),
+        ("old", "secret"),
+        ("locked", "secret"),
+        ("daemon", ""),
+    ):
+        assert not await source.check(user, password)
+
+
+def test_users_are_named() -> None:
+    """With commas; whether the file can be read is found out at the start."""
+    with pytest.raises(ValueError, match="allowed is"):
+        parse("users://")
 
 
 async def test_auth_is_offered_over_tls_only(house: House, certificate: Path, trusted: ssl.SSLContext) -> None:

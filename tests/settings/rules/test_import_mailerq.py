@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mailrace import main
+from settings.rules.suppression import SuppressionFilter
 from settings.store import RuleStore, engine
 from tests.support.servers import Server
 
@@ -18,6 +19,10 @@ CREATE TABLE capacity (id INT PRIMARY KEY, localip VARCHAR(45), domain VARCHAR(2
  domain_maxconnections INT DEFAULT -1, connection_maxidletime INT DEFAULT -1, secure INT);
 CREATE TABLE flood_responses (id INT PRIMARY KEY, pattern VARCHAR(255), type VARCHAR(16), domain_maxmessages INT);
 CREATE TABLE paused (id INT PRIMARY KEY, localip VARCHAR(45), target VARCHAR(255));
+CREATE TABLE errors (id INT PRIMARY KEY, localip VARCHAR(45), target VARCHAR(255), tag VARCHAR(99), code INT,
+ expire VARCHAR(20), receiver VARCHAR(255));
+CREATE TABLE suppressions (type VARCHAR(16), value VARCHAR(320), code INT, extended VARCHAR(16),
+ description VARCHAR(255));
 CREATE TABLE delegates (id INT PRIMARY KEY, localip VARCHAR(45), domain VARCHAR(255), delegate VARCHAR(45));
 CREATE TABLE dkim_keys (id INT PRIMARY KEY, domain VARCHAR(255), selector VARCHAR(255), privatekey MEDIUMTEXT);
 CREATE TABLE dkim_patterns (id INT PRIMARY KEY, key_id INT, type VARCHAR(16), sign VARCHAR(255));
@@ -40,6 +45,10 @@ CREATE TABLE ips (ip VARCHAR(45));
 INSERT INTO capacity VALUES (1, '', 'example.org', 1000, 2, 5000, 1), (2, '192.0.2.1', '', 60, -1, -1, 0);
 INSERT INTO flood_responses VALUES (1, 'flood detected', 'substr', 10), (2, '^421', 'regex', NULL);
 INSERT INTO paused VALUES (1, '192.0.2.1', 'example.net'), (2, '', '198.51.100.7');
+INSERT INTO errors VALUES (1, '', 'example.net', 'news', 421, '2999-01-01 00:00:00', NULL),
+ (2, '', '', '', 550, NULL, 'example.org');
+INSERT INTO suppressions VALUES ('address', 'trap@example.net', 551, '5.1.1', 'Spamtrap'),
+ ('domain', 'example.com', 550, '', NULL), ('domain', 'no domain', 550, '', NULL);
 INSERT INTO delegates VALUES (1, '192.0.2.1', 'example.com', '192.0.2.2');
 INSERT INTO dkim_patterns VALUES (1, 7, 'fnmatch', '*.example.com');
 INSERT INTO locals VALUES (1, 'exact', 'info@example.com'), (2, 'regex', '(');
@@ -77,6 +86,14 @@ def filled(mariadb: Server) -> str:
     return address
 
 
+async def suppressions(folder: Path) -> list[tuple[str, str, int, str | None]]:
+    store = RuleStore("", folder)
+    await store.start()
+    found = await store.suppressions.page(SuppressionFilter())
+    await store.close()
+    return [(one.type, one.value, one.code, one.extended) for one in found]
+
+
 async def rules(folder: Path) -> dict[str, list[dict[str, object]]]:
     store = RuleStore("", folder)
     await store.start()
@@ -89,13 +106,15 @@ def test_a_dry_run_changes_nothing(filled: str, tmp_path: Path, capsys: pytest.C
     """It says what would come of it, and what cannot be carried over, a line each."""
     assert main(["import", "mailerq", "--database", filled, "--dry-run", "--data-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "15 rules would be created, 0 changed" in said
+    assert "16 rules would be created, 0 changed" in said
     assert "not carried over: locals[1]: pattern: does not compile" in said
     for line in (
         "response_patterns Odd: action 'dance' is not known here", "response_patterns Any: has no pattern",
+        "errors 2: column 'receiver' is not known here",
         "rewrite_triggers Night: column 'starttime' is not known here", "rewrite_triggers Empty: has no action",
     ):  # fmt: skip
         assert f"not carried over: {line}" in said
+    assert "2 suppressions would be created, 0 replaced" in said and "not carried over: suppressions[3]" in said
     assert "ips:" not in said
     assert not (tmp_path / "rules.db").exists()
 
@@ -106,7 +125,7 @@ async def test_its_rules_become_ours(filled: str, tmp_path: Path, capsys: pytest
 
     command = ["import", "mailerq", "--database", filled, "--data-dir", str(tmp_path)]
     assert await asyncio.to_thread(main, command) == 0
-    assert "15 rules created" in capsys.readouterr().out
+    assert "16 rules created" in capsys.readouterr().out
     found = await rules(tmp_path)
     limits = {one["domain"]: one for one in found["throttles"]}
     assert (limits["example.org"]["domain_messages"], limits["example.org"]["connection_idle"]) == (1000, 5.0)
@@ -119,6 +138,12 @@ async def test_its_rules_become_ours(filled: str, tmp_path: Path, capsys: pytest
     assert found["redirects"][0]["to_ip"] == "192.0.2.2"
     assert found["dkim-keys"][0]["patterns"] == [{"type": "wildcard", "pattern": "*.example.com"}]
     assert found["dns"][0]["addresses"] == ["198.51.100.1", "198.51.100.2"]
+    assert await suppressions(tmp_path) == [
+        ("address", "trap@example.net", 551, "5.1.1"), ("domain", "example.com", 550, None),
+    ]  # fmt: skip
+    (stopped,) = found["errors"]
+    assert (stopped["domain"], stopped["tag"], stopped["code"]) == ("example.net", "news", 421)
+    assert str(stopped["until"]).startswith("2999-01-01")
     (full,), (sale,) = found["responses"], found["rewrites"]
     assert (full["domain"], full["tag"], full["pattern"], full["order"]) == ("example.net", "news", "mailbox full", 3)
     assert full["go_on"] and full["retry"] == 900 and full["add_tags"] == ["full"]

@@ -8,11 +8,13 @@ RFC 4954 6).
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +27,8 @@ from pipeline.process.passwords import DamagedHash, matches
 
 _AT_ONCE = 4  # programs, of each kind of client
 _PATIENCE = 10.0  # seconds for a server or a program to answer
-ALLOWED = "hardcoded://user:password,..., file:///path, http://host/path or exec:///path"
+ALLOWED = "hardcoded://user:password,..., file:///path, users://name,name*, http://host/path or exec:///path"
+SHADOW = Path("/etc/shadow")
 
 
 class AuthUnavailable(Exception):
@@ -62,6 +65,8 @@ def parse(auth: str, username: str = "", password: str = "") -> Credentials | No
         return Program(Path(rest))
     if scheme == "file" and rest.startswith("/"):
         return PasswordFile(Path(rest))
+    if scheme == "users" and rest.strip(", "):
+        return PasswordFile(SHADOW, SystemUsers([name.strip() for name in rest.split(",") if name.strip()]))
     raise ValueError(f"smtp-auth: allowed is {ALLOWED}")
 
 
@@ -87,12 +92,16 @@ class Hardcoded:
 class PasswordFile:
     """`file:///path`: lines `user:hash`, of `openssl passwd -6` or argon2. Read again when it changes.
 
+    Args:
+        path: the file.
+        read: the hash of each user in it.
+
     Raises:
         ValueError: the file cannot be read, or a line of it is no `user:hash`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, read: Callable[[Path], dict[str, str]] | None = None) -> None:
+        self._path, self._read = path, read or _hashes
         self._changed = -1
         self._hashes: dict[str, str] = {}
         self._reading, self._lane, self._suspects = HashingLane(), HashingLane(), HumbleLane()
@@ -134,7 +143,7 @@ class PasswordFile:
         try:
             changed = self._path.stat().st_mtime_ns
             if changed != self._changed:
-                self._hashes = _hashes(self._path)
+                self._hashes = self._read(self._path)
                 self._changed = changed
                 self._proven.clear()
         except OSError as error:
@@ -155,6 +164,26 @@ def _hashes(path: Path) -> dict[str, str]:
             raise ValueError(f"smtp-auth: {path} line {number}: allowed is user:hash, of openssl passwd -6 or argon2")
         found[user] = known
     return found
+
+
+class SystemUsers:
+    """`users://joe,client*`: users of this machine, as shadow(5) has them; not those that are locked, or expired."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def __call__(self, path: Path) -> dict[str, str]:
+        """The hashes of those that may log in."""
+        today = time.time() / 86_400
+        lines = [line.split(":") for line in _read(path).splitlines()]
+        return {
+            line[0]: line[1]
+            for line in lines
+            if len(line) > 7
+            and line[1].startswith("$")
+            and not (line[7].isdecimal() and int(line[7]) <= today)
+            and any(fnmatch.fnmatchcase(line[0], name) for name in self._names)
+        }
 
 
 def _read(path: Path) -> str:
