@@ -76,6 +76,7 @@ async def main() -> None:
     await machine.start()
     facade = Facade(machine)
     announce(settings, await web.start(facade))
+    facade.alerts.start()
     print("ready", flush=True)
     lines: asyncio.Queue[str] = asyncio.Queue()
     asyncio.get_running_loop().add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline().strip()))
@@ -117,6 +118,7 @@ async def main() -> None:
         traffic.cancel()
         with contextlib.suppress(BaseException):
             await traffic
+    await facade.alerts.close()
     await machine.stop()
     await web.stop()
     facade.close()
