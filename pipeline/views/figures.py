@@ -1,6 +1,7 @@
 """The figures: what is counted, what each is called, by what it is divided, and how long it is kept."""
 
 from pipeline.telemetry.figures import (
+    ALERTS,
     BACKGROUND,
     CLASSED,
     COUNTERS,
@@ -8,6 +9,7 @@ from pipeline.telemetry.figures import (
     GAUGES,
     INSTANCES,
     LOST_LINES,
+    NOTICES,
     REMOVED,
     STRAY,
     UNREACHED,
@@ -18,6 +20,7 @@ from pipeline.telemetry.series import SLOTS, STEPS
 from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainErrors, Range, Telemetry
 
 __all__ = [
+    "ALERTS",
     "BACKGROUND",
     "CLASSED",
     "COUNTERS",
@@ -26,6 +29,7 @@ __all__ = [
     "GAUGES",
     "INSTANCES",
     "LOST_LINES",
+    "NOTICES",
     "RANGES",
     "REMOVED",
     "SLOTS",

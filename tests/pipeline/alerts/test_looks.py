@@ -177,8 +177,10 @@ def test_a_worker_that_had_to_be_started_again(program: Program) -> None:
     """For a while; not those that begin with the program."""
     program.workers = [
         SimpleNamespace(number=1, pid=7, since=NOON + 2),
-        SimpleNamespace(number=2, pid=9, since=NOON + 500),
+        SimpleNamespace(number=2, pid=8, since=NOON + 2),
     ]
+    assert program.found(rule("member")) == []
+    program.workers[1].since, program.workers[1].pid = NOON + 500, 9
     program.now = NOON + 510
     assert program.found(rule("member")) == ["worker 2 had ended, and was started again (process 9)"]
     program.now += RECENT
