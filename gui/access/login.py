@@ -69,7 +69,7 @@ class LoginPage:
             return ""
         link = f"{prefix(request.scope)}/openid/login?{urlencode({'redirect_to': where})}"
         host = html.escape(self._openid.host)
-        return f'<p class="openid"><a href="{html.escape(link)}">Log in by {host}</a></p>'
+        return f'<p class="openid"><a href="{html.escape(link)}">Log in with {host}</a></p>'
 
     @staticmethod
     def give(answer: Response, request: Request, name: str, value: str, seconds: int) -> None:

@@ -36,6 +36,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 SKEW = 120.0  # seconds that the clocks may differ
 FRESH, SOON = 3600.0, 10.0
 AT_ONCE, PATIENCE, MOST = 5, 10.0, 512 * 1024
+OURS = ("invalid_client", "unauthorized_client")  # errors of RFC 6749 5.2 that the configuration is to blame for
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -268,7 +269,7 @@ class OpenId:
         if status == 200 and isinstance(answer, dict):
             return answer
         code = str(answer.get("error", ""))[:60] if isinstance(answer, dict) else ""
-        if code == "invalid_grant":  # an old code, or one that was used: of this login alone
+        if 400 <= status < 500 and code and code not in OURS:  # an old code, or one that was used: of this login alone
             raise OpenIdRefused("this login has taken too long, or was used already; try again")
         raise self._noted(f"{where} answers {status} {code}".strip())
 

@@ -115,7 +115,7 @@ class Alerts(RulePage):
 
 
 def _card(title: str, columns: tuple[Column, ...], empty: Empty) -> LiveTable:
-    with tag("section", "card"):
+    with tag("section", "card whole-texts"):
         with tag("div", "card-head"):
             text("h2", title)
         return LiveTable(columns, title, empty)

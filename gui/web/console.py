@@ -29,7 +29,7 @@ from gui.components.frame import Frame
 from gui.pages import PAGES, SECTIONS
 from gui.web import health
 from gui.web.packed import PackedFiles
-from pipeline.views.background import failed, supervisor
+from pipeline.views.background import failed
 from pipeline.views.facade import Facade
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -45,7 +45,7 @@ def console(facade: Facade, access: Access, connections: Connections) -> ASGIApp
     openid = open_openid(settings)
     app.include_router(login.routes(access, instance, version, openid, settings.www_url or ""))
     if openid is not None:
-        supervisor().condition("openid", lambda: openid.trouble)
+        facade.beside("openid", lambda: openid.trouble)
     app.include_router(switch.routes(facade, access))
     app.include_router(health.routes(facade, connections))
     tokens = open_tokens(settings)

@@ -21,6 +21,7 @@ from gui.access.connections import Connections
 from pipeline.views.background import awaited, supervisor
 from pipeline.views.facade import Facade
 from pipeline.views.figures import (
+    ALERTS,
     BACKGROUND,
     CLASSED,
     COUNTERS,
@@ -28,6 +29,7 @@ from pipeline.views.figures import (
     GAUGES,
     INSTANCES,
     LOST_LINES,
+    NOTICES,
     REMOVED,
     STRAY,
     UNREACHED,
@@ -129,9 +131,19 @@ class Metrics(Collector):
         yield CounterMetricFamily(f"mailrace_{DISCARDED.name}", DISCARDED.definition, value=self._facade.discarded)
         yield GaugeMetricFamily(f"mailrace_{INSTANCES.name}", INSTANCES.definition, value=self._cluster.count)
         yield CounterMetricFamily(f"mailrace_{STRAY.name}", STRAY.definition, value=self._cluster.refused)
+        yield from self._alerts()
         yield from self._warmed()
         yield from self._by("ip", now)
         yield from self._by("domain", now)
+
+    def _alerts(self) -> Iterator[Metric]:
+        """What of the alert rules holds, and what became of their notices."""
+        now = self._facade.alerts.now()
+        yield GaugeMetricFamily(f"mailrace_{ALERTS.name}", ALERTS.definition, value=len(now.on))
+        notices = CounterMetricFamily(f"mailrace_{NOTICES.name}", NOTICES.definition, labels=["became"])
+        notices.add_metric(["sent"], now.sent)
+        notices.add_metric(["lost"], now.lost)
+        yield notices
 
     def _warmed(self) -> Iterator[Metric]:
         """How far each MTA IP is that is warmed."""

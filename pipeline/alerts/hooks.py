@@ -51,7 +51,10 @@ class Hooks:
 
     async def post(self, address: str, body: bytes, headers: dict[str, str]) -> None:
         """Hand it over once. Raises `NotPosted`, which names the server alone."""
-        url = httpx.URL(address)
+        try:
+            url = httpx.URL(address)
+        except httpx.InvalidURL:
+            raise NotPosted("its address is none that can be used", again=False) from None
         try:
             async with self._places, asyncio.timeout(PATIENCE):
                 answer = await self._http.send(await self._request(url, body, headers), stream=True)
@@ -60,6 +63,8 @@ class Hooks:
             raise NotPosted(f"{url.host} does not answer within {PATIENCE:g} s") from None
         except socket.gaierror as error:
             raise NotPosted(f"{url.host} cannot be looked up: {error.strerror}") from None
+        except UnicodeError:  # of the look-up: a label that DNS cannot have
+            raise NotPosted(f"{url.host[:80]} is no host name", again=False) from None
         except ssl.SSLError as error:
             raise NotPosted(f"{url.host}: {_plain(error)}") from None
         except (httpx.HTTPError, OSError) as error:

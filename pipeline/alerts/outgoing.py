@@ -40,7 +40,7 @@ class Outgoing:
     Args:
         deliver: hands one over, once.
         spawn: runs a task of the supervisor's.
-        ended: told each notice that has ended, and why it was given up; empty: it has arrived.
+        told: told how it goes with a notice: what is wrong, empty where it has arrived, and whether that is its end.
         clock: seconds.
         sleep: of a pause.
     """
@@ -49,11 +49,11 @@ class Outgoing:
         self,
         deliver: Deliver,
         spawn: Callable[[Awaitable[None]], asyncio.Task[None]],
-        ended: Callable[[WaitingNotice, str], None] = lambda notice, why: None,
+        told: Callable[[WaitingNotice, str, bool], None] = lambda notice, why, final: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._deliver, self._spawn, self._ended, self._clock, self._sleep = deliver, spawn, ended, clock, sleep
+        self._deliver, self._spawn, self._told, self._clock, self._sleep = deliver, spawn, told, clock, sleep
         self._ways: dict[tuple[int, Way], collections.deque[WaitingNotice]] = {}
         self._tasks: dict[tuple[int, Way], asyncio.Task[None]] = {}
         self._troubles: dict[tuple[int, Way], tuple[float, str]] = {}
@@ -104,7 +104,7 @@ class Outgoing:
                 else:
                     self.sent += 1
                     self._troubles.pop(key, None)
-                    self._ended(one, "")
+                    self._told(one, "", True)
         finally:
             self._tasks.pop(key, None)
             if not way:
@@ -124,6 +124,7 @@ class Outgoing:
                 return ""
             if not again:
                 return why
+            self._told(one, f"{why}; it is tried again", False)
             if number > 1:
                 self._note(one, f"{why}; it is tried again")
             if number < TRIES:
@@ -134,7 +135,7 @@ class Outgoing:
     def _give_up(self, one: WaitingNotice, why: str) -> None:
         self.lost += 1
         self._note(one, why)
-        self._ended(one, why)
+        self._told(one, why, True)
 
     def _note(self, one: WaitingNotice, why: str) -> None:
         text = f"the alert rule {one.notice.name!r} cannot tell by {one.way}: {why}"

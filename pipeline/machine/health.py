@@ -91,6 +91,7 @@ class Health:
         self.discarded = 0  # messages taken and thrown away, since the start
         self._discarded_at = float("-inf")
         self._latest = clock()  # the latest time that was seen
+        self.beside: dict[str, Callable[[], str | None]] = {}  # of parts that no mail needs: what is wrong
         self._said: dict[str, float] = {}
         self._gone: tuple[float, str | None] = (float("-inf"), None)
         self._written: tuple[float, list[str]] = (float("-inf"), [])
@@ -105,6 +106,9 @@ class Health:
         others = [
             HealthState(name="fault", text=text, public="a part has failed", stops=False, ours=True) for text in rest
         ]
+        for name, ask in self.beside.items():
+            if (text := ask()) is not None:
+                others.append(_state(BESIDE, text, name))
         return sorted([*found, *others], key=lambda state: (state.level != "bad", not state.stops))
 
     @property
@@ -251,6 +255,7 @@ class Health:
         return "; ".join(self.machine.rules.snapshot.faults) or None
 
 
+BESIDE = _Row(name="beside", public="a part that no mail needs does not work", stops=False, word="Watch", level="watch")
 TABLE: tuple[HealthRow, ...] = (
     HealthRow(name="stopping", find=Health.stopping, public="it is being stopped: no mail is taken", word="Stopping"),
     HealthRow(name="chain", find=Health.chain, public="no mail is worked on: restart it", ours=True),
@@ -307,9 +312,9 @@ def read(folder: Path) -> Told | None:
         return None
 
 
-def _state(row: HealthRow, text: str) -> HealthState:
+def _state(row: _Row, text: str, name: str = "") -> HealthState:
     said = {name: getattr(row, name) for name in _Row.__struct_fields__}
-    return HealthState(text=text, **said)
+    return HealthState(text=text, **{**said, "name": name or row.name})
 
 
 def _is_here(ip: str) -> bool:

@@ -49,6 +49,8 @@ WARMED = (
     Figure("warmup_cap", "Warm-up: cap", "The most messages today; 0 is unlimited."),
     Figure("warmup_day", "Warm-up: day", "The day of its schedule."),
 )
+ALERTS = Figure("alerts", "Alerts", "What of the alert rules holds now.")
+NOTICES = Figure("alert_notices", "Notices", "Notices of alert rules, by what became of them: sent or lost.")
 STRAY = Figure("cluster_refused", "Refused words", "Messages on the cluster's exchange that were of no use.")
 REMOVED = Figure("removed", "Removed", "Parked messages an operator took out: deleted, purged, or released.")
 GAUGES = (

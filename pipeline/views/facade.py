@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,9 @@ class Facade:
     @cached_property
     def alerts(self) -> Alerting:
         """What alert rules find, and whom they tell."""
-        return Alerting(self)
+        found = Alerting(self)
+        self.beside("alerts", lambda: found.trouble)
+        return found
 
     @cached_property
     def warmups(self) -> WarmupsView:
@@ -265,6 +268,10 @@ class Facade:
     def dialogue(self) -> DialogueWatch:
         """The SMTP dialogues, for as long as somebody watches."""
         return self._machine.dialogue
+
+    def beside(self, name: str, ask: Callable[[], str | None]) -> None:
+        """A part that no mail needs says its trouble so: it is looked at, and is no reason not to be ready."""
+        self._machine.health.beside[name] = ask
 
     def withdrawals(self) -> list[Withdrawal]:
         """Forced errors on their way through the queue, newest first."""

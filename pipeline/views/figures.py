@@ -1,6 +1,7 @@
 """The figures: what is counted, what each is called, by what it is divided, and how long it is kept."""
 
 from pipeline.telemetry.figures import (
+    ALERTS,
     BACKGROUND,
     CLASSED,
     COUNTERS,
@@ -9,6 +10,7 @@ from pipeline.telemetry.figures import (
     GAUGES,
     INSTANCES,
     LOST_LINES,
+    NOTICES,
     REMOVED,
     STRAY,
     UNREACHED,
@@ -19,6 +21,7 @@ from pipeline.telemetry.series import SLOTS, STEPS
 from pipeline.telemetry.telemetry import DIMENSIONS, RANGES, Dimension, DomainErrors, Range, Telemetry
 
 __all__ = [
+    "ALERTS",
     "BACKGROUND",
     "CLASSED",
     "COUNTERS",
@@ -28,6 +31,7 @@ __all__ = [
     "GAUGES",
     "INSTANCES",
     "LOST_LINES",
+    "NOTICES",
     "RANGES",
     "REMOVED",
     "SLOTS",

@@ -80,6 +80,7 @@ async def main() -> None:
     port = machine.intake.addresses[0][1] if machine.intake.addresses else machine.settings.smtp_port[0]
     facade = Facade(machine)
     announce(settings, await web.start(facade))
+    facade.alerts.start()
     print("ready", flush=True)
     lines: asyncio.Queue[str] = asyncio.Queue()
     asyncio.get_running_loop().add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline().strip()))
@@ -121,6 +122,7 @@ async def main() -> None:
         traffic.cancel()
         with contextlib.suppress(BaseException):
             await traffic
+    await facade.alerts.close()
     await machine.stop()
     await web.stop()
     facade.close()

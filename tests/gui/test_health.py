@@ -16,6 +16,7 @@ from operators.deliveries.events import Settled, Taken
 from operators.deliveries.outcome import Next, Outcome
 from operators.mail.message import Message
 from pipeline.telemetry.telemetry import FIGURES, Telemetry
+from pipeline.views.alerting.alerts import AlertsNow
 
 
 async def answered() -> None:
@@ -35,6 +36,7 @@ def client(answers: Any = answered, stopped: str | None = None) -> tuple[TestCli
         cluster=alone,
         classes=dict,
         warmups=SimpleNamespace(all=list),
+        alerts=SimpleNamespace(now=lambda: AlertsNow(on=[], told=[], waiting=0, sent=5, lost=2)),
     )
     app.include_router(routes(facade))  # type: ignore[arg-type]
     return TestClient(app), telemetry
@@ -107,3 +109,10 @@ def test_an_odd_domain_makes_no_odd_series(odd: str) -> None:
     samples = families["mailrace_domain_delivered"].samples
     assert sum(sample.value for sample in samples) == 2
     assert all(len(sample.labels["domain"]) <= 255 and sample.labels["domain"].isprintable() for sample in samples)
+
+
+def test_notices_that_were_lost_are_counted() -> None:
+    """Beside those that have arrived."""
+    asked, _ = client()
+    text = asked.get("/metrics").text
+    assert 'mailrace_alert_notices_total{became="lost"} 2.0' in text and "mailrace_alerts 0.0" in text

@@ -41,6 +41,7 @@ class Provider:
         self.more: dict[str, Any] | None = None  # at the userinfo endpoint
         self.token: str | None = None
         self.answer: Response | None = None
+        self.refuses: Response | None = None  # at the token endpoint
         self.nonce, self.asked, self.given = "", [""][:0], {"form": {}, "auth": ""}
         routes_ = {"/.well-known/openid-configuration": self.about, "/keys": self.keys, "/me": self.me}
         self.app = FastAPI(routes=[
@@ -76,7 +77,7 @@ class Provider:
         claims = {name: value for name, value in claims.items() if value is not None}
         header = {"alg": self.algorithm} | ({"kid": self.key.kid} if self.key.kid else {})
         token = self.token or jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
-        return JSONResponse({"id_token": token, "access_token": "at", "token_type": "Bearer"})
+        return self.refuses or JSONResponse({"id_token": token, "access_token": "at", "token_type": "Bearer"})
 
 
 class Console:
@@ -304,6 +305,18 @@ async def test_a_secret_is_sent_as_the_provider_wants_it(provider: Provider) -> 
     assert (provider.given["form"]["client_secret"], provider.given["auth"]) == (SECRET, "")
     assert (await Console(provider).login()).status_code == 303
     assert "client_secret" not in provider.given["form"] and provider.given["form"]["client_id"] == "mailrace"
+
+
+@pytest.mark.parametrize(("error", "status", "fault"), [("invalid_grant", 403, False), ("invalid_client", 503, True)])
+async def test_a_code_that_is_refused_is_the_logins_own_fault(
+    provider: Provider, error: str, status: int, fault: bool
+) -> None:
+    """A secret that is wrong is the configuration's, and stands in the faults; a stranger cannot put one there."""
+    console = Console(provider)
+    asked = await console.begin()
+    provider.refuses = JSONResponse({"error": error}, 400)
+    assert (await console.back(asked)).status_code == status
+    assert (console.openid.trouble is not None) is fault
 
 
 async def test_one_logs_out_here_and_there_if_one_likes(provider: Provider) -> None:

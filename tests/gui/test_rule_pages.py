@@ -506,3 +506,39 @@ async def test_a_rule_of_each_kind_is_made_by_form_and_taken_back(
     await expect(row(page, shown).first).to_be_visible()
     await page.locator(".note").last.get_by_role("button", name="Undo").click()
     await expect(row(page, shown)).to_have_count(0)
+
+
+RECORDED = """window.Notification = class extends Notification {
+    constructor(title, more) { super(title, more); (window.told ??= []).push(`${title}: ${more.body}`); } }"""
+
+
+async def test_an_alert_rule_is_added_tested_and_tells_the_browser(live: Any, visitor: Visitor) -> None:
+    """Notifications are asked for by a click alone; of two pages one tells; what became of a notice stands there."""
+    page = await visitor(live, "/alerts", permissions=["notifications"])
+    await page.context.add_init_script(RECORDED)
+    await page.reload()
+    await page.click("[data-act=notify][aria-pressed=false]")
+    await expect(page.locator("[data-act=notify]")).to_have_text("Notifications: on")
+    other = await page.context.new_page()
+    await other.goto(live.url + "/queue")
+    await other.wait_for_selector(".view .card")
+    await page.keyboard.press("n")
+    await fill(page, name="the verdict")
+    await page.get_by_label("Browser", exact=True).check()
+    await page.click(".rule-sheet button[type=submit]")
+    await row(page, "the verdict").get_by_role("button", name="Send a test").click()
+    await expect(page.locator(".whole-texts", has_text="browser: arrived")).to_be_visible()
+    await page.wait_for_function("Object.keys(localStorage).some((key) => key.startsWith('mailrace-told-alert'))")
+    told = [one for where in (page, other) for one in await where.evaluate("window.told ?? []")]
+    assert len(told) == 1 and told[0].startswith("TEST mx1.example: the verdict: This is a test")
+
+
+async def test_a_throttle_is_named_where_it_stands_and_says_what_falls_through(live: Any, visitor: Visitor) -> None:
+    """0 is unlimited; what is empty is decided by the next rule, or the configuration."""
+    page = await visitor(live, "/throttling?q=Gmail")
+    await page.keyboard.press("n")
+    await fill(page, name="Gmail warm", domain="named.example", domain_messages="0")
+    await expect(page.locator(".rule-sheet")).to_contain_text("What is empty falls through:")
+    await expect(page.locator(".rule-sheet")).to_contain_text("by the configuration")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(row(page, "Gmail warm").locator(".col-domain_messages")).to_have_text("unlimited")

@@ -11,6 +11,7 @@ from gui.access.connections import Connections
 from gui.web.health import LABELLED, Doors
 from pipeline.log import schema
 from pipeline.telemetry.figures import (
+    ALERTS,
     BACKGROUND,
     CLASSED,
     COUNTERS,
@@ -18,6 +19,7 @@ from pipeline.telemetry.figures import (
     GAUGES,
     INSTANCES,
     LOST_LINES,
+    NOTICES,
     REMOVED,
     STRAY,
     UNREACHED,
@@ -52,9 +54,9 @@ def metrics() -> str:
     """A row for each metric of `/metrics`."""
     rows = [
         f"| `mailrace_{one.name}_total` | counter | {one.definition} |"
-        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY, DISCARDED)
+        for one in (*COUNTERS, UNREACHED, BACKGROUND, LOST_LINES, CLASSED, REMOVED, STRAY, DISCARDED, NOTICES)
     ]
-    rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES)]
+    rows += [f"| `mailrace_{one.name}` | gauge | {one.definition} |" for one in (*GAUGES, INSTANCES, ALERTS)]
     rows += [f"| `mailrace_{one.name}{{ip,destination}}` | gauge | {one.definition} |" for one in WARMED]
     for one in Doors(Connections(())).collect():
         counts = one.type == "counter"

@@ -41,6 +41,7 @@ __all__ = ["AlertNotice", "Alerting", "AlertsNow", "HoldingAlert", "ShownNotice"
 EVERY = 5.0  # seconds
 OLDEST = 60.0  # seconds between looks at each message of the queue
 SHOWN = 50  # notices that pages may show to a person
+NAMED = 3  # troubles in one line
 PART = "alerts"
 ARRIVED = "arrived"
 
@@ -114,7 +115,6 @@ class Alerting:
         self._states, self._looks.members = AlertStates(pages.states), pages.members
         self._told.extend(pages.told)
         self._outgoing.send(pages.waiting)
-        supervisor().condition(PART, lambda: "; ".join(self.troubles) or None)
         self._running = supervisor().keep(self._run, PART)
 
     async def close(self) -> None:
@@ -127,9 +127,11 @@ class Alerting:
             await self._write(pages)
 
     @property
-    def troubles(self) -> list[str]:
-        """What could not be told or kept, a line each."""
-        return [*self._outgoing.troubles, *([self._trouble] if self._trouble else [])]
+    def trouble(self) -> str | None:
+        """What could not be told or kept; None where all was."""
+        found = [*([self._trouble] if self._trouble else []), *self._outgoing.troubles]
+        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        return "; ".join(found[:NAMED]) + more or None
 
     async def _run(self) -> None:
         while True:
@@ -150,7 +152,8 @@ class Alerting:
     def _judge(self) -> None:
         facade = self._facade
         held = held_mail(facade.store.snapshot.pauses, {}, facade.rules.held)
-        self.verdict = judge(facade.figures(), facade.telemetry.top_errors(), facade.states(), held)
+        states = [state for state in facade.states() if state.name != PART]  # else one that is deaf alarms all others
+        self.verdict = judge(facade.figures(), facade.telemetry.top_errors(), states, held)
 
     async def _measure(self, rules: Sequence[AlertRule]) -> None:
         """What only the queue knows; where it does not answer, that cannot be said."""
@@ -238,7 +241,7 @@ class Alerting:
         except Unacceptable as error:
             raise NotPosted(str(error), again=False) from None
 
-    def _arrived(self, one: WaitingNotice, why: str) -> None:
+    def _arrived(self, one: WaitingNotice, why: str, final: bool) -> None:
         for place, told in enumerate(self._told):
             if told.notice.id == one.notice.id:
                 self._told[place] = ToldNotice(told.notice, {**told.ways, one.way: why or ARRIVED})

@@ -31,7 +31,6 @@ BLOCKS = ("spam-block", "reputation-domain")  # classes of answers that say that
 MEMBERS = 200
 FORGOTTEN = 86_400.0  # seconds after which an instance that is gone is not missed any more
 RECENT = 600.0  # seconds for which the new start of a worker is told
-SETTLED = 60.0  # seconds after our own start, in which workers begin
 HOUR = 3600.0
 RANK = {"watch": 1, "bad": 2}
 Counts = tuple[int, int, int]  # accepted, deferred, bounced
@@ -56,7 +55,7 @@ class Looks:
         self._facade, self._judged, self.members, self._clock = facade, judged, members, clock
         self._minutes: dict[tuple[object, ...], dict[int, Counts]] = {}
         self._suppressed: collections.deque[tuple[float, int]] = collections.deque(maxlen=720)
-        self._began = clock()
+        self._begun: dict[int, float] = {}  # when each worker began that was there first
         self.oldest: float | None = None  # when the oldest message came into the queue, epoch seconds
         self.queued: int | None = None
         self._by: dict[str, Callable[[AlertRule], Sequence[Finding] | None]] = {
@@ -195,7 +194,8 @@ class Looks:
     def _workers(self) -> Iterator[Finding]:
         now = self._clock()
         for worker in self._facade.workers():
-            if worker.since > self._began + SETTLED and now - worker.since < RECENT:
+            first = self._begun.setdefault(worker.number, worker.since)
+            if worker.since != first and now - worker.since < RECENT:
                 text = f"worker {worker.number} had ended, and was started again (process {worker.pid})"
                 yield Finding(f"worker {worker.number}", text)
 

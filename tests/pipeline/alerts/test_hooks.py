@@ -129,6 +129,12 @@ async def test_what_is_no_http_a_closed_port_and_a_name_that_is_none(server: tup
     assert "no.invalid cannot be looked up" in str(found[2])
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example", "xn--\u2028", "[::1", "a:b:c"])
+async def test_a_host_that_is_none_is_not_tried_again(host: str) -> None:
+    """It will not become one."""
+    assert not (await refusal(f"http://{host}/T0KEN")).again
+
+
 async def test_a_certificate_must_be_right() -> None:
     """Of the name that the rule has, by an authority that is trusted."""
     ca = trustme.CA()

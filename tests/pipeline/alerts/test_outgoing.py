@@ -41,7 +41,7 @@ class Post:
         self.out = Outgoing(
             self._deliver,
             self._spawn,
-            lambda one, why: self.ended.append((one.notice.id, why)),
+            lambda one, why, final: self.ended.append((one.notice.id, why)) if final else None,
             lambda: self.now,
             self._pause,
         )
