@@ -136,7 +136,7 @@ def test_a_config_file_written_for_mailerq_loads_as_it_is(tmp_path: Path) -> Non
     loaded = settings.load([], {}, file)
     assert loaded.smtp_privatekey == Path("/etc/mailerq/your.domain.com.key")
     assert loaded.spool_directory == Path("/var/spool/mailerq")
-    without_effect = ["www-host", "rabbitmq-consumers", "smtp-threads", "license"]
+    without_effect = ["www-host", "rabbitmq-consumers", "smtp-threads", "send-log-format", "license"]
     assert sorted(line.split(" ")[0] for line in loaded.warnings) == sorted(without_effect)
 
 
