@@ -62,7 +62,7 @@ def _of_mailerq(layers: Sequence[Sequence[Given]], notes: SourceNotes) -> list[G
     """What follows from keys of MailerQ that stand for others together."""
     given = [one for layer in reversed(layers) for one in layer]
     off = [Given(key, "", origin) for key, origin in mailerq.newer(given, notes)]
-    return [*mailerq.broker(given, notes), *mailerq.logs(given), *off]
+    return [*mailerq.broker(given, notes), *mailerq.logs(given, notes), *off]
 
 
 def _own_file(given: Iterable[Given]) -> tuple[list[Given], Given | None]:

@@ -72,7 +72,7 @@ def broker(given: Sequence[Given], notes: SourceNotes) -> Sequence[Given]:
     return ()
 
 
-def logs(given: Sequence[Given]) -> Sequence[Given]:
+def logs(given: Sequence[Given], notes: SourceNotes) -> Sequence[Given]:
     """Log files, where a folder and a name are given apart; the log of errors is the program's, beside stderr."""
     found = {one.key: one for one in given if one.text}
     made = []
@@ -85,6 +85,8 @@ def logs(given: Sequence[Given]) -> Sequence[Given]:
         if folder is not None and key not in found:
             made.append(folder._replace(key=key, text=f"{folder.text.rstrip('/')}/{name.text if name else kind}"))
     errors = next((one for one in (*made, *found.values()) if one.key == "error-log"), None)
+    if errors is not None and "application-log" in found:
+        notes.warnings.append(f"{errors.key} ({errors.origin}): has no effect beside application-log")
     rest = [one for one in made if one.key != "error-log"]
     return [*rest, errors._replace(key="application-log", text=f"stderr,{errors.text}")] if errors else rest
 

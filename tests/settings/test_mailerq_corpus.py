@@ -107,6 +107,9 @@ def test_logs_of_mailerq_are_written(tmp_path: pathlib.Path) -> None:
     assert (str(loaded.send_log_file), str(loaded.received_log_file)) == ("/logs/sent.log", "/logs/in.log")
     assert loaded.application_log == ["stderr", "/logs/errors.log"]
     assert loaded.send_log_format == "{$date} {$result.code}" and not loaded.warnings
+    loaded = settings.load(["--application-log=syslog"], {}, file)
+    assert loaded.application_log == ["syslog"]
+    assert [line.split(" ")[0] for line in loaded.warnings] == ["error-log"]
 
 
 def test_a_log_as_text_is_no_log_of_json(tmp_path: pathlib.Path) -> None:
