@@ -58,6 +58,18 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("locals", {"type": "wildcard", "pattern": "*@plannr.test"}),
     ("mta-names", {"ip": "127.0.0.1", "name": "Newsletters", "ehlo": "out1.plannr.test"}),
     ("mta-names", {"ip": "127.0.0.2", "name": "Receipts"}),
+    (
+        "alerts",
+        {
+            "name": "A provider defers much of its mail",
+            "watch": "deferrals",
+            "domain": "gmail",
+            "email": ["ops@example.com", "night-watch@example.com"],
+            "webhook": "https://hooks.chat.example.com/services/T/B",
+            "quiet": "22:00-06:00",
+            "time_zone": "Europe/Berlin",
+        },
+    ),
 ]
 
 
