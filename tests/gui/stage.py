@@ -77,7 +77,7 @@ class Stage:
             "waiting": lambda: 1284,
         }
         self.now: float | None = None
-        self.health = SimpleNamespace(stopped=None, states=list)
+        self.health = SimpleNamespace(stopped=None, states=list, beside={})
         self.cluster = None
         self.telemetry = Telemetry(self.time, gauges)
         self.telemetry.watch(self.events)
