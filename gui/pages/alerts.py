@@ -155,7 +155,7 @@ def _holding(one: HoldingAlert) -> dict[str, Any]:
     return {
         "key": f"{one.rule}/{one.subject}",
         "name": shown(one.name),
-        "text": shown(one.text) + (" (not found any more)" if one.ending else ""),
+        "text": shown(one.text) + (" (gone; ended after 5 min)" if one.ending else ""),
         "since": one.since,
         "told": one.told,
     }

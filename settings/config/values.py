@@ -461,5 +461,6 @@ def show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else str(int(value))
     if isinstance(value, list):
-        return ",".join(show(one) for one in value)
+        between = ";" if value and isinstance(value[0], GroupRole) else ","
+        return between.join(show(one) for one in value)
     return str(value)

@@ -77,7 +77,7 @@ class Stage:
             "waiting": lambda: 1284,
         }
         self.now: float | None = None
-        self.health = SimpleNamespace(stopped=None, states=list, remarks=[], discarded=0)
+        self.health = SimpleNamespace(stopped=None, states=list, remarks=[], beside={}, discarded=0)
         self.cluster = None
         self.telemetry = Telemetry(self.time, gauges)
         self.telemetry.watch(self.events)

@@ -21,6 +21,7 @@ from gui.access.login import routes
 from gui.access.openid import OpenId, found, named
 from gui.access.users import Users
 from settings import StartError, load
+from settings.config.values import show
 from tests.gui.api.world import served
 
 SECRET = "s3cret: ü&"
@@ -349,6 +350,11 @@ def test_keys_that_do_not_go_together_are_one_line(keys: list[str], why: str) ->
     """Before anybody is turned away."""
     with pytest.raises(StartError, match=why):
         OpenId(load(keys, None, None))
+
+
+def test_roles_of_groups_are_shown_as_they_are_written() -> None:
+    """Names of groups may have commas and equal signs."""
+    assert show(load([f"--www-openid-roles={ROLES}"], None, None).www_openid_roles) == ROLES
 
 
 def test_claims_inside_others_and_groups_of_no_shape() -> None:

@@ -59,6 +59,18 @@ RULES: list[tuple[str, dict[str, Any]]] = [  # besides those that the demo has b
         {"name": "a long one", "domain": "newspaper.example", "set_pool": "newsletters", "hours": "22:00-06:00",
          "add_tags": ["night"], "remove_tags": ["day"], "header": "X-Sent: at night", "until": LATER},
     ),
+    (
+        "alerts",
+        {
+            "name": "A provider defers much of its mail",
+            "watch": "deferrals",
+            "domain": "gmail",
+            "email": ["ops@example.com", "night-watch@example.com"],
+            "webhook": "https://hooks.chat.example.com/services/T/B",
+            "quiet": "22:00-06:00",
+            "time_zone": "Europe/Berlin",
+        },
+    ),
 ]  # fmt: skip
 
 

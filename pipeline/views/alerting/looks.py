@@ -183,7 +183,7 @@ class Looks:
             del self.members[id_]
 
     def _instances(self) -> Iterator[Finding]:
-        if not self._facade.cluster.there or self._facade.cluster.whole().trouble:
+        if not self._facade.cluster.there or any(state.name == "cluster" for state in self._facade.states()):
             return  # who hears nobody cannot say who is gone; that is a fault of its own
         live = {row.id for row in self._facade.cluster.others()}
         for id_, last in self.members.items():

@@ -46,7 +46,7 @@ class Program:
             ),
             sizes=SimpleNamespace(growth=lambda: None),
             states=lambda: self.states,
-            cluster=SimpleNamespace(there=True, others=lambda: self.rows, whole=lambda: SimpleNamespace(trouble=None)),
+            cluster=SimpleNamespace(there=True, others=lambda: self.rows),
             workers=lambda: self.workers,
         )
         self.flood: Any = None
@@ -167,7 +167,9 @@ def test_an_instance_that_is_gone_is_missed_for_a_day(program: Program) -> None:
     program.rows = program.rows[:1]
     program.now += 60
     assert program.found(rule("member")) == ["the instance mx4 is gone since 12:00 UTC"]
-    program.rows = [SimpleNamespace(id="mx1")]
+    program.states = [SimpleNamespace(name="cluster", text="the cluster is not heard")]
+    assert program.found(rule("member")) == []
+    program.states, program.rows = [], [SimpleNamespace(id="mx1")]
     assert program.found(rule("member")) == []
     program.rows, program.now = [], program.now + FORGOTTEN + 1
     assert program.found(rule("member")) == []
