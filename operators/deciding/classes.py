@@ -65,7 +65,8 @@ class PatternSet:
     def __call__(self, text: str) -> str | None:
         """The class of the first pattern that matches."""
         for classes, patterns in self._sets:
-            if found := patterns.Match(text):
+            found: list[int] = patterns.Match(text)
+            if found:
                 return classes[min(found)]
         return None
 
