@@ -45,6 +45,10 @@ TABLE: tuple[tuple[str, str], ...] = (
         "spam-block",
         r"(mail|message|connection)s? refused - \W?\d+\.\d+|no access for (this|your) ip|unauthori[sz]ed interface",
     ),
+    (
+        "spam-block",
+        r"\bip (is )?banned|(refused|blocked|rejected) (due to|for) abuse|reverse lookup|mail server is [\w ]*blocked",
+    ),
     ("spam-block", r"due to spam list"),
     ("spam-block", r"\d+\.\d+\.\d+\.\d+[^a-z0-9]{0,4}(is|has been|was)?[ _]?(\w+ly )?(blocked|banned|denied)"),
     ("spam-block", r"\bip[=:] ?\d.*problem occurred|access to (submit messages to )?this (e-?)?mail system"),
@@ -85,6 +89,15 @@ TABLE: tuple[tuple[str, str], ...] = (
     ),
     ("rate-limit", r"organi[sz]ation queue quota|queue quota"),
     ("mailbox-full", r"(exhausted|exceeded|used up)[\w ]{0,20} (storage|space)"),
+    (
+        "mailbox-full",
+        r"^5.*(not|n't|in)[\w ]*(enough|sufficient) [\w ]*space|larger than the space|space has (been )?used up",
+    ),
+    (
+        "mailbox-full",
+        r"(mail ?box|account|user) (has )?exceed|exceeds? (the )?(maximum )?allowed (storage|message count)",
+    ),
+    ("mailbox-full", r"(mail)?folder is full|full mail ?box|over the maximum allowed|receive any more (e-?)?mail"),
     ("mailbox-full", r"quota violation"),
     ("mailbox-full", r"(disk )?quota (is )?(exceeded|full)|out of storage|exceeded storage"),
     ("mailbox-full", r"storage (limit|allocation)|shutoffquota|quota exceeded|insufficient (mailbox|user) storage"),
@@ -114,10 +127,12 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("no-relay", r"smtp relay at your|relay(ing)?\b(?:[^.;]|\.\S)*(denied|prohibited|not (permitted|allowed)|reject)"),
     ("no-relay", r"not (currently )?permitted to relay|unauthori[sz]ed relay|not a gateway|local user only"),
     ("no-relay", r"not authenticated to send anonymous|client was not authenticated|authentication required"),
+    ("no-relay", r"(can ?not|can't|won't|will not) relay"),
     ("no-relay", r"requires? (smtp )?authentication"),
     ("no-relay", r"smtp auth|exchange server authentication|not authorized to send e?mail directly"),
     # Loops and misrouting.
     ("routing", r"hop count|too many hops|mail loop|is looping|routing loop|exceeded \d+ hops"),
+    ("routing", r"loop count"),
     ("routing", r"wrong [\w ]{0,20}region|looping message"),
     ("routing", r"loops? back|points? back to|loop detected|mail for \S+ loops"),
     ("routing", r"message depth exceeded|list expansion|misconfigured forwarding"),
@@ -154,6 +169,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     # The domain takes no mail.
     ("invalid-domain", r"host (or domain name )?(unknown|not found)|domain (does not exist|not found|name not found)"),
     ("invalid-domain", r"(nonexistent|unknown|invalid|no such|bad destination) ?(domain|host|system)|null mx"),
+    ("invalid-domain", r"find any host|illegal (host|domain)|no smtp service|domain not used for"),
     ("invalid-domain", r"dns (query|lookup) error|no[ -]domain\b"),
     ("invalid-domain", r"(host|domain) does not accept mail|unrout(e)?able|domain is not reachable|recipient domain"),
     ("invalid-domain", r"dns query failed|contact destination smtp|single label domains"),
@@ -169,6 +185,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ),
     ("inactive-mailbox", r"(account|mailbox|user)(?:[^.;]|\.\S)*(closed|not activated|not active\b)|deactivated"),
     ("inactive-mailbox", r"(disabled|inactive|suspended|deactivated) (recipient|account|mailbox|user|email)"),
+    ("inactive-mailbox", r"extended inactivity"),
     ("inactive-mailbox", r"not an active (address|account|user|mailbox)"),
     ("connection", r"can't create output|could not be stored|error writing"),
     ("connection", r"^4\d\d .*temporar(il)?y unavailable"),
@@ -181,6 +198,22 @@ TABLE: tuple[tuple[str, str], ...] = (
     (
         "invalid-recipient",
         r"(unknown|invalid|illegal|no such|unrouteable|bad)(?:[^.;]|\.\S){0,20} (user|recipient|alias|account|address|mailbox|person)",
+    ),
+    (
+        "invalid-recipient",
+        r"not an? (valid|recogni[sz]ed|known) (e-?mail )?(account|mailbox|recipient|address|user)|(address|mailbox|recipient) is not valid",
+    ),
+    (
+        "invalid-recipient",
+        r"no users? (here )?by that name|(user|account|recipient|mailbox) not known|not known (at|here)",
+    ),
+    (
+        "invalid-recipient",
+        r"unknown local[ -]?part|name is not (found|recogni[sz]ed)|list of allowed recipients|\bnon? e(x|s)iste\b",
+    ),
+    (
+        "invalid-recipient",
+        r"unable to (find|validate) [\w ]*(user|recipient|alias)|unavailable mailbox|handle mail for that user",
     ),
     ("invalid-recipient", r"not a known (user|recipient|address)|no mail ?box\b"),
     (
@@ -198,6 +231,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("invalid-recipient", r"email account that you tried to reach|invalid x\.400|destinataire invalide"),
     ("invalid-recipient", r"recipient (rejected|verification)|address unknown|recipient no longer"),
     ("invalid-recipient", r"^\d+ (5\.1\.[1236]|5\.1\.10|4\.1\.1)\b|^550 5\.4\.1 .*access denied"),
+    ("policy", r"not accepting mail from|tag unacceptable|rule imposed"),
+    ("spam-content", r"as bulk|unacceptable content|contain(s|ed) a url"),
     # Spam, where it is a word of its own and no part of an address.
     ("spam-content", r"(^|[ \"'(:])(anti-?)?spam(ming)?\b|(is|appears) unwanted|believe .{0,30}unwanted"),
     # The operator of the receiver does not want it.

@@ -91,6 +91,7 @@ def rows(entries: int = 1_000_000, workers: int = 4, folder: str | None = None) 
             cpu = _cpu(program)
             took, steps = _import(api, entries)
             cpu = _cpu(program) - cpu
+            print(f"import {took:.0f} s, {cpu:.0f} s CPU, {steps} steps", flush=True)
             begun = time.monotonic()
             page = api.get("/suppressions?containing=else77777@")
             search = time.monotonic() - begun
@@ -98,11 +99,14 @@ def rows(entries: int = 1_000_000, workers: int = 4, folder: str | None = None) 
             begun = time.monotonic()
             size = len(api.client.get("/suppressions/export", timeout=PATIENCE).content)
             export = time.monotonic() - begun
+            print(f"search {search:.2f} s, export of {size / 2**20:.0f} MB {export:.0f} s", flush=True)
         begun = time.monotonic()
         with Program(path, **options) as program:
             start, own = time.monotonic() - begun, _cpu(program)
             time.sleep(3)
             after = _memory(program)
+            print(f"start {start:.1f} s, {own:.1f} s CPU; memory {after}, before {before}", flush=True)
+        (path / "empty").mkdir()
         begun = time.monotonic()
         with Program(path / "empty", **options) as program:
             empty, without = time.monotonic() - begun, _cpu(program)

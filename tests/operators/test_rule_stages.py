@@ -65,11 +65,12 @@ def test_a_redirect_replaces_the_mta_ip(target: dict[str, str]) -> None:
 
 
 def test_redirects_chain() -> None:
-    """The last one's IP sends; it counts as one redirect."""
+    """The last one's IP sends; it counts as one redirect, and all stand among the rules that have decided."""
     told = Told(
         Redirect(id=1, from_ip="127.0.0.1", to_ip="127.0.0.2"), Redirect(id=2, from_ip="127.0.0.2", to_ip="127.0.0.3")
     )
-    assert through(told.stage, delivery()).ip == "127.0.0.3"
+    got = through(told.stage, delivery())
+    assert (got.ip, got.rules) == ("127.0.0.3", ("redirects/1", "redirects/2"))
     assert told.moved == ["127.0.0.1 -> 127.0.0.3"]
 
 

@@ -28,10 +28,11 @@ class Watch:
         snapshot = Snapshot({"floods": [Flood(id=1, name="x", pattern="too many", pause=60, reduced=600, **rule)]})
         self.stage = self.floods.detect(lambda: snapshot)
 
-    def ends(self, outcome: Outcome = BUSY, lane: str = LANE, tags: tuple[str, ...] = ()) -> None:
+    def ends(self, outcome: Outcome = BUSY, lane: str = LANE, tags: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """An attempt's end; returns the rules that have decided on it."""
         message = from_properties({"recipient": "u@a.example", "mime": "x", "tags": list(tags)})
         item = Delivery(lease=Lease(1, b""), message=message, domain="a.example", lane=lane, ip="127.0.0.1")
-        through(self.stage, item.ended(outcome))
+        return through(self.stage, item.ended(outcome)).rules
 
     @property
     def flooded(self) -> bool:
@@ -45,10 +46,10 @@ def test_so_many_matches_within_the_period_begin_it() -> None:
         watch.now = now
         watch.ends()
     assert not watch.flooded
-    watch.ends(lane="127.0.0.2/a.example")
+    assert watch.ends(lane="127.0.0.2/a.example") == ()
     assert not watch.flooded
     watch.now = 13
-    watch.ends()
+    assert watch.ends() == ("floods/1",)
     assert watch.flooded
 
 
