@@ -57,6 +57,7 @@ class ClusterExchange:
         self._answered = 0.0  # when the broker has answered last, monotonic seconds
         self._echo: float | None = None  # by when something that was said must have come back
         self._proven = False  # something has
+        self._blocked = False  # the broker has said that it takes nothing
         self.tried = 0  # addresses, since the last connection
         self._keeper: asyncio.Task[None] | None = None
 
@@ -68,8 +69,12 @@ class ClusterExchange:
         silent = time.monotonic() - self._answered
         if silent < SILENT:
             return None
-        why = ", which is short of memory or disk, and takes nothing" if link.blocked else ""
+        why = ", which is short of memory or disk, and takes nothing" if self._blocked else ""
         return f"{link.address}: no answer for {silent:.0f} s of the broker{why}"
+
+    def look(self) -> None:
+        """Once a second: learn whether the broker takes anything."""
+        self._blocked = self._link is not None and self._link.blocked
 
     @property
     def addresses(self) -> int:

@@ -93,7 +93,12 @@ async def test_a_broker_without_memory_is_said_and_takes_nothing(monkeypatch: py
         await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "absolute", "1MB")
         try:
             place.exchange.say(HELLO)
-            await place.until(lambda: "short of memory" in (place.exchange.trouble or ""))
+            await place.until(lambda: place.exchange.trouble is not None)
+            assert "memory" not in (place.exchange.trouble or "")
+            place.exchange.look()
+            await asyncio.sleep(0)
+            place.exchange.look()
+            assert "short of memory" in (place.exchange.trouble or "")
             place.exchange.hand_over("outbox", b"{}", errors.append)
             await place.until(lambda: bool(errors))
             assert isinstance(errors[0], QueueUnavailable)
