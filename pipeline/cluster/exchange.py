@@ -58,7 +58,7 @@ class ClusterExchange:
         self._echo: float | None = None  # by when something that was said must have come back
         self._proven = False  # something has
         self._blocked = False  # the broker has said that it takes nothing
-        self.tried = 0  # addresses, since the last connection
+        self.tried = 0  # addresses in vain, since the last connection
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -117,9 +117,9 @@ class ClusterExchange:
                 link = await self._connect()
                 await link.outlive(self._attend(link))
             except QueueUnavailable as error:
-                self._why = say(error)
+                self._why, self.tried = say(error), self.tried + 1
             except LOST as error:
-                self._why = self._ended or say(error)
+                self._why, self.tried = self._ended or say(error), self.tried + 1
             finally:
                 self._link = self._echo = None
                 if link is not None:
@@ -131,7 +131,6 @@ class ClusterExchange:
     async def _connect(self) -> Link:
         address, self._ended = self._addresses[0], None
         self._addresses.rotate(-1)  # the next one is tried next
-        self.tried += 1
         return await Link.open(address, self._verify, f"{self._name} cluster", self._lost)
 
     def _lost(self, link: Link, why: str) -> None:

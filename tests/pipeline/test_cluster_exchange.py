@@ -105,3 +105,10 @@ async def test_a_broker_without_memory_is_said_and_takes_nothing(monkeypatch: py
         finally:
             await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "absolute", "2GB")
         await place.until(lambda: place.exchange.trouble is None and bool(place.heard))
+
+
+async def test_of_several_addresses_the_next_one_is_tried() -> None:
+    """Where one is dead; the command waits for all of them."""
+    async with place_at(f"amqp://guest:x@127.0.0.1:1/,{shared().fresh()}") as place:
+        assert place.exchange.is_joined
+        assert place.exchange.addresses == 2
