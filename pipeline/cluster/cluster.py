@@ -113,6 +113,7 @@ class Cluster:
     def _each_second(self, _: int) -> None:
         now = self._clock()
         self.roster.sweep()
+        self.exchange.look()
         if now - self._announced >= EVERY:
             self._announce()
         self._say_trouble(now)

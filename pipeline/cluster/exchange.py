@@ -57,7 +57,8 @@ class ClusterExchange:
         self._answered = 0.0  # when the broker has answered last, monotonic seconds
         self._echo: float | None = None  # by when something that was said must have come back
         self._proven = False  # something has
-        self.tried = 0  # addresses, since the last connection
+        self._blocked = False  # the broker has said that it takes nothing
+        self.tried = 0  # addresses in vain, since the last connection
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -68,8 +69,12 @@ class ClusterExchange:
         silent = time.monotonic() - self._answered
         if silent < SILENT:
             return None
-        why = ", which is short of memory or disk, and takes nothing" if link.blocked else ""
+        why = ", which is short of memory or disk, and takes nothing" if self._blocked else ""
         return f"{link.address}: no answer for {silent:.0f} s of the broker{why}"
+
+    def look(self) -> None:
+        """Once a second: learn whether the broker takes anything."""
+        self._blocked = self._link is not None and self._link.blocked
 
     @property
     def addresses(self) -> int:
@@ -112,9 +117,9 @@ class ClusterExchange:
                 link = await self._connect()
                 await link.outlive(self._attend(link))
             except QueueUnavailable as error:
-                self._why = say(error)
+                self._why, self.tried = say(error), self.tried + 1
             except LOST as error:
-                self._why = self._ended or say(error)
+                self._why, self.tried = self._ended or say(error), self.tried + 1
             finally:
                 self._link = self._echo = None
                 if link is not None:
@@ -126,7 +131,6 @@ class ClusterExchange:
     async def _connect(self) -> Link:
         address, self._ended = self._addresses[0], None
         self._addresses.rotate(-1)  # the next one is tried next
-        self.tried += 1
         return await Link.open(address, self._verify, f"{self._name} cluster", self._lost)
 
     def _lost(self, link: Link, why: str) -> None:

@@ -56,6 +56,7 @@ async def _found(settings: Settings) -> list[Announcement]:
             word = read(body)
         except NotUnderstood:
             return
+        exchange.came_back()
         if word.announce is not None:
             roster.announced(word.announce)
 

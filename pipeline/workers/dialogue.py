@@ -6,7 +6,7 @@ watcher, BODIES bodies, of which a worker sends the first SENT bytes.
 
 from __future__ import annotations
 
-import collections
+import asyncio
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,6 @@ class HeadDialogue(DialogueWatch):
         self._crew = crew
         self._numbers = itertools.count(1)
         self._observers: dict[int, abc.ObserverBase[Line | SkippedLines]] = {}
-        self._sent: collections.OrderedDict[int, Caught] = collections.OrderedDict()
         crew.line, crew.body = self._heard, self._caught
 
     def watch(self, only: Only | None = None, rate: int = RATE) -> Observable[Line | SkippedLines]:
@@ -49,15 +48,11 @@ class HeadDialogue(DialogueWatch):
 
         return rx.create(subscribe)
 
-    def caught(self, number: int) -> Caught | None:
-        """A body, by the number in its line; its beginning."""
-        return self._sent.get(number)
-
     def _gone(self, number: int) -> None:
         self._observers.pop(number, None)
         self._crew.ask_no_more(number, "leave", number)
         if not self._observers:
-            self._sent.clear()
+            self._bodies.clear()
 
     def _heard(self, worker: int, number: int, said: dict[str, Any]) -> None:
         observer = self._observers.get(number)
@@ -71,9 +66,9 @@ class HeadDialogue(DialogueWatch):
         observer.on_next(msgspec.structs.replace(line, connection=line.connection + worker * APART, caught=caught))
 
     def _caught(self, worker: int, number: int, source: bytes, size: int) -> None:
-        self._sent[number + worker * APART] = Caught(source, size)
-        if len(self._sent) > BODIES:
-            self._sent.popitem(last=False)
+        self._bodies[number + worker * APART] = Caught(source, size)
+        if len(self._bodies) > BODIES:
+            self._bodies.popitem(last=False)
 
 
 class WorkerDialogue:
@@ -101,6 +96,10 @@ class WorkerDialogue:
             watching.dispose()
 
     def _tell(self, number: int, line: Line | SkippedLines) -> None:
-        if isinstance(line, Line) and line.caught is not None and (body := self._dialogue.caught(line.caught)):
-            self._say("body", line.caught, body.source[:SENT], body.size)
         self._say("line", number, msgspec.to_builtins(line))
+        if isinstance(line, Line) and line.caught is not None:
+            asyncio.get_running_loop().call_soon(self._send_body, line.caught)  # it is kept once its line was told
+
+    def _send_body(self, number: int) -> None:
+        if (body := self._dialogue.caught(number)) is not None:
+            self._say("body", number, body.source[:SENT], body.size)

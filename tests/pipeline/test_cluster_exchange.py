@@ -93,10 +93,22 @@ async def test_a_broker_without_memory_is_said_and_takes_nothing(monkeypatch: py
         await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "absolute", "1MB")
         try:
             place.exchange.say(HELLO)
-            await place.until(lambda: "short of memory" in (place.exchange.trouble or ""))
+            await place.until(lambda: place.exchange.trouble is not None)
+            assert "memory" not in (place.exchange.trouble or "")
+            place.exchange.look()
+            await asyncio.sleep(0)
+            place.exchange.look()
+            assert "short of memory" in (place.exchange.trouble or "")
             place.exchange.hand_over("outbox", b"{}", errors.append)
             await place.until(lambda: bool(errors))
             assert isinstance(errors[0], QueueUnavailable)
         finally:
             await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "absolute", "2GB")
         await place.until(lambda: place.exchange.trouble is None and bool(place.heard))
+
+
+async def test_of_several_addresses_the_next_one_is_tried() -> None:
+    """Where one is dead; the command waits for all of them."""
+    async with place_at(f"amqp://guest:x@127.0.0.1:1/,{shared().fresh()}") as place:
+        assert place.exchange.is_joined
+        assert place.exchange.addresses == 2

@@ -19,14 +19,15 @@ from operators.deliveries.events import Assigned, Connecting, Event, Notice, Par
 from operators.deliveries.outcome import Next, Outcome, deferred, parked
 from operators.lanes.floods import Floods, at_once
 from operators.mail.message import Message
+from pipeline.machine.machine import Machine
 from pipeline.queues import adopt_orphans, open_files, open_queue, queue_file, worker_folder
 from pipeline.queues.contract import Queue
 from pipeline.queues.embedded.adopt import adopt
 from pipeline.queues.listing import Filter
-from pipeline.smtp.watch import Line, Only
+from pipeline.smtp.watch import Conversation, DialogueWatch, Line, Only
 from pipeline.telemetry.telemetry import Telemetry
 from pipeline.workers.crew import Crew
-from pipeline.workers.dialogue import APART, HeadDialogue
+from pipeline.workers.dialogue import APART, HeadDialogue, WorkerDialogue
 from pipeline.workers.head import HeadFloods
 from pipeline.workers.link import WorkerLink, decode, encode
 from pipeline.workers.mirror import MirroredLanes, MirroredSlots, Reports
@@ -230,6 +231,7 @@ async def test_a_watcher_of_the_head_hears_each_worker() -> None:
     )
     told.body(2, 3, b"body", 4)
     told.line(2, 1, msgspec.to_builtins(line))
+    assert head.kept == [got[0].caught]  # so that the page offers to open it
     told.line(1, 1, {"time": 1.0, "count": 9})
     watching.dispose()
     told.line(1, 1, msgspec.to_builtins(line))
@@ -237,6 +239,24 @@ async def test_a_watcher_of_the_head_hears_each_worker() -> None:
     assert (got[0].connection, got[0].caught) == (2 * APART + 7, 2 * APART + 3)
     assert said[0][2]["domain"] == "a.example"
     assert said[1] == ("leave", 1)
+
+
+async def test_a_worker_sends_the_bodies_of_the_lines_that_it_tells() -> None:
+    """Each once it is kept, which is when its line was told."""
+    said: list[tuple[Any, ...]] = []
+
+    class Carrier:
+        """What a worker has of its machine."""
+
+        dialogue = DialogueWatch((), AsyncIOScheduler(asyncio.get_running_loop()))
+
+    worker = WorkerDialogue(cast(Machine, Carrier()), lambda *words: said.append(words))
+    worker.watch(1, {}, 50)
+    Carrier.dialogue.body(Conversation("out", "192.0.2.1", "198.51.100.1"), b"Subject: x")
+    await asyncio.sleep(0)
+    assert [words[0] for words in said] == ["line", "body"]
+    assert said[1][2:] == (b"Subject: x", 10)
+    worker.leave(1)
 
 
 def test_the_lanes_of_all_workers_are_added_up() -> None:
