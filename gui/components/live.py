@@ -52,7 +52,7 @@ class LiveUpdates(Element):
         if not self.client.has_socket_connection:
             return
         if not self._valid():
-            ui.navigate.to("/login")
+            self.client.run_javascript("location.reload()")  # the gate sends it to the login, which leads back here
             return
         for action in self._actions:
             try:

@@ -73,8 +73,9 @@ class MtaIpsPage:
 
     def _row(self, ip: MtaIp) -> dict[str, Any]:
         _, series = self._telemetry.series(("attempts",), "1m", "ip", ip.ip)
-        where = [f"pool {ip.pool}"] if ip.pool else []
-        where += [] if ip.default else ["not a default one" if ip.mine else "not on this machine"]
+        where = [] if ip.default else ["not a default one" if ip.mine else "not on this machine"]
+        where += [f"pool {ip.pool}"] if ip.pool else []
+        elsewhere = not ip.mine and not any(ip.figures.values())  # only a rule names it: it has no state here
         return {
             "key": ip.ip,
             "ip": {
@@ -86,8 +87,10 @@ class MtaIpsPage:
                 "text": shown(ip.host_name, 255),
                 "under": "" if ip.ehlo == ip.host_name else f"EHLO {shown(ip.ehlo, 255)}",
                 "href": overview("ip", ip.ip),
-            },
-            "state": ip.state,
+            }
+            if ip.mine
+            else None,
+            "state": None if elsewhere and ip.state == "running" else ip.state,
             **{name: ip.figures[name] for name in COUNTED},
             "retrying": ip.retrying,
             "connections": f"{ip.active:,} + {ip.attempting:,}" if ip.active or ip.attempting else "",

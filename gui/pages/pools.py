@@ -16,6 +16,7 @@ from pipeline.views.scoped import moved
 from settings.rules import Pool, Rule
 
 COUNTED = ("attempts", "delivered", "errors", "in_memory", "parked")
+NAMED = 4  # members that a warning names
 
 
 class PoolsPage(RulePage):
@@ -78,7 +79,8 @@ class PoolsPage(RulePage):
     def warnings(self, rule: Rule) -> dict[str, str]:
         assert isinstance(rule, Pool)
         away = [member.ip for member in rule.members if not self.facade.ips.is_ours(member.ip)]
-        return {"members": f"not of this machine, passed over: {', '.join(away)}"} if away else {}
+        named = ", ".join(away[:NAMED]) + (f" and {len(away) - NAMED:,} more" if len(away) > NAMED else "")
+        return {"members": f"not of this machine, passed over: {named}"} if away else {}
 
     def consequence(self, rule: Rule) -> str:
         return "Mail that names it is given up from the next message on, as bind/error."

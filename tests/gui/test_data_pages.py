@@ -441,7 +441,7 @@ async def test_users_change_their_own_passwords(live: Any, visitor: Visitor) -> 
     for name, value in (("now", "correct horse"), ("new", "better horse"), ("again", "better horse")):
         await page.fill(f".box input[name={name}]", value)
     await page.click(".box button[type=submit]")
-    await page.wait_for_url("**/login")
+    await page.wait_for_url("**/login*")
 
 
 async def test_the_configuration_is_shown_without_secrets(live: Any, visitor: Visitor) -> None:
@@ -476,7 +476,7 @@ async def test_the_audit_says_who_changed_what(live: Any, visitor: Visitor) -> N
     for text in ("console", "127.0.0.1", "create", "names of 127.0.0.3", "Receipts"):
         await expect(row).to_contain_text(text)
     await row.click()
-    await expect(page.locator(".drawer [data-section=After]")).to_contain_text("name: Receipts")
+    await expect(page.locator(".drawer [data-section=After]")).to_contain_text("Receipts")
 
 
 async def test_the_audit_has_what_was_done_to_messages(live: Any, visitor: Visitor) -> None:
@@ -489,7 +489,7 @@ async def test_the_audit_has_what_was_done_to_messages(live: Any, visitor: Visit
     await expect(page.locator(".notes")).to_contain_text("1 message is deleted.")
     await page.goto(live.url + "/audit?kind=messages&search=audited.example")
     row = page.locator("[data-row]").first
-    for text in ("console", "127.0.0.1", "delete", "audited.example", "messages 1"):
+    for text in ("console", "127.0.0.1", "delete", "audited.example", "messages: 1"):
         await expect(row).to_contain_text(text)
 
 

@@ -134,8 +134,13 @@ async def test_all_mail_is_not_stopped_by_a_slip_and_every_view_says_that_it_is(
     await walk.page.keyboard.press("Escape")
     await expect(walk.page.locator("button.running")).to_contain_text("Running")
     await walk.click("button.running")
+    await walk.page.fill(".box input[name=reason]", "half a wo")
+    await walk.page.reload()  # as after a lost connection
+    await walk.page.wait_for_selector(".tile-value")
+    await walk.click("button.running")
+    await expect(walk.page.locator(".box input[name=reason]")).to_have_value("half a wo")
     await walk.click(".box button[type=submit]")
-    await walk.sees(".verdict", "All mail: paused, for another")
+    await walk.sees(".verdict", "All mail: paused (half a wo), for another")
     await expect(walk.page.locator(".verdict")).to_have_attribute("data-level", "bad")
     other = await walk.page.context.new_page()
     for path in ("/queue", "/ips", "/logs"):

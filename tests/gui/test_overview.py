@@ -196,14 +196,22 @@ async def test_the_first_view_is_light(stage: Any, visitor: Visitor) -> None:
 
 
 async def test_logging_out_ends_every_page_of_the_session(stage: Any, visitor: Visitor) -> None:
-    """The other tab goes to the login too."""
+    """The other tab goes to the login too, which leads back to where it was."""
     page = await visitor(stage)
     other = await page.context.new_page()
-    await other.goto(stage.url + "/")
+    await other.goto(stage.url + "/?domain=yahoo.com")
     await other.wait_for_selector(".tile-value")
     await page.click("[data-do=logout]")
     await page.wait_for_url(stage.url + "/login")
-    await other.wait_for_url(stage.url + "/login")
+    await other.wait_for_url(stage.url + "/login?redirect_to=%2F%3Fdomain%3Dyahoo.com")
+
+
+async def test_a_chart_that_cannot_be_drawn_says_so(stage: Any, visitor: Visitor) -> None:
+    """Its library is lost on the way: an empty space would look like no mail."""
+    page = await visitor(stage, "/help")
+    await page.context.route("**/esm/**", lambda route: route.abort())
+    await page.goto(stage.url + "/")
+    await expect(page.locator(".chart")).to_contain_text("could not be loaded")
 
 
 async def test_what_comes_from_outside_is_text(new_stage: Any, visitor: Visitor) -> None:

@@ -121,6 +121,26 @@ async def test_a_limit_is_added_edited_undone_found_and_deleted(live: Any, visit
     await expect(row(page, "fast.life.example").locator(".col-domain_messages")).to_have_text("6,000")
 
 
+async def test_a_rule_that_somebody_deletes_while_it_is_edited_can_be_stored_as_a_new_one(
+    live: Any, visitor: Visitor
+) -> None:
+    """The form keeps what was typed, and says what has happened."""
+    page = await visitor(live, "/throttling")
+    await add(page, domain="under.example", domain_messages="5")
+    row = page.locator("tr", has_text="under.example")
+    await row.click()
+    await fill(page, domain_messages="7")
+    other = await page.context.new_page()
+    await other.goto(live.url + "/throttling")
+    await other.locator("tr", has_text="under.example").locator("[data-act=remove]").click()
+    await other.click(".box button[type=submit]")
+    await expect(other.locator("tr", has_text="under.example")).to_have_count(0)
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(page.locator(".rule-sheet [role=alert]")).to_contain_text("deleted meanwhile")
+    await page.click(".rule-sheet button[type=submit]")
+    await expect(row).to_contain_text("7")
+
+
 async def test_a_link_to_a_lanes_limits_opens_the_form_of_its_rule_or_of_a_new_one(live: Any, visitor: Visitor) -> None:
     """That for the MTA IP and the domain, that for the domain, or a new one for both, as the lane drawer links it."""
     page = await visitor(live, "/throttling?ip=127.0.0.4&domain=linked.example")

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from gui.pages import PAGES
 from pipeline.demo.furnished import rules
@@ -61,3 +61,16 @@ async def test_every_view_fits_every_width(live: Any, visitor: Visitor) -> None:
             await page.set_viewport_size({"width": width, "height": 900})
             found += [f"{view.path} at {width}: {fault}" for fault in await page.evaluate(FAULTS, WHOLE)]
     assert not found, "\n".join(found)
+
+
+async def test_what_a_rule_is_made_of_is_shown(live: Any, visitor: Visitor) -> None:
+    """Its texts, what it does in words; never the name of a field."""
+    page = await visitor(live, "/providers")
+    for path, words in (
+        ("/providers", "*.newspaper.example"),
+        ("/schedules", "from day 4, Domain: Connections 4"),
+        ("/rewrites", "set pool newsletters; add tags night"),
+        ("/responses", "suppress address"),
+    ):
+        await page.goto(live.url + path)
+        await expect(page.locator(".rule-grid")).to_contain_text(words)

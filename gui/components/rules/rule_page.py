@@ -30,6 +30,7 @@ from settings.store import REFUSED
 PAGE = 100  # rows
 OFFERED = 200  # suggestions for a field
 EDIT, REMOVE = Action("edit", "Edit"), Action("remove", "Delete")
+GONE = "It is gone: somebody else has taken it away, or it has ended."
 Cells = dict[str, Any]
 
 
@@ -258,6 +259,9 @@ class RulePage:
             return
         try:
             rule, said, undo = await self._store(values, id_)
+        except NoSuchRule:
+            self.form.anew()
+            return
         except REFUSED as error:
             self.form.refuse(error)
             return
@@ -278,7 +282,7 @@ class RulePage:
         action, id_ = (str(said.get("action")), said.get("id")) if isinstance(said, dict) else ("", None)
         rule = self.store.snapshot.rule(self.kind, id_) if isinstance(id_, int) else None
         if rule is None:
-            self.notes.say("It is gone: somebody else has taken it away, or it has ended.", level="bad")
+            self.notes.say(GONE, level="bad")
         elif not self.allowed():
             return
         elif action == "edit":
@@ -294,6 +298,9 @@ class RulePage:
         who, reason = self.view.who, getattr(rule, "reason", None) or "manual"
         try:
             before = await self.store.delete(self.kind, rule.id, who)
+        except NoSuchRule:
+            self.notes.say(GONE, level="bad")
+            return
         except REFUSED as error:
             self.notes.say(str(error), level="bad")
             return

@@ -149,6 +149,11 @@ class RuleForm(Shown, component=f"../{SCRIPTS}/rule_form.js"):
         self.show("errors", [msgspec.to_builtins(one) for one in errors] or [{"field": "", "message": str(error)}])
         self.run_method("refused")
 
+    def anew(self) -> None:
+        """It has been deleted meanwhile: what is entered can be stored as a new one."""
+        self.show("errors", [{"field": "", "message": "It has been deleted meanwhile. “Add” stores it as a new one."}])
+        self.run_method("anew")
+
 
 def _types(field: FormField) -> list[str]:
     return list(get_args(TypeOrGlobal)) if field.input == "patterns" else []

@@ -7,8 +7,8 @@ export default {
   // The library is most of what a page weighs: all else is drawn while it comes.
   async mounted() {
     this.load(this.initial);
-    const { echarts } = await import("nicegui-echart");
-    if (this.gone) return;
+    const echarts = await this.library();
+    if (this.gone || !echarts) return;
     this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
     this.sizes = new ResizeObserver(() => this.chart.resize());
     this.sizes.observe(this.$el);
@@ -23,6 +23,16 @@ export default {
     this.chart?.dispose();
   },
   methods: {
+    // A connection may be lost while the library comes; an empty space would look like no mail.
+    async library() {
+      try {
+        return (await import("nicegui-echart")).echarts;
+      } catch {
+        const note = Object.assign(document.createElement("p"), { className: "empty", role: "status" });
+        note.textContent = "The chart could not be loaded. Reload the page to try again; all figures are live.";
+        this.$el.replaceChildren(note);
+      }
+    },
     // {first: epoch s of the first slot, step: s, values: {name: [count]}}
     load(data) {
       this.held = { first: data.first, step: data.step, values: data.values };

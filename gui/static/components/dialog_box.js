@@ -1,4 +1,8 @@
-// A question or a small form over the page: asked once, answered with the fields' values, or not.
+// A question or a small form over the page: asked once, answered with the fields' values, or not. What was typed into
+// one that a lost connection has closed is there when it is asked again, for ten minutes in this tab; never a secret.
+const DRAFT = "mailrace-dialog-draft";
+const KEPT = 600_000; // milliseconds
+
 export default {
   emits: ["answer", "check"],
   template: /* HTML */ ` <dialog class="box" ref="box" aria-labelledby="box-title" @close="closed">
@@ -54,7 +58,7 @@ export default {
         title,
         lines,
         fields,
-        values,
+        values: { ...values, ...this.draft(title, fields) },
         action,
         danger,
         secret,
@@ -71,11 +75,36 @@ export default {
     wrong(errors) {
       Object.assign(this, { errors, busy: false });
     },
+    keep() {
+      const open = this.fields.filter((field) => !field.secret).map((field) => [field.name, this.values[field.name]]);
+      const draft = { title: this.title, at: Date.now(), values: Object.fromEntries(open) };
+      try {
+        sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+      } catch {
+        // this browser keeps nothing for sites
+      }
+    },
+    draft(title, fields) {
+      try {
+        const { title: of, at, values } = JSON.parse(sessionStorage.getItem(DRAFT));
+        const known = fields.filter((field) => !field.secret && field.name in values);
+        const fresh = of === title && Date.now() - at < KEPT;
+        return fresh ? Object.fromEntries(known.map((field) => [field.name, values[field.name]])) : {};
+      } catch {
+        return {};
+      }
+    },
     shut() {
+      try {
+        sessionStorage.removeItem(DRAFT);
+      } catch {
+        // nothing was kept
+      }
       this.open = false;
       this.$refs.box.close();
     },
     check() {
+      this.keep();
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.open && this.$emit("check", { ...this.values }), 200);
     },

@@ -86,7 +86,7 @@ export default {
               <template v-else-if="column.kind === 'link'"
                 ><a :href="cells[key][column.name].href" :title="cells[key][column.name].text"
                   ><bdi>{{ cells[key][column.name].text }}</bdi></a
-                ><small v-if="cells[key][column.name].under"
+                ><small v-if="cells[key][column.name].under" :title="cells[key][column.name].under"
                   ><bdi>{{ cells[key][column.name].under }}</bdi></small
                 ></template
               >

@@ -359,6 +359,10 @@ export default {
       );
       this.$nextTick(() => this.$refs.sheet.querySelector("[aria-invalid=true]")?.focus());
     },
+    anew() {
+      this.opened = { ...this.opened, id: null };
+      this.refused();
+    },
     stored() {
       this.$refs.sheet.close();
     },

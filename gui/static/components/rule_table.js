@@ -31,11 +31,12 @@ export const Cell = {
       >{{ column.empty }}</span
     >
     <span v-else-if="column.kind === 'time'" :title="at.tip"
-      ><time :datetime="value">{{ at.text }}</time> <small class="whole">{{ at.left }}</small></span
+      ><time :datetime="value">{{ at.text }}</time> <small v-if="at.left !== 'past' || ends" class="whole">{{ at.left }}</small></span
     >
     <span v-else-if="Array.isArray(value)" class="chips"
-      ><span v-for="chip in value" class="chip" :title="chip.tip ?? chip.text ?? chip">
+      ><span v-for="chip in value.slice(0, most)" class="chip" :title="chip.tip ?? chip.text ?? chip">
         <b v-if="chip.label">{{ chip.label }}</b> {{ chip.text ?? chip }}</span
+      ><span v-if="value.length > most" class="chip">and {{ (value.length - most).toLocaleString() }} more</span
       ><span v-if="!value.length" class="none">{{ column.empty }}</span></span
     >
     <span v-else-if="typeof value === 'object'" class="pill-cell"
@@ -52,7 +53,11 @@ export const Cell = {
     >
     <code v-else-if="column.kind === 'code'" :title="value">{{ value }}</code>
     <span v-else :title="value">{{ value }}</span>`,
+  data: () => ({ most: 12 }), // chips of a cell
   computed: {
+    ends() {
+      return ["until", "expire"].includes(this.column.name);
+    },
     at() {
       return moment(this.value, this.now);
     },
