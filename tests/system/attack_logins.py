@@ -1,9 +1,9 @@
 """Wrong credentials beside right ones: how much later the right ones are let in.
 
-Quiet and guessed-at moments alternate, so that what else the machine does falls on both; the time in which client or
-program were ready to run and another had the processor is taken off (Linux: proc(5), schedstat). The guessers are a
-program of their own (`python -m tests.system.attack_logins`, with the ports as JSON) that gives way to everybody: what
-is measured is what they cost the server, not what they cost the machine.
+Quiet and guessed-at moments alternate. What is measured is the time for which the program itself had the processor
+between a request and its answer, with the processes that compute hashes where the request needs one (Linux: proc(5),
+schedstat): all that can go before a right request goes before it there, and what else the machine does is not in it.
+The guessers are a program of their own (`python -m tests.system.attack_logins`, with the ports as JSON).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from tests.system.attacked import OTHERS, PASSWORD, SECRET, USER, AttackedProgra
 
 GUESSERS = 30  # of each kind
 MOST = 0.1  # seconds that a right one may take longer
+FIRST = "the first SMTP login of a user"
+NICE = 5  # the guessers give way: what is measured is the program
 ROUNDS = 3  # of quiet and guessed-at moments, at least
 
 
@@ -44,7 +46,7 @@ def logins(target: AttackedProgram, seconds: float) -> list[Figure]:
             "a console session": lambda: _answers(operator.get("/settings"), 200),
             "the console's password": lambda: _answers(newcomer.post("/login", data={"password": PASSWORD}), 303),
             "an SMTP login that was right before": lambda: _logs_in(target, USER, SECRET),
-            "the first SMTP login of a user": lambda: _logs_in(target, f"u{next(others)}", SECRET),
+            FIRST: lambda: _logs_in(target, f"u{next(others)}", SECRET),
         }
         quiet: dict[str, list[float]] = {name: [] for name in right}
         beside: dict[str, list[float]] = {name: [] for name in right}
@@ -67,19 +69,21 @@ def _sample(
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for name, act in right.items():
-            begin, put_aside = time.monotonic(), _put_aside(target)
+            before = _worked(target, name == FIRST)
             act()
-            took = time.monotonic() - begin
-            taken[name].append(max(0.0, took - _put_aside(target) + put_aside))
+            taken[name].append(_worked(target, name == FIRST) - before)
             time.sleep(0.02)
 
 
-def _put_aside(target: AttackedProgram) -> float:
-    """Seconds in which this process's thread, and the program's event loop, could have run and did not."""
-    files = (f"/proc/{pid}/schedstat" for pid in (os.getpid(), target.process.pid))
-    with contextlib.suppress(OSError):
-        return sum(int(pathlib.Path(file).read_text().split()[1]) for file in files) / 1e9
-    return 0.0
+def _worked(target: AttackedProgram, with_children: bool) -> float:
+    """Seconds for which the program has had the processor."""
+    children = target.process.children(recursive=True) if with_children else []
+    found = 0
+    for process in (target.process, *children):
+        for task in pathlib.Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # it has ended
+                found += int(task.read_text().split()[0])
+    return found / 1e9
 
 
 def _figure(name: str, quiet: list[float], beside: list[float]) -> Figure:
@@ -121,13 +125,14 @@ class Guesser:
         self._ports, self._dice = ports, random.Random()
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust.check_hostname, self._trust.verify_mode = False, ssl.CERT_NONE
-        self.count = 0
+        self.count, self._begun = 0, asyncio.Event()
 
     async def run(self) -> None:
         """Until standard input ends."""
-        os.nice(15)
+        os.nice(NICE)
         work = [self._again(act, number) for number in range(GUESSERS) for act in (self._smtp, self._form, self._token)]
         tasks = [asyncio.ensure_future(one) for one in work]
+        await self._begun.wait()
         print("guessing", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         for task in tasks:
@@ -139,6 +144,7 @@ class Guesser:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await act(f"127.77.{number % 3}.{number + 1}")
                 self.count += 1
+                self._begun.set()
 
     async def _open(self, name: str, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self._ports[name], ssl=self._trust, local_addr=(address, 0))

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from operators.deliveries.outcome import RESULTS, Next
 from pipeline.log.schema import LogRecord
 
 
@@ -74,6 +75,10 @@ _CLAUSES = {  # filter: (column, condition)
 }
 
 
+# What is one of a few words: another one finds nothing, which looks as if there were nothing.
+_KNOWN: dict[str, tuple[str, ...]] = {"result": RESULTS, "next": tuple(Next)}
+
+
 def where(filters: Filters, record: type[LogRecord]) -> tuple[str, dict[str, Any]]:
     """The SQL condition and its parameters. Raises `UnknownFilter` where these records have no such field."""
     conditions, parameters = ["true"], {}
@@ -81,6 +86,8 @@ def where(filters: Filters, record: type[LogRecord]) -> tuple[str, dict[str, Any
         column, condition = _CLAUSES.get(name, (name, f"{name} = ${name}"))
         if column not in record.__struct_fields__:
             raise UnknownFilter(f"{name}: {record.__name__.lower()}s have none; they have {_fields(record)}")
+        if (known := _KNOWN.get(name)) is not None and value not in known:
+            raise UnknownFilter(f"{name}: {str(value)[:60]!r} is none of {', '.join(known)}")
         conditions.append(condition)
         parameters[name] = utc(value) if isinstance(value, datetime.datetime) else value
     return " AND ".join(conditions), parameters

@@ -18,8 +18,8 @@ from operators.deliveries.delivery import Lease
 from operators.deliveries.settlement import Settlement
 from pipeline.queues.contract import Confirmed
 from pipeline.queues.rabbitmq.amqp.link import Ledger
-from pipeline.queues.rabbitmq.amqp.mail import BrokerMessage
-from pipeline.queues.rabbitmq.settled import Key, SettledNotes
+from pipeline.queues.rabbitmq.amqp.mail import BrokerMessage, following, is_own
+from pipeline.queues.rabbitmq.settled import Key, SettledNotes, key
 
 
 class BrokerLoan:
@@ -28,6 +28,7 @@ class BrokerLoan:
     Attributes:
         lease: what the machine has of it.
         key: the same for the same message, also over another connection.
+        id: the AMQP message-id.
         ledger, tag: where it is settled; None: an orphan.
         lane: the parked queue that it was got from, or None for the outbox.
         settlement, confirmed: how it is to be settled, while that is under way.
@@ -37,11 +38,13 @@ class BrokerLoan:
     """
 
     __slots__ = (
-        "confirmed", "error", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
+        "confirmed", "error", "id", "key", "lane", "lease", "ledger", "left", "sending", "settlement", "tag",
     )  # fmt: skip
 
-    def __init__(self, lease: Lease, key: Key, ledger: Ledger, tag: int, lane: str | None) -> None:
-        self.lease, self.key, self.lane = lease, key, lane
+    def __init__(
+        self, lease: Lease, key: Key, ledger: Ledger, tag: int, lane: str | None, id: str | None = None
+    ) -> None:
+        self.lease, self.key, self.lane, self.id = lease, key, lane, id
         self.ledger: Ledger | None = ledger
         self.tag = tag
         self.settlement: Settlement | None = None
@@ -62,6 +65,7 @@ class Loans:
         self._settled = settled
         self._loans: dict[int, BrokerLoan] = {}
         self._by_key: dict[Key, BrokerLoan] = {}  # the last that came of each
+        self._by_base: dict[str, BrokerLoan] = {}  # the same, of those with an id of ours
         self._orphans: dict[Key, list[BrokerLoan]] = {}
         self.lanes: Counter[str] = Counter()  # loans got from parked queues
 
@@ -83,6 +87,8 @@ class Loans:
     def add(self, loan: BrokerLoan) -> None:
         """A message has come."""
         self._loans[loan.lease.id] = self._by_key[loan.key] = loan
+        if loan.id is not None and is_own(loan.id):
+            self._by_base[loan.id.partition("~")[0]] = loan
         if loan.lane is not None:
             self.lanes[loan.lane] += 1
 
@@ -96,6 +102,8 @@ class Loans:
             return
         if self._by_key.get(loan.key) is loan:
             del self._by_key[loan.key]
+        if loan.id is not None and self._by_base.get(base := loan.id.partition("~")[0]) is loan:
+            del self._by_base[base]
         if loan.lane is not None:
             self.lanes[loan.lane] -= 1
             if not self.lanes[loan.lane]:
@@ -104,6 +112,25 @@ class Loans:
             self._claim(loan)
         if done:
             self._settled.add(loan.key)
+
+    def ended(self, loan: BrokerLoan) -> None:
+        """It is delivered or given up: so is what had replaced it, if this process or another died before it knew."""
+        if loan.lease.redelivered and is_own(loan.id):
+            self._settled.add(key(following(loan.id), b""))
+
+    def known(self, id: str | None, redelivered: bool) -> bool:
+        """Whether a message is one with another: it was replaced before its acknowledgement was lost, or replaces one
+        that came again and is under way.
+        """
+        if id is None or not is_own(id):
+            return False
+        base, _, number = id.partition("~")
+        if (loan := self._by_base.get(base)) is not None and loan.id is not None:
+            lent = loan.id.partition("~")[2]
+            if int(lent or 0) < int(number or 0):
+                return loan.settlement is None
+            return redelivered and int(lent or 0) > int(number or 0)
+        return redelivered and self._settled.again(key(following(id), b""), redelivered, ours=True)
 
     def lends(self, key: Key) -> bool:
         """Whether the same message is lent over this connection: what comes with its id is its copy."""

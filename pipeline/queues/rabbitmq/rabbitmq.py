@@ -40,6 +40,7 @@ from pipeline.queues.rabbitmq.amqp.mail import (
     BrokerMessage,
     following,
     headers,
+    is_own,
     number,
     plain,
     queued,
@@ -316,14 +317,16 @@ class RabbitQueue:
         assert tag is not None
         ledger.lent(tag)
         redelivered = bool(getattr(message.delivery, "redelivered", False))
-        key = identity(properties.message_id, message.body)
+        ours = waits(headers(message.header))
+        # What replaces a message has an id that follows from that, whatever its body is.
+        key = identity(properties.message_id, b"" if ours and is_own(properties.message_id) else message.body)
         if (orphan := self.loans.reclaim(key, ledger, tag)) is not None:
             if orphan.lane is not None:
                 self.parked_queues.change(orphan.lane, -1)
             self.settling.carry_out(orphan)
             return
-        ours = waits(headers(message.header))
-        if self.settled.again(key, redelivered, ours) or (ours and self.loans.lends(key)):
+        again = self.settled.again(key, redelivered, ours) or (ours and self.loans.lends(key))
+        if again or self.loans.known(properties.message_id, redelivered):
             ledger.ack(tag)
             if lane is not None:
                 self.parked_queues.change(lane, -1)
@@ -365,7 +368,7 @@ class RabbitQueue:
         if recalled is not None:
             self.parked_queues.change(recalled, -1)
         lease = Lease(next(self._ids), body, queued(message.header), recalled, redelivered, size)
-        self.lending.lend(BrokerLoan(lease, key, ledger, tag, lane))
+        self.lending.lend(BrokerLoan(lease, key, ledger, tag, lane, message.header.properties.message_id))
 
     def _goes_round(self, ledger: Ledger, message: DeliveredMessage, body: bytes, key: Key) -> bool:
         """Whether the message's time has not come when its step is over: then it waits in the next one."""

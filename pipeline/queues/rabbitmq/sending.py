@@ -118,7 +118,7 @@ class Publisher:
     ) -> None:
         if not mail.id:
             self._number += 1
-            mail.id = f"{self._token}-{self._number}"
+            mail.id = f"{self._token}-{'c' if mail.copy else ''}{self._number}"  # a copy may be sent anew by its reader
         body = compressed(mail.body) if self._gzip else mail.body
         if len(body) > self._most_bytes:
             error = TooLarge(len(body), self._most_bytes)

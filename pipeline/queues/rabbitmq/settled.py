@@ -7,7 +7,9 @@ what comes again with such a note is only acknowledged once more.
 What comes again is known by its AMQP message-id and its body, and the broker's mark "redelivered". Less will not do:
 after a crash every message of a classic queue has the mark, also one that nobody was sent, and two applications' equal
 messages, or one's, are two messages. So those without a message-id have no note, and are sent twice rather than not at
-all. What was settled over this very connection cannot come again over it, and does not count.
+all. An id that we have made is no other message's, and that of what replaces it - a retry, one that is parked - follows
+from it: so a retry that was published by a process that was killed before it could acknowledge its original is known,
+too (`rabbitmq_loans`). What was settled over this very connection cannot come again over it, and does not count.
 
 Owns the file `settled` in `data-dir`: a ring of REMEMBERED notes, written with one call each (1.6 microseconds, of
 which the page cache takes note; nothing is synced, since a crash of the machine may cost a copy, and no message). Where

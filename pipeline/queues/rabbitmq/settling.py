@@ -21,7 +21,7 @@ from operators.deliveries.results import smaller
 from pipeline.queues.contract import Confirmed, Park, QueueUnavailable, Retry, Settlement, TooLarge
 from pipeline.queues.rabbitmq.amqp.broker import Broker
 from pipeline.queues.rabbitmq.amqp.link import BrokerRejected
-from pipeline.queues.rabbitmq.amqp.mail import BrokerMessage
+from pipeline.queues.rabbitmq.amqp.mail import BrokerMessage, following, is_own
 from pipeline.queues.rabbitmq.delays import slack, step
 from pipeline.queues.rabbitmq.held import HeldResults
 from pipeline.queues.rabbitmq.loans import BrokerLoan, Loans
@@ -130,10 +130,12 @@ class Settling:
         match settlement.then:
             case Retry(body=body, at=at):
                 mails.append(put_off(self._names, body, queued, at, self._clock()))
+                mails[-1].id = following(loan.id) if is_own(loan.id) else ""
                 self.rescheduled += 1
             case Park(lane=lane, expires=expires):
                 name, body = self._names.parked(lane), loan.lease.body
-                mails.append(BrokerMessage(queue=name, body=body, queued=queued, lane=lane, expires=expires))
+                id = following(loan.id) if is_own(loan.id) else ""
+                mails.append(BrokerMessage(queue=name, body=body, queued=queued, lane=lane, expires=expires, id=id))
         return mails
 
     def _anew(self, mail: BrokerMessage) -> BrokerMessage:
@@ -207,6 +209,8 @@ class Settling:
     def _end(self, loan: BrokerLoan, *, done: bool) -> None:
         confirmed, loan.confirmed = loan.confirmed, None
         self._loans.remove(loan, done=done)
+        if done and loan.settlement is not None and loan.settlement.then is None:
+            self._loans.ended(loan)
         if confirmed is not None:
             asyncio.get_running_loop().call_soon(confirmed, None)
         self._freed()

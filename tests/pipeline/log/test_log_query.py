@@ -115,6 +115,14 @@ def test_a_filter_that_the_log_does_not_have_is_said(kept: LogQuery) -> None:
         kept.received(Filters(code=250))
 
 
+def test_a_filter_by_a_word_that_no_attempt_has_is_said(kept: LogQuery) -> None:
+    """K15: a mistyped one would find nothing, as if there were nothing."""
+    with pytest.raises(UnknownFilter, match="result: 'accept' is none of accepted, timeout, lost, invalid, error"):
+        kept.attempts(Filters(result="accept"))
+    with pytest.raises(UnknownFilter, match="next: 'bounced' is none of delivered, retry"):
+        kept.attempts(Filters(next="bounced"))
+
+
 @settings(
     max_examples=settings.default.max_examples // 6,
     deadline=None,

@@ -291,3 +291,31 @@ async def test_a_busy_broker_gets_longer_than_a_silent_one(waits: float, silent:
     told = Told(waits, silent)
     assert keeper._stalls(told) is bool(why)  # type: ignore[arg-type]
     assert told.why == why
+
+
+@pytest.mark.parametrize("then", ["ends", "is put off again", "comes later"])
+async def test_what_was_put_off_by_a_process_that_was_killed_comes_once(address: str, then: str) -> None:
+    """Its retry was published, and it was not acknowledged: it comes again, and the two are known by their ids."""
+    async with opened(address) as dying:
+        await dying.publish(b"m")
+        dying.consume(5)
+        [lease] = await dying.next()
+        [loan] = rabbit(dying).loans
+        assert loan.ledger is not None
+        loan.ledger.held = True  # so no acknowledgement leaves
+        await dying.settle(lease, Settlement(then=Retry(b"retried", time.time() + 1.5)))
+        if then == "comes later":
+            await asyncio.sleep(2.5)
+    async with opened(address) as desk:  # without the notes of the one before
+        desk.consume(5)
+        first = await desk.next()
+        again = Retry(b"retried again", time.time() + 1.5) if then == "is put off again" else None
+        await desk.settle(first[0], Settlement(then=again))
+        if again is not None:
+            [second] = await desk.next()
+            assert second.body in (b"retried", b"retried again")
+            await desk.settle(second)
+        await asyncio.sleep(2.5)
+        assert desk.leases == []
+        figures = await desk.queue.figures()
+        assert (figures.ready, figures.waiting) == (0, 0)

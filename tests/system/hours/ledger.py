@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+FOREIGN = "amqp-"  # published by others: two of them may have the same id
+PUT_OFF = 60.0  # seconds after an unrest in which what was put off before it comes
 IN_FLIGHT = 10.0  # seconds before a kill in which a delivery may not have been settled yet, on a busy machine
 
 
@@ -89,4 +91,7 @@ class Ledger:
         for unrest in self.unrest:
             if unrest.begin - IN_FLIGHT <= first <= unrest.end and again >= unrest.begin:
                 return unrest.reason
+            put_off = self.accepted.get(id, again) <= unrest.end and unrest.begin <= first <= unrest.end + PUT_OFF
+            if put_off and id.startswith(FOREIGN):
+                return "put off just before, with an id that is not ours"
         return "the receiver took it and hung up before its answer" if id in self.cut else ""

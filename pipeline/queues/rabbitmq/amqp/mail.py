@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import re
 import time
 import zlib
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ class Urgent(msgspec.Struct):
     priority: int = 0
 
 
+_OWN_ID = re.compile(r"[0-9a-f]{32}-\d{1,18}(?:~\d{1,6})?").fullmatch  # as `Publisher` makes them
 _urgent = msgspec.json.Decoder(Urgent).decode
 
 
@@ -160,6 +162,11 @@ def following(id: str | None) -> str:
     if not base or not number.isdecimal() or len(number) > 6:
         return f"{id}~1" if id and len(id) < 200 else ""
     return f"{base}~{int(number) + 1}"
+
+
+def is_own(id: str | None) -> bool:
+    """Whether we have made this id: it is no other message's, and `following` gives that of what replaces it."""
+    return id is not None and _OWN_ID(id) is not None
 
 
 def waits(own: dict[str, Any]) -> bool:
