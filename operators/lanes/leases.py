@@ -284,9 +284,10 @@ class Leases:
             self._give_back(wish, at)
         for key in [key for key, (at, _) in self._asked.items() if now - at > KEPT]:
             del self._asked[key]
-        for kept in (self._refused, self._full):
-            for key in [key for key, refused in kept.items() if now - refused.since > KEPT]:
-                del kept[key]  # type: ignore[attr-defined]
+        for key in [key for key, refused in self._refused.items() if now - refused.since > KEPT]:
+            del self._refused[key]
+        for name in [name for name, refused in self._full.items() if now - refused.since > KEPT]:
+            del self._full[name]
         for name in [name for name, pacer in self._pacers.items() if pacer.at_rest(now)]:
             del self._pacers[name]
 
