@@ -483,6 +483,11 @@ class Lanes:
         """A lane by its name, or None where nothing of it is in memory."""
         return self._lanes.get(name)
 
+    def waits(self, name: str) -> bool:
+        """Whether a lane has mail that waits for a permit or a connection."""
+        lane = self._lanes.get(name)
+        return lane is not None and bool(lane.waiting)
+
     def all(self) -> list[Lane]:
         """The lanes in memory."""
         return list(self._lanes.values())

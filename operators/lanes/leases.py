@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -34,6 +34,7 @@ AskPlaces = Callable[[str, float, int, list[float]], None]
 AskOpen = Callable[[ConnectionAsk], None]
 TellClosed = Callable[[list[str]], None]
 GiveBack = Callable[[ConnectionAsk, float], None]
+PassOn = Callable[[list[str]], None]
 
 
 class LeasedPacer(Pacer):
@@ -141,15 +142,18 @@ class Leases:
         closed: TellClosed,
         give_back: GiveBack,
         maximum: int,
+        pass_on: PassOn = lambda names: None,
     ) -> None:
         self._clock, self._places, self._opens, self._closed = clock, places, opens, closed
-        self._give_back, self._maximum = give_back, maximum
+        self._give_back, self._maximum, self._pass_on = give_back, maximum, pass_on
         self.wake: Callable[[str], None] = lambda lane: None
+        self.waits: Callable[[str], bool] = lambda lane: True  # whether a lane has mail
         self.heard = clock()
         self._pacers: dict[str, LeasedPacer] = {}
         self._asked: dict[_Key, tuple[float, ConnectionAsk]] = {}  # connections that were asked for, and when
         self._granted: dict[_Key, tuple[float, ConnectionAsk]] = {}  # that may be opened, as of when
         self._refused: dict[_Key, LeaseRefused] = {}
+        self._full: dict[str, LeaseRefused] = {}  # by what is counted for many lanes
 
     def pacer(self, name: str) -> Pacer:
         """The pacer of a rate."""
@@ -188,9 +192,24 @@ class Leases:
         if refused is not None and now < (refused.until or refused.since + AGAIN):
             return Wait(refused.why, refused.until)
         if key not in self._asked or now - self._asked[key][0] > LOST:
+            if (full := self._found_full(key, now)) is not None:
+                self._refused[key] = full
+                return Wait(full.why)
             self._asked[key] = now, self._wish(key, limits)
             self._opens(self._asked[key][1])
         return Wait(refused.why if refused is not None else "a connection is asked for")
+
+    def _found_full(self, key: _Key, now: float) -> LeaseRefused | None:
+        """Another lane was refused for what this one counts for, too: one of them asks, and the others wait for that.
+
+        Else thousands of lanes would ask for one receiver's connections, and be answered when their mail is parked.
+        """
+        for name in names(*key)[1:]:
+            if (full := self._full.get(name)) is not None:
+                if now < full.since + AGAIN:
+                    return LeaseRefused(full.why, None, now)
+                self._full[name] = LeaseRefused(full.why, None, now)
+        return None
 
     def _wish(self, key: _Key, limits: Limits, made: bool = False) -> ConnectionAsk:
         lane, remote, all_ = names(*key)
@@ -204,26 +223,43 @@ class Leases:
         """A connection was made anew: the next one waits the longer."""
         self._opens(self._wish((lane, ip, address), limits, made=True))
 
-    def answered(self, key: str, at: float, refused: str | None, until: float | None = None) -> None:
-        """The head's answer of `at` to a wish for a connection."""
+    def answered(self, key: str, at: float, refused: str | None, until: float | None = None, full: str = "") -> None:
+        """The head's answer of `at` to a wish for a connection; `full`: what is counted, of which there are no more."""
         lane, ip, address = key.split("\n")
         which = (lane, ip, address)
         asked = self._asked.pop(which, None)
         if refused is not None:
             self._refused[which] = LeaseRefused(refused, until, self._clock())
+            if full in names(*which)[1:]:
+                self._full[full] = self._refused[which]
         elif asked is None or which in self._granted:  # it was asked for again meanwhile
             self._closed(names(*which))
         else:
             self._refused.pop(which, None)
             self._granted[which] = at, asked[1]
         self.wake(lane)
+        if which in self._granted and not self.waits(lane):  # its mail was parked meanwhile; others wait for it
+            at, wish = self._granted.pop(which)
+            self._give_back(wish, at)
+        if refused is None:  # there may be more
+            self._ask_next(names(*which)[1:])
 
     def freed(self, counted: list[str]) -> None:
-        """Something that was refused may be had now."""
+        """One that was refused may be had now: the lane that has waited longest asks for it. None does: pass it on."""
+        if not self._ask_next(counted):
+            self._pass_on(counted)
+
+    def _ask_next(self, counted: Collection[str]) -> bool:
+        """A lane that was refused for this asks again, if any still has mail."""
+        for name in counted:
+            self._full.pop(name, None)
         wanted = {*counted}
         for key in [key for key in self._refused if wanted.intersection(names(*key))]:
             self._refused.pop(key)
             self.wake(key[0])
+            if key in self._asked:
+                return True
+        return False
 
     def placed(self, name: str, limit: float, places: list[float]) -> None:
         """The head's answer to a wish for places."""
@@ -250,6 +286,8 @@ class Leases:
             del self._asked[key]
         for key in [key for key, refused in self._refused.items() if now - refused.since > KEPT]:
             del self._refused[key]
+        for name in [name for name, refused in self._full.items() if now - refused.since > KEPT]:
+            del self._full[name]
         for name in [name for name, pacer in self._pacers.items() if pacer.at_rest(now)]:
             del self._pacers[name]
 

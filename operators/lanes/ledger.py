@@ -166,11 +166,22 @@ class LimitLedger:
             kept[worker] -= 1
             if not kept.total():
                 del self._open[name]
-            if waiting := self._waiting.get(name):  # one came free; the next time it is another worker's turn
-                first, _ = waiting.popitem(last=False)
-                told.setdefault(first, []).append(name)
-                self._promised.setdefault(name, {})[first] = now + PROMISED
+            self._offer(name, now, told)  # one came free; the next time it is another worker's turn
         return told
+
+    def pass_on(self, worker: int, counted: list[str], now: float) -> dict[int, list[str]]:
+        """A worker that was told of something that came free has no use for it any more; as `close`."""
+        told: dict[int, list[str]] = {}
+        for name in counted:
+            if self._promised.get(name, {}).pop(worker, None) is not None:
+                self._offer(name, now, told)
+        return told
+
+    def _offer(self, name: str, now: float, told: dict[int, list[str]]) -> None:
+        if waiting := self._waiting.get(name):
+            first, _ = waiting.popitem(last=False)
+            told.setdefault(first, []).append(name)
+            self._promised.setdefault(name, {})[first] = now + PROMISED
 
     def gone(self, worker: int) -> dict[int, list[str]]:
         """A worker has ended: its connections are closed with it."""

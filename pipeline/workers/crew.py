@@ -244,6 +244,8 @@ class Crew:
                 self._free(self._ledger.close(worker.number, rest[0], time.monotonic()))
             case "back":
                 self._free(self._ledger.give_back(worker.number, asked(rest[0]), rest[1], time.monotonic()))
+            case "pass":
+                self._free(self._ledger.pass_on(worker.number, rest[0], time.monotonic()))
             case "status":
                 self.reports.put(worker.number, rest[0])
                 self.reported(rest[0])
@@ -297,12 +299,12 @@ class Crew:
         if ask.made:
             return
         if refusal is None:
-            worker.say("answer", ask.key, now, None, None)
+            worker.say("answer", ask.key, now, None, None, "")
             return
         if refusal.full:
             for holder in self._ledger.holders(refusal.full, worker.number)[:1]:
                 self._workers[holder - 1].say("give_up", refusal.full)
-        worker.say("answer", ask.key, now, refusal.why, refusal.until)
+        worker.say("answer", ask.key, now, refusal.why, refusal.until, refusal.full)
 
     # -- what others ask
 

@@ -115,6 +115,7 @@ class WorkerProcess:
             lambda counted: link.say("closed", counted),
             lambda ask, at: link.say("back", msgspec.to_builtins(ask), at),
             settings.max_connections,
+            lambda counted: link.say("pass", counted),
         )
         board, sockets = SessionBoard(files[0]), [socket.socket(fileno=file) for file in files[1:]]
         ports = PortShare(sockets, lambda sessions: board.is_next(number, sessions))
@@ -123,7 +124,7 @@ class WorkerProcess:
         own = settings_of(settings, number, count)
         machine = self._machine = Machine(own, seat)
         self._reread = RepeatedWork(machine.rules.reload, "rules")
-        leases.wake = machine.lanes.go_on
+        leases.wake, leases.waits = machine.lanes.go_on, machine.lanes.waits
         machine.slots.noted = self._skipped
         self._dialogue = WorkerDialogue(machine, link.say)
         self._telling = Telling(link.say)
@@ -204,9 +205,9 @@ class WorkerProcess:
         assert self._leases is not None
         self._leases.spare(rate)
 
-    def _on_answer(self, key: str, at: float, why: str | None, until: float | None) -> None:
+    def _on_answer(self, key: str, at: float, why: str | None, until: float | None, full: str) -> None:
         assert self._leases is not None
-        self._leases.answered(key, at, why, until)
+        self._leases.answered(key, at, why, until, full)
 
     def _on_free(self, names: list[str]) -> None:
         assert self._leases is not None

@@ -26,6 +26,7 @@ import psutil
 from tests.bench.relay import WARM, Figures, Sink, mailrace, measure
 from tests.bench.table import Row
 from tests.support.api import TOKEN, Api
+from tests.support.broker import Broker
 from tests.support.loop import Loop
 from tests.support.program import Program
 from tests.support.receiver import Receiver
@@ -62,15 +63,16 @@ class Shares:
         return {name: (used - self._before[name]) / messages * 1000 for name, used in self._now().items()}
 
 
-def run(counts: list[int], messages: int, rounds: int) -> dict[int, Figures]:
-    """Medians of the rounds; the numbers of workers take turns."""
+def run(counts: list[int], messages: int, rounds: int, broker: Broker | None = None) -> dict[int, Figures]:
+    """Medians of the rounds; the numbers of workers take turns. `broker`: in place of the embedded queue."""
     sink, found = Sink(), dict[int, list[Figures]]()
     try:
         for _ in range(rounds):
             for count in counts:
+                options = {} if broker is None else {"rabbitmq_address": broker.fresh()}
                 with (
                     tempfile.TemporaryDirectory(prefix="workers-", ignore_cleanup_errors=True) as folder,
-                    mailrace(pathlib.Path(folder), sink, workers=count) as (port, process),
+                    mailrace(pathlib.Path(folder), sink, workers=count, **options) as (port, process),
                 ):
                     shares = Shares(process, sink)
                     one = measure(port, sink, process, messages)
@@ -155,17 +157,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--limits", action="store_true")
+    parser.add_argument("--broker", action="store_true")
     parser.add_argument("--seconds", type=float, default=130)
     wanted = parser.parse_args()
     if wanted.limits:
         limits(wanted.seconds)
         return
     counts = [int(count) for count in wanted.workers.split(",")]
-    for count, figures in run(counts, wanted.messages, wanted.rounds).items():
-        print(
-            f"{count} workers: {figures.accepted:,.0f} accepted, {figures.delivered:,.0f} delivered a second, ", end=""
-        )
-        print(f"{figures.cpu:.2f} CPU s for 1,000 messages")
+    with Broker(management=True) if wanted.broker else contextlib.nullcontext() as broker:
+        for count, figures in run(counts, wanted.messages, wanted.rounds, broker).items():
+            print(f"{count} workers: {figures.accepted:,.0f} accepted, {figures.delivered:,.0f} delivered ", end="")
+            print(f"a second, {figures.cpu:.2f} CPU s for 1,000 messages")
 
 
 if __name__ == "__main__":

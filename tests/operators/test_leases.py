@@ -117,3 +117,57 @@ def test_what_has_no_limit_asks_nobody() -> None:
     four.flood(10)
     assert said == []
     assert len(four.moments) >= 190  # 20 connections to the address, a second each
+
+
+def test_lanes_of_one_receiver_ask_for_its_connections_one_after_another() -> None:
+    """Hundreds of domains on one address: a few words each, all are served, and never more connections than may be."""
+    four = Workers(4, ip_connections=3)
+    asked: list[str] = []
+    open_ = four.ledger.open
+    four.ledger.open = lambda worker, ask, now: (asked.append(ask.key), open_(worker, ask, now))[1]  # type: ignore[method-assign]
+    for world in four.worlds:
+        world.answer = lambda delivery: 0.02
+        for number in range(100):
+            world.send(1, group=f"d{number}.example")
+    four.run(60)
+    sent = sum(len(world.gone) for world in four.worlds)
+    assert max(four.worlds[0].most_open.values()) == 3
+    assert sent == 400
+    assert len(asked) < 5 * sent
+
+
+def test_a_connection_for_a_lane_without_mail_goes_to_another_at_once() -> None:
+    """Its mail was parked before the answer came."""
+    from operators.lanes.leases import Leases
+    from operators.lanes.ledger import ConnectionAsk
+    from operators.lanes.limits import Limits
+
+    back: list[str] = []
+    leases = Leases(
+        lambda: 0.0,
+        lambda rate, limit, count, given: None,
+        lambda ask: None,
+        lambda counted: None,
+        lambda ask, at: back.append(ask.key),
+        100,
+    )
+    leases.waits = lambda lane: False
+    wanted = Limits(ip_connections=1)
+    assert leases.take("127.0.0.1/a.example", "127.0.0.1", "192.0.2.1", wanted) is not None
+    key = ConnectionAsk("127.0.0.1/a.example\n127.0.0.1\n192.0.2.1", {}).key
+    leases.answered(key, 0.0, None)
+    assert back == [key]
+
+
+def test_what_a_worker_has_no_use_for_is_the_next_ones() -> None:
+    """It passes on what came free, and so until one takes it."""
+    from operators.lanes.ledger import ConnectionAsk, LimitLedger
+
+    ledger, ask = LimitLedger(), ConnectionAsk("k", {"remote": 1})
+    assert ledger.open(1, ask, 0.0) is None
+    assert ledger.open(2, ask, 0.0) is not None
+    assert ledger.open(3, ask, 0.0) is not None
+    assert ledger.close(1, ["remote"], 1.0) == {2: ["remote"]}
+    assert ledger.pass_on(2, ["remote"], 1.0) == {3: ["remote"]}
+    assert ledger.pass_on(3, ["remote"], 1.0) == {}
+    assert ledger.open(1, ask, 1.0) is None

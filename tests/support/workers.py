@@ -38,9 +38,10 @@ class Workers:
             lambda counted: self._later(lambda: self._tell(self.ledger.close(number, counted, self.now))),
             lambda ask, at: self._later(lambda: self._tell(self.ledger.give_back(number, ask, at, self.now))),
             self.maximum,
+            lambda counted: self._later(lambda: self._tell(self.ledger.pass_on(number, counted, self.now))),
         )
         world = World(maximum=self.maximum, scheduler=self.scheduler, leases=leases, **self.limits)  # type: ignore[arg-type]
-        leases.wake = world.lanes.go_on
+        leases.wake, leases.waits = world.lanes.go_on, world.lanes.waits
         world.number, world.base = 100_000 * number, number  # type: ignore[attr-defined]
         if self.worlds:
             world.open_now, world.most_open = self.worlds[0].open_now, self.worlds[0].most_open
@@ -114,8 +115,8 @@ class Workers:
         if refusal is not None and refusal.full:
             for holder in self.ledger.holders(refusal.full, number)[:1]:
                 self._later(partial(self._give_up, holder, refusal.full))
-        why, until = (refusal.why, refusal.until) if refusal is not None else (None, None)
-        self._later(lambda: (found := self._leases(number)) and found.answered(ask.key, at, why, until))  # type: ignore[func-returns-value]
+        why, until, full = (refusal.why, refusal.until, refusal.full) if refusal is not None else (None, None, "")
+        self._later(lambda: (found := self._leases(number)) and found.answered(ask.key, at, why, until, full))  # type: ignore[func-returns-value]
 
     def _give_up(self, number: int, counted: str) -> None:
         for world in self.worlds:
