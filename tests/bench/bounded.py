@@ -13,7 +13,9 @@ import time
 
 import msgspec
 
+from pipeline.queues.contract import Body, LargeBody, NewContent
 from pipeline.queues.embedded.embedded import EmbeddedQueue
+from pipeline.queues.embedded.segments import APART
 from tests.bench.table import Row, markdown
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
@@ -21,17 +23,19 @@ from tests.support.program import Program
 DOMAINS, MB = 10_000, 2**20
 
 
-def body(number: int, size: int = 2048) -> bytes:
-    """One queued message."""
-    source = f"Subject: {number}\r\nX-Number: {number}\r\n\r\n" + ("x" * 76 + "\r\n") * (size // 78)
-    return msgspec.json.encode(
+def body(number: int, size: int = 2048) -> Body:
+    """One queued message; a large one has its content apart, as intake hands it in."""
+    head, text = f"Subject: {number}\r\nX-Number: {number}\r\n\r\n", ("x" * 76 + "\r\n") * (size // 78)
+    large = size >= APART
+    json = msgspec.json.encode(
         {
             "recipient": f"user@d{number % DOMAINS}.example",
             "envelope": "from@sender.example",
-            "mime": source,
+            "mime": head if large else head + text,
             "message-id": f"bench-{number}",
         }
     )
+    return LargeBody(json, NewContent(text.encode(), len(text), True, dots=False)) if large else json
 
 
 async def fill(path: pathlib.Path, messages: int, size: int = 2048, first: int = 0) -> None:

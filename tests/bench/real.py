@@ -229,6 +229,8 @@ def run(works: list[str], commands: dict[str, list[str]], rounds: int, scale: fl
             for peer, command in commands.items():
                 seen[peer].append(one_round(WORKS[name], peer, command, scale))
         found[name] = {peer: _medians(figures) for peer, figures in seen.items()}
+        for peer, figures in found[name].items():  # at once: a later work may not come to its end
+            print(f"{name}, {peer}: {figures.delivered:.0f}/s, CPU {figures.cpu:.2f} s/1000", file=sys.stderr)
     return found
 
 
