@@ -31,7 +31,8 @@ export const Cell = {
       >{{ column.empty }}</span
     >
     <span v-else-if="column.kind === 'time'" :title="at.tip"
-      ><time :datetime="value">{{ at.text }}</time> <small v-if="at.left !== 'past' || ends" class="whole">{{ at.left }}</small></span
+      ><time :datetime="value">{{ at.text }}</time>
+      <small v-if="at.left !== 'past' || ends" class="whole">{{ at.left }}</small></span
     >
     <span v-else-if="Array.isArray(value)" class="chips"
       ><span v-for="chip in value.slice(0, most)" class="chip" :title="chip.tip ?? chip.text ?? chip">
