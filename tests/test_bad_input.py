@@ -58,8 +58,8 @@ FROM_ARGUMENTS: list[tuple[list[str], list[str]]] = [
     (
         ["--smtp-auth=ldap://cn=admin:hunter2@host"],
         [
-            "smtp-auth: '******' (command line): must be hardcoded://user:password, file:///path, http(s)://host/path "
-            "or exec:///path, or empty"
+            "smtp-auth: '******' (command line): must be hardcoded://user:password, file:///path, "
+            "users://name,name*, http(s)://host/path or exec:///path, or empty"
         ],
     ),
     (["--smtp-username=relay"], ["smtp-username: 'relay' (command line): needs smtp-password as well"]),
@@ -254,7 +254,7 @@ FROM_QUEUE: list[tuple[bytes, Next, str]] = [
      "mime: is not what mime-encoding says"),
     (b'{"recipient": "a@b.example", "mime": {"titel": "x"}}', Next.FAIL,
      "mime.titel: there is no such part: from, to, cc, bcc, reply-to, replyTo, subject, text, html, content, "
-     "headers, attachments, background, font, css, blocks, data, tracking"),
+     "headers, attachments, background, font, css, blocks, data, tracking, rewrite"),
     (b'{"recipient": "a@b.example", "mime": {"text": "x", "attachments": [{"content": "&"}]}}', Next.FAIL,
      "mime.attachments[0].content: is not base64"),
     (b'{"recipient": "a@b.example", "mime": "a", "headers": {"drop": ["X"]}}', Next.FAIL,

@@ -80,7 +80,7 @@ def test_every_field_that_can_be_shown_is_in_its_view(view: type) -> None:
     stands_for = {
         "target": {"domain", "remote_ip"},
         "ip": {"ip", "pool"},
-        "domain": {"tag", "scope"} if view.kind == "throttles" else set(),
+        "domain": {"tag", "scope", "name", "description"} if view.kind == "throttles" else set(),
         "does": set(columns_of(view.kind)),
         "when": {"count", "period", "percent", "attempts", "reduce_to"},
         "limits": {f.name for f in fields(view.kind) if f.group},

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from gui.web.health import routes
+from operators.deliveries.events import Rejected
 from pipeline.commands.queue import queue as queue_command
 from pipeline.machine import health
 from pipeline.machine.health import TABLE
@@ -71,6 +72,10 @@ async def odd_rule(world: World, patch: Patch) -> None:
     world.machine.rules._subject.on_next(Snapshot(faults=["pauses 1 is left out: it is odd"]))
 
 
+async def thrown_away(world: World, _: Patch) -> None:
+    world.machine.health.observe(Rejected(time=world.machine.health._clock(), reason="by a test", code=250))
+
+
 WAYS: dict[str, Callable[[World, Patch], Awaitable[None]]] = {
     "stopping": told_to_stop,
     "chain": broken_chain,
@@ -80,6 +85,7 @@ WAYS: dict[str, Callable[[World, Patch], Awaitable[None]]] = {
     "addresses": without_addresses,
     "dns": silent_dns,
     "pause": all_paused,
+    "discards": thrown_away,
     "clock": clock_back,
     "rules": no_rules,
     "cluster": without_others,
@@ -118,7 +124,8 @@ async def test_a_state_is_said_everywhere(
         await WAYS[row.name](world, monkeypatch)
         state = await until(lambda: next((one for one in world.machine.health.states() if one.name == row.name), None))
         answer = await readyz(world)
-        assert (answer.status_code, answer.text) == ((503, f"{row.public}\n") if row.stops else (200, "ok\n"))
+        taken = f"ok: {row.public}\n" if row.remark else "ok\n"
+        assert (answer.status_code, answer.text) == ((503, f"{row.public}\n") if row.stops else (200, taken))
         status = await world.get("/status")
         assert status["faults"] == [state.text]
         assert (status["verdict"]["level"], status["verdict"]["word"]) == (row.level, row.word)

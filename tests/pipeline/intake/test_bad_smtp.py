@@ -67,7 +67,10 @@ CONTENTS = [
         b"Received: x\r\n" * 101 + b"\r\n.\r\n",
         "554 5.4.6 More than 100 Received fields: the message goes in a circle",
     ),
-    (b"x-mq-maxattempts: many\r\n\r\n.\r\n", "554 5.6.0 x-mq-maxattempts: allowed is a number from 1 to 1000000"),
+    (
+        b"x-mq-maxattempts: many\r\n\r\n.\r\n",
+        "554 5.6.0 x-mq-maxattempts: allowed is a number up to 1000000, 0 for no limit",
+    ),
 ]
 
 

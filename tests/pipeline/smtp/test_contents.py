@@ -55,7 +55,7 @@ async def test_a_receiver_that_hangs_up_in_the_middle_ends_the_attempt(tmp_path:
     """It is the receiver's doing, and the message is tried again."""
     async with Receiver(read_data=False) as receiver, Sender(to(receiver)) as sender:
         sending = asyncio.create_task(sender.send(HEAD, content=stored(tmp_path, TEXT)))
-        await until(lambda: bool(receiver.raw))
+        await until(lambda: b"DATA\r\n" in receiver.raw and not receiver.raw.endswith(b"\r\n"))
         receiver.writers[0].transport.abort()
         outcome = await sending
         assert (outcome.state, outcome.result, outcome.next) == ("message", "lost", Next.RETRY)
