@@ -19,9 +19,9 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.bench.table import Row, markdown
 from tests.support.api import TOKEN
+from tests.support.chromium import ARGUMENTS, CHROMIUM
 from tests.support.mailbox import Mailbox
 from tests.support.program import Program
-from tests.support.screenshots import ARGUMENTS, CHROMIUM
 
 BROWSERS, RATE, SECONDS, PAINTS = 20, 500, 30.0, 5
 BATCH = 50

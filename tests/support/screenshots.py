@@ -19,13 +19,9 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from gui.pages import PAGES
 from tests.support.api import TOKEN, Api
+from tests.support.chromium import ARGUMENTS, CHROMIUM
 from tests.support.program import ROOT, Program
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 PASSWORD = "screenshots"
 WARM = 45.0  # seconds of traffic before the first picture, so that the charts have something to show

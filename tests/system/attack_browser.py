@@ -7,9 +7,9 @@ import threading
 
 from playwright.sync_api import Page, sync_playwright
 
+from tests.support.chromium import ARGUMENTS, CHROMIUM
 from tests.system.attacked import PASSWORD, AttackedProgram, Figure
 
-CHROMIUM = "/usr/bin/chromium"
 MAIL = (
     "EHLO x\r\nMAIL FROM:<evil@x.example>\r\nRCPT TO:<info@local.example>\r\nDATA\r\nX-Number: page\r\n\r\nx\r\n.\r\n"
 )
@@ -55,7 +55,7 @@ def page(target: AttackedProgram) -> list[Figure]:
     """What it can do: no mail, no logout, no rule, nothing that it can read."""
     before = target.settled()
     with _Site() as site, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         context = browser.new_context(ignore_https_errors=True)
         operator, evil = context.new_page(), context.new_page()
         operator.goto(f"https://127.0.0.1:{target.https_port}/login")

@@ -16,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from tests.support.chromium import CHROMIUM
 from tests.system import attacks
-from tests.system.attack_browser import CHROMIUM, page
+from tests.system.attack_browser import page
 from tests.system.attack_logins import logins
 from tests.system.attacked import AttackedProgram, Figure, attacked_program
 

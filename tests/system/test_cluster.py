@@ -21,6 +21,7 @@ from playwright.async_api import async_playwright
 from tests.support.amqp import RawPublisher, properties
 from tests.support.api import TOKEN, Api
 from tests.support.broker import MISSING, Broker, installed
+from tests.support.chromium import ARGUMENTS, CHROMIUM
 from tests.support.loop import Loop
 from tests.support.program import MAILRACE, Program
 from tests.support.receiver import SILENCE, Receiver
@@ -31,7 +32,6 @@ from tests.system.progress import Progress
 pytestmark = [pytest.mark.system, pytest.mark.skipif(not installed(), reason=MISSING)]
 IPS = {"a": "127.0.0.11", "b": "127.0.0.12", "c": "127.0.0.13"}
 OUTBOXES = {"a": "outbox-a", "b": "outbox-b", "c": "outbox-a"}  # two read the same one
-CHROMIUM = "/usr/bin/chromium"
 
 
 class Fleet:
@@ -194,7 +194,7 @@ def test_the_figures_of_all_are_added_up(fleet: Fleet) -> None:
 async def test_one_switches_between_consoles_and_keeps_the_view(fleet: Fleet) -> None:
     """The same view, with the same filters, and no second login."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = await browser.new_page()
         await page.goto(f"{fleet.url('a')}/login?redirect_to=%2Fdomains")
         await page.fill("#password", "secret")
