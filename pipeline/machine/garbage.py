@@ -29,5 +29,6 @@ def end_at_once(code: int) -> NoReturn:
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
-            stream.flush()
+            if stream is not None:  # the program was started without it
+                stream.flush()
     os._exit(code)

@@ -64,6 +64,7 @@ class Stage:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.events: Subject[Event] = Subject()
+        self.counted = self.events
         self.queue = SimpleNamespace(figures=no_figures, answers=no_figures, browse=no_messages, parked=dict, full=None)
         self.lanes = self.floods = SimpleNamespace(all=list, get=lambda name: None)
         self.slots = SimpleNamespace(states=dict, of=lambda lane: (0, 0))

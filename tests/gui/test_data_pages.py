@@ -381,6 +381,7 @@ async def test_the_dialogue_is_seen_both_ways_and_no_password(live: Any, visitor
     await page.locator(".talk-out li button").first.click()
     await expect(page.locator(".drawer")).to_contain_text("Subject:")
     await page.keyboard.press("Escape")
+    await expect(page.locator(".drawer")).to_be_hidden()
     await page.goto(live.url + "/smtp?direction=in")
     await page.wait_for_selector(".talk-in >> text=MAIL FROM")
     await asyncio.to_thread(log_in, int(live.ask("port")))
