@@ -20,7 +20,7 @@ from gui.access import openid_login
 from gui.access.access import LIFETIME, REMEMBERED, Access
 from gui.access.gate import browser_of, local, session
 from gui.access.openid import OpenId
-from gui.access.proxies import prefix
+from gui.access.proxies import here, prefix
 from gui.access.tries import FREE_TRIES, TooManyTries
 from gui.access.users import CONSOLE, AuthUnavailable
 
@@ -121,7 +121,7 @@ def routes(access: Access, instance: str, version: str, openid: OpenId | None = 
         provider = openid if access.granted(cookie) is not None else None
         await access.end(cookie or "")
         answer: Response = RedirectResponse("/login", 303)
-        if provider is not None and (there := await provider.goodbye(f"{_here(request, url)}/login")):
+        if provider is not None and (there := await provider.goodbye(f"{here(request, url)}/login")):
             link = f'<a href="{html.escape(there)}">Log out at {html.escape(provider.host)} too</a>'
             answer = form(request, said=f'<p role="status">You are logged out here. {link}</p>')
         give(answer, request, access.cookie, "", 0)
@@ -154,11 +154,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > MOST:
             return b""
     return body
-
-
-def _here(request: Request, url: str) -> str:
-    """The address of the console, as people have it."""
-    return url.rstrip("/") or f"{request.url.scheme}://{request.headers.get('host', '')}{prefix(request.scope)}"
 
 
 UNUSED = "mailrace"  # what the form says as a name where there are no users, for password managers

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from gui.access.access import OPENID_LIFETIME, Access
 from gui.access.gate import local, step_of
 from gui.access.openid import OpenId, OpenIdRefused, OpenIdUnavailable
-from gui.access.proxies import prefix
+from gui.access.proxies import here
 
 if TYPE_CHECKING:
     from gui.access.login import LoginPage
@@ -37,9 +37,7 @@ def routes(page: LoginPage, access: Access, openid: OpenId, url: str) -> APIRout
     router = APIRouter()
 
     def back(request: Request) -> str:
-        host = request.headers.get("host", "")
-        here = url.rstrip("/") or f"{request.url.scheme}://{host}{prefix(request.scope)}"
-        return f"{here}/openid/back"
+        return f"{here(request, url)}/openid/back"
 
     def unavailable(request: Request, error: OpenIdUnavailable, where: str) -> Response:
         log.error("nobody can log in by OpenID Connect now", why=str(error))

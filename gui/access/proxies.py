@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -140,6 +140,11 @@ def inside(host: str, networks: Networks) -> bool:
 def prefix(scope: Scope) -> str:
     """The path under which a trusted proxy shows the console; empty without one."""
     return str(scope.get("state", {}).get("prefix", ""))
+
+
+def here(request: Request, url: str) -> str:
+    """The address of the console, as people have it. `url`: where it is configured; empty: as the request has it."""
+    return url.rstrip("/") or f"{request.url.scheme}://{request.headers.get('host', '')}{prefix(request.scope)}"
 
 
 def _believe(scope: Scope, said: Forwarding) -> None:

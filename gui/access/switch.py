@@ -13,8 +13,8 @@ from fastapi.responses import RedirectResponse
 
 from gui.access.access import LIFETIME, Access
 from gui.access.gate import local, session
+from gui.access.login import LoginPage
 from gui.access.passes import Passes
-from gui.access.proxies import prefix
 from gui.access.users import CONSOLE
 from pipeline.views.facade import Facade
 
@@ -41,10 +41,7 @@ def routes(facade: Facade, access: Access) -> APIRouter:
         if (user := await passes.admits(given, facade.cluster.own_url)) is None:
             return RedirectResponse(f"/login?{urlencode({'redirect_to': where})}", 303)
         answer = RedirectResponse(where, 303)
-        path, secure = prefix(request.scope) + "/", request.url.scheme == "https"
-        answer.set_cookie(
-            access.cookie, access.begin(user), max_age=LIFETIME, path=path, httponly=True, samesite="lax", secure=secure
-        )
+        LoginPage.give(answer, request, access.cookie, access.begin(user), LIFETIME)
         return answer
 
     return router

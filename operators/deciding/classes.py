@@ -86,24 +86,22 @@ def class_of(text: str) -> str:
 
 def classed(outcome: Outcome, snapshot: Snapshot) -> Outcome:
     """The outcome with its class, where it is a negative one of a receiver or of the way to it."""
+    return _decided(outcome, snapshot)[0]
+
+
+def _decided(outcome: Outcome, snapshot: Snapshot) -> tuple[Outcome, BounceClass | None]:
+    """As `classed`, and the operator's own pattern that the class is from."""
     if outcome.result == "accepted" or outcome.ours or outcome.next not in (Next.RETRY, Next.FAIL):
-        return outcome
+        return outcome, None
+    own: BounceClass | None = None
     class_: str | None
     if outcome.code is None:
         class_ = UNANSWERED.get(outcome.state)
     else:
-        own = own_class(outcome, snapshot)
-        class_ = own.meaning if own is not None else class_of(_text(outcome))
-    return outcome if class_ is None else msgspec.structs.replace(outcome, bounce_class=class_)
-
-
-def own_class(outcome: Outcome, snapshot: Snapshot) -> BounceClass | None:
-    """The operator's own pattern that an answer has its class from."""
-    return None if outcome.code is None else snapshot.own_class(_text(outcome))
-
-
-def _text(outcome: Outcome) -> str:
-    return answer_text(outcome.code, outcome.status, outcome.description)
+        text = answer_text(outcome.code, outcome.status, outcome.description)
+        own = snapshot.own_class(text)
+        class_ = own.meaning if own is not None else class_of(text)
+    return (outcome if class_ is None else msgspec.structs.replace(outcome, bounce_class=class_)), own
 
 
 def classify_answers(rules: Callable[[], Snapshot], report: Report = unreported) -> Stage:
@@ -118,9 +116,8 @@ def classify_answers(rules: Callable[[], Snapshot], report: Report = unreported)
         outcome = delivery.outcome
         if outcome is not None and outcome.result != "accepted":
             try:
-                snapshot = rules()
-                given = classed(outcome, snapshot)
-                if given is not outcome and (own := own_class(outcome, snapshot)) is not None:
+                given, own = _decided(outcome, rules())
+                if own is not None:
                     delivery = delivery.but(rules=(*delivery.rules, f"classes/{own.id}"))
                 delivery = delivery.ended(given)
             except Exception as error:

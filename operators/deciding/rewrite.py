@@ -19,7 +19,7 @@ from operators.mail.message import InvalidMessage, Message
 from operators.mail.source import head_of
 from operators.stages.stage import Report, Stage, stage, unreported
 from settings.rules import Snapshot
-from settings.rules.acting import LookedAt, Rewrite, changed_tags, looked_at_text, parts_of
+from settings.rules.acting import LookedAt, Rewrite, changed_tags, is_within, looked_at_text, parts_of
 from settings.rules.selection import Traits
 
 MINUTES = 24 * 60
@@ -63,11 +63,8 @@ def _traits(message: Message) -> Traits:
 
 def meets(message: Message, rule: Rewrite, now: float, seen: SeenMessage | None = None) -> bool:
     """Whether the conditions of a rule hold, and it is its time. `seen`: what other rules have looked at already."""
-    if rule.hours is not None:
-        begin, end = rule.window
-        minute = int(now // 60) % MINUTES
-        if not (begin <= minute < end if begin < end else minute >= begin or minute < end):
-            return False
+    if rule.hours is not None and not is_within(rule.window, int(now // 60) % MINUTES):
+        return False
     tests = rule.tests
     if not tests:
         return True

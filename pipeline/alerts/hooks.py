@@ -14,7 +14,7 @@ import ssl
 
 import httpx
 
-from pipeline.sources.downloads import addresses, among, is_public, literal
+from pipeline.sources.downloads import addresses, among, is_public, literal, proxy_of, request_to
 from settings import Settings
 
 AT_ONCE = 3  # a name server that is silent keeps a thread for each
@@ -74,9 +74,12 @@ class Hooks:
     @property
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
-            proxy = self._settings.download_proxy
+            try:
+                proxy = proxy_of(self._settings)
+            except ValueError as error:
+                raise NotPosted(str(error)) from None
             self._client = httpx.AsyncClient(
-                proxy=proxy.get_secret_value() if proxy is not None else None,
+                proxy=proxy,
                 verify=self._context or ssl.create_default_context(),
                 timeout=PATIENCE,
                 limits=httpx.Limits(max_keepalive_connections=0),  # a kept one is known by its IP, not by its name
@@ -95,13 +98,7 @@ class Hooks:
             raise NotPosted(f"{url.host} is no public address, and not in alert-whitelist", again=False)
         if proxied:
             return self._http.build_request("POST", url, content=body, headers=headers)
-        return self._http.build_request(
-            "POST",
-            url.copy_with(host=str(usable[0])),
-            content=body,
-            headers={**headers, "Host": url.netloc.decode("ascii")},
-            extensions={"sni_hostname": url.raw_host.decode("ascii").strip("[]")},
-        )
+        return request_to(usable[0], self._http, "POST", url, body, **headers)
 
 
 def _judge(host: str, answer: httpx.Response) -> None:

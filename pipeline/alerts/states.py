@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from settings.rules.acting import window
+from settings.rules.acting import is_within, window
 from settings.rules.alerting import AlertRule
 
 SUBJECTS = 50
@@ -143,10 +143,8 @@ def is_quiet(rule: AlertRule, now: float) -> bool:
     """Whether the rule tells nothing at this time of its day."""
     if rule.quiet is None:
         return False
-    first, last = window(rule.quiet)
     here = datetime.datetime.fromtimestamp(now, zoneinfo.ZoneInfo(rule.time_zone))
-    minute = here.hour * 60 + here.minute
-    return first <= minute < last if first < last else minute >= first or minute < last
+    return is_within(window(rule.quiet), here.hour * 60 + here.minute)
 
 
 def _notice(rule: AlertRule, state: AlertState, kind: str, now: float) -> AlertNotice:

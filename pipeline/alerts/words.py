@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import hmac
-import quopri
+from email.utils import formatdate
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from operators.mail.entity import text
+from operators.mail.fields import address_field, field
 from pipeline.alerts.states import AlertNotice
+from pipeline.log.text import visible
 
 VERSION = 1
 MARKS = {"begun": "ALERT", "still": "STILL", "ended": "ENDED", "test": "TEST"}
@@ -67,34 +69,19 @@ def mailed(notice: AlertNotice, instance: str, sender: str, recipient: str, url:
         lines.append(f"Ended {iso(notice.time)}.")
     lines += ["", f"{url}/alerts"] if url else []
     head = [
-        f"From: Mailrace <{sender}>",
-        f"To: <{recipient}>",
-        f"Subject: {_header(headline(notice, instance))}",
-        f"Date: {datetime.datetime.fromtimestamp(notice.time, datetime.UTC).strftime('%a, %d %b %Y %H:%M:%S +0000')}",
-        f"Message-ID: <alert-{notice.id}@{sender.rpartition('@')[2]}>",
-        "Auto-Submitted: auto-generated",
-        "MIME-Version: 1.0",
-        "Content-Type: text/plain; charset=utf-8",
-        "Content-Transfer-Encoding: quoted-printable",
+        address_field("From", [("Mailrace", sender)], "alert-sender"),
+        address_field("To", [("", recipient)], "email"),
+        field("Subject", visible(" ".join(headline(notice, instance).split())[:200])),
+        field("Date", formatdate(notice.time)),
+        field("Message-ID", f"<alert-{notice.id}@{sender.rpartition('@')[2]}>"),
+        field("Auto-Submitted", "auto-generated"),
+        b"MIME-Version: 1.0\r\n",
     ]
+    body = text(visible("\n".join([*lines, ""]), "\n\t"), "plain", "alert")
     return {
         "envelope": "",
         "recipient": recipient,
         "tags": ["mailrace-alert"],
         "priority": 255,
-        "mime": "\r\n".join([*head, "", _printable("\r\n".join(lines)), ""]),
+        "mime": (b"".join(head) + body.octets).decode(),
     }
-
-
-def _header(text: str) -> str:
-    """Unstructured text of one line, in encoded words where it is not ASCII (RFC 2047)."""
-    text = " ".join(text.split())[:200]
-    if text.isascii() and text.isprintable():
-        return text
-    words = (text[start : start + 10] for start in range(0, len(text), 10))
-    return "\r\n ".join(f"=?utf-8?Q?{quote(word, safe='').replace('%', '=')}?=" for word in words)
-
-
-def _printable(text: str) -> str:
-    """Quoted-printable (RFC 2045 6.7)."""
-    return quopri.encodestring(text.replace("\r\n", "\n").encode()).decode().replace("\n", "\r\n")

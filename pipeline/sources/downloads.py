@@ -83,12 +83,12 @@ class Downloads:
     @property
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
-            given = self._settings.download_proxy
-            proxy = given.get_secret_value() if given is not None else None
-            if proxy is not None and not proxy.startswith(PROXIES):
-                raise Unfetched("download-proxy: is not http(s)://host:port or socks://host:port")
+            try:
+                proxy = proxy_of(self._settings)
+            except ValueError as error:
+                raise Unfetched(str(error)) from None
             self._client = httpx.AsyncClient(
-                proxy=f"socks5{proxy.removeprefix('socks')}" if proxy and proxy.startswith("socks:") else proxy,
+                proxy=proxy,
                 timeout=self._settings.download_timeout,
                 limits=httpx.Limits(max_keepalive_connections=0),  # a kept one is known by its IP, not by its name
                 trust_env=False,
@@ -104,12 +104,7 @@ class Downloads:
                 self._check([ip], port, shown)
             return self._http.build_request("GET", url)
         ip = self._check(await addresses(url.host, port), port, shown)
-        return self._http.build_request(
-            "GET",
-            url.copy_with(host=str(ip)),
-            headers={"Host": url.netloc.decode("ascii")},
-            extensions={"sni_hostname": url.raw_host.decode("ascii").strip("[]")},
-        )
+        return request_to(ip, self._http, "GET", url)
 
     def _check(self, found: Iterable[Ip], port: int, shown: str) -> Ip:
         """The first of these addresses that may be asked. Raises `Unmade` where there is none."""
@@ -134,6 +129,28 @@ class Downloads:
             if len(found) > most:
                 raise Unmade("responsive", f"{shown}: is larger than download-maxsize, {most} bytes")
         return bytes(found)
+
+
+def proxy_of(settings: Settings) -> str | None:
+    """`download-proxy` as httpx takes it. Raises `ValueError`, without the login that it may have."""
+    given = settings.download_proxy
+    proxy = given.get_secret_value() if given is not None else None
+    if proxy is not None and not proxy.startswith(PROXIES):
+        raise ValueError("download-proxy: is not http(s)://host:port or socks://host:port")
+    return f"socks5{proxy.removeprefix('socks')}" if proxy and proxy.startswith("socks:") else proxy
+
+
+def request_to(
+    ip: Ip, client: httpx.AsyncClient, method: str, url: httpx.URL, body: bytes | None = None, **headers: str
+) -> httpx.Request:
+    """A request that goes to this address, in the name that the URL has."""
+    return client.build_request(
+        method,
+        url.copy_with(host=str(ip)),
+        content=body,
+        headers={**headers, "Host": url.netloc.decode("ascii")},
+        extensions={"sni_hostname": url.raw_host.decode("ascii").strip("[]")},
+    )
 
 
 def is_public(ip: Ip) -> bool:

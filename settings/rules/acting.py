@@ -238,6 +238,12 @@ def window(text: str) -> tuple[int, int]:
     return one * 60 + two, three * 60 + four
 
 
+def is_within(hours: tuple[int, int], minute: int) -> bool:
+    """Whether a minute of the day is in such a window, which may be over midnight."""
+    begin, end = hours
+    return begin <= minute < end if begin < end else minute >= begin or minute < end
+
+
 _HEADER = re.compile(r"([!-9;-~]{1,200}):\s*(\S.*)").fullmatch
 _SMARTHOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?").fullmatch
 

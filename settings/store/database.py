@@ -326,11 +326,7 @@ class Database:
                 faults.append(f"{kind} {row['id']} is left out: {error}")
                 continue
             known[kind, row["id"]] = row, rule
-            if (
-                self._alone
-                or getattr(rule, "cluster", True)
-                or getattr(rule, "instance", None) in (None, self._instance)
-            ):
+            if self._is_ours(rule):
                 rules[kind].append(rule)
         self._known = known
         return Snapshot(rules, faults)

@@ -18,9 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from settings.sqlite import write_ahead
 
 SECONDS = 5
-MIGRATING = (
-    25  # seconds for another instance's migration and our own; less than what the store waits for a piece of work
-)
+MIGRATING = 25  # seconds for another instance's migration and our own; less than the store waits for its work
 MIGRATIONS = Path(__file__).parent / "migrations"
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 MIGRATION_LOCK = 8485  # any number that all instances agree on

@@ -151,6 +151,12 @@ async def test_a_certificate_must_be_right() -> None:
     running.close()
 
 
+@pytest.mark.parametrize(("proxy", "why"), [("socks://127.0.0.1:1", "hooks.example"), ("ftp://x:1", "download-proxy")])
+async def test_a_proxy_is_the_one_that_files_come_through(proxy: str, why: str) -> None:
+    """In the same forms; one that cannot be used is said."""
+    assert why in str(await refusal("http://hooks.example/T0KEN", poster("--download-proxy", proxy)))
+
+
 NOTICE = AlertNotice(
     id="1-2", time=60, rule=1, name="Ünder", watch="flood", kind="ended", subject="a/b", text="<@all> & co\n2", since=0
 )
